@@ -1,0 +1,107 @@
+"""Who may come in: draining, the number of connections, origin, token. Pure, given a clock.
+
+Asked by the WebSocket adapter once per handshake, before the path's own rules.
+"""
+
+from collections.abc import Callable
+
+import jwt
+import msgspec
+
+from relayd.config import Config
+from relayd.errors import ErrorCode, Refusal
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """What a token says of its bearer.
+
+    Attributes:
+        user: the `sub` claim, or None without a token.
+        expires: the `exp` claim in Unix seconds, or None.
+        scope: the kinds of path the token is good for (`camera`, `chat`, ...), or None for all.
+    """
+
+    user: str | None = None
+    expires: float | None = None
+    scope: frozenset[str] | None = None
+
+
+class Admission:
+    """The rules that hold on every path.
+
+    Args:
+        config: the configuration.
+        time: the time in Unix seconds.
+    """
+
+    def __init__(self, config: Config, time: Callable[[], float]) -> None:
+        self._config = config
+        self.now = time
+        self.draining = False
+
+    def admit(self, kind: str, *, origin: str | None, token: str | None, connections: int) -> Guest:
+        """Checks one handshake.
+
+        Args:
+            kind: the kind of path: `camera`, `difficulty`, `chat`, `push` or `echo`.
+            origin: the `Origin` header (RFC 6454 section 7); native clients send none.
+            token: from `?token=` or `Authorization: Bearer`, if there was one.
+            connections: how many connections are open.
+
+        Raises:
+            Refusal: 503 draining, 429 too many, 403 origin or scope, 401 no or bad token.
+        """
+        if self.draining:
+            raise Refusal(
+                503, ErrorCode.DRAINING, "This server is about to stop; try again in a moment."
+            )
+        limit = self._config.limits.max_connections
+        if limit and connections >= limit:
+            raise Refusal(
+                429, ErrorCode.TOO_MANY, f"This server serves {limit} connections at most."
+            )
+        allowed = self._config.server.allowed_origins
+        if origin is not None and "*" not in allowed and origin not in allowed:
+            raise Refusal(
+                403, ErrorCode.ORIGIN_NOT_ALLOWED, "Pages of this origin may not connect."
+            )
+        guest = self._read(token)
+        if guest.scope is not None and kind not in guest.scope:
+            raise Refusal(403, ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")
+        return guest
+
+    def _read(self, token: str | None) -> Guest:
+        """Reads a token (RFC 7519, signed with HS256)."""
+        auth = self._config.auth
+        if not auth.secret:
+            return Guest()
+        if token is None:
+            if auth.required:
+                raise Refusal(
+                    401,
+                    ErrorCode.UNAUTHORIZED,
+                    "This server needs a token: as ?token= or as Authorization: Bearer.",
+                )
+            return Guest()
+        try:
+            claims = jwt.decode(
+                token,
+                auth.secret,
+                algorithms=["HS256"],
+                # checked below, against the clock that tests can set
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
+            )
+            guest = Guest(
+                user=claims.get("sub"),
+                expires=float(claims["exp"]) if "exp" in claims else None,
+                scope=frozenset(claims["scope"].split()) if "scope" in claims else None,
+            )
+            not_before = float(claims.get("nbf", 0))
+        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError) as error:
+            raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token is not valid.") from error
+        now = self.now()
+        if not_before > now:
+            raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token is not valid yet.")
+        if guest.expires is not None and guest.expires <= now:
+            raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token has expired.")
+        return guest

@@ -1,0 +1,98 @@
+"""What a relay may ask of a broker: groups, rooms and pairs.
+
+Sits between the relays (which only know these three protocols) and an implementation
+(`memory`: everything inside this process). Every group of a process is named `kind/name`:
+`camera/Camera_group`, `chat/lobby`, `push/build`. Vocabulary after centrifuge: the hub holds the
+connections of this process, the broker carries what concerns other processes too.
+"""
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from relayd.hub import Member
+from relayd.storage.history import Entry
+
+
+class Groups(Protocol):
+    """Fan-out to everyone in a group. What is published may be lost with its process."""
+
+    async def join(self, group: str, member: Member) -> None:
+        """Adds a member; from now on it gets everything published to the group."""
+
+    def leave(self, group: str, member: Member) -> None:
+        """Removes a member; no effect if it is not in the group."""
+
+    def publish(self, group: str, payload: bytes) -> int:
+        """Sends a JSON payload to every member once; returns how many are in this process."""
+
+
+class Rooms(Protocol):
+    """Groups with a history: a message is kept first and shown afterwards."""
+
+    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+        """Keeps a message, then publishes it to `chat/<room>`, in one order for all.
+
+        Returns:
+            A Deferred that fires with the entry after it was published, or fails with
+            `StoreUnavailable`; then nobody was shown it.
+        """
+
+    async def last(self, room: str, count: int) -> list[Entry]:
+        """The last `count` entries of a room, oldest first. Raises StoreUnavailable."""
+
+    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+        """The first `limit` entries after a position, oldest first, and whether some are missing.
+
+        Raises:
+            StoreUnavailable: the history cannot be read now.
+        """
+
+
+class Headset(Protocol):
+    """The Unity side of a pair, as the broker sees it."""
+
+    def assign(self, payload: bytes) -> bool:
+        """Hands a frame to the connection; False if it is closing."""
+
+    def replaced(self) -> None:
+        """A newer connection has taken the place."""
+
+
+class Phone(Protocol):
+    """The Android side of a pair, as the broker sees it."""
+
+    def headset_came(self) -> None:
+        """A headset has connected under the phone's UUID."""
+
+    def headset_left(self) -> None:
+        """The headset is gone."""
+
+    def replaced(self) -> None:
+        """A newer connection has taken the place."""
+
+
+class Pairs(Protocol):
+    """Who waits for whom: at most one headset and one phone under each UUID."""
+
+    async def headset_present(self, uuid: str) -> bool:
+        """Whether a headset is connected under the UUID."""
+
+    async def add_headset(self, uuid: str, headset: Headset) -> None:
+        """Registers a headset; an older one is told that it was replaced."""
+
+    def remove_headset(self, uuid: str, headset: Headset) -> None:
+        """Takes a registration back; no effect if a newer one has taken its place."""
+
+    async def add_phone(self, uuid: str, phone: Phone) -> None:
+        """Registers a phone for news of the headset; an older one is told that it was replaced."""
+
+    def remove_phone(self, uuid: str, phone: Phone) -> None:
+        """Takes a registration back; no effect if a newer one has taken its place."""
+
+    async def deliver(self, uuid: str, payload: bytes) -> None:
+        """Returns after the frame was handed to the headset's connection.
+
+        Raises:
+            NoUnity: nobody is connected under the UUID, or the connection is closing.
+        """

@@ -1,0 +1,98 @@
+"""The broker of one process: groups, rooms and pairs in memory, the history in the database.
+
+Implements `brokers.interface`; sits on the hub and on `storage.history`.
+"""
+
+from twisted.internet.defer import Deferred
+
+from relayd.brokers.interface import Headset, Phone
+from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
+from relayd.hub import Hub, Member
+from relayd.storage.history import Entry, History
+
+_AWAY = "The rooms' history cannot be read now; try again in a moment."
+
+
+class MemoryGroups:
+    """`interface.Groups` inside one process: the hub is all there is."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def join(self, group: str, member: Member) -> None:
+        self._hub.join(group, member)
+
+    def leave(self, group: str, member: Member) -> None:
+        self._hub.leave(group, member)
+
+    def publish(self, group: str, payload: bytes) -> int:
+        return self._hub.fan_out(group, payload)
+
+
+class MemoryRooms:
+    """`interface.Rooms` inside one process: kept in the database, then shown by the hub."""
+
+    def __init__(self, hub: Hub, history: History) -> None:
+        self._hub = hub
+        self._history = history
+
+    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+        # the history fires its Deferreds in the order of the ids: so all members see one order
+        return self._history.append(room, message, user).addCallback(self._show, f"chat/{room}")
+
+    async def last(self, room: str, count: int) -> list[Entry]:
+        try:
+            return await self._history.last(room, count)
+        except DatabaseUnavailable as error:
+            raise StoreUnavailable(_AWAY) from error
+
+    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+        try:
+            return await self._history.since(room, position, limit)
+        except DatabaseUnavailable as error:
+            raise StoreUnavailable(_AWAY) from error
+
+    def _show(self, entry: Entry, group: str) -> Entry:
+        self._hub.fan_out(group, entry.body)
+        return entry
+
+
+class MemoryPairs:
+    """`interface.Pairs` inside one process: two dictionaries by UUID."""
+
+    def __init__(self) -> None:
+        self._headsets: dict[str, Headset] = {}
+        self._phones: dict[str, Phone] = {}
+
+    async def headset_present(self, uuid: str) -> bool:
+        return uuid in self._headsets
+
+    async def add_headset(self, uuid: str, headset: Headset) -> None:
+        older = self._headsets.get(uuid)
+        self._headsets[uuid] = headset
+        if older is not None:
+            older.replaced()
+        elif (phone := self._phones.get(uuid)) is not None:
+            phone.headset_came()
+
+    def remove_headset(self, uuid: str, headset: Headset) -> None:
+        if self._headsets.get(uuid) is not headset:
+            return
+        del self._headsets[uuid]
+        if (phone := self._phones.get(uuid)) is not None:
+            phone.headset_left()
+
+    async def add_phone(self, uuid: str, phone: Phone) -> None:
+        older = self._phones.get(uuid)
+        self._phones[uuid] = phone
+        if older is not None:
+            older.replaced()
+
+    def remove_phone(self, uuid: str, phone: Phone) -> None:
+        if self._phones.get(uuid) is phone:
+            del self._phones[uuid]
+
+    async def deliver(self, uuid: str, payload: bytes) -> None:
+        headset = self._headsets.get(uuid)
+        if headset is None or not headset.assign(payload):
+            raise NoUnity("No Unity app is connected under this UUID any more.")

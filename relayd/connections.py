@@ -1,0 +1,69 @@
+"""The open connections of this process: how many, of which kind; closing them all. Pure.
+
+Kept by the WebSocket adapter, read by the pages and by whoever drains the process.
+"""
+
+from collections import Counter
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from relayd.errors import CloseCode
+
+
+class Connection(Protocol):
+    """An open connection as the registry sees it."""
+
+    kind: str
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Begins the closing handshake."""
+
+    def abort(self) -> None:
+        """Drops the TCP connection at once."""
+
+
+class Connections:
+    """Every connection from its open handshake to the end of its TCP connection."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+        self._empty: list[Deferred[None]] = []
+
+    def add(self, connection: Connection) -> None:
+        """Counts a connection whose handshake was answered."""
+        self._open.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Its TCP connection has ended; no effect if it was never added."""
+        self._open.discard(connection)
+        if not self._open:
+            waiting, self._empty = self._empty, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind of path."""
+        return dict(Counter(connection.kind for connection in self._open))
+
+    def close_all(self, code: CloseCode, reason: str) -> None:
+        """Begins to close every connection."""
+        for connection in tuple(self._open):
+            connection.close(code, reason)
+
+    def abort_all(self) -> None:
+        """Drops every connection that is still there."""
+        for connection in tuple(self._open):
+            connection.abort()
+
+    def all_gone(self) -> "Deferred[None]":
+        """Fires when no connection is left; at once if there is none."""
+        deferred: Deferred[None] = Deferred()
+        if self._open:
+            self._empty.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred

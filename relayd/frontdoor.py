@@ -1,0 +1,240 @@
+"""One port for WebSocket and HTTP: looks at each request head and hands it to who answers it.
+
+The first thing a byte from the network meets. Sits above the relay factories and the pages, below
+`tap`. A head that asks for a WebSocket takes the connection over for good; everything else goes
+to a twisted.web channel, which gives the connection back after each answer, so that a proxy may
+reuse a kept-alive connection for an upgrade.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, Request
+from twisted.web.server import Site
+
+from relayd.config import Config
+from relayd.errors import ErrorCode, Refusal
+from relayd.handshake import encode_refusal
+from relayd.websocket import RelayFactory
+
+_END = b"\r\n\r\n"
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
+_KIND = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?/ws/([a-z]+)(?=[/? ])")
+_LINGER = 2.0
+
+
+class _Channel(HTTPChannel):
+    """A twisted.web channel that returns to the front door between requests."""
+
+    def __init__(self, door: "FrontDoor") -> None:
+        super().__init__()
+        self._door: FrontDoor | None = door
+
+    def requestDone(self, request: Request) -> None:
+        """An answer is complete: what came behind its request is a new head for the door."""
+        door = self._door
+        if door is None or not self.persistent:
+            super().requestDone(request)
+            return
+        rest = self.clearLineBuffer() + b"".join(self._dataBuffer)
+        self._dataBuffer = []
+        super().requestDone(request)
+        door.answered(rest)
+
+    def leave(self) -> None:
+        """The connection becomes a WebSocket: lets go of its transport and timers."""
+        self._door = None
+        self.setTimeout(None)
+        self.transport.unregisterProducer()  # type: ignore[union-attr]
+
+
+class FrontDoor(Protocol):
+    """One TCP connection until it is known what it is for, and between HTTP requests."""
+
+    _log = Logger()
+
+    factory: "FrontDoorFactory"
+    transport: Any
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._searched = 0
+        self._channel: _Channel | None = None
+        self._busy = False
+        self._refused = False
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Waits for a request head, but not for ever."""
+        self._timer = self.factory.clock.callLater(
+            self.factory.config.keepalive.handshake_timeout, self._timed_out
+        )
+
+    def dataReceived(self, data: bytes) -> None:
+        """Collects a head, or passes on the body of a request that is under way."""
+        if self._busy:
+            assert self._channel is not None
+            self._channel.dataReceived(data)
+        elif not self._refused:
+            self._head += data
+            self._look()
+
+    def answered(self, rest: bytes) -> None:
+        """The HTTP channel has answered; `rest` came behind that request."""
+        self._busy = False
+        self._head = rest
+        if rest:
+            self._look()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The peer is gone."""
+        self._stop_timer()
+        if self._channel is not None:
+            self._channel.connectionLost(reason)
+
+    def _look(self) -> None:
+        """Hands the head over as soon as it is whole."""
+        if self._searched == 0:
+            # RFC 9112 section 2.2: an empty line before the request line is to be ignored
+            self._head = self._head.lstrip(b"\r\n")
+        end = self._head.find(_END, max(0, self._searched - 3))
+        limit = self.factory.config.limits.max_head_size
+        if end < 0 and len(self._head) <= limit:
+            self._searched = len(self._head)
+            return
+        self._searched = 0
+        if end < 0 or end + len(_END) > limit:
+            self._refuse(
+                Refusal(431, ErrorCode.HEAD_TOO_LARGE, f"The request head is over {limit} bytes.")
+            )
+            return
+        self._stop_timer()
+        data, self._head = self._head, b""
+        if _UPGRADE.search(data, 0, end + 2):
+            self._become_websocket(data, end)
+        else:
+            self._to_http(data)
+
+    def _become_websocket(self, data: bytes, end: int) -> None:
+        if self._channel is not None:
+            self._channel.leave()
+            self._channel = None
+        kind = _KIND.match(data, 0, end + 2)
+        factory = self.factory.find(kind[1].decode() if kind else "")
+        protocol: Any = factory.buildProtocol(self.transport.getPeer())
+        transport = self.transport
+        if getattr(transport, "protocol", None) is self:
+            transport.protocol = protocol
+        elif getattr(transport, "wrappedProtocol", None) is self:
+            transport.wrappedProtocol = protocol
+        else:
+            # an unknown wrapper: stay in between
+            self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]
+            self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]
+        protocol.makeConnection(transport)
+        protocol.dataReceived(data)
+
+    def _to_http(self, data: bytes) -> None:
+        if self._channel is None:
+            self._channel = self.factory.build_channel(self)
+            self._channel.makeConnection(self.transport)
+        self._busy = True
+        self._channel.dataReceived(data)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answers, then reads and forgets for a moment: a reset would take the answer with it."""
+        self._refused = True
+        self._head = b""
+        self._stop_timer()
+        self._log.info("a request head was refused: {why}", why=refusal.message)
+        self.transport.write(encode_refusal(refusal))
+        close_writing = getattr(self.transport, "loseWriteConnection", None)
+        if close_writing is None:
+            self.transport.loseConnection()
+        else:
+            close_writing()
+        self._timer = self.factory.clock.callLater(_LINGER, self._abort)
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        if not self._head:
+            self._abort()
+            return
+        seconds = self.factory.config.keepalive.handshake_timeout
+        self._refuse(
+            Refusal(408, ErrorCode.TIMEOUT, f"No whole request head came in {seconds:g} seconds.")
+        )
+
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class FrontDoorFactory(Factory):
+    """Builds the front doors of one listening process.
+
+    Args:
+        config: the configuration.
+        clock: for the time a head may take.
+        relays: the factories by kind of path (`camera` answers `/ws/camera...`).
+        unknown: answers WebSocket handshakes on any other path.
+        site: answers plain HTTP.
+    """
+
+    noisy = False
+    protocol = FrontDoor  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        config: Config,
+        clock: IReactorTime,
+        relays: Mapping[str, RelayFactory],
+        unknown: RelayFactory,
+        site: Site,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._relays = relays
+        self._unknown = unknown
+        self._site = site
+
+    def doStart(self) -> None:
+        """Starts the site too: it keeps the cached date of HTTP answers."""
+        super().doStart()
+        self._site.doStart()
+
+    def doStop(self) -> None:
+        """Stops the site too."""
+        self._site.doStop()
+        super().doStop()
+
+    def find(self, kind: str) -> RelayFactory:
+        """The factory that answers `/ws/<kind>`."""
+        return self._relays.get(kind, self._unknown)
+
+    def build_channel(self, door: FrontDoor) -> _Channel:
+        """A twisted.web channel for one connection, set up as `HTTPFactory.buildProtocol` does."""
+        channel: Any = _Channel(door)
+        channel.callLater = self.clock.callLater
+        channel.timeOut = self._site.timeOut
+        channel.requestFactory = self._site.requestFactory
+        channel.site = self._site
+        channel.factory = self._site
+        assert isinstance(channel, _Channel)
+        return channel
+
+    def buildProtocol(self, addr: IAddress | None) -> FrontDoor:  # type: ignore[override]
+        """A front door for a connection that was just accepted."""
+        door = FrontDoor()
+        door.factory = self
+        return door

@@ -1,0 +1,241 @@
+"""From a request head to 101 or a refusal: the part of a connection that comes before it opens.
+
+Sits under `websocket`, on Autobahn. What Autobahn leaves open is closed here: refusals with a
+body, checks that take time while the peer goes away or already sends, and exceptions in our own
+code.
+"""
+
+import itertools
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import txaio
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from relayd import wire
+from relayd.admission import Admission, Guest
+from relayd.config import Config
+from relayd.connections import Connections
+from relayd.errors import ErrorCode, Refusal, Unavailable
+from relayd.keepalive import Keepalive
+
+_ids = itertools.count(1)
+# Autobahn's own failures to understand a handshake
+_CODES = {405: ErrorCode.METHOD_NOT_ALLOWED, 426: ErrorCode.UPGRADE_REQUIRED}
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What every connection needs, whatever its path."""
+
+    config: Config
+    clock: IReactorTime
+    admission: Admission
+    connections: Connections
+    keepalive: Keepalive
+
+
+class Handshake(WebSocketServerProtocol):
+    """A connection that is not open yet.
+
+    `admit` decides, `left` undoes what it did: it is called exactly once for every connection
+    whose `admit` was called, also when the peer went away while `admit` was waiting.
+    """
+
+    kind: str
+
+    _log = Logger()
+    log = txaio.make_logger("error")  # type: ignore[attr-defined]
+
+    factory: Any
+    transport: Any
+    guest = Guest()
+    heard = False
+
+    _number = 0
+    _asked = False
+    _request: ConnectionRequest | None = None
+    _admission: "Deferred[None] | None" = None
+    _refusal: Refusal | None = None
+    _reading = True
+
+    @property
+    def context(self) -> Context:
+        """What every connection needs."""
+        context: Context = self.factory.context
+        return context
+
+    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+        """Decides whether the handshake is answered with 101.
+
+        Args:
+            segments: the path after `/ws/<kind>`, percent-encoded, without empty last part.
+            params: the query as `urllib.parse.parse_qs` gives it.
+
+        Raises:
+            Refusal: the handshake is answered with its status and body.
+            Unavailable: 503 with its code.
+        """
+        raise NotImplementedError
+
+    def left(self) -> None:
+        """The connection is over; undo what `admit` did (and `opened`, if it came so far)."""
+
+    def onConnect(  # type: ignore[override]
+        self, request: ConnectionRequest
+    ) -> "Deferred[None]":
+        """Autobahn has understood a handshake: admits it, at once or later."""
+        self._number = next(_ids)
+        self._request = request
+        self._asked = True
+        admission = Deferred.fromCoroutine(self._admit(request))
+        if not admission.called:
+            self._admission = admission
+            admission.addTimeout(
+                self.context.config.keepalive.handshake_timeout,
+                self.context.clock,
+                self._admission_timed_out,
+            )
+        return admission
+
+    async def _admit(self, request: ConnectionRequest) -> None:
+        context = self.context
+        try:
+            self.guest = context.admission.admit(
+                self.kind,
+                origin=request.headers.get("origin"),
+                token=_find_token(request),
+                connections=len(context.connections),
+            )
+            segments = [part for part in request.path.split("/")[3:] if part]
+            await self.admit(segments, request.params)
+        except CancelledError:
+            raise
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except Unavailable as error:
+            self._refuse(Refusal(503, error.code, str(error)))
+        except Exception:
+            self._log.failure("c{id}: admitting {path} failed", id=self._number, path=request.path)
+            self._refuse(internal_error())
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuses with a status, or accepts in order to close for who cannot read a status."""
+        self._refusal = refusal
+        assert self._request is not None
+        self._log_refusal(refusal, self._request.path)
+        if "close" not in self._request.params.get("refuse", ()):
+            raise ConnectionDeny(refusal.status, refusal.message)
+
+    def _admission_timed_out(self, result: object, timeout: float) -> Failure:
+        refusal = Refusal(
+            503, ErrorCode.STORE_UNAVAILABLE, "A store that is needed did not answer in time."
+        )
+        self._refusal = refusal
+        self._log_refusal(refusal, "a handshake that waited too long")
+        return Failure(ConnectionDeny(503, refusal.message))
+
+    def succeedHandshake(self, res: object) -> None:
+        """Answers with 101, unless the peer went away while `admit` was waiting."""
+        self._admission = None
+        if self.state == self.STATE_CONNECTING:
+            if not self._reading:
+                self.resume_reading()
+            super().succeedHandshake(res)
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        """Answers with an error status, unless the peer went away meanwhile."""
+        self._admission = None
+        if self.state == self.STATE_CONNECTING:
+            super().failHandshake(reason, code, responseHeaders)
+
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
+        """Writes a refusal the way the contract has it: a flat JSON body with its length."""
+        refusal = self._refusal
+        if refusal is None:
+            refusal = Refusal(code, _CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.")
+            self._log_refusal(refusal, reason)
+        self.transport.write(encode_refusal(refusal, responseHeaders or ()))
+
+    def _log_refusal(self, refusal: Refusal, what: str) -> None:
+        self._log.info(
+            "c{id} {what} refused: {status} {code}",
+            id=self._number,
+            what=what,
+            status=refusal.status,
+            code=refusal.code.value,
+        )
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the peer; those that come before the handshake is answered wait for it."""
+        self.heard = True
+        if self._admission is None:
+            self._dataReceived(data)
+            return
+        self.data += data
+        if self._reading and len(self.data) > self.context.config.limits.max_head_size:
+            self.pause_reading()
+
+    def pause_reading(self) -> None:
+        """Takes no more bytes from the peer, which the kernel soon tells it."""
+        self._reading = False
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Takes bytes again."""
+        self._reading = True
+        self.transport.resumeProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The TCP connection has ended, at whatever moment."""
+        super().connectionLost(reason)
+        self._leave()
+        if self._admission is not None:
+            self._admission.cancel()
+
+    def _leave(self) -> None:
+        """Lets the relay go of the connection, once."""
+        if not self._asked:
+            return
+        self._asked = False
+        try:
+            self.left()
+        except Exception:
+            self._log.failure("c{id}: leaving failed", id=self._number)
+
+
+def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
+    """A whole HTTP/1.1 answer (RFC 9112) with the flat JSON body; the connection ends after it."""
+    body = wire.encode_error(refusal.code, refusal.message)
+    lines = [
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        "Server: relayd",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    if refusal.retry_after is not None:
+        lines.append(f"Retry-After: {refusal.retry_after}")
+    lines.extend(f"{name}: {value}" for name, value in headers)
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def internal_error() -> Refusal:
+    """What a client is told when the fault is ours."""
+    return Refusal(
+        500, ErrorCode.INTERNAL, "Something went wrong in the server; its log says what."
+    )
+
+
+def _find_token(request: ConnectionRequest) -> str | None:
+    """The token of a handshake: `?token=`, or `Authorization: Bearer` (RFC 6750)."""
+    if request.params.get("token"):
+        return str(request.params["token"][0])
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -1,0 +1,213 @@
+"""One running relayd: its parts in the order in which they start and stop.
+
+Sits under `tap`, which makes the parts; above everything else. Implements what the pages and the
+HTTP API may ask for (`web.backend.Backend`), and the service that twistd runs: prepare the
+database, listen, and at the end drain: no new clients, 1012 to everyone, then the stores.
+"""
+
+from twisted.application.service import Service
+from twisted.internet import endpoints
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from relayd import __version__
+from relayd.config import Config
+from relayd.errors import CloseCode, DatabaseUnavailable
+from relayd.relays.chat import ChatFactory
+from relayd.relays.push import PushFactory
+from relayd.storage import samples, schema
+from relayd.storage.pool import Database
+from relayd.websocket import Context
+
+_RETRY = 2.0
+
+
+class Publisher:
+    """What the pages and the HTTP API may ask of the process (`web.backend.Backend`)."""
+
+    def __init__(
+        self, context: Context, database: Database, chat: ChatFactory, push: PushFactory
+    ) -> None:
+        self._context = context
+        self._database = database
+        self._chat = chat
+        self._push = push
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self._context.config
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to stop."""
+        return self._context.admission.draining
+
+    def connection_counts(self) -> dict[str, int]:
+        """Open WebSocket connections by kind of path."""
+        return self._context.connections.counts()
+
+    def push(self, topic: str, payload: bytes) -> int:
+        """Publishes to a topic; returns how many clients got it."""
+        return self._push.publish(topic, payload)
+
+    async def say(self, room: str, message: str) -> bytes:
+        """Says something in a room. Raises StoreUnavailable."""
+        return (await self._chat.say(room, message)).body
+
+    async def check_database(self) -> None:
+        """Raises DatabaseUnavailable with the reason."""
+        await self._database.ping()
+
+
+class Node(Service):
+    """The service that twistd runs.
+
+    Args:
+        reactor: where to listen.
+        context: the configuration and what is known of the connections.
+        database: closed last.
+        door: the factory behind every listening port.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: object, context: Context, database: Database, door: Factory
+    ) -> None:
+        self._reactor = reactor
+        self._context = context
+        self._config = context.config
+        self._database = database
+        self._door = door
+        self._ports: list[IListeningPort] = []
+        self._preparing: Deferred[None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Opens the ports, while the process may still be root; nobody is accepted yet.
+
+        Raises:
+            SystemExit: a port cannot be opened; the text says which and why.
+        """
+        super().privilegedStartService()
+        for description in self._config.server.listen:
+            endpoint = endpoints.serverFromString(self._reactor, description)
+            failures: list[BaseException] = []
+            endpoint.listen(self._door).addCallbacks(
+                self._ports.append, lambda failure, kept=failures: kept.append(failure.value)
+            )
+            for error in failures:
+                reason = error.socketError if isinstance(error, CannotListenError) else error
+                raise SystemExit(f"relayd: cannot listen on {description}: {reason}")
+
+    def startService(self) -> None:
+        """Prepares the database and says where to go.
+
+        An embedded database is ready before the first client; a server that is away is waited
+        for in the background, while what needs no database works.
+
+        Raises:
+            SystemExit: the embedded database cannot be used; the text says why.
+        """
+        super().startService()
+        self._context.keepalive.start()
+        if self._config.database.migrate:
+            if self._database.dialect == "sqlite":
+                try:
+                    self._prepare()
+                except (DatabaseUnavailable, schema.SchemaError) as error:
+                    raise SystemExit(f"relayd: {error}") from error
+            else:
+                self._preparing = Deferred.fromCoroutine(self._prepare_until_done())
+        self._announce()
+
+    def stopService(self) -> "Deferred[None]":
+        """Drains; fires when every client is gone, or after `drain_timeout`, and all is closed."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._drain())
+
+    async def _drain(self) -> None:
+        context = self._context
+        context.admission.draining = True
+        self._log.info("stopping: {count} connections to close", count=len(context.connections))
+        if self._preparing is not None:
+            self._preparing.cancel()
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        self._ports.clear()
+        context.connections.close_all(CloseCode.RESTART, "restart")
+        gone = context.connections.all_gone()
+        gone.addTimeout(self._config.server.drain_timeout, context.clock)
+        try:
+            await gone
+        except Exception:
+            self._log.warn("{count} did not go, dropped", count=len(context.connections))
+            context.connections.abort_all()
+        context.keepalive.stop()
+        await self._database.close()
+
+    def _prepare(self) -> None:
+        """Brings the schema up to date, with samples if the database is ours and empty. Blocks."""
+        applied = schema.migrate(self._config.database.url)
+        for name in applied:
+            self._log.info("migrated the database: {name}", name=name)
+        ours = not self._config.database.url
+        if ours and self._config.database.samples and samples.add_samples(""):
+            self._log.info("the database was empty; it has sample quizzes and actions now")
+
+    async def _prepare_until_done(self) -> None:
+        while True:
+            try:
+                await deferToThread(self._prepare)
+            except CancelledError:
+                return
+            except DatabaseUnavailable as error:
+                self._log.warn("the database is away: {why}; trying again", why=str(error))
+            except schema.SchemaError as error:
+                self._log.error("the schema could not be brought up to date: {why}", why=str(error))
+                return
+            except Exception:
+                self._log.failure("bringing the schema up to date failed")
+                return
+            else:
+                return
+            try:
+                await deferLater(self._context.clock, _RETRY)
+            except CancelledError:
+                return
+
+    def _announce(self) -> None:
+        places = [_describe(port) for port in self._ports]
+        self._log.info(
+            "relayd {version} listens on {places}", version=__version__, places=", ".join(places)
+        )
+        pages = [place for place in places if place.startswith("http")]
+        if pages:
+            self._log.info("open {page}/ in a browser", page=pages[0])
+        config = self._config
+        self._log.info(
+            "database: {dialect}; echo: {echo}; HTTP API: {api}; tokens: {tokens}",
+            dialect=self._database.dialect,
+            echo="on" if config.echo.enabled else "off",
+            api="on" if config.api.key else "off",
+            tokens="required" if config.auth.required else "known" if config.auth.secret else "off",
+        )
+
+
+def _describe(port: IListeningPort) -> str:
+    """A listening port the way one would type it into a browser, where that makes sense."""
+    address = port.getHost()
+    if isinstance(address, UNIXAddress):
+        return f"unix:{(address.name or b'').decode(errors='replace')}"
+    if isinstance(address, IPv4Address | IPv6Address):
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        scheme = "https" if "TLS" in type(port).__name__ or "TLS" in str(port) else "http"
+        return f"{scheme}://{host}:{address.port}"
+    return str(address)

@@ -1,0 +1,9 @@
+"""One kind of path a file: its rules, its protocol and its factory.
+
+/ws/camera       camera.py        poses to everyone in a group
+/ws/difficulty   difficulty.py    a phone's request to the headset under its UUID
+/ws/chat         chat.py          rooms with a history
+/ws/push         push.py          receive only
+/ws/echo         echo.py          back to the sender
+anything else    unknown.py       404
+"""

@@ -1,0 +1,49 @@
+"""`/ws/camera[/{group}]`: every pose goes to everyone in the group, its sender too.
+
+A relay: sits between the WebSocket adapter and the broker's groups.
+"""
+
+from relayd import names, wire
+from relayd.brokers.interface import Groups
+from relayd.errors import ErrorCode, Refusal
+from relayd.websocket import Context, RelayFactory, RelayProtocol
+
+DEFAULT_GROUP = "Camera_group"
+
+
+class CameraProtocol(RelayProtocol):
+    """A camera or a viewer: both may send, both see everything."""
+
+    kind = "camera"
+    factory: "CameraFactory"
+    group = ""
+
+    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+        """Finds the group in the path. Raises Refusal: 400 `bad_name`, 404."""
+        if len(segments) > 1:
+            raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/camera or /ws/camera/{group}.")
+        self.group = f"camera/{names.parse_group(segments[0]) if segments else DEFAULT_GROUP}"
+
+    def opened(self) -> None:
+        """Joins the group."""
+        self.spawn(self.factory.groups.join(self.group, self))
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""
+        pose = wire.decode_pose(payload)
+        if pose is not None:
+            self.factory.groups.publish(self.group, wire.encode(pose))
+
+    def left(self) -> None:
+        """Leaves the group."""
+        self.factory.groups.leave(self.group, self)
+
+
+class CameraFactory(RelayFactory):
+    """Builds the connections of `/ws/camera`."""
+
+    protocol = CameraProtocol
+
+    def __init__(self, context: Context, groups: Groups) -> None:
+        super().__init__(context)
+        self.groups = groups

@@ -1,0 +1,186 @@
+"""`/ws/difficulty/{unity|android}/{uuid}`: a phone's request to the headset under its UUID.
+
+A relay: sits between the WebSocket adapter, the broker's pairs and the draws from the database.
+"""
+
+from collections import deque
+
+from twisted.internet.defer import Deferred
+
+from relayd import names, wire
+from relayd.brokers.interface import Pairs
+from relayd.errors import ClientError, CloseCode, ErrorCode, NoUnity, Refusal, Unavailable
+from relayd.storage.draws import Draw, Draws
+from relayd.websocket import Context, RelayFactory, RelayProtocol
+
+_NO_UNITY = "No Unity app is connected under this UUID; start it first."
+
+
+class DifficultyProtocol(RelayProtocol):
+    """Either side, told apart by the path."""
+
+    kind = "difficulty"
+    factory: "DifficultyFactory"
+    uuid = ""
+    side: "_Headset | _Phone | None" = None
+
+    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+        """Finds side and UUID in the path.
+
+        Raises:
+            Refusal: 400 `bad_uuid`, 400 `no_unity` for a phone without a headset, 404.
+        """
+        if len(segments) != 2 or segments[0] not in ("unity", "android"):
+            raise Refusal(
+                404,
+                ErrorCode.NOT_FOUND,
+                "The path is /ws/difficulty/unity/{uuid} or /ws/difficulty/android/{uuid}.",
+            )
+        self.uuid = names.parse_uuid(segments[1])
+        if segments[0] == "unity":
+            self.side = _Headset(self)
+        elif await self.factory.pairs.headset_present(self.uuid):
+            self.side = _Phone(self)
+        else:
+            raise Refusal(400, ErrorCode.NO_UNITY, _NO_UNITY)
+
+    def opened(self) -> None:
+        """Registers the side."""
+        assert self.side is not None
+        self.spawn(self.side.register())
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        """A phone's request is queued; what a headset sends is ignored."""
+        assert self.side is not None
+        self.side.received(payload)
+
+    def left(self) -> None:
+        """Takes the registration back."""
+        if self.side is not None:
+            self.side.left()
+
+    def encode_error(self, code: ErrorCode, message: str) -> bytes:
+        """Errors carry `"status": "error"` here."""
+        return wire.encode_status_error(code, message)
+
+
+class _Headset:
+    """The Unity side: gets assignments (`brokers.interface.Headset`)."""
+
+    def __init__(self, connection: DifficultyProtocol) -> None:
+        self._connection = connection
+
+    async def register(self) -> None:
+        await self._connection.factory.pairs.add_headset(self._connection.uuid, self)
+
+    def received(self, payload: bytes) -> None:
+        pass
+
+    def left(self) -> None:
+        self._connection.factory.pairs.remove_headset(self._connection.uuid, self)
+
+    def assign(self, payload: bytes) -> bool:
+        self._connection.send_payload(payload)
+        # the frame may have been the one too many for a headset that does not read
+        return self._connection.can_send
+
+    def replaced(self) -> None:
+        self._connection.close(CloseCode.REPLACED, "replaced by a newer connection")
+
+
+class _Phone:
+    """The Android side: asks, and gets one answer a request in the order of the requests.
+
+    Draws begin as soon as they are asked for, so that they share an interaction; the answers are
+    given one after the other.
+    """
+
+    def __init__(self, connection: DifficultyProtocol) -> None:
+        self._connection = connection
+        self._requests: deque[Deferred[Draw | None] | ClientError | NoUnity] = deque()
+        self._answering = False
+        self._alone = False
+
+    async def register(self) -> None:
+        connection = self._connection
+        await connection.factory.pairs.add_phone(connection.uuid, self)
+        # it may have left while this side's handshake was being answered
+        if not await connection.factory.pairs.headset_present(connection.uuid):
+            self.headset_left()
+
+    def received(self, payload: bytes) -> None:
+        request: Deferred[Draw | None] | ClientError | NoUnity
+        try:
+            difficulty = wire.decode_difficulty(payload)
+        except ClientError as error:
+            request = error
+        else:
+            if difficulty is None:
+                return
+            if self._alone:
+                request = NoUnity(_NO_UNITY)
+            else:
+                request = self._connection.factory.draws.draw(difficulty)
+        self._requests.append(request)
+        self._connection.hold()
+        if not self._answering:
+            self._connection.spawn(self._answer_all())
+
+    async def _answer_all(self) -> None:
+        self._answering = True
+        try:
+            while self._requests:
+                try:
+                    self._connection.send_payload(await self._answer(self._requests.popleft()))
+                except Exception:
+                    self._connection.fail("answering a request")
+                self._connection.release()
+        finally:
+            self._answering = False
+
+    async def _answer(self, request: "Deferred[Draw | None] | ClientError | NoUnity") -> bytes:
+        """Carries one request out; returns the frame for the phone."""
+        connection = self._connection
+        try:
+            if not isinstance(request, Deferred):
+                raise request
+            draw = await request
+            if draw is None:
+                return connection.encode_error(
+                    ErrorCode.NO_CONTENT, "There is no quiz or no action of this difficulty."
+                )
+            if connection.can_send:
+                await connection.factory.pairs.deliver(
+                    connection.uuid,
+                    wire.encode(wire.Assignment(draw.quiz_ids, draw.action_id)),
+                )
+        except ClientError as error:
+            return connection.encode_error(error.code, error.message)
+        except Unavailable as error:
+            return connection.encode_error(error.code, str(error))
+        return wire.RECEIVED
+
+    def left(self) -> None:
+        self._connection.factory.pairs.remove_phone(self._connection.uuid, self)
+
+    def headset_came(self) -> None:
+        self._alone = False
+        self._connection.send_payload(wire.UNITY_CONNECTED)
+
+    def headset_left(self) -> None:
+        self._alone = True
+        self._connection.send_payload(wire.UNITY_DISCONNECTED)
+
+    def replaced(self) -> None:
+        self._connection.close(CloseCode.REPLACED, "replaced by a newer connection")
+
+
+class DifficultyFactory(RelayFactory):
+    """Builds the connections of `/ws/difficulty`."""
+
+    protocol = DifficultyProtocol
+
+    def __init__(self, context: Context, pairs: Pairs, draws: Draws) -> None:
+        super().__init__(context)
+        self.pairs = pairs
+        self.draws = draws

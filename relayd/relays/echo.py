@@ -1,0 +1,34 @@
+"""`/ws/echo`: every text and binary message back unchanged, blank ones too; off by default.
+
+A relay for conformance suites and for checking a proxy.
+"""
+
+from relayd import wire
+from relayd.errors import ErrorCode, Refusal
+from relayd.websocket import Context, RelayFactory, RelayProtocol
+
+
+class EchoProtocol(RelayProtocol):
+    """A connection that talks to itself."""
+
+    kind = "echo"
+
+    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+        """Raises Refusal: 404 when echo is off or the path goes on."""
+        if segments or not self.factory.context.config.echo.enabled:
+            raise Refusal(
+                404, ErrorCode.NOT_FOUND, "There is no such path, or [echo] enabled is false."
+            )
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        """Sends it back."""
+        self.send(wire.binary_frame(payload) if is_binary else wire.text_frame(payload))
+
+
+class EchoFactory(RelayFactory):
+    """Builds the connections of `/ws/echo`."""
+
+    protocol = EchoProtocol
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, max_message_size=context.config.echo.max_message_size)

@@ -1,0 +1,271 @@
+"""The Autobahn adapter: one open connection, to its last byte, whatever its path.
+
+Sits between `handshake` (which it continues) and the relays, which subclass `RelayProtocol` and
+see only `admit`, `opened`, `received` and `left`. What Autobahn leaves open is closed here: peers
+that do not read, do not answer, or send too much, and exceptions in our own code.
+"""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from relayd import wire
+from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.handshake import Context, Handshake, internal_error
+from relayd.outbox import Outbox
+from relayd.ratelimit import TokenBucket
+
+__all__ = ["Context", "RelayFactory", "RelayProtocol"]
+
+_PING = b"\x89\x00"
+
+
+class RelayProtocol(Handshake):
+    """One WebSocket connection of relayd.
+
+    A relay overrides `admit`, `opened`, `received`, `left`, and `encode_error` where its path
+    words errors in its own way. `left` is called exactly once for every connection whose `admit`
+    was called, as soon as the connection is of no use any more: before its TCP connection ends
+    when we or the peer begin to close, and also when it went away while `admit` was waiting.
+    """
+
+    _log = Logger()
+
+    factory: "RelayFactory"
+    silent = 0.0
+
+    _gone = False
+    _outbox: Outbox | None = None
+    _bucket: TokenBucket | None = None
+    _timer: IDelayedCall | None = None
+    _waiting = 0
+
+    # -- what a relay overrides
+
+    def opened(self) -> None:
+        """The handshake is answered; frames may be sent."""
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        """A whole message. Raises ClientError for what is the sender's mistake."""
+
+    def encode_error(self, code: ErrorCode, message: str) -> bytes:
+        """The JSON of an error frame."""
+        return wire.encode_error(code, message)
+
+    # -- what a relay uses
+
+    @property
+    def can_send(self) -> bool:
+        """Whether frames may be sent."""
+        return bool(self.state == self.STATE_OPEN)
+
+    def send(self, frame: bytes) -> None:
+        """Sends a complete frame, if the connection is open (`hub.Member`)."""
+        if self.state == self.STATE_OPEN and self._outbox is not None:
+            self._outbox.write(frame)
+
+    def send_payload(self, payload: bytes) -> None:
+        """Sends a JSON payload as one text frame."""
+        self.send(wire.text_frame(payload))
+
+    def send_error(self, code: ErrorCode, message: str) -> None:
+        """Tells this client, and nobody else, what was wrong."""
+        self.send_payload(self.encode_error(code, message))
+
+    async def writable(self) -> None:
+        """Returns when the peer has read what was sent. Raises CancelledError when it left."""
+        if self._outbox is None:
+            raise CancelledError
+        await self._outbox.drained()
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Begins the closing handshake (RFC 6455 section 7.1.2); what was sent goes out first."""
+        self._close(int(code), reason)
+
+    def abort(self) -> None:
+        """Drops the TCP connection at once."""
+        self.transport.abortConnection()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine of this connection; a failure is logged and told to the client."""
+        Deferred.fromCoroutine(coroutine).addErrback(self._spawn_failed)
+
+    def fail(self, what: str, failure: Failure | None = None) -> None:
+        """Logs an error of our own (the one being handled, by default) and tells the client."""
+        self._log.failure("c{id}: {what} failed", failure, id=self._number, what=what)
+        refusal = internal_error()
+        self.send_error(refusal.code, refusal.message)
+
+    def hold(self) -> None:
+        """Counts one message that is being worked on; at the limit, no more bytes are read."""
+        self._waiting += 1
+        if self._reading and self._waiting >= self.context.config.limits.max_waiting:
+            self.pause_reading()
+
+    def release(self) -> None:
+        """One message less; reading goes on when half of the limit is free."""
+        self._waiting -= 1
+        if not self._reading and self._waiting <= self.context.config.limits.max_waiting // 2:
+            self.resume_reading()
+
+    # -- what Autobahn calls
+
+    def onOpen(self) -> None:
+        """The handshake is answered."""
+        context = self.context
+        context.connections.add(self)
+        if self._refusal is not None:
+            self._close(4000 + self._refusal.status, self._refusal.code.value)
+            return
+        self._outbox = Outbox(self.transport, context.config.limits.send_buffer, self._fell_behind)
+        context.keepalive.add(self)
+        if self.guest.expires is not None:
+            remaining = self.guest.expires - context.admission.now()
+            self._timer = context.clock.callLater(max(0, remaining), self._token_expired)
+        if context.config.limits.messages_per_second:
+            self._bucket = TokenBucket(
+                context.config.limits.messages_per_second, context.clock.seconds()
+            )
+        self._log.info("c{id} {path} opened by {peer}", id=self._number, **self._names())
+        try:
+            self.opened()
+        except Exception:
+            self._log.failure("c{id}: opening failed", id=self._number)
+            self.close(CloseCode.INTERNAL_ERROR, ErrorCode.INTERNAL.value)
+
+    def _names(self) -> dict[str, Any]:
+        assert self._request is not None
+        return {"path": self._request.path, "peer": self.peer}
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """A whole message from Autobahn; nothing is raised out of here."""
+        if self.state != self.STATE_OPEN:
+            return
+        if self._bucket is not None and not self._bucket.take(self.context.clock.seconds()):
+            self.close(CloseCode.RATE_LIMIT, "rate limit")
+            return
+        try:
+            self.received(payload, isBinary)
+        except ClientError as error:
+            self.send_error(error.code, error.message)
+        except Exception:
+            self.fail("handling a message")
+
+    def _spawn_failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self.fail("a task", failure)
+
+    # -- the end
+
+    def ping(self) -> None:
+        """Asks a silent peer for a sign of life (`keepalive.Peer`)."""
+        if self.state == self.STATE_OPEN:
+            self.transport.write(_PING)
+
+    def close_silent(self) -> None:
+        """No sign of life came (`keepalive.Peer`)."""
+        self.close(CloseCode.IDLE, "no pong")
+
+    def _token_expired(self) -> None:
+        self._timer = None
+        self.close(CloseCode.TOKEN_EXPIRED, "token expired")
+
+    def _fell_behind(self) -> None:
+        self._log.warn(
+            "c{id}: reads too slowly, closing with 4003; what waited for it is let go",
+            id=self._number,
+        )
+        self._close(CloseCode.TOO_SLOW, "too slow")
+
+    def _close(self, code: int, reason: str) -> None:
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=code, reasonUtf8=reason.encode()[:123], isReply=False)
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """Every closing handshake begins or is answered here; the peer has only so long for it."""
+        if self.state == self.STATE_OPEN and self._outbox is not None:
+            self._outbox.flush()
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self._leave()
+        self._abort_later()
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Ends the TCP connection; a peer that does not read its last bytes is aborted."""
+        super().dropConnection(abort)
+        if not abort:
+            self._abort_later()
+
+    def _abort_later(self) -> None:
+        """Bounds the time that the rest of a connection may take."""
+        if self._gone:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.context.clock.callLater(
+            self.context.config.keepalive.close_timeout, self._abort_now
+        )
+
+    def _abort_now(self) -> None:
+        self._timer = None
+        self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The TCP connection has ended, at whatever moment."""
+        self._gone = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().connectionLost(reason)
+        if self._outbox is not None:
+            self._outbox.close()
+        self.context.keepalive.remove(self)
+        self.context.connections.remove(self)
+        if self._outbox is not None:
+            self._log.info(
+                "c{id} {path} closed: sent {sent}, got {got}",
+                id=self._number,
+                sent=self.localCloseCode or "no code",
+                got=self.remoteCloseCode or "no code",
+                **self._names(),
+            )
+
+
+class RelayFactory(WebSocketServerFactory):
+    """Builds the connections of one kind of path.
+
+    Args:
+        context: what all connections need.
+        max_message_size: bytes a message may have; a larger one is closed with 1009.
+    """
+
+    protocol: type[RelayProtocol]  # type: ignore[assignment]
+    noisy = False
+
+    def __init__(self, context: Context, *, max_message_size: int | None = None) -> None:
+        super().__init__(server="relayd", reactor=context.clock)
+        self.context = context
+        size = max_message_size or context.config.limits.max_message_size
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            failByDrop=False,
+            # our own timers, on the clock we were given, take the place of Autobahn's
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            maxFramePayloadSize=size,
+            maxMessagePayloadSize=size,
+            allowNullOrigin=True,
+        )
+
+    @property
+    def kind(self) -> str:
+        """The path it answers: `/ws/<kind>`."""
+        return self.protocol.kind

@@ -1,0 +1,234 @@
+"""Bytes to message types and back: decode, check and encode every frame. Pure; no I/O.
+
+Sits between `errors` (below) and `hub`/`relays` (above). The protocol in one grammar, payloads
+being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
+
+    camera      in   {"x": number|null, "y": number|null, "z": number|null}   missing = null
+                out  the same three, to every member, the sender once
+    android     in   {"difficulty": integer}
+                out  {"status": "received"}
+                     {"status": "error", "error": code, "message": sentence}
+                     {"status": "unity_disconnected"}  {"status": "unity_connected"}
+    unity       in   anything, ignored
+                out  {"quiz_id": [integer, ...], "action_id": integer}
+    chat        in   {"message": string}
+                out  {"message": string, "id": integer, "time": RFC 3339, "user"?: string}
+                     {"gap": true, "error": "gap", "message": sentence}
+    push        in   anything, answered with read_only
+                out  what was published, as it is
+    any path    out  {"error": code, "message": sentence}
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from relayd.errors import ClientError, ErrorCode
+
+T = TypeVar("T")
+
+
+class Pose(msgspec.Struct):
+    """A camera position, in whatever unit the Unity scene uses; relayd does not convert it."""
+
+    x: int | float | None = None
+    y: int | float | None = None
+    z: int | float | None = None
+
+
+class DifficultyRequest(msgspec.Struct):
+    """What a phone asks for."""
+
+    difficulty: int
+
+
+class ChatInput(msgspec.Struct):
+    """What a chat client sends."""
+
+    message: str
+
+
+class Assignment(msgspec.Struct):
+    """What a headset gets: the ids of up to three quizzes and of one action."""
+
+    quiz_id: list[int]
+    action_id: int
+
+
+class ChatMessage(msgspec.Struct, omit_defaults=True):
+    """One message of a room, as everyone in it sees it and as the history keeps it.
+
+    Attributes:
+        message: the text, with the configured prefix before it.
+        id: position in the room's history; grows by one from message to message.
+        time: when relayd took it, RFC 3339, UTC, milliseconds.
+        user: the name a token gave the sender, if one did.
+    """
+
+    message: str
+    id: int
+    time: str
+    user: str | None = None
+
+
+class _Position(msgspec.Struct):
+    id: int
+
+
+class _Error(msgspec.Struct):
+    error: str
+    message: str
+
+
+class _StatusError(msgspec.Struct, kw_only=True):
+    status: str = "error"
+    error: str
+    message: str
+
+
+_encoder = msgspec.json.Encoder()
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_pose_decoder = msgspec.json.Decoder(Pose)
+_difficulty_decoder = msgspec.json.Decoder(DifficultyRequest)
+_position_decoder = msgspec.json.Decoder(_Position)
+_chat_decoder = msgspec.json.Decoder(ChatInput)
+
+RECEIVED = b'{"status":"received"}'
+UNITY_CONNECTED = b'{"status":"unity_connected"}'
+UNITY_DISCONNECTED = b'{"status":"unity_disconnected"}'
+GAP = _encoder.encode(
+    {
+        "gap": True,
+        "error": ErrorCode.GAP.value,
+        "message": "The history does not reach back to the id you gave; messages before the "
+        "next one may be missing.",
+    }
+)
+
+
+def is_blank(payload: bytes) -> bool:
+    """Whether a frame is empty or only (Unicode) white space; such a frame is ignored."""
+    if not payload or payload.isspace():
+        return True
+    try:
+        return payload.decode().isspace()
+    except UnicodeDecodeError:
+        return False
+
+
+def _decode(
+    decoder: "msgspec.json.Decoder[T]", payload: bytes, code: ErrorCode, sentence: str
+) -> T | None:
+    """Decodes one frame; None for a blank one.
+
+    Raises:
+        ClientError: `bad_json` when it is no JSON object in UTF-8, else `code` with `sentence`.
+    """
+    try:
+        value = decoder.decode(payload)
+        # msgspec does not look into the strings of members it skips
+        payload.decode()
+        return value
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if is_blank(payload):
+            return None
+        try:
+            payload.decode()
+            _object_decoder.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise ClientError(
+                ErrorCode.BAD_JSON, "The frame must be one JSON object in UTF-8."
+            ) from error
+        raise ClientError(code, sentence) from error
+
+
+def decode_pose(payload: bytes) -> Pose | None:
+    """Reads a camera frame; None for a blank one. Raises ClientError: `bad_json`, `bad_pose`."""
+    return _decode(
+        _pose_decoder,
+        payload,
+        ErrorCode.BAD_POSE,
+        "The members x, y and z must be numbers or null.",
+    )
+
+
+def decode_difficulty(payload: bytes) -> int | None:
+    """Reads a phone's request; None for a blank frame.
+
+    Raises:
+        ClientError: `bad_json`, `bad_difficulty`.
+    """
+    request = _decode(
+        _difficulty_decoder,
+        payload,
+        ErrorCode.BAD_DIFFICULTY,
+        'Send {"difficulty": n} with n an integer.',
+    )
+    return None if request is None else request.difficulty
+
+
+def decode_chat(payload: bytes) -> str | None:
+    """Reads a chat frame; None for a blank one. Raises ClientError: `bad_json`, `bad_message`."""
+    chat = _decode(
+        _chat_decoder, payload, ErrorCode.BAD_MESSAGE, 'Send {"message": "text"} with a string.'
+    )
+    return None if chat is None else chat.message
+
+
+def check_object(payload: bytes) -> bytes:
+    """Returns the payload if it is one JSON object in UTF-8.
+
+    Raises:
+        ClientError: `bad_json`.
+    """
+    try:
+        payload.decode()
+        _object_decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ClientError(
+            ErrorCode.BAD_JSON, "The body must be one JSON object in UTF-8."
+        ) from error
+    return payload
+
+
+def encode(message: Any) -> bytes:
+    """The JSON bytes of a message type of this module (or of plain dicts and lists)."""
+    return _encoder.encode(message)
+
+
+def encode_error(code: ErrorCode, message: str) -> bytes:
+    """The flat error object every path uses."""
+    return _encoder.encode(_Error(error=code.value, message=message))
+
+
+def encode_status_error(code: ErrorCode, message: str) -> bytes:
+    """The error object a phone gets: the flat one with `"status": "error"`."""
+    return _encoder.encode(_StatusError(error=code.value, message=message))
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One complete unmasked text frame (RFC 6455 section 5.2: FIN, opcode 1)."""
+    return _frame(b"\x81", payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """One complete unmasked binary frame (RFC 6455 section 5.2: FIN, opcode 2)."""
+    return _frame(b"\x82", payload)
+
+
+def read_position(frame: bytes) -> int:
+    """The `id` in a text frame that carries a `ChatMessage`; 0 if it carries something else."""
+    start = {126: 4, 127: 10}.get(frame[1], 2)
+    try:
+        return _position_decoder.decode(memoryview(frame)[start:]).id
+    except msgspec.MsgspecError:
+        return 0
+
+
+def _frame(first: bytes, payload: bytes) -> bytes:
+    length = len(payload)
+    if length < 126:
+        return first + length.to_bytes(1) + payload
+    if length < 65536:
+        return first + b"\x7e" + length.to_bytes(2) + payload
+    return first + b"\x7f" + length.to_bytes(8) + payload
