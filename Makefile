@@ -1,0 +1,131 @@
+# relayd, from a clone to a running relay. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format clean test-tools FORCE
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+
+# The environment is made again when it is not there, was made in another folder (its scripts hold
+# the path), or lost its Python to an upgrade of the system.
+ifneq ($(shell cat $(VENV)/.made 2>/dev/null && $(VENV)/bin/python -c '' 2>/dev/null && echo yes),$(CURDIR) yes)
+$(VENV)/.made: FORCE
+endif
+
+# install PACKAGE...: with apt-get when we are root or sudo asks for no password; else the exact
+# command is named and make fails. Nothing that is installed here is started: systemctl does nothing
+# under SYSTEMD_OFFLINE, and init scripts are not run in runlevel 1.
+define install
+install() {
+	local sudo=()
+	if [ "$$(id -u)" != 0 ]; then sudo=(sudo); fi
+	if ! command -v apt-get >/dev/null; then
+		echo "make: missing: $$* (Debian's names; there is no apt-get here). Install them, then run make again." >&2
+		exit 1
+	fi
+	if [ "$$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+		echo "make: missing: $$*. Install with" >&2
+		echo "    sudo apt-get install $$*" >&2
+		echo "then run make again." >&2
+		exit 1
+	fi
+	echo "system: installing $$*"
+	local log
+	log=$$(mktemp)
+	local apt=("$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+		SYSTEMD_OFFLINE=1 RUNLEVEL=1 PREVLEVEL=N apt-get -o DPkg::Lock::Timeout=300)
+	"$${apt[@]}" update >"$$log" 2>&1 || true
+	if ! "$${apt[@]}" install --yes --no-install-recommends "$$@" >>"$$log" 2>&1 </dev/null; then
+		tail -n 20 "$$log" >&2
+		echo "make: apt-get could not install $$*; the whole output is in $$log" >&2
+		exit 1
+	fi
+	rm -f "$$log"
+}
+endef
+
+help:
+	@cat <<-'EOF'
+	make setup    .venv with relayd in it, editable
+	make run      set up, then serve on 127.0.0.1:8080; ARGS="--help" and so on go to relayd
+	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
+	make lint     ruff and mypy
+	make format   let ruff put the code in order
+	make clean    remove what make made; ./var, the embedded database, stays
+	PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
+	EOF
+
+setup: $(VENV)/.relayd
+
+run: setup
+	@exec $(VENV)/bin/twistd --nodaemon --pidfile= relayd $(ARGS)
+
+test: test-tools $(VENV)/.test
+	@echo "test: pytest $(PYTEST_ARGS)"
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	@failed=0
+	echo "lint: ruff check"
+	$(VENV)/bin/ruff check --quiet . || failed=1
+	echo "lint: ruff format --check"
+	$(VENV)/bin/ruff format --quiet --check . || { echo "lint: 'make format' does that"; failed=1; }
+	echo "lint: mypy"
+	$(VENV)/bin/mypy --no-error-summary || failed=1
+	exit $$failed
+
+format: $(VENV)/.lint
+	@$(VENV)/bin/ruff check --quiet --fix-only .
+	$(VENV)/bin/ruff format .
+
+clean:
+	@rm -rf $(VENV) build dist ./*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f twisted/plugins/dropin.cache
+	find relayd tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(install)
+	usable() { $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; }
+	if ! command -v $(PYTHON) >/dev/null; then install $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv; fi
+	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+		echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); relayd needs Python 3.11 or newer: make PYTHON=python3.12, say" >&2
+		exit 1
+	fi
+	# Debian keeps what `python3 -m venv` needs in a package of its own.
+	if ! usable; then install $(notdir $(PYTHON))-venv; fi
+	if ! usable; then
+		echo "make: $(PYTHON) can still not make virtual environments (no module ensurepip)" >&2
+		exit 1
+	fi
+	echo "setup: $(VENV) with $$($(PYTHON) -V)"
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	echo "$(CURDIR)" >$@
+
+$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py
+	@echo "setup: installing relayd and what it needs"
+	$(PIP) install -qq --editable .
+	touch $@
+
+$(VENV)/.test $(VENV)/.lint: $(VENV)/.%: $(VENV)/.relayd
+	@echo "setup: installing what 'make $*' needs"
+	$(PIP) install -qq --editable '.[$*]'
+	touch $@
+
+# Servers and the browser of the tests: installed when a command is missing, never started here.
+test-tools:
+	@$(install)
+	missing=()
+	need() { command -v "$$2" >/dev/null || missing+=("$$1"); }
+	PATH=$$PATH:/usr/sbin:/sbin
+	compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql initdb
+	need chromium chromium
+	need chromium-driver chromedriver
+	need nginx nginx
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi

@@ -1,0 +1,126 @@
+"""The package's metadata. Build system and tool settings are in pyproject.toml."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """The version, read as text: importing relayd would need what is not installed yet."""
+    text = (ROOT / "relayd" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise SystemExit('setup.py: relayd/__init__.py has no line __version__ = "…"')
+    return found[1]
+
+
+def readme() -> str:
+    """The README, for the package's page; empty in a tree without one."""
+    path = ROOT / "README.md"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+class BuildWithData(build_py):
+    """Puts what relayd reads at run time, and a checkout keeps at its root, inside the package.
+
+    `schema/<dialect>/*.sql` goes to `relayd/_schema/<dialect>/`, `etc/relayd.toml` to
+    `relayd/_etc/`. An editable install copies nothing: the files at the root are used.
+    """
+
+    def run(self) -> None:
+        """Build as usual, then copy; afresh, so that no file of an earlier build stays."""
+        super().run()
+        if self.editable_mode:
+            return
+        for folder in ("_schema", "_etc"):
+            shutil.rmtree(Path(self.build_lib, "relayd", folder), ignore_errors=True)
+        for source, target in self.data().items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Every file the build makes, ours included."""
+        ours = [] if self.editable_mode else [str(path) for path in self.data().values()]
+        return super().get_outputs(include_bytecode) + ours
+
+    def data(self) -> dict[Path, Path]:
+        """Source and target of every file that is copied."""
+        package = Path(self.build_lib, "relayd")
+        schema = ROOT / "schema"
+        files = {
+            path: package / "_schema" / path.relative_to(schema)
+            for path in sorted(schema.rglob("*.sql"))
+        }
+        files[ROOT / "etc" / "relayd.toml"] = package / "_etc" / "relayd.toml"
+        return files
+
+
+setup(
+    name="relayd",
+    version=version(),
+    description="A WebSocket relay for headsets, phones and browsers",
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    author="The relayd authors",
+    license="MIT",
+    classifiers=[
+        "Framework :: Twisted",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
+    python_requires=">=3.11",
+    # twistd looks for plugins in twisted/plugins of every folder on sys.path. There is no
+    # __init__.py in ours, so it is named by hand; and without package_dir an editable install
+    # goes through an import hook, which twistd's search does not see.
+    packages=[*find_packages(include=["relayd", "relayd.*"]), "twisted.plugins"],
+    package_dir={"": "."},
+    include_package_data=False,
+    package_data={"relayd": ["py.typed"], "relayd.web": ["static/**/*"]},
+    cmdclass={"build_py": BuildWithData},
+    zip_safe=False,
+    entry_points={"console_scripts": ["relayctl = relayd.ctl.main:main"]},
+    # The lower bounds are what the tests run with. txredisapi is pinned: relayd leans on how
+    # exactly this version reconnects. hiredis is what makes it fast.
+    install_requires=[
+        "autobahn[twisted]>=26.10.2",
+        "click>=8.5.1",
+        "hiredis>=3.5.0",
+        "msgspec>=0.22.0",
+        "psycopg2-binary>=2.9.13",
+        "PyJWT>=2.15.1",
+        "python-dotenv>=1.2.4",
+        "service-identity>=26.1.0",
+        "twisted[tls,http2]>=26.10.0",
+        "txredisapi==1.6.0",
+        "yoyo-migrations>=9.0.0",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.170",
+            "pytest>=9.2",
+            "pytest-twisted>=1.14.3",
+            "selenium>=4.51",
+            "setuptools>=77",  # tests/integration/test_install.py builds a wheel
+            "websockets>=17.4",
+        ],
+        "lint": [
+            "mypy>=2.4.1",
+            "mypy-zope>=1.0.17",
+            "pytest>=9.2",  # mypy reads the tests, too
+            "hypothesis>=6.170",
+            "ruff>=0.17.5,<0.18",  # a new minor version may format differently
+            "selenium>=4.51",
+            "types-psycopg2>=2.9.21",
+            "types-setuptools",
+            "websockets>=17.4",
+        ],
+    },
+)

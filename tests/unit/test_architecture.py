@@ -1,0 +1,170 @@
+"""The map of the code holds: dependencies point down, modules stay short, the reactor is passed in.
+
+Read from the source with `ast`; only the last test imports relayd, in a process of its own.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# From top to bottom. A module may import from its own package and from the lines below it, not
+# from a neighbour on its own line. `relayd` itself (the version) is open to all.
+LAYERS = (
+    ("tap", "ctl"),
+    ("node",),
+    ("web",),
+    ("frontdoor",),
+    ("relays",),
+    ("websocket",),
+    ("handshake",),
+    ("brokers",),
+    ("storage",),
+    ("hub",),
+    ("admission", "connections", "keepalive", "outbox", "ratelimit"),
+    ("wire",),
+    ("config", "names"),
+    ("errors",),
+)
+TAKES_THE_REACTOR = ("tap", "ctl")
+MOST_LINES = 400
+
+ROOT = Path(__file__).resolve().parents[2]
+HEIGHT = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
+SOURCES = sorted((ROOT / "relayd").rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """`relayd.storage.pool` for relayd/storage/pool.py, `relayd.storage` for its __init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer(module: str) -> str:
+    """`storage` for `relayd.storage.pool`; empty for `relayd` itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything the source imports, wherever the statement stands.
+
+    `from a import b` gives `a.b`: whether b is a module or a name in one makes no difference here.
+    """
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = [*base, *([node.module] if node.module else [])]
+            for alias in node.names:
+                yield node.lineno, ".".join([*origin, alias.name])
+
+
+def wrong_imports(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """One sentence for each import that points up or sideways, or takes the reactor."""
+    own = layer(module)
+    wrong = []
+    for line, name in imports(source, module, is_package=is_package):
+        if name.startswith("twisted.internet.reactor") and own not in TAKES_THE_REACTOR:
+            wrong.append(f"{module}:{line} takes the reactor; it is to be an argument")
+        if not name.startswith("relayd."):
+            continue
+        other = layer(name)
+        if other == own or other.startswith("__"):
+            continue
+        if not own:
+            wrong.append(f"{module}:{line} imports {name}; the package itself imports nothing")
+        elif other not in HEIGHT:
+            wrong.append(f"{module}:{line} imports {name}, which has no place in LAYERS")
+        elif HEIGHT[other] >= HEIGHT[own]:
+            wrong.append(f"{module}:{line} imports {name}, which does not lie below {own}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_dependencies_point_down(path: Path) -> None:
+    module = module_name(path)
+    assert not layer(module) or layer(module) in HEIGHT, f"{module} has no place in LAYERS"
+    source = path.read_text(encoding="utf-8")
+    assert wrong_imports(source, module, is_package=path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("relayd.wire", "from relayd.hub import Hub"),
+        ("relayd.wire", "import relayd.hub"),
+        ("relayd.wire", "from relayd import errors, hub"),
+        ("relayd.wire", "from . import hub"),
+        ("relayd.relays.chat", "from ..web import pages"),
+        ("relayd.relays.chat", "def later():\n    from relayd.tap import makeService"),
+        ("relayd.tap", "from relayd.ctl import main"),
+        ("relayd.tap", "import relayd.nowhere"),
+        ("relayd", "from relayd import wire"),
+        ("relayd.hub", "from twisted.internet import reactor"),
+        ("relayd.hub", "import twisted.internet.reactor"),
+    ],
+)
+def test_an_import_that_points_up_is_found(module: str, source: str) -> None:
+    assert len(wrong_imports(source, module, is_package=module == "relayd")) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("relayd.hub", "from relayd import __version__, errors, wire"),
+        ("relayd.relays.chat", "from relayd.relays import base\nfrom . import camera"),
+        ("relayd.tap", "from twisted.internet import reactor\nfrom .storage.pool import Database"),
+        ("relayd.hub", "from twisted.internet import defer"),
+    ],
+)
+def test_an_import_that_points_down_is_fine(module: str, source: str) -> None:
+    assert wrong_imports(source, module) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_a_module_stays_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    """setuptools leaves a folder without __init__.py out of the wheel without a word."""
+    bare = {path.parent for path in SOURCES if not (path.parent / "__init__.py").exists()}
+    assert bare == set()
+
+
+def test_the_plugin_is_no_package_and_imports_nothing_of_ours() -> None:
+    folder = ROOT / "twisted"
+    assert sorted(path.name for path in folder.rglob("*.py")) == ["relayd_plugin.py"]
+    source = (folder / "plugins" / "relayd_plugin.py").read_text(encoding="utf-8")
+    assert [name for _, name in imports(source, "relayd_plugin") if "relayd" in name] == []
+
+
+def test_importing_every_module_installs_no_reactor() -> None:
+    """twistd chooses the reactor after it has loaded us: an import must not choose before it."""
+    modules = [module_name(path) for path in SOURCES if path.name != "__main__.py"]
+    program = (
+        "import importlib, json, sys\n"
+        "guilty = None\n"
+        "for name in json.loads(sys.argv[1]):\n"
+        "    importlib.import_module(name)\n"
+        "    if guilty is None and 'twisted.internet.reactor' in sys.modules:\n"
+        "        guilty = name\n"
+        "print(json.dumps(guilty))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(modules)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) is None
