@@ -1,0 +1,84 @@
+"""An HTTP answer as a value: status, body, headers. Pure; `request` sends it.
+
+The handlers in `pages`, `health` and `api` return one. Errors are the flat JSON object that every
+path of relayd uses, or a small page where a browser asked for one.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from relayd import wire
+from relayd.errors import ErrorCode, Refusal
+
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back to the client.
+
+    Attributes:
+        status: the HTTP status code.
+        body: the whole body; answers are small, nothing is streamed.
+        content_type: of the body.
+        headers: further headers, beside those that every answer carries.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_answer(message: Any, status: int = 200, **headers: str) -> Answer:
+    """A message as JSON. A keyword `retry_after="5"` becomes the header `Retry-After: 5`."""
+    named = {name.replace("_", "-").title(): value for name, value in headers.items()}
+    return Answer(status, wire.encode(message), JSON, {"Cache-Control": "no-store", **named})
+
+
+def error_answer(
+    status: int, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """The flat error object: `{"error": code, "message": sentence}`."""
+    body = wire.encode_error(code, message)
+    return Answer(status, body, JSON, {"Cache-Control": "no-store", **(headers or {})})
+
+
+def refusal_answer(refusal: Refusal) -> Answer:
+    """The answer that a `Refusal` stands for."""
+    headers = {}
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(refusal.retry_after)
+    return error_answer(refusal.status, refusal.code, refusal.message, headers)
+
+
+def redirect(location: str, status: int = 308) -> Answer:
+    """A redirect to a relative reference (RFC 9110 section 10.2.2).
+
+    Relative, because only the client knows scheme and host if a proxy terminates TLS before us.
+    """
+    body = b"See " + location.encode() + b"\n"
+    return Answer(status, body, "text/plain; charset=utf-8", {"Location": location})
+
+
+def security_headers(host: str | None) -> dict[str, str]:
+    """The headers every answer carries, whatever it is.
+
+    Args:
+        host: the Host header; it names the WebSocket origin in the policy, because Safari before
+            15.4 does not let `connect-src 'self'` cover ws: and wss: (CSP3 section 6.7.2.8 does).
+    """
+    sockets = f" ws://{host} wss://{host}" if host and _HOST.fullmatch(host) else ""
+    return {
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+            f"connect-src 'self'{sockets}; base-uri 'none'; form-action 'self'; "
+            "frame-ancestors 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }

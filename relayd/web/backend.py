@@ -1,0 +1,39 @@
+"""What the HTTP side needs of the rest of relayd. The lowest module of `web`, next to `answers`."""
+
+from typing import Protocol
+
+from relayd.config import Config
+
+
+class Backend(Protocol):
+    """Implemented by the one who wires things; the tests have a stand-in.
+
+    Attributes:
+        config: the whole configuration.
+        draining: whether relayd is going down and takes nothing new.
+    """
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def draining(self) -> bool: ...
+
+    def connection_counts(self) -> dict[str, int]:
+        """Open WebSocket connections by kind: camera, difficulty, chat, push, echo."""
+
+    def push(self, topic: str, payload: bytes) -> int:
+        """Sends a payload to a topic; returns the number of clients of this process it went to."""
+
+    async def say(self, room: str, message: str) -> bytes:
+        """Says something in a chat room.
+
+        Returns:
+            The JSON object that the clients see.
+
+        Raises:
+            StoreUnavailable: it could not be kept, so nobody was shown it.
+        """
+
+    async def check_database(self) -> None:
+        """Raises DatabaseUnavailable, whose text says why and holds no password."""

@@ -1,0 +1,34 @@
+"""`/healthz`: the process is alive. `/readyz`: it can serve. For load balancers and supervisors."""
+
+from typing import Any
+
+from relayd.errors import Unavailable
+from relayd.web.answers import Answer, json_answer
+from relayd.web.backend import Backend
+from relayd.web.request import Request
+
+
+class Health:
+    """Both answers. A supervisor restarts on `/healthz`, so that one depends on nothing else."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def alive(self, request: Request) -> Answer:
+        """200 as long as the reactor turns."""
+        return json_answer({"status": "ok"})
+
+    async def ready(self, request: Request) -> Answer:
+        """200 if every part is in order, else 503; the body names each part."""
+        draining: dict[str, Any] = {"ok": not self._backend.draining}
+        if self._backend.draining:
+            draining["message"] = "relayd is going down and takes nothing new."
+        database: dict[str, Any] = {"ok": True}
+        try:
+            await self._backend.check_database()
+        except Unavailable as error:
+            database = {"ok": False, "message": str(error)}
+        parts = {"database": database, "draining": draining}
+        if all(part["ok"] for part in parts.values()):
+            return json_answer({"ready": True, "parts": parts})
+        return json_answer({"ready": False, "parts": parts}, 503, retry_after="5")

@@ -1,0 +1,208 @@
+"""One HTTP request: bounded body, exceptions turned into answers, an answer sent whole.
+
+Sits on `twisted.web.http`, which parses, keeps connections alive and answers pipelined requests in
+order; asks the `site` for an `Answer`. twisted.web reads a body of any size; the limit is here.
+"""
+
+import re
+from collections.abc import Awaitable
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qs
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, server
+
+from relayd.errors import ClientError, ErrorCode, Refusal, Unavailable
+from relayd.web.answers import (
+    HTML,
+    Answer,
+    error_answer,
+    refusal_answer,
+    security_headers,
+)
+from relayd.web.templates import error_page
+
+# After "too large" the rest of a body is read and dropped up to here, so that the client finds our
+# answer instead of a reset connection (RFC 9112 section 9.6).
+MOST_DROPPED = 4 * 1024 * 1024
+
+_FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|static)(/|$)")
+
+
+class Answering(Protocol):
+    """What a request needs of the site."""
+
+    max_body: int
+
+    def closing(self) -> bool:
+        """Whether connections should end after their answer."""
+
+    def answer(self, request: "Request") -> Answer | Awaitable[Answer]:
+        """Finds out what to say. Raises what `Request.process` turns into error answers."""
+
+
+class Request(server.Request):
+    """A request that `Answering.answer` answers. Attributes beside Twisted's: `target`, `gone`."""
+
+    log = Logger()
+    defaultContentType = None
+
+    content: Any = None
+    gone = False
+    _dropped = -1  # bytes dropped of a body that is too large; -1 while it is not
+
+    @property
+    def answering(self) -> Answering:
+        """The site, as far as this module knows it."""
+        site: Answering = cast(Any, self.channel).site
+        return site
+
+    @property
+    def target(self) -> str:
+        """The path, still percent-encoded; without the origin of an absolute-form target."""
+        path = self.path.decode("utf-8", "replace")
+        absolute = re.match(r"https?://[^/]*", path, re.IGNORECASE)
+        return (path[absolute.end() :] or "/") if absolute else path
+
+    def argument(self, name: str) -> str | None:
+        """The first value of a name in the query, decoded; None without one."""
+        _, _, query = self.uri.decode("utf-8", "replace").partition("?")
+        values = parse_qs(query, keep_blank_values=True).get(name)
+        return values[0] if values else None
+
+    def header(self, name: str) -> str | None:
+        """A header of the request as text."""
+        value: str | None = self.getHeader(name)
+        return value
+
+    def body(self) -> bytes:
+        """The whole body; not larger than the site's `max_body`."""
+        content: bytes = self.content.getvalue()
+        return content
+
+    # What the channel calls while it reads
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is complete; `length` is None for a chunked body."""
+        self.content = BytesIO()
+        if length is not None and length > self.answering.max_body:
+            self._refuse_body()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A piece of the body arrived."""
+        if self._dropped < 0 and self.content.tell() + len(data) > self.answering.max_body:
+            self._refuse_body()
+        if self._dropped < 0:
+            self.content.write(data)
+            return
+        self._dropped += len(data)
+        if self._dropped > MOST_DROPPED:
+            # not finish(): the channel is still inside its parser and wants its request there
+            self.channel.loseConnection()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The whole request has arrived."""
+        if self._dropped >= 0:
+            self.finish()
+        else:
+            super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client went away; an answer that is still awaited will be dropped."""
+        self.gone = True
+        super().connectionLost(reason)
+
+    def _refuse_body(self) -> None:
+        limit = self.answering.max_body
+        self._dropped = 0
+        self.content = BytesIO()
+        self.channel.persistent = False
+        self.clientproto = b"HTTP/1.1"
+        waits = self.requestHeaders.hasHeader("Expect")
+        self.requestHeaders.removeHeader("Expect")  # or the channel would say 100 Continue, too
+        self._write(
+            error_answer(413, ErrorCode.TOO_LARGE, f"The body must not exceed {limit} bytes.")
+        )
+        if waits:
+            self.channel.loseConnection()
+
+    # What happens with a whole request
+
+    def process(self) -> None:
+        """Answers the request, now or when the answer is there; never raises."""
+        self.content.seek(0)
+        try:
+            answer = self.answering.answer(self)
+        except Exception:
+            self._send(self._error(Failure()))
+            return
+        if isinstance(answer, Answer):
+            self._send(answer)
+            return
+        waiting = Deferred.fromCoroutine(_awaited(answer))
+        waiting.addErrback(self._error)
+        waiting.addCallback(self._send)
+        waiting.addErrback(self._lost)
+
+    def _error(self, failure: Failure) -> Answer:
+        error = failure.value
+        if isinstance(error, Refusal):
+            answer = refusal_answer(error)
+        elif isinstance(error, ClientError):
+            answer = error_answer(400, error.code, error.message)
+        elif isinstance(error, Unavailable):
+            answer = error_answer(503, error.code, str(error), {"Retry-After": "5"})
+        else:
+            self.log.failure("{request} failed", failure=failure, request=self)
+            answer = error_answer(
+                500,
+                ErrorCode.INTERNAL,
+                "Something went wrong inside relayd; its log says what.",
+            )
+        return answer
+
+    def _lost(self, failure: Failure) -> None:
+        self.log.failure("{request} could not be answered", failure=failure, request=self)
+
+    def _send(self, answer: Answer) -> None:
+        if self.gone:
+            return
+        if self.answering.closing():
+            self.channel.persistent = False
+            self.responseHeaders.setRawHeaders("Connection", ["close"])
+        if answer.status >= 400 and answer.content_type != HTML and self._is_for_people():
+            answer = error_page(answer)
+        self._write(answer)
+        self.finish()
+
+    def _is_for_people(self) -> bool:
+        """Whether an error is to be a page: a browser asks, and not for what programs use."""
+        wants_html = "text/html" in (self.header("Accept") or "")
+        return wants_html and not _FOR_PROGRAMS.match(self.target)
+
+    def _write(self, answer: Answer) -> None:
+        # Twisted knows no phrase for 426 and some others
+        self.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
+        headers = {
+            "Server": "relayd",
+            "Date": http.datetimeToString().decode(),
+            **security_headers(self.header("Host")),
+            **answer.headers,
+        }
+        if answer.status not in http.NO_BODY_CODES:
+            headers["Content-Type"] = answer.content_type
+            headers["Content-Length"] = str(len(answer.body))
+        if not self.channel.persistent and self.clientproto == b"HTTP/1.1":
+            self.responseHeaders.setRawHeaders("Connection", ["close"])
+        for name, value in headers.items():
+            # Connection is a list: "close" may stand there already
+            self.responseHeaders.addRawHeader(name, value)
+        self.write(answer.body)
+
+
+async def _awaited(answer: Awaitable[Answer]) -> Answer:
+    return await answer

@@ -1,0 +1,168 @@
+// The connection to one chat room: opens it, opens it again, and says what arrives.
+//
+// Events: "state" (this.state changed), "message", "gap", "problem" (detail: the frame), "settled".
+// A browser cannot read the HTTP status of a refused handshake, so ?refuse=close asks for a close
+// frame instead: 4000 + the status, the error code as its reason.
+
+const FIRST_WAIT = 1000; // ms; doubles from try to try
+const LONGEST_WAIT = 30_000;
+const CONNECT_LIMIT = 15_000;
+const ACCEPTED_AFTER = 250; // a refusal follows the opening at once
+const SETTLED_AFTER = 1000; // this long nothing: the history is through
+const STABLE_AFTER = 5000; // only then the next wait is the first one again
+
+const SENTENCES = {
+  bad_name: "This room name is not allowed.",
+  not_found: "There is no such room.",
+  unauthorized: "You need a valid token for this room.",
+  forbidden: "You may not enter this room.",
+  origin_not_allowed: "This page may not connect: its address is not among the allowed origins.",
+  too_many_connections: "There are too many connections at the moment.",
+  draining: "The server is restarting.",
+  store_unavailable: "The history cannot be read at the moment.",
+  database_unavailable: "The history cannot be read at the moment.",
+};
+
+export class Connection extends EventTarget {
+  // What the page shows: name is "connecting", "connected", "lost" or "refused".
+  state = { name: "connecting", sentence: "", retryAt: 0 };
+
+  #room;
+  #socket = null;
+  #lastId = null;
+  #tries = 0;
+  #wasConnected = false;
+  #timers = {};
+
+  constructor(room) {
+    super();
+    this.#room = room;
+  }
+
+  // Connects now, whatever is under way.
+  connect() {
+    this.#leave();
+    this.#become("connecting");
+    const socket = new WebSocket(this.#url());
+    this.#socket = socket;
+    const current = (action) => (event) => {
+      if (this.#socket === socket) action(event); // an abandoned one has nothing more to say
+    };
+    socket.addEventListener("open", current(() => this.#opened()));
+    socket.addEventListener("message", current((event) => this.#received(event.data)));
+    socket.addEventListener("close", current((event) => this.#closed(event)));
+    this.#after("limit", CONNECT_LIMIT, () => this.drop());
+  }
+
+  // Gives up a connection that seems dead, without waiting for the other side to agree.
+  drop() {
+    this.#leave();
+    this.#wait("");
+  }
+
+  // Connects now if it was going to later anyway.
+  hurry() {
+    if (this.state.name === "lost") this.connect();
+  }
+
+  // Sends a text. Only while connected.
+  say(text) {
+    this.#socket.send(JSON.stringify({ message: text }));
+  }
+
+  #url() {
+    const url = new URL(`/ws/chat/${encodeURIComponent(this.#room)}`, location.href);
+    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    url.searchParams.set("refuse", "close");
+    if (this.#lastId !== null) url.searchParams.set("since", this.#lastId);
+    return url;
+  }
+
+  #opened() {
+    clearTimeout(this.#timers.limit);
+    this.#after("accepted", ACCEPTED_AFTER, () => this.#accepted());
+  }
+
+  #accepted() {
+    if (this.state.name !== "connecting") return;
+    this.#wasConnected = true;
+    this.#become("connected");
+    this.#after("stable", STABLE_AFTER, () => (this.#tries = 0));
+    this.#unsettled();
+  }
+
+  #unsettled() {
+    this.#after("settled", SETTLED_AFTER, () => {
+      delete this.#timers.settled;
+      this.dispatchEvent(new Event("settled"));
+    });
+  }
+
+  #received(data) {
+    this.#accepted();
+    if ("settled" in this.#timers) this.#unsettled();
+    let frame;
+    try {
+      frame = JSON.parse(data);
+    } catch {
+      return;
+    }
+    if (frame.gap) this.#tell("gap", frame);
+    else if (frame.error) this.#tell("problem", frame);
+    else if (typeof frame.message === "string") {
+      if (Number.isInteger(frame.id)) this.#lastId = frame.id;
+      this.#tell("message", frame);
+    }
+  }
+
+  #closed({ code, reason }) {
+    this.#leave();
+    const status = code - 4000;
+    if (status >= 400 && status < 600) {
+      const sentence = SENTENCES[reason] ?? `The server refused: ${reason || status}.`;
+      if (status === 429 || status >= 500) this.#wait(sentence);
+      else this.#become("refused", sentence);
+    } else if (code === 1000) {
+      this.#become("refused", "The server has ended the connection.");
+    } else {
+      if (code === 1009 || code === 1007) {
+        this.#tell("problem", { error: "too_large", message: "The server did not take this." });
+      }
+      this.#wait("");
+    }
+  }
+
+  #wait(sentence) {
+    const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries);
+    const wait = longest * (0.5 + Math.random() / 2); // not all clients in the same moment
+    this.#tries += 1;
+    const lost = this.#wasConnected ? "Connection lost." : "The server does not answer.";
+    this.#become("lost", sentence || lost, Date.now() + wait);
+    this.#after("retry", wait, () => this.connect());
+  }
+
+  #leave() {
+    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    this.#timers = {};
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+  }
+
+  #after(name, wait, action) {
+    clearTimeout(this.#timers[name]);
+    const socket = this.#socket;
+    this.#timers[name] = setTimeout(() => {
+      if (this.#socket === socket) action();
+    }, wait);
+  }
+
+  #become(name, sentence = "", retryAt = 0) {
+    this.state = { name, sentence, retryAt };
+    this.dispatchEvent(new Event("state"));
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

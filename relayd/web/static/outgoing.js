@@ -1,0 +1,88 @@
+// What was written and has not come back yet. A message is acknowledged by its own copy, so it
+// stays here until then; only one is on its way at a time, so that an error frame is about that one.
+//
+// After a lost connection nobody knows whether the first message arrived. It is sent again only
+// after the history since then went by without it.
+
+const COPY_WITHIN = 10_000; // ms; then the connection counts as dead
+const RETRY_AFTER = 3000;
+const PASSING = new Set(["store_unavailable", "database_unavailable", "internal_error"]);
+
+export class Outgoing {
+  #texts = [];
+  #connection;
+  #prefix;
+  #changed;
+  #sent = false; // the first text has been sent, on this connection or an earlier one
+  #waiting = false; // ... on this one
+  #timer = null;
+
+  // changed() is called when `texts` did; prefix is what the server puts before a text.
+  constructor(connection, prefix, changed) {
+    this.#connection = connection;
+    this.#prefix = prefix;
+    this.#changed = changed;
+    connection.addEventListener("state", () => this.#reconnected());
+    connection.addEventListener("settled", () => this.#settled());
+  }
+
+  get texts() {
+    return this.#texts;
+  }
+
+  add(text) {
+    this.#texts.push(text);
+    this.#changed();
+    this.#send();
+  }
+
+  // A message came in: if it is the copy of ours, the next one may go.
+  seen(message) {
+    if (this.#sent && message === this.#prefix + this.#texts[0]) {
+      this.#next();
+      this.#send();
+    }
+  }
+
+  // The server refused the one on its way. Returns its text if there is no use in trying again.
+  refused(code) {
+    if (!this.#sent) return null;
+    clearTimeout(this.#timer);
+    this.#waiting = false;
+    if (PASSING.has(code)) {
+      this.#timer = setTimeout(() => this.#settled(), RETRY_AFTER);
+      return null;
+    }
+    const text = this.#texts[0];
+    this.#next();
+    this.#send();
+    return text;
+  }
+
+  #next() {
+    clearTimeout(this.#timer);
+    this.#sent = this.#waiting = false;
+    this.#texts.shift();
+    this.#changed();
+  }
+
+  #reconnected() {
+    clearTimeout(this.#timer);
+    this.#waiting = false;
+    this.#send();
+  }
+
+  #settled() {
+    if (this.#waiting) return;
+    this.#sent = false;
+    this.#send();
+  }
+
+  #send() {
+    const free = this.#texts.length > 0 && !this.#sent;
+    if (!free || this.#connection.state.name !== "connected") return;
+    this.#sent = this.#waiting = true;
+    this.#timer = setTimeout(() => this.#connection.drop(), COPY_WITHIN);
+    this.#connection.say(this.#texts[0]);
+  }
+}

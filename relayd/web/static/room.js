@@ -1,0 +1,150 @@
+// The page of a chat room: shows what `connection.js` hears and hands over what is written.
+// Everything that others wrote goes in as text nodes, never as markup.
+
+import { Connection } from "./connection.js";
+import { Outgoing } from "./outgoing.js";
+
+const MOST_SHOWN = 1000;
+const byId = (id) => document.getElementById(id);
+const { room, prefix, limit } = byId("chat").dataset;
+const [messages, pending, scroll, input] = ["messages", "pending", "scroll", "text"].map(byId);
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+const connection = new Connection(room);
+const outgoing = new Outgoing(connection, prefix, showPending);
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+// Messages
+
+let lastDay = "";
+
+function showMessage({ message, user, time }) {
+  const item = element("li", "message", "");
+  const date = new Date(time);
+  if (!Number.isNaN(date.getTime())) {
+    const day = calendar.format(date);
+    if (day !== lastDay) append(element("li", "day", day));
+    lastDay = day;
+    const stamp = element("time", "", clock.format(date));
+    stamp.dateTime = time;
+    stamp.title = exact.format(date);
+    item.append(stamp);
+  }
+  if (user) item.append(element("b", "user", user), " ");
+  const text = element("span", "text", message);
+  text.dir = "auto";
+  item.append(text);
+  append(item);
+}
+
+let following = true; // the end is in view, and is to stay there
+
+function append(item) {
+  byId("empty").hidden = true;
+  messages.append(item);
+  while (messages.childElementCount > MOST_SHOWN) messages.firstElementChild.remove();
+  if (following) toEnd();
+  else byId("newer").hidden = false;
+}
+
+function showPending() {
+  const items = outgoing.texts.map((text) => {
+    const item = element("li", "message", "");
+    const body = element("span", "text", text);
+    body.dir = "auto";
+    item.append(element("span", "note", "sending…"), body);
+    return item;
+  });
+  pending.replaceChildren(...items);
+  if (items.length > 0) byId("empty").hidden = true;
+  if (following) toEnd();
+}
+
+function toEnd() {
+  following = true;
+  scroll.scrollTop = scroll.scrollHeight;
+  byId("newer").hidden = true;
+}
+
+scroll.addEventListener("scroll", () => {
+  following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
+  if (following) byId("newer").hidden = true;
+});
+byId("newer").addEventListener("click", toEnd);
+new ResizeObserver(() => following && toEnd()).observe(scroll); // a phone's keyboard came up
+
+connection.addEventListener("message", ({ detail }) => {
+  showMessage(detail);
+  outgoing.seen(detail.message);
+});
+connection.addEventListener("gap", () => {
+  append(element("li", "gap", "Older messages are missing here: they are no longer kept."));
+});
+connection.addEventListener("settled", () => {
+  scroll.ariaBusy = "false";
+  byId("empty").hidden = messages.childElementCount + outgoing.texts.length > 0;
+});
+
+// The status line
+
+const TITLES = { connecting: "Connecting…", connected: "Connected" };
+
+function showState() {
+  const { name, sentence, retryAt } = connection.state;
+  byId("chat").dataset.state = name;
+  byId("status").textContent = sentence || TITLES[name];
+  byId("retry").hidden = name !== "lost" && name !== "refused";
+  byId("retry").textContent = name === "refused" ? "Try again" : "Try now";
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  byId("countdown").textContent = name === "lost" ? `Reconnecting in ${seconds} s` : "";
+}
+
+connection.addEventListener("state", showState);
+setInterval(() => connection.state.name === "lost" && showState(), 1000);
+byId("retry").addEventListener("click", () => connection.connect());
+addEventListener("online", () => connection.hurry());
+addEventListener("offline", () => connection.drop());
+document.addEventListener("visibilitychange", () => document.hidden || connection.hurry());
+
+// Writing
+
+function showProblem(sentence) {
+  byId("problem").textContent = sentence;
+  byId("problem").hidden = !sentence;
+}
+
+connection.addEventListener("problem", ({ detail }) => {
+  showProblem(detail.message);
+  const text = outgoing.refused(detail.error);
+  if (text !== null && input.value === "") input.value = text;
+});
+
+byId("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = input.value;
+  if (text.trim() === "") return;
+  const size = new TextEncoder().encode(JSON.stringify({ message: text })).length;
+  if (size > Number(limit)) {
+    showProblem(`This is too long: ${size} of at most ${limit} bytes.`);
+    return;
+  }
+  showProblem("");
+  input.value = "";
+  toEnd();
+  outgoing.add(text);
+});
+
+addEventListener("beforeunload", (event) => {
+  if (outgoing.texts.length > 0) event.preventDefault();
+});
+
+scroll.ariaBusy = "true";
+connection.connect();

@@ -1,0 +1,51 @@
+"""Stylesheet, scripts and icon, read once at the start and served from memory.
+
+A name is looked up in a table, never in the file system: there is no way out of the folder, and no
+listing of it. Serves only what has a type in `TYPES`; the templates of `pages` lie in the same
+folder and are not served.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from relayd.errors import ErrorCode, Refusal
+from relayd.web.answers import Answer
+from relayd.web.request import Request
+
+FOLDER = Path(__file__).parent / "static"
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class StaticFiles:
+    """The files below `/static/`."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._answers = {
+            path.name: _whole(path) for path in folder.iterdir() if path.suffix in TYPES
+        }
+
+    def serve(self, request: Request, name: str) -> Answer:
+        """A file, or 304 if the client has it already.
+
+        Browsers keep a file but ask each time whether it is still the same (`no-cache`), so that a
+        page never runs with the script of an older relayd.
+        """
+        whole = self._answers.get(name)
+        if whole is None:
+            raise Refusal(404, ErrorCode.NOT_FOUND, "There is no such file.")
+        known = re.findall(r'"[^"]*"|\*', request.header("If-None-Match") or "")
+        if whole.headers["ETag"] in known or "*" in known:
+            return Answer(304, headers=whole.headers)
+        return whole
+
+
+def _whole(path: Path) -> Answer:
+    body = path.read_bytes()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    return Answer(200, body, TYPES[path.suffix], headers)

@@ -1,0 +1,302 @@
+"""The pages in a real Chromium, against a real relayd."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]  # a fixture
+
+KEY = {"Authorization": "Bearer a-key-for-tests"}
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+# While `deaf` is set, no WebSocket of the page hears anything.
+DEAF = """
+window.deaf = false;
+window.WebSocket = class extends WebSocket {
+  constructor(...all) {
+    super(...all);
+    this.addEventListener("message", (event) => {
+      if (window.deaf) event.stopImmediatePropagation();
+    });
+  }
+};
+"""
+
+
+class Browser:
+    """One Chromium with a profile of its own, and what a person sees in it."""
+
+    def __init__(self, profile: Path) -> None:
+        options = ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+        self.console: list[str] = []
+
+    def open(self, url: str) -> "Browser":
+        self.driver.get(url)
+        return self
+
+    def wait_for(self, what: Callable[[], object], seconds: float = 20) -> None:
+        WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: what())
+
+    def wait_for_state(self, state: str) -> None:
+        chat = self.driver.find_element(By.ID, "chat")
+        self.wait_for(lambda: chat.get_attribute("data-state") == state)
+
+    def texts(self, where: str = "#messages .text") -> list[str]:
+        """The texts of all elements that a selector finds, in one moment."""
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
+        found: list[str] = self.driver.execute_script(script, where)
+        return found
+
+    def shown(self, selector: str) -> str:
+        """What a person can read of an element; empty while it is hidden."""
+        return self.driver.find_element(By.CSS_SELECTOR, selector).text
+
+    def say(self, text: str) -> None:
+        self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
+
+    def network(self, *, offline: bool) -> None:
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions",
+            {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+        )
+
+    def violations(self) -> list[str]:
+        """What the Content-Security-Policy has stopped."""
+        self.console += [entry["message"] for entry in self.driver.get_log("browser")]
+        return [line for line in self.console if "Content Security Policy" in line]
+
+
+@pytest.fixture
+def start_browser(tmp_path: Path) -> Iterator[Callable[[], Browser]]:
+    running: list[Browser] = []
+
+    def start() -> Browser:
+        running.append(Browser(tmp_path / f"profile{len(running)}"))
+        return running[-1]
+
+    yield start
+    for browser in running:
+        browser.driver.quit()
+
+
+@pytest.fixture
+def browser(start_browser: Callable[[], Browser]) -> Browser:
+    return start_browser()
+
+
+def test_two_browsers_see_each_other_and_after_a_reload_the_history(
+    daemon: Daemon, browser: Browser, start_browser: Callable[[], Browser]
+) -> None:
+    one, two = browser, start_browser()
+    for each in (one, two):
+        each.open(f"{daemon.url}/chat/Gr%C3%BC%C3%9Fe/").wait_for_state("connected")
+    lines = ["hello", "<b>bold</b> & <img src=x onerror=alert(1)>", "שלום", "hello"]
+    for number, line in enumerate(lines):
+        (one if number % 2 else two).say(line)
+        for each in (one, two):
+            each.wait_for(lambda each=each, number=number: len(each.texts()) > number)  # type: ignore
+    assert one.texts() == two.texts() == lines
+    assert one.texts("#pending li") == []
+    one.driver.refresh()
+    one.wait_for(lambda: len(one.texts()) >= len(lines))
+    assert one.texts() == lines
+    assert one.texts("#messages .text *") == []
+    assert re.search(r"\d", one.shown("#messages time"))
+    assert one.violations() == two.violations() == []
+
+
+def test_after_a_crash_of_the_server_the_room_goes_on_without_loss_or_repetition(
+    daemon: Daemon, browser: Browser
+) -> None:
+    browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
+    browser.say("before")
+    browser.wait_for(lambda: browser.texts() == ["before"])
+    daemon.kill()
+    browser.wait_for_state("lost")
+    assert re.match(r"Reconnecting in \d+ s", browser.shown("#countdown"))
+    browser.say("meanwhile 1")
+    browser.say("meanwhile 2")
+    assert browser.texts("#pending .text") == ["meanwhile 1", "meanwhile 2"]
+    daemon.start()
+    daemon.post("/api/chat/lobby", b'{"message":"from elsewhere"}', **KEY)
+    browser.wait_for_state("connected")
+    browser.wait_for(lambda: len(browser.texts()) >= 4)
+    daemon.post("/api/chat/lobby", b'{"message":"last"}', **KEY)
+    browser.wait_for(lambda: browser.texts()[-1] == "last")
+    assert sorted(browser.texts()) == [
+        *("before", "from elsewhere", "last", "meanwhile 1", "meanwhile 2")
+    ]
+    assert browser.texts("#pending .text") == []
+    assert browser.violations() == []
+    shown = browser.texts()
+    browser.driver.refresh()
+    browser.wait_for(lambda: browser.texts() == shown)
+
+
+def test_a_message_that_was_kept_but_not_acknowledged_is_not_said_twice(
+    daemon: Daemon, browser: Browser
+) -> None:
+    """The worst moment to lose a connection: the copy is on its way back."""
+    browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})
+    browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
+    browser.driver.execute_script("deaf = true")
+    browser.say("once")
+    with daemon.connect("/ws/chat/lobby") as other:
+        assert '"once"' in str(other.recv(timeout=5))
+    assert browser.texts("#pending .text") == ["once"]
+    browser.driver.execute_script("deaf = false")
+    browser.driver.execute_script('dispatchEvent(new Event("offline"))')
+    browser.wait_for(lambda: browser.texts() == ["once"] and not browser.texts("#pending .text"))
+    time.sleep(1.5)  # longer than the page waits before it would say it again
+    with daemon.connect("/ws/chat/lobby") as other:
+        assert '"once"' in str(other.recv(timeout=5))
+        other.send('{"message":"after"}')
+        assert '"after"' in str(other.recv(timeout=5))
+
+
+def test_a_gap_in_the_history_is_shown(tmp_path: Path, browser: Browser) -> None:
+    settings = {"RELAYD_CHAT_HISTORY_LENGTH": "5", "RELAYD_API_KEY": "a-key-for-tests"}
+    daemon = Daemon(tmp_path, settings).start()
+    try:
+        browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
+        browser.say("first")
+        browser.wait_for(lambda: browser.texts() == ["first"])
+        browser.network(offline=True)
+        browser.wait_for_state("lost")
+        for number in range(300):
+            daemon.post("/api/chat/lobby", b'{"message":"%d"}' % number, **KEY)
+        browser.network(offline=False)
+        browser.wait_for(lambda: browser.texts()[-1] == "299")
+        assert len(browser.texts(".gap")) == 1
+        numbers = [int(text) for text in browser.texts()[1:]]
+        assert numbers == list(range(numbers[0], 300))
+    finally:
+        daemon.stop()
+
+
+def test_who_reads_older_messages_is_not_moved_away_from_them(
+    daemon: Daemon, browser: Browser
+) -> None:
+    for number in range(50):
+        daemon.post("/api/chat/lobby", b'{"message":"%d"}' % number, **KEY)
+    browser.open(f"{daemon.url}/chat/lobby/")
+    browser.wait_for(lambda: len(browser.texts()) == 50)
+    position = "return Math.round(document.getElementById('scroll').scrollTop)"
+    browser.wait_for(lambda: browser.driver.execute_script(position) > 100)
+    browser.driver.execute_script("document.getElementById('scroll').scrollTop = 50")
+    browser.wait_for(lambda: browser.driver.execute_script(position) == 50)
+    daemon.post("/api/chat/lobby", b'{"message":"new"}', **KEY)
+    browser.wait_for(lambda: browser.shown("#newer") != "")
+    assert browser.driver.execute_script(position) == 50
+    browser.driver.find_element(By.ID, "newer").click()
+    browser.wait_for(lambda: browser.shown("#newer") == "")
+    assert browser.driver.execute_script(position) > 100
+
+
+def test_a_refusal_is_shown_as_a_sentence(tmp_path: Path, browser: Browser) -> None:
+    daemon = Daemon(tmp_path, {"RELAYD_SERVER_ALLOWED_ORIGINS": "https://elsewhere.example"})
+    daemon.start()
+    try:
+        browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("refused")
+        assert "allowed origins" in browser.shown("#status")
+        assert browser.shown("#retry") == "Try again"
+        assert browser.shown("#countdown") == ""
+    finally:
+        daemon.stop()
+
+
+def test_a_full_server_is_tried_again(tmp_path: Path, browser: Browser) -> None:
+    daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MAX_CONNECTIONS": "1"}).start()
+    try:
+        with daemon.connect("/ws/chat/lobby"):
+            browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("lost")
+            assert "too many connections" in browser.shown("#status")
+        browser.wait_for_state("connected")
+    finally:
+        daemon.stop()
+
+
+def test_what_is_too_long_stays_in_the_field(tmp_path: Path, browser: Browser) -> None:
+    daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MAX_MESSAGE_SIZE": "40"}).start()
+    try:
+        browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
+        browser.say("é" * 20)
+        assert "too long" in browser.shown("#problem")
+        field = browser.driver.find_element(By.ID, "text")
+        assert field.get_property("value") == "é" * 20
+        field.clear()
+        browser.say("short")
+        browser.wait_for(lambda: browser.texts() == ["short"])
+        assert browser.shown("#problem") == ""
+    finally:
+        daemon.stop()
+
+
+def test_the_form_leads_to_the_room_and_stops_at_a_bad_name(
+    daemon: Daemon, browser: Browser
+) -> None:
+    browser.open(f"{daemon.url}/chat")
+    field = browser.driver.find_element(By.ID, "room")
+    for name, good in [("a b", False), ("a/b", False), ("x" * 101, False), ("Grüße_1-日本", True)]:
+        field.clear()
+        field.send_keys(name)
+        assert browser.driver.execute_script("return room.checkValidity()") is good, name
+    field.send_keys(Keys.ENTER)
+    browser.wait_for_state("connected")
+    assert browser.driver.current_url.endswith("/chat/Gr%C3%BC%C3%9Fe_1-%E6%97%A5%E6%9C%AC/")
+    assert browser.shown("h1") == "Grüße_1-日本"
+    assert browser.violations() == []
+
+
+def test_the_first_page_shows_its_own_address_in_the_examples(
+    daemon: Daemon, browser: Browser
+) -> None:
+    browser.open(daemon.url + "/")
+    examples = " ".join(browser.texts("pre"))
+    assert f"{daemon.ws_url}/ws/camera" in examples
+    assert f"{daemon.url}/api/push/demo" in examples
+    assert browser.violations() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/chat/", "/chat/lobby/", "/nowhere"])
+def test_nothing_is_wider_than_a_phone(daemon: Daemon, browser: Browser, path: str) -> None:
+    screen = {"width": 360, "height": 640, "deviceScaleFactor": 2, "mobile": True}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.open(daemon.url + path)
+    width = browser.driver.execute_script("return document.scrollingElement.scrollWidth")
+    assert width <= 360
+
+
+def test_the_policy_stops_what_was_smuggled_in(daemon: Daemon, browser: Browser) -> None:
+    """Shows, too, that `violations` would see one."""
+    browser.open(f"{daemon.url}/chat/lobby/")
+    browser.driver.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'window.smuggled = 1';"
+        "document.body.append(s);"
+    )
+    assert browser.driver.execute_script("return window.smuggled") is None
+    assert len(browser.violations()) == 1

@@ -1,0 +1,550 @@
+"""The HTTP side over in-memory transports, with a stand-in for the rest of relayd."""
+
+import gc
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from zope.interface import implementer
+
+from relayd.config import Api, Config, Echo, Limits
+from relayd.errors import DatabaseUnavailable, StoreUnavailable
+from relayd.web import request as web_request
+from relayd.web.site import Site, make_site
+
+KEY = "a key for tests"
+BEARER = f"Authorization: Bearer {KEY}\r\n"
+SAID = b'{"message":"hi","id":7,"time":"2026-01-02T03:04:05.678Z"}'
+
+
+@dataclass
+class FakeBackend:
+    """Remembers what it was asked; fails as told."""
+
+    config: Config = field(default_factory=lambda: Config(api=Api(key=KEY)))
+    draining: bool = False
+    database_error: Exception | None = None
+    say_result: "Deferred[bytes] | Exception | None" = None
+    pushed: list[tuple[str, bytes]] = field(default_factory=list)
+    said: list[tuple[str, str]] = field(default_factory=list)
+
+    def connection_counts(self) -> dict[str, int]:
+        return {"camera": 41}
+
+    def push(self, topic: str, payload: bytes) -> int:
+        self.pushed.append((topic, payload))
+        return 3
+
+    async def say(self, room: str, message: str) -> bytes:
+        self.said.append((room, message))
+        if isinstance(self.say_result, Exception):
+            raise self.say_result
+        if self.say_result is not None:
+            return await self.say_result
+        return SAID
+
+    async def check_database(self) -> None:
+        if self.database_error is not None:
+            raise self.database_error
+
+
+@dataclass
+class Reply:
+    """One parsed answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def _channel() -> Any:
+    """A channel, untyped: what it is given below are no attributes of the class."""
+    return HTTPChannel()
+
+
+class Client:
+    """One connection to a site."""
+
+    def __init__(self, site: Site) -> None:
+        self.channel = _channel()
+        self.channel.requestFactory = site.requestFactory
+        self.channel.site = site
+        self.channel.callLater = Clock().callLater
+        self.transport = StringTransport()
+        self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.channel.dataReceived(data)
+
+    def is_closed(self) -> bool:
+        """Whether the server has ended the connection."""
+        return self.transport.disconnecting
+
+    def replies(self, *, head: bool = False) -> list[Reply]:
+        """Everything answered so far; each answer must say its own length."""
+        data, found = self.transport.value(), []
+        while data:
+            raw, _, data = data.partition(b"\r\n\r\n")
+            status, *lines = raw.decode("latin-1").split("\r\n")
+            headers: dict[str, str] = {}
+            for line in lines:
+                name, _, value = line.partition(": ")
+                headers[name.lower()] = (
+                    f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
+                )
+            assert "Unknown" not in status
+            code = int(status.split()[1])
+            length = 0 if code in (100, 304) else int(headers["content-length"])
+            if head:
+                length = 0
+            assert len(data) >= length
+            found.append(Reply(code, headers, data[:length]))
+            data = data[length:]
+        return found
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+@pytest.fixture
+def failures() -> Iterator[list[LogEvent]]:
+    """What is logged as a failure or error meanwhile."""
+    events: list[LogEvent] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event["log_level"].name in ("error", "critical"):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield events
+    globalLogPublisher.removeObserver(observe)
+
+
+def ask(
+    backend: FakeBackend, method: str, path: str, body: bytes = b"", headers: str = ""
+) -> Reply:
+    """Sends one request on a connection of its own and returns its answer."""
+    client = Client(make_site(backend, Clock()))
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    head = f"{method} {path} HTTP/1.1\r\nHost: relay.example:8080\r\n{length}{headers}\r\n"
+    client.send(head.encode() + body)
+    [reply] = client.replies(head=method == "HEAD")
+    return reply
+
+
+# Health
+
+
+def test_healthz_answers_while_everything_else_is_broken(backend: FakeBackend) -> None:
+    backend.draining = True
+    backend.database_error = DatabaseUnavailable("away")
+    for path in ("/healthz", "/healthz/"):
+        reply = ask(backend, "GET", path)
+        assert (reply.status, reply.json) == (200, {"status": "ok"})
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["cache-control"] == "no-store"
+
+
+def test_readyz_says_yes_when_every_part_is_in_order(backend: FakeBackend) -> None:
+    reply = ask(backend, "GET", "/readyz")
+    assert reply.status == 200
+    assert reply.json == {
+        "ready": True,
+        "parts": {"database": {"ok": True}, "draining": {"ok": True}},
+    }
+
+
+def test_readyz_names_the_part_that_is_not_in_order(backend: FakeBackend) -> None:
+    backend.database_error = DatabaseUnavailable("no answer in 3 s")
+    reply = ask(backend, "GET", "/readyz")
+    assert reply.status == 503
+    assert int(reply.headers["retry-after"]) > 0
+    assert reply.json["ready"] is False
+    assert reply.json["parts"] == {
+        "database": {"ok": False, "message": "no answer in 3 s"},
+        "draining": {"ok": True},
+    }
+
+
+def test_readyz_says_no_while_draining_and_ends_the_connection(backend: FakeBackend) -> None:
+    backend.draining = True
+    reply = ask(backend, "GET", "/readyz")
+    assert reply.status == 503
+    assert reply.json["parts"]["draining"]["ok"] is False
+    assert reply.headers["connection"] == "close"
+
+
+# The API
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/push/x", "/api/chat/x/", "/api/else"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_a_key_in_the_configuration_the_api_is_off(path: str, method: str) -> None:
+    reply = ask(FakeBackend(config=Config()), method, path, headers="Authorization: Bearer \r\n")
+    assert (reply.status, reply.json["error"]) == (404, "api_off")
+    assert "[api]" in reply.json["message"]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "",
+        "Authorization: Bearer wrong\r\n",
+        "Authorization: Bearer \r\n",
+        f"Authorization: Basic {KEY}\r\n",
+        f"Authorization: {KEY}\r\n",
+        "Authorization: Bearer schlüssel\r\n",
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/push/x", "/api/nothing"])
+def test_a_missing_or_wrong_key_is_answered_401(
+    backend: FakeBackend, shown: str, path: str
+) -> None:
+    reply = ask(backend, "POST", path, b'{"a":1}', shown)
+    assert (reply.status, reply.json["error"]) == (401, "unauthorized")
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert backend.pushed == []
+
+
+@pytest.mark.parametrize("path", ["/api/push/build.1", "/api/push/build.1/"])
+def test_a_push_goes_out_byte_for_byte(backend: FakeBackend, path: str) -> None:
+    body = b'{ "progress" : 0.50,\n "name": "\xc3\xa9" }'
+    reply = ask(backend, "POST", path, body, BEARER.replace("Bearer", "bearer"))
+    assert (reply.status, reply.json) == (200, {"clients": 3})
+    assert backend.pushed == [("build.1", body)]
+
+
+def test_a_chunked_push_is_put_together(backend: FakeBackend) -> None:
+    client = Client(make_site(backend, Clock()))
+    head = f"POST /api/push/x HTTP/1.1\r\nHost: a\r\n{BEARER}Transfer-Encoding: chunked\r\n\r\n"
+    client.send(head.encode() + b'4\r\n{"a"\r\n')
+    client.send(b"3\r\n:1}\r\n0\r\n\r\n")
+    assert [reply.status for reply in client.replies()] == [200]
+    assert backend.pushed == [("x", b'{"a":1}')]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[1]", b'"a"', b"{", b'{"a":"\xff"}', b"{} {}", b"[" * 9999]
+)
+def test_a_push_must_be_one_json_object(backend: FakeBackend, body: bytes) -> None:
+    reply = ask(backend, "POST", "/api/push/x", body, BEARER)
+    assert (reply.status, reply.json["error"]) == (400, "bad_json")
+    assert backend.pushed == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/push/a%20b",
+        "/api/push/" + "x" * 101,
+        "/api/push/%ff",
+        "/api/chat/a.b",
+        "/api/chat/%2F",
+    ],
+)
+def test_a_bad_name_is_answered_400(backend: FakeBackend, path: str) -> None:
+    reply = ask(backend, "POST", path, b'{"message":"a"}', BEARER)
+    assert (reply.status, reply.json["error"]) == (400, "bad_name")
+
+
+def test_what_is_said_through_the_api_is_answered_with_what_clients_see(
+    backend: FakeBackend,
+) -> None:
+    reply = ask(backend, "POST", "/api/chat/Gr%C3%BC%C3%9Fe", '{"message":"hü"}'.encode(), BEARER)
+    assert (reply.status, reply.body) == (200, SAID)
+    assert backend.said == [("Grüße", "hü")]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"hi", "bad_json"),
+        (b" ", "bad_json"),
+        (b"{}", "bad_message"),
+        (b'{"message":1}', "bad_message"),
+    ],
+)
+def test_a_bad_chat_message_is_answered_400(backend: FakeBackend, body: bytes, code: str) -> None:
+    reply = ask(backend, "POST", "/api/chat/x", body, BEARER)
+    assert (reply.status, reply.json["error"]) == (400, code)
+    assert backend.said == []
+
+
+def test_a_history_that_is_away_is_answered_503(backend: FakeBackend) -> None:
+    backend.say_result = StoreUnavailable("The history is away.")
+    reply = ask(backend, "POST", "/api/chat/x", b'{"message":"a"}', BEARER)
+    assert reply.status == 503
+    assert reply.json == {"error": "store_unavailable", "message": "The history is away."}
+    assert int(reply.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/api/push/x", "/api/chat/x"])
+def test_nothing_is_published_while_draining(backend: FakeBackend, path: str) -> None:
+    backend.draining = True
+    reply = ask(backend, "POST", path, b'{"message":"a"}', BEARER)
+    assert (reply.status, reply.json["error"]) == (503, "draining")
+    assert int(reply.headers["retry-after"]) > 0
+    assert backend.pushed == []
+    assert backend.said == []
+
+
+# Bodies that are too large
+
+LIMIT = 1000
+
+
+def limited() -> FakeBackend:
+    return FakeBackend(config=Config(api=Api(key=KEY), limits=Limits(max_message_size=LIMIT)))
+
+
+def push_head(framing: str) -> bytes:
+    return f"POST /api/push/x HTTP/1.1\r\nHost: a\r\n{BEARER}{framing}\r\n\r\n".encode()
+
+
+def test_a_body_of_just_the_limit_is_taken() -> None:
+    body = b'{"a":"' + b"x" * (LIMIT - 8) + b'"}'
+    assert ask(limited(), "POST", "/api/push/x", body, BEARER).status == 200
+    assert ask(limited(), "POST", "/api/push/x", body + b" ", BEARER).status == 413
+
+
+def test_a_content_length_over_the_limit_is_answered_before_the_body_comes() -> None:
+    backend = limited()
+    client = Client(make_site(backend, Clock()))
+    client.send(push_head("Content-Length: 1001"))
+    [reply] = client.replies()
+    assert (reply.status, reply.json["error"]) == (413, "too_large")
+    assert reply.headers["connection"] == "close"
+    assert not client.is_closed()  # or a reset could overtake the answer
+    client.send(b"x" * 1001)
+    assert client.is_closed()
+    assert len(client.replies()) == 1
+    assert backend.pushed == []
+
+
+def test_who_waits_for_100_continue_gets_the_413_instead() -> None:
+    client = Client(make_site(limited(), Clock()))
+    client.send(push_head("Content-Length: 9999999\r\nExpect: 100-continue"))
+    assert [reply.status for reply in client.replies()] == [413]
+    assert client.is_closed()
+
+
+def test_100_continue_is_said_to_a_body_of_good_size() -> None:
+    client = Client(make_site(limited(), Clock()))
+    client.send(push_head("Content-Length: 7\r\nExpect: 100-continue"))
+    assert [reply.status for reply in client.replies()] == [100]
+    client.send(b'{"a":1}')
+    assert [reply.status for reply in client.replies()] == [100, 200]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 99999999999", "Transfer-Encoding: chunked"])
+def test_a_body_without_end_costs_no_memory_and_is_cut_off(framing: str) -> None:
+    client = Client(make_site(limited(), Clock()))
+    client.send(push_head(framing))
+    request = client.channel.requests[0]
+    piece = b"x" * 65536
+    data = piece if "Length" in framing else b"10000\r\n" + piece + b"\r\n"
+    sent = 0
+    while not client.is_closed():
+        client.send(data)
+        sent += len(data)
+        assert sent <= web_request.MOST_DROPPED + 2 * len(data)
+        assert len(request.body()) <= LIMIT
+    assert [reply.status for reply in client.replies()] == [413]
+    client.channel.connectionLost(Failure(ConnectionDone()))
+
+
+def test_a_chunked_body_is_answered_when_it_grows_too_large() -> None:
+    backend = limited()
+    client = Client(make_site(backend, Clock()))
+    client.send(push_head("Transfer-Encoding: chunked") + b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+    assert client.replies() == []
+    client.send(b"1\r\nx\r\n")
+    assert [reply.status for reply in client.replies()] == [413]
+    client.send(b"0\r\n\r\n")
+    assert client.is_closed()
+    assert backend.pushed == []
+
+
+# Methods, paths, headers
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET, HEAD"),
+        ("/healthz", "GET, HEAD"),
+        ("/chat/x/", "GET, HEAD"),
+        ("/api/push/x", "POST"),
+    ],
+)
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "BREW"])
+def test_another_method_is_answered_405(
+    backend: FakeBackend, path: str, allowed: str, method: str
+) -> None:
+    reply = ask(backend, method, path, headers=BEARER)
+    assert (reply.status, reply.json["error"]) == (405, "method_not_allowed")
+    assert reply.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/chat/", "/chat/x/", "/static/relayd.css", "/readyz", "/no"]
+)
+def test_head_has_the_headers_of_get_and_no_body(backend: FakeBackend, path: str) -> None:
+    got, head = ask(backend, "GET", path), ask(backend, "HEAD", path)
+    assert head.status == got.status
+    assert head.body == b""
+    for name in ("content-length", "content-type"):
+        assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize("path", ["/no", "//", "/static/", "/chat/a/b", "/healthzz", "*", "/ws/no"])
+def test_an_unknown_path_is_answered_404(backend: FakeBackend, path: str) -> None:
+    reply = ask(backend, "GET", path)
+    assert (reply.status, reply.json["error"]) == (404, "not_found")
+
+
+def test_the_absolute_form_of_a_target_is_understood(backend: FakeBackend) -> None:
+    assert ask(backend, "GET", "http://relay.example/healthz").status == 200
+    assert ask(backend, "GET", "http://relay.example").status == 200
+
+
+SOCKETS = [
+    "/ws/camera",
+    "/ws/camera/a",
+    "/ws/camera/a/",
+    "/ws/difficulty/unity/123e4567-e89b-42d3-a456-426614174000",
+    "/ws/chat/",
+    "/ws/chat/x",
+    "/ws/push/x",
+]
+
+
+@pytest.mark.parametrize("path", SOCKETS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_plain_http_on_a_websocket_path_is_answered_426(
+    backend: FakeBackend, path: str, method: str
+) -> None:
+    """RFC 9110 section 15.5.22: Upgrade is required, and 7.8 wants Connection with it."""
+    reply = ask(backend, method, path, headers="Accept: text/html\r\n")
+    assert (reply.status, reply.json["error"]) == (426, "upgrade_required")
+    assert reply.headers["upgrade"] == "websocket"
+    assert reply.headers["connection"] == "Upgrade"
+
+
+def test_426_and_the_end_of_a_connection_go_together(backend: FakeBackend) -> None:
+    reply = ask(backend, "GET", "/ws/camera", headers="Connection: close\r\n")
+    assert reply.headers["connection"] == "close, Upgrade"
+
+
+def test_echo_is_a_websocket_path_only_while_it_is_on(backend: FakeBackend) -> None:
+    assert ask(backend, "GET", "/ws/echo").status == 404
+    backend.config = Config(echo=Echo(enabled=True))
+    assert ask(backend, "GET", "/ws/echo").status == 426
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/chat", "/chat/x/", "/static/room.js", "/healthz", "/no", "/ws/chat", "/api/x"]
+)
+def test_every_answer_carries_the_security_headers(backend: FakeBackend, path: str) -> None:
+    headers = ask(backend, "GET", path).headers
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert "connect-src 'self' ws://relay.example:8080 wss://relay.example:8080;" in policy
+    for rule in ("base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'"):
+        assert rule in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["server"] == "relayd"
+    assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("host", ["a b", "a; script-src *", "[::1]:8080", ""])
+def test_a_strange_host_does_not_get_into_the_policy(backend: FakeBackend, host: str) -> None:
+    client = Client(make_site(backend, Clock()))
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    [reply] = client.replies()
+    assert "connect-src 'self';" in reply.headers["content-security-policy"]
+
+
+# Errors
+
+
+def test_an_exception_is_answered_500_and_logged(
+    backend: FakeBackend, failures: list[LogEvent]
+) -> None:
+    backend.say_result = RuntimeError("secret detail")
+    reply = ask(backend, "POST", "/api/chat/x", b'{"message":"a"}', BEARER)
+    assert (reply.status, reply.json["error"]) == (500, "internal_error")
+    assert b"secret" not in reply.body
+    assert [event["log_failure"].value for event in failures] == [backend.say_result]
+
+
+def test_an_exception_at_once_is_answered_500_too(
+    backend: FakeBackend, failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "connection_counts", lambda: 1 / 0)
+    reply = ask(backend, "GET", "/", headers="Accept: text/html\r\n")
+    assert reply.status == 500
+    assert b"Traceback" not in reply.body
+    assert b"<h1>500" in reply.body
+    assert len(failures) == 1
+
+
+def test_a_client_that_goes_away_while_it_waits_leaves_no_error(
+    backend: FakeBackend, failures: list[LogEvent]
+) -> None:
+    waiting: Deferred[bytes] = Deferred()
+    backend.say_result = waiting
+    client = Client(make_site(backend, Clock()))
+    client.send(push_head("Content-Length: 15").replace(b"push", b"chat") + b'{"message":"a"}')
+    assert backend.said == [("x", "a")]
+    client.channel.connectionLost(Failure(ConnectionDone()))
+    waiting.callback(SAID)
+    gc.collect()
+    assert client.replies() == []
+    assert failures == []
+
+
+def test_pipelined_requests_are_answered_in_order(backend: FakeBackend) -> None:
+    waiting: Deferred[bytes] = Deferred()
+    backend.say_result = waiting
+    client = Client(make_site(backend, Clock()))
+    client.send(
+        push_head("Content-Length: 15").replace(b"push", b"chat")
+        + b'{"message":"a"}GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'
+    )
+    assert client.replies() == []
+    waiting.callback(SAID)
+    first, second = client.replies()
+    assert (first.body, second.json) == (SAID, {"status": "ok"})
+
+
+def test_errors_are_pages_for_browsers_and_json_for_programs(backend: FakeBackend) -> None:
+    html = "Accept: text/html,*/*;q=0.8\r\n"
+    reply = ask(backend, "GET", "/<b>", headers=html)
+    assert (reply.status, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b"<b>" not in reply.body
+    for path in ("/api/x", "/ws/none", "/static/x"):
+        assert ask(backend, "GET", path, headers=html).headers["content-type"] == "application/json"
+
+
+def test_an_error_page_keeps_the_headers_of_its_error(backend: FakeBackend) -> None:
+    reply = ask(backend, "PUT", "/chat/", headers="Accept: text/html\r\n")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
