@@ -31,6 +31,8 @@ _LINGER = 2.0
 class _Channel(HTTPChannel):
     """A twisted.web channel that returns to the front door between requests."""
 
+    transport: Any
+
     def __init__(self, door: "FrontDoor") -> None:
         super().__init__()
         self._door: FrontDoor | None = door
@@ -46,11 +48,18 @@ class _Channel(HTTPChannel):
         super().requestDone(request)
         door.answered(rest)
 
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Twisted cannot parse the request: it would answer a bare status line."""
+        if not (self.requests and self.requests[-1].startedWriting):
+            sentence = "This is not an HTTP request that could be understood."
+            self.transport.write(encode_refusal(Refusal(400, ErrorCode.BAD_REQUEST, sentence)))
+        self.loseConnection()
+
     def leave(self) -> None:
         """The connection becomes a WebSocket: lets go of its transport and timers."""
         self._door = None
         self.setTimeout(None)
-        self.transport.unregisterProducer()  # type: ignore[union-attr]
+        self.transport.unregisterProducer()
 
 
 class FrontDoor(Protocol):
@@ -217,6 +226,10 @@ class FrontDoorFactory(Factory):
         """Stops the site too."""
         self._site.doStop()
         super().doStop()
+
+    def logPrefix(self) -> str:
+        """What twistd's log calls the listening port."""
+        return "relayd"
 
     def find(self, kind: str) -> RelayFactory:
         """The factory that answers `/ws/<kind>`."""
