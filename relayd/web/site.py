@@ -50,6 +50,7 @@ class Site(server.Site):
     """
 
     requestFactory = Request  # noqa: N815
+    noisy = False
 
     def __init__(self, backend: Backend, reactor: Any) -> None:
         super().__init__(
@@ -63,6 +64,11 @@ class Site(server.Site):
         self.max_body = backend.config.limits.max_message_size
         self._routes = self._make_routes()
         self._sockets = _socket_paths(echo=backend.config.echo.enabled)
+
+    def log(self, request: Any) -> None:
+        """One line an answer, but none for probes: they come every few seconds."""
+        if not request.path.startswith((b"/healthz", b"/readyz")):
+            super().log(request)
 
     def closing(self) -> bool:
         """Connections are not kept alive while relayd goes down."""
