@@ -1,0 +1,371 @@
+"""Every difference between PostgreSQL and SQLite: URLs, connecting, transactions, errors.
+
+Bottom of the storage layer; knows no reactor, so the daemon's pool and `relayctl` share it. SQL
+elsewhere is written once, with `%s` for parameters, and passed through `Engine.sql`.
+"""
+
+import contextlib
+import os
+import socket
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+from urllib.parse import unquote
+
+import psycopg2
+import psycopg2.extensions
+
+from relayd.errors import ConfigError, DatabaseUnavailable
+
+DEFAULT_URL = "sqlite:///var/relayd.db"
+
+
+class Cursor(Protocol):
+    """The part of a DB-API 2.0 cursor (PEP 249) that relayd uses."""
+
+    rowcount: int
+
+    @property
+    def description(self) -> Sequence[Sequence[Any]] | None: ...
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchmany(self, size: int = ..., /) -> list[Any]: ...
+    def fetchall(self) -> list[Any]: ...
+    def close(self) -> Any: ...
+
+
+class Connection(Protocol):
+    """The part of a DB-API 2.0 connection (PEP 249) that relayd uses."""
+
+    def cursor(self) -> Any: ...
+    def close(self) -> Any: ...
+    def commit(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long the database may take, in seconds.
+
+    Attributes:
+        connect: to make a connection, for each address of the host.
+        statement: for one statement; 0 is no bound.
+        lock: to wait for a lock that somebody else holds; 0 is as long as a statement may take.
+    """
+
+    connect: float = 3.0
+    statement: float = 3.0
+    lock: float = 0.0
+
+
+class Engine(ABC):
+    """One database as a URL names it.
+
+    Attributes:
+        dialect: `sqlite` or `postgresql`.
+        module: the name of the DB-API module.
+        label: the database in words that may be shown: never the password.
+        arguments: positional arguments of the module's `connect`.
+        keywords: its keyword arguments.
+        errors: the root of its exceptions.
+        begin: starts a transaction that will write.
+        snapshot: starts a transaction that only reads, and sees one state of the database.
+        probe: a cheap statement that needs the database, migrated.
+    """
+
+    dialect: ClassVar[str]
+    module: ClassVar[str]
+    errors: ClassVar[type[Exception]]
+    begin: ClassVar[str]
+    snapshot: ClassVar[str]
+    probe: ClassVar[str] = "SELECT 1 FROM quiz_slots, chat_rooms LIMIT 1"
+    label: str
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = {}
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Makes a connection in autocommit mode. Raises the module's errors."""
+
+    @abstractmethod
+    def opened(self, connection: Any) -> None:
+        """Readies a connection the module has just made."""
+
+    @abstractmethod
+    def sql(self, text: str) -> str:
+        """The statement in this dialect, its parameters written as `%s`."""
+
+    @abstractmethod
+    def is_away(self, error: BaseException) -> bool:
+        """Whether the database is away, too slow, full or not migrated; else it is our fault."""
+
+    @abstractmethod
+    def is_lost(self, connection: Any, error: BaseException) -> bool:
+        """Whether the connection is of no more use after the error."""
+
+    @abstractmethod
+    def interrupt(self, connection: Any) -> None:
+        """Frees a thread that hangs in the connection; called from another thread, never blocks."""
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A connection for the block, with the module's errors turned into relayd's.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached, is too slow or full.
+        """
+        try:
+            connection = self.connect()
+            try:
+                yield connection
+            finally:
+                connection.close()
+        except self.errors as error:
+            if self.is_away(error):
+                raise DatabaseUnavailable(f"{self.label}: {self.reason(error)}") from error
+            raise
+
+    @abstractmethod
+    def is_unprepared(self, error: BaseException) -> bool:
+        """Whether the error means that tables or functions of ours are missing."""
+
+    def reason(self, error: BaseException) -> str:
+        """The error in one line for the log, without the password."""
+        if self.is_unprepared(error):
+            return "its schema is not up to date; `relayctl db migrate` brings it up to date"
+        lines = str(error).strip().splitlines()
+        return lines[0] if lines else type(error).__name__
+
+    @contextlib.contextmanager
+    def transaction(self, connection: Connection, begin: str | None = None) -> Iterator[Any]:
+        """A cursor inside BEGIN … COMMIT; ROLLBACK when the block raises."""
+        cursor = connection.cursor()
+        try:
+            cursor.execute(begin or self.begin)
+            try:
+                yield cursor
+            except BaseException:
+                with contextlib.suppress(self.errors):
+                    cursor.execute("ROLLBACK")
+                raise
+            try:
+                cursor.execute("COMMIT")
+            except self.errors:
+                with contextlib.suppress(self.errors):
+                    cursor.execute("ROLLBACK")
+                raise
+        finally:
+            with contextlib.suppress(self.errors):
+                cursor.close()
+
+
+class SQLite(Engine):
+    """A database file of this machine, in WAL mode; a COMMIT is on the disk when it returns."""
+
+    dialect = "sqlite"
+    module = "sqlite3"
+    errors = sqlite3.Error
+    begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
+    snapshot = "BEGIN"
+
+    # primary result codes, https://sqlite.org/rescode.html
+    _AWAY = frozenset(
+        {
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_NOMEM,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_INTERRUPT,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_PROTOCOL,
+            sqlite3.SQLITE_NOTADB,
+        }
+    )
+
+    def __init__(self, path: str, bounds: Bounds) -> None:
+        self.path = Path(path).absolute()  # the daemon may change its folder later
+        self.label = f"SQLite {self.path}"
+        self.arguments = (str(self.path),)
+        self.keywords = {
+            "check_same_thread": False,
+            "isolation_level": None,
+            "timeout": bounds.lock or bounds.statement,
+        }
+
+    def connect(self) -> sqlite3.Connection:
+        """Opens the file; makes it, and its folder, if need be."""
+        self.make_folder()
+        connection = sqlite3.connect(*self.arguments, **self.keywords)
+        try:
+            self.opened(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def make_folder(self) -> None:
+        """Makes the folder of the file; what goes wrong shows when the file is opened."""
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def opened(self, connection: sqlite3.Connection) -> None:
+        """Sets the pragmas that hold for one connection only (and WAL, which stays)."""
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    def sql(self, text: str) -> str:
+        """Writes parameters as `?`; a literal percent sign is doubled in `text`, as in psycopg2."""
+        return text.replace("%s", "?").replace("%%", "%")
+
+    def is_away(self, error: BaseException) -> bool:
+        """Judges by the primary result code."""
+        code = getattr(error, "sqlite_errorcode", None)
+        away = isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in self._AWAY
+        return away or self.is_unprepared(error)
+
+    def is_unprepared(self, error: BaseException) -> bool:
+        """SQLite has no code of its own for it."""
+        return isinstance(error, sqlite3.OperationalError) and str(error).startswith(
+            "no such table"
+        )
+
+    def is_lost(self, connection: Any, error: BaseException) -> bool:
+        """Opening again is cheap, and mends a file that was away."""
+        return self.is_away(error)
+
+    def interrupt(self, connection: Any) -> None:
+        """Makes the running statement fail with SQLITE_INTERRUPT."""
+        with contextlib.suppress(sqlite3.Error):
+            connection.interrupt()
+
+
+class PostgreSQL(Engine):
+    """A PostgreSQL server, through libpq."""
+
+    dialect = "postgresql"
+    module = "psycopg2"
+    errors = psycopg2.Error
+    begin = "BEGIN"
+    snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+    def __init__(self, url: str, bounds: Bounds) -> None:
+        try:
+            given = psycopg2.extensions.parse_dsn(url)
+        except psycopg2.Error:
+            # libpq's own words quote the URL, password included
+            raise ConfigError(
+                "the database URL is not one that PostgreSQL's libpq can read; special characters "
+                "in the password are written in percent-encoding, such as %40 for @"
+            ) from None
+        options = f"-c statement_timeout={round(bounds.statement * 1000)}"
+        options += f" -c lock_timeout={round(bounds.lock * 1000)}"
+        milliseconds = str(round(max(bounds.connect, bounds.statement) * 1000))
+        defaults = {
+            "application_name": "relayd",
+            "client_encoding": "utf8",
+            # whole seconds; libpq before 17 takes 1 for 2
+            "connect_timeout": str(max(1, round(bounds.connect))),
+            "tcp_user_timeout": milliseconds,
+            "keepalives_idle": "10",
+            "keepalives_interval": "3",
+            "keepalives_count": "3",
+        }
+        self.keywords = {
+            **defaults,
+            **given,
+            "options": f"{options} {given.get('options', '')}".strip(),
+        }
+        self._password = given.get("password", "")
+        where = given.get("host") or given.get("hostaddr") or "the default socket"
+        port = f" port {given['port']}" if "port" in given else ""
+        self.label = f"PostgreSQL {given.get('dbname', '(default)')} at {where}{port}"
+
+    def connect(self) -> Any:
+        """Connects, in autocommit mode: a read is one round trip."""
+        connection = psycopg2.connect(**self.keywords)
+        self.opened(connection)
+        return connection
+
+    def opened(self, connection: Any) -> None:
+        """Turns off psycopg2's implicit BEGIN."""
+        connection.autocommit = True
+
+    def sql(self, text: str) -> str:
+        """psycopg2 takes the statement as it is."""
+        return text
+
+    def is_away(self, error: BaseException) -> bool:
+        """Operational errors: lost, refused, timeout, shutdown, full disk, deadlock, ...
+
+        A server that has become a standby says so with 25006, an internal error to psycopg2.
+        """
+        return (
+            isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+            or (isinstance(error, psycopg2.InternalError) and error.pgcode == "25006")
+            or self.is_unprepared(error)
+        )
+
+    def is_unprepared(self, error: BaseException) -> bool:
+        """Undefined table or function."""
+        return getattr(error, "pgcode", None) in ("42P01", "42883")
+
+    def is_lost(self, connection: Any, error: BaseException) -> bool:
+        """A server that still talks sends an SQLSTATE; a standby is left for the primary."""
+        return (
+            connection.closed != 0
+            or isinstance(error, psycopg2.InternalError)
+            or (self.is_away(error) and getattr(error, "pgcode", None) is None)
+        )
+
+    def interrupt(self, connection: Any) -> None:
+        """Shuts the socket down under libpq, whose poll() then returns: the server is not asked.
+
+        The caller makes sure that the connection is not closed at the same time: its file
+        descriptor could be another socket's by then.
+        """
+        with (
+            contextlib.suppress(OSError, psycopg2.Error),
+            socket.socket(fileno=os.dup(connection.fileno())) as theirs,
+        ):
+            theirs.shutdown(socket.SHUT_RDWR)
+
+    def reason(self, error: BaseException) -> str:
+        """The first line of the server's or libpq's words."""
+        line = super().reason(error)
+        return line.replace(self._password, "***") if self._password else line
+
+
+def engine(url: str, bounds: Bounds | None = None) -> Engine:
+    """The engine a database URL names.
+
+    Args:
+        url: `postgresql://…` or `postgres://…` as libpq reads it, `sqlite:///relative/path`,
+            `sqlite:////absolute/path`; empty for the embedded default, `var/relayd.db`.
+        bounds: time limits; the default ones if None.
+
+    Raises:
+        ConfigError: it is none of these. The text never holds the URL's password.
+    """
+    url = url or DEFAULT_URL
+    bounds = bounds or Bounds()
+    scheme = url.partition(":")[0].lower()
+    if scheme in ("postgres", "postgresql") and "://" in url:
+        return PostgreSQL(scheme + url[len(scheme) :], bounds)
+    if scheme == "sqlite":
+        start, path = url[: len("sqlite:///")], unquote(url[len("sqlite:///") :])
+        is_file = path not in ("", ":memory:") and "?" not in url and "\0" not in path
+        if start.lower() == "sqlite:///" and is_file:
+            return SQLite(path, bounds)
+        raise ConfigError(
+            "a SQLite URL names a file: sqlite:///relative/path.db or sqlite:////absolute/path.db"
+        )
+    raise ConfigError(
+        "a database URL starts with postgresql://, postgres:// or sqlite:///; "
+        f"this one starts with {scheme[:20]!r}"
+    )

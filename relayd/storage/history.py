@@ -1,0 +1,206 @@
+"""The history of the chat rooms: append, the last ones, the ones since an id.
+
+Stands on `pool` and on the tables of migration 0003. Ids are given inside the transaction that
+keeps the message, from the room's row: consecutive, never given twice, also by several processes
+on one database (docs/decisions/0003-history-ids.md).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from twisted.internet.defer import Deferred
+
+from relayd import wire
+from relayd.errors import StoreUnavailable
+from relayd.storage.batches import Batches
+from relayd.storage.engines import Cursor
+from relayd.storage.pool import Database
+
+_STRIDE = 100  # trimmed rows are deleted by the hundred
+_ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
+
+_TAKE_IDS = """
+    INSERT INTO chat_rooms (name, first_id, oldest_id, last_id)
+    VALUES (%s, %s, %s, %s)
+    ON CONFLICT (name) DO UPDATE SET
+        last_id = chat_rooms.last_id + excluded.last_id - excluded.first_id + 1
+    RETURNING oldest_id, last_id
+"""
+_SET_OLDEST = "UPDATE chat_rooms SET oldest_id = %s WHERE name = %s"
+_KEEP = "INSERT INTO chat_messages (room, id, body) VALUES "
+_TRIM = "DELETE FROM chat_messages WHERE room = %s AND id < %s"
+_LAST = """
+    SELECT m.id, m.body FROM chat_rooms r
+    JOIN chat_messages m ON m.room = r.name AND m.id >= r.oldest_id AND m.id > r.last_id - %s
+    WHERE r.name = %s ORDER BY m.id
+"""
+# one statement, so one snapshot: the room's row and its messages fit together
+_SINCE = """
+    SELECT r.first_id, r.oldest_id, r.last_id, m.id, m.body FROM chat_rooms r
+    LEFT JOIN chat_messages m ON m.room = r.name AND m.id >= r.oldest_id
+        AND m.id > CASE WHEN r.last_id < %s THEN 0 ELSE %s END
+    WHERE r.name = %s ORDER BY m.id LIMIT %s
+"""
+_ALL = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One message of a room.
+
+    Attributes:
+        id: its position in the room's history.
+        body: the JSON that every client sees.
+    """
+
+    id: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Message:
+    room: str
+    text: str
+    user: str | None
+    time: float
+
+
+class History:
+    """The chat rooms' messages in the database.
+
+    Args:
+        database: with migration 0003.
+        clock: Unix time in seconds.
+        keep: how many messages a room keeps.
+    """
+
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float] = time.time, keep: int = 10_000
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._keep = keep
+        self._take_ids = database.sql(_TAKE_IDS)
+        self._set_oldest = database.sql(_SET_OLDEST)
+        self._trim = database.sql(_TRIM)
+        self._last = database.sql(_LAST)
+        self._since = database.sql(_SINCE)
+        self._batches: Batches[_Message, Entry] = Batches(
+            self._perform,
+            seconds=database.seconds,
+            deadline=database.deadline,
+            unavailable=StoreUnavailable,
+        )
+
+    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+        """Keeps a message. Messages that arrive during a COMMIT share the next one.
+
+        Args:
+            room: the room's name.
+            message: the text as clients are to see it.
+            user: the sender's name, if a token gave one.
+
+        Returns:
+            Fires after the COMMIT, in the order of the calls. Fails with StoreUnavailable; the
+            message may be in the history all the same if the connection broke during the COMMIT,
+            but no other message ever gets its id.
+        """
+        taken = _Message(room, message, user, self._clock())
+        return self._batches.ask(taken, weight=len(message.encode()) + len(room.encode()))
+
+    async def settled(self) -> None:
+        """Returns when the Deferreds of the transaction under way have fired.
+
+        What a read has seen before is then also known to who waited for these Deferreds.
+        """
+        await self._batches.settled()
+
+    async def last(self, room: str, count: int) -> list[Entry]:
+        """The room's last messages, oldest first; at most `count`.
+
+        Raises:
+            DatabaseUnavailable: the history cannot be read.
+        """
+        if count <= 0:
+            return []
+        rows = await self._database.run("history.last", _fetch, self._last, (count, room))
+        return [Entry(id, body.encode()) for id, body in rows]
+
+    async def since(self, room: str, id: int, limit: int = _ALL) -> tuple[bool, list[Entry]]:
+        """The room's messages after an id that a client has seen; 0 for all there ever were.
+
+        Args:
+            room: the room's name.
+            id: the last one seen.
+            limit: how many entries to return at most: the first after `id`.
+
+        Returns:
+            Whether something after `id` is missing, and the messages after `id`, oldest first. With
+            something missing, or an `id` that the room has not reached (it is from before the
+            history was lost), these are all that are kept.
+
+        Raises:
+            DatabaseUnavailable: the history cannot be read.
+        """
+        id = max(0, min(id, 2**63 - 1))
+        rows = await self._database.run("history.since", _fetch, self._since, (id, id, room, limit))
+        if not rows:
+            return id > 0, []
+        first, oldest, last = rows[0][:3]
+        entries = [Entry(row[3], row[4].encode()) for row in rows if row[3] is not None]
+        if id == 0:
+            return oldest > first, entries
+        return not oldest - 1 <= id <= last, entries
+
+    async def _perform(self, messages: Sequence[_Message], timeout: float) -> list[Entry]:
+        return await self._database.run(
+            "history.append", self._append, messages, write=True, timeout=timeout
+        )
+
+    def _append(self, cursor: Cursor, messages: Sequence[_Message]) -> list[Entry]:
+        places: dict[str, list[int]] = {}
+        for place, message in enumerate(messages):
+            places.setdefault(message.room, []).append(place)
+        ids = [0] * len(messages)
+        for room in sorted(places):  # one order of row locks for all processes: no deadlock
+            start = int(messages[places[room][0]].time * 1000)
+            ids_of_room = self._take(cursor, room, start, len(places[room]))
+            for place, id in zip(places[room], ids_of_room, strict=True):
+                ids[place] = id
+        entries = [_entry(id, message) for id, message in zip(ids, messages, strict=True)]
+        for start in range(0, len(entries), _ROWS):
+            rows = [
+                (message.room, entry.id, entry.body.decode())
+                for message, entry in zip(
+                    messages[start : start + _ROWS], entries[start : start + _ROWS], strict=True
+                )
+            ]
+            values = self._database.sql(", ".join(["(%s, %s, %s)"] * len(rows)))
+            cursor.execute(_KEEP + values, [value for row in rows for value in row])
+        return entries
+
+    def _take(self, cursor: Cursor, room: str, start: int, count: int) -> Iterable[int]:
+        """Takes the room's next ids, locks its row until COMMIT, and trims what is too old."""
+        cursor.execute(self._take_ids, (room, start, start, start + count - 1))
+        had_oldest, last = cursor.fetchone()
+        oldest = max(had_oldest, last - self._keep + 1)
+        if oldest > had_oldest:
+            cursor.execute(self._set_oldest, (oldest, room))
+            # a scan from the room's start meets all rows deleted since the last VACUUM
+            if oldest // _STRIDE > had_oldest // _STRIDE:
+                cursor.execute(self._trim, (room, oldest))
+        return range(last - count + 1, last + 1)
+
+
+def _entry(id: int, message: _Message) -> Entry:
+    moment = datetime.fromtimestamp(int(message.time * 1000) / 1000, UTC)
+    stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    body = wire.ChatMessage(message=message.text, id=id, time=stamp, user=message.user)
+    return Entry(id, wire.encode(body))
+
+
+def _fetch(cursor: Cursor, statement: str, parameters: tuple[object, ...]) -> list[tuple]:
+    cursor.execute(statement, parameters)
+    return cursor.fetchall()

@@ -1,0 +1,160 @@
+"""What happens in the pool's threads: connections, transactions, the second try, giving up.
+
+Stands on `engines`; `pool` stands on it.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.enterprise import adbapi
+
+from relayd.errors import DatabaseUnavailable
+from relayd.storage.engines import Engine
+
+
+class Connections:
+    """What adbapi hands to a job: the connection of its thread, made when first asked for.
+
+    Takes the place of adbapi.Connection, whose commit and rollback would talk to a server that may
+    be gone; transactions are the job's own affair.
+    """
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    def commit(self) -> None:
+        """Nothing: every connection is in autocommit mode."""
+
+    def rollback(self) -> None:
+        """Nothing: see commit."""
+
+    def has_one(self) -> bool:
+        """Whether this thread has a connection from an earlier job."""
+        return self._pool.threadID() in self._pool.connections
+
+    def get(self) -> Any:
+        """This thread's connection; connects if there is none. Raises the module's errors."""
+        return self._pool.connect()
+
+    def throw_away(self) -> None:
+        """Closes this thread's connection."""
+        self._pool.disconnect(self._pool.connections.get(self._pool.threadID()))
+
+
+class Pool(adbapi.ConnectionPool):
+    """adbapi's pool, on an engine, with threads that cannot keep the process.
+
+    Args:
+        engine: makes the connections.
+        give_up_all: frees every thread that may hang.
+        **options: adbapi's own, `cp_…`.
+    """
+
+    connectionFactory = Connections  # type: ignore[assignment]
+
+    def __init__(self, engine: Engine, give_up_all: Callable[[], None], **options: Any) -> None:
+        super().__init__(engine.module, *engine.arguments, **engine.keywords, **options)
+        self._give_up_all = give_up_all
+        # a thread that nothing could free must not keep the process
+        self.threadpool.threadFactory = functools.partial(  # type: ignore[assignment]
+            threading.Thread, daemon=True
+        )
+
+    def finalClose(self) -> None:
+        """At the reactor's end: joins the threads, so frees them first."""
+        self._give_up_all()
+        super().finalClose()
+
+
+class Job:
+    """One interaction on its way through a pool thread.
+
+    `_lock` orders the reactor, which may give the job up, and the thread, which may close the
+    connection: only a connection that is surely still this job's own is interrupted.
+    """
+
+    def __init__(
+        self, engine: Engine, interaction: Callable[..., Any], args: tuple[Any, ...], write: bool
+    ) -> None:
+        self._engine = engine
+        self._interaction = interaction
+        self._args = args
+        self._write = write
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._given_up = False
+        self._began = False
+
+    def give_up(self) -> None:
+        """In the reactor: nobody waits any more. Frees the thread; never blocks."""
+        with self._lock:
+            self._given_up = True
+            if self._connection is not None:
+                self._engine.interrupt(self._connection)
+
+    def __call__(self, connections: Connections) -> Any:
+        """In a pool thread: the interaction's result. Raises DatabaseUnavailable, or as it does."""
+        had_one = connections.has_one()
+        try:
+            return self._attempt(connections)
+        except _Lost as lost:
+            if not had_one or (self._write and self._began):
+                raise DatabaseUnavailable(lost.reason) from lost.__cause__
+        try:
+            return self._attempt(connections)
+        except _Lost as lost:
+            raise DatabaseUnavailable(lost.reason) from lost.__cause__
+
+    def _attempt(self, connections: Connections) -> Any:
+        if self._given_up:
+            raise DatabaseUnavailable("given up before a thread was free")
+        engine = self._engine
+        try:
+            connection = connections.get()
+        except engine.errors as error:
+            if engine.is_away(error):
+                raise DatabaseUnavailable(engine.reason(error)) from error
+            raise
+        with self._lock:
+            self._connection = connection
+        try:
+            result = self._interact(connection)
+        except BaseException as error:
+            given_up = self._let_go()
+            if isinstance(error, engine.errors):
+                if given_up or engine.is_lost(connection, error):
+                    connections.throw_away()
+                    raise _Lost(engine.reason(error)) from error
+                if engine.is_away(error):
+                    raise DatabaseUnavailable(engine.reason(error)) from error
+            raise
+        if self._let_go():  # the socket may be shut: the next job is not to find that out
+            connections.throw_away()
+        return result
+
+    def _interact(self, connection: Any) -> Any:
+        if self._write:
+            with self._engine.transaction(connection) as cursor:
+                self._began = True
+                return self._interaction(cursor, *self._args)
+        cursor = connection.cursor()
+        try:
+            return self._interaction(cursor, *self._args)
+        finally:
+            cursor.close()
+
+    def _let_go(self) -> bool:
+        """The connection is the pool's again; returns whether the job was given up meanwhile."""
+        with self._lock:
+            self._connection = None
+            return self._given_up
+
+
+class _Lost(Exception):
+    """The connection broke under the interaction; another one may do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,257 @@
+"""The one door to the database: named, timed, bounded interactions on an adbapi pool.
+
+Stands on `engines` and `jobs`; `draws` and `history` stand on it. What it promises:
+
+- `run` never keeps its caller longer than the deadline, whatever the server does. When the deadline
+  passes, the caller gets DatabaseUnavailable, and a thread that hangs in the connection is freed
+  from outside, so that neither the pool nor a shutdown hangs with it.
+- A connection that broke is thrown away. A read is then tried once more on a new one; a write only
+  if not even its BEGIN came through, for a COMMIT may have been carried out.
+- An outage is logged when it begins and when it ends, not once per query.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from relayd.errors import DatabaseUnavailable
+from relayd.storage import engines
+from relayd.storage.engines import Bounds, Cursor
+from relayd.storage.jobs import Job, Pool
+
+T = TypeVar("T")
+
+_MAX_WAITING = 1000  # interactions that wait for a thread; beyond it they fail at once
+_GRACE = 2.0  # seconds a freed thread has to end in close()
+
+
+@dataclass
+class Stats:
+    """What happened to the interactions of one name.
+
+    Attributes:
+        count: how many were asked for.
+        failures: how many of these failed, for whatever reason.
+        seconds: how long all of them took together, waiting for a thread included.
+    """
+
+    count: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+
+class Database:
+    """A database and the threads that talk to it.
+
+    Args:
+        url: as in `engines.engine`.
+        reactor: provides IReactorCore, IReactorTime and IReactorThreads.
+        pool_size: how many threads, each with a connection of its own.
+        connect_timeout: seconds a connection may take.
+        statement_timeout: seconds one statement may take.
+        deadline: seconds anybody who calls `run` waits at the longest.
+
+    Attributes:
+        engine: what is particular to the kind of database.
+        deadline: as given.
+        stats: what was done, by the interactions' names.
+
+    Raises:
+        ConfigError: the URL is wrong.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        reactor: Any,
+        pool_size: int = 4,
+        connect_timeout: float = 3.0,
+        statement_timeout: float = 3.0,
+        deadline: float = 4.0,
+    ) -> None:
+        self.engine = engines.engine(url, Bounds(connect_timeout, statement_timeout))
+        self.deadline = deadline
+        self.stats: dict[str, Stats] = {}
+        self._reactor = reactor
+        self._jobs: dict[Job, Deferred[Any]] = {}
+        self._max_jobs = pool_size + _MAX_WAITING
+        self._away_since: float | None = None
+        self._closed: Deferred[None] | None = None
+        if isinstance(self.engine, engines.SQLite):
+            self.engine.make_folder()
+        self._pool = Pool(
+            self.engine,
+            self._give_up_all,
+            cp_reactor=reactor,
+            cp_min=1,
+            cp_max=pool_size,
+            cp_name="database",
+            cp_openfun=self.engine.opened,
+        )
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.engine.dialect
+
+    def sql(self, text: str) -> str:
+        """The statement in this database's dialect; its parameters are written `%s`."""
+        return self.engine.sql(text)
+
+    def seconds(self) -> float:
+        """The reactor's clock, in seconds."""
+        return float(self._reactor.seconds())
+
+    async def run(
+        self,
+        name: str,
+        interaction: Callable[..., T],
+        *args: Any,
+        write: bool = False,
+        timeout: float | None = None,
+    ) -> T:
+        """Runs an interaction in a pool thread.
+
+        Args:
+            name: what it is called in `stats` and in the log.
+            interaction: called with a DB-API cursor and `args`, outside the reactor's thread.
+            *args: whatever the interaction needs.
+            write: runs it inside one transaction, never twice. Without it, every statement stands
+                alone, and the interaction may be run a second time after a lost connection.
+            timeout: seconds to wait if that is less than the deadline.
+
+        Returns:
+            What the interaction returned.
+
+        Raises:
+            DatabaseUnavailable: the database is away, too slow or full, the deadline passed, or too
+                many interactions wait already. A write may have happened all the same.
+            Exception: whatever else the interaction raised.
+        """
+        stats = self.stats.setdefault(name, Stats())
+        stats.count += 1
+        started = self.seconds()
+        try:
+            result = await self._start(interaction, args, write, timeout)
+        except DatabaseUnavailable as error:
+            stats.failures += 1
+            self._note_away(name, error)
+            raise
+        except BaseException:
+            stats.failures += 1
+            raise
+        finally:
+            stats.seconds += self.seconds() - started
+        self._note_back()
+        return result
+
+    async def ping(self) -> None:
+        """Makes sure that the database answers.
+
+        Raises:
+            DatabaseUnavailable: it does not.
+        """
+        await self.run("ping", _ping, self.engine.probe)
+
+    async def close(self) -> None:
+        """Ends the threads and their connections, also of an interaction that hangs.
+
+        Interactions under way have until their deadline; new ones are refused from now on.
+        """
+        if self._closed is None:
+            self._closed = Deferred()
+            await self._jobs_end(self.deadline + _GRACE)
+            self._end_pool()
+            self._closed.callback(None)
+        elif not self._closed.called:
+            waiter: Deferred[None] = Deferred()
+            self._closed.addCallback(waiter.callback)
+            await waiter
+
+    def _jobs_end(self, limit: float) -> "Deferred[None]":
+        """Fires when no thread works any more, or after `limit` seconds."""
+        ended: Deferred[None] = Deferred()
+
+        def end(_: object = None) -> None:
+            if timer.active():
+                timer.cancel()
+            if not ended.called:
+                ended.callback(None)
+
+        timer = self._reactor.callLater(limit, end)
+        DeferredList(list(self._jobs.values())).addBoth(end)
+        return ended
+
+    def _start(
+        self,
+        interaction: Callable[..., T],
+        args: tuple[Any, ...],
+        write: bool,
+        timeout: float | None,
+    ) -> "Deferred[T]":
+        answer: Deferred[T] = Deferred()
+        if self._closed is not None or len(self._jobs) >= self._max_jobs:
+            reason = "closed" if self._closed is not None else "too many interactions wait"
+            answer.errback(DatabaseUnavailable(f"{self.engine.label}: {reason}"))
+            return answer
+        job = Job(self.engine, interaction, args, write)
+        limit = self.deadline if timeout is None else max(0.0, min(timeout, self.deadline))
+        work: Deferred[Any] = self._pool.runWithConnection(job)
+        self._jobs[job] = work
+
+        def late() -> None:
+            job.give_up()
+            answer.errback(DatabaseUnavailable(f"{self.engine.label}: no answer in {limit:.1f} s"))
+
+        timer = self._reactor.callLater(limit, late)
+
+        def done(result: Any) -> None:
+            del self._jobs[job]
+            if timer.active():
+                timer.cancel()
+                answer.callback(result)  # a Failure goes down the error branch
+
+        work.addBoth(done)
+        return answer
+
+    def _give_up_all(self) -> None:
+        for job in self._jobs:
+            job.give_up()
+
+    def _end_pool(self) -> None:
+        if self._jobs:
+            self.log.warn("{label}: a thread could not be freed", label=self.engine.label)
+            if self._pool.shutdownID is not None:  # it would join that thread
+                self._reactor.removeSystemEventTrigger(self._pool.shutdownID)
+                self._pool.shutdownID = None
+        else:
+            self._pool.close()
+
+    def _note_away(self, name: str, error: DatabaseUnavailable) -> None:
+        if self._away_since is None and self._closed is None:
+            self._away_since = self.seconds()
+            self.log.error(
+                "{label} is unavailable ({name}: {reason})",
+                label=self.engine.label,
+                name=name,
+                reason=str(error),
+            )
+
+    def _note_back(self) -> None:
+        if self._away_since is not None:
+            seconds = self.seconds() - self._away_since
+            self._away_since = None
+            self.log.info(
+                "{label} is back after {seconds:.1f} s", label=self.engine.label, seconds=seconds
+            )
+
+
+def _ping(cursor: Cursor, statement: str) -> None:
+    cursor.execute(statement)
+    cursor.fetchone()

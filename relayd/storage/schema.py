@@ -1,0 +1,244 @@
+"""Brings a database's schema up to date, takes it back, says where it stands.
+
+Runs the SQL files of `schema/<dialect>/` through yoyo-migrations, on connections of `engines`. All
+of it blocks: the daemon calls it in a thread before it serves, `relayctl` calls it directly.
+
+yoyo is led differently in three points. A migration and the note that it was applied are one
+transaction, so a kill leaves both or neither. The lock that keeps two migrators apart belongs to
+the connection or the process and goes with it (yoyo's own is a row that stays). And nothing asks
+the network for the name of this machine.
+"""
+
+import contextlib
+import fcntl
+import getpass
+import glob
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from yoyo import internalmigrations
+from yoyo.backends.core.postgresql import PostgresqlBackend
+from yoyo.backends.core.sqlite3 import SQLiteBackend
+from yoyo.connections import DatabaseURI
+from yoyo.migrations import MigrationList, default_migration_table, read_migrations
+
+from relayd.errors import DatabaseUnavailable, RelaydError
+from relayd.storage import engines
+from relayd.storage.engines import Bounds, Engine
+
+_BOUNDS = Bounds(connect=5.0, statement=0.0, lock=10.0)
+_ADVISORY_LOCK = 0x72656C6179640001  # any number that nobody else takes
+
+
+class SchemaError(RelaydError):
+    """The schema could not be brought where it was to go. Nothing of the failed step stays."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One migration.
+
+    Attributes:
+        id: the name of its file, without `.sql`.
+        applied: when it was applied, in UTC; None if it is pending.
+        known: whether this version of relayd has its file.
+    """
+
+    id: str
+    applied: datetime | None
+    known: bool = True
+
+
+def schema_folder(dialect: str) -> Path:
+    """Where the SQL files of a dialect are: in an installed package, or in a checkout beside it."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_schema" / dialect
+    return installed if installed.is_dir() else package.parent / "schema" / dialect
+
+
+def migrate(url: str) -> list[str]:
+    """Applies every pending migration, oldest first.
+
+    Returns:
+        The ids of those that were pending.
+
+    Raises:
+        ConfigError: the URL is wrong.
+        DatabaseUnavailable: the database cannot be reached.
+        SchemaError: a migration failed; those before it stay applied.
+    """
+    with _opened(url) as backend, backend.lock():
+        pending = backend.to_apply(_migrations(backend))
+        return [backend.carry_out(migration, "apply") for migration in pending]
+
+
+def to_roll_back(url: str, steps: int = 1) -> list[str]:
+    """The ids of the migrations that `rollback` would take back, newest first.
+
+    Raises as migrate.
+    """
+    with _opened(url) as backend:
+        return [migration.id for migration in _applied(backend)[:steps]]
+
+
+def rollback(url: str, steps: int = 1) -> list[str]:
+    """Takes back the newest migrations.
+
+    Returns:
+        Their ids, newest first.
+
+    Raises:
+        ConfigError, DatabaseUnavailable, SchemaError: as migrate.
+    """
+    with _opened(url) as backend, backend.lock():
+        return [backend.carry_out(migration, "rollback") for migration in _applied(backend)[:steps]]
+
+
+def status(url: str) -> list[Step]:
+    """Every migration this relayd knows, or the database remembers. Raises as migrate."""
+    with _opened(url) as backend:
+        times = backend.applied_times()
+        known = [Step(one.id, times.pop(one.id, None)) for one in _migrations(backend)]
+        return known + [Step(id, when, known=False) for id, when in sorted(times.items())]
+
+
+def _migrations(backend: "_Backend") -> MigrationList:
+    # glob.escape: yoyo takes a pattern
+    return read_migrations(glob.escape(str(schema_folder(backend.engine.dialect))))
+
+
+def _applied(backend: "_Backend") -> list[Any]:
+    times = backend.applied_times()
+    return [one for one in reversed(_migrations(backend)) if one.id in times]
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator["_Backend"]:
+    engine = engines.engine(url, _BOUNDS)
+    try:
+        with _BACKENDS[engine.dialect](engine) as backend:
+            yield backend
+    except engine.errors as error:
+        if engine.is_away(error):
+            raise DatabaseUnavailable(f"{engine.label}: {engine.reason(error)}") from error
+        raise SchemaError(f"{engine.label}: {engine.reason(error)}") from error
+
+
+class _Backend:
+    """What both of yoyo's backends are led differently in; mixed in before one of them."""
+
+    engine: Engine
+    _is_locked: bool
+    lock: Callable[[], contextlib.AbstractContextManager[None]]
+    to_apply: Callable[[MigrationList], MigrationList]
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        uri = DatabaseURI(engine.dialect, None, None, None, None, "", {})
+        super().__init__(uri, default_migration_table)  # type: ignore[call-arg]
+
+    def __enter__(self) -> "_Backend":
+        super().__enter__()  # type: ignore[misc]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[misc]
+
+    def connect(self, uri: DatabaseURI) -> Any:
+        return self.engine.connect()
+
+    def begin(self) -> None:
+        self._in_transaction = True
+        self.execute(self.engine.begin)
+
+    def execute(self, *args: Any) -> Any:
+        return super().execute(*args)  # type: ignore[misc]
+
+    def carry_out(self, migration: Any, direction: str) -> str:
+        """Applies a migration or takes it back, and notes it, in one transaction."""
+        with self.transaction():  # type: ignore[attr-defined]
+            migration.process_steps(self, direction)
+            self.log_migration(migration, direction)  # type: ignore[attr-defined]
+            if direction == "apply":
+                self.mark_one(migration, log=False)  # type: ignore[attr-defined]
+            else:
+                self.unmark_one(migration, log=False)  # type: ignore[attr-defined]
+        return str(migration.id)
+
+    def applied_times(self) -> dict[str, datetime]:
+        """When each migration was applied, by its id. Changes nothing, unlike yoyo."""
+        if internalmigrations.needs_upgrading(self):
+            return {}
+        rows = self.execute(
+            f"SELECT migration_id, applied_at_utc FROM {default_migration_table}"
+        ).fetchall()
+        return {
+            id: when if isinstance(when, datetime) else datetime.fromisoformat(when)
+            for id, when in rows
+        }
+
+    def get_log_data(self, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
+        """One row of yoyo's log, without a look-up in the network or the list of users."""
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a container's user may have no name
+            user = str(os.getuid())
+        return {
+            "id": str(uuid.uuid1()),
+            "migration_id": migration.id if migration else None,
+            "migration_hash": migration.hash if migration else None,
+            "username": user,
+            "hostname": socket.gethostname(),
+            "created_at_utc": datetime.now(UTC).replace(tzinfo=None),
+            "operation": operation,
+        }
+
+
+class _PostgreSQL(_Backend, PostgresqlBackend):
+    @contextlib.contextmanager
+    def lock(self, timeout: float = _BOUNDS.lock) -> Iterator[None]:
+        if self._is_locked:
+            yield
+            return
+        self.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
+        self._is_locked = True  # until the connection ends
+        yield
+
+
+class _SQLite(_Backend, SQLiteBackend):
+    engine: engines.SQLite
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float = _BOUNDS.lock) -> Iterator[None]:
+        if self._is_locked:
+            yield
+            return
+        # the folder, not the file: closing a file drops SQLite's own locks on it
+        folder = os.open(self.engine.path.parent, os.O_RDONLY)
+        try:
+            _lock_folder(folder, time.monotonic() + timeout)
+            self._is_locked = True
+            yield
+        finally:
+            self._is_locked = False
+            os.close(folder)
+
+
+_BACKENDS: dict[str, type[_Backend]] = {"postgresql": _PostgreSQL, "sqlite": _SQLite}
+
+
+def _lock_folder(folder: int, until: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise SchemaError("another process is migrating this database") from None
+            time.sleep(0.1)

@@ -1,0 +1,248 @@
+"""Quizzes and actions as CSV: read into the database, all or nothing, and written out.
+
+Stands on `engines`; `relayctl` stands on it. The files are CSV (RFC 4180) in UTF-8, with or without
+a byte order mark, with a header row. Columns may come in any order, and all but `difficulty` may be
+left out. A row with an `id` changes the row that has it, or adds one with it; without, the database
+gives the id. An empty cell is an empty text.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, NamedTuple
+
+from relayd.errors import RelaydError
+from relayd.storage import engines
+from relayd.storage.engines import Bounds, Engine
+
+_BOUNDS = Bounds(connect=5.0, statement=600.0, lock=10.0)
+_ROWS = 500  # rows of one statement
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_GREATEST = 2**31 - 1  # of an INTEGER column in PostgreSQL
+_TEXT = 255  # characters
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is imported and exported.
+
+    Attributes:
+        name: as in the database.
+        columns: all columns, in the order of an export.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+
+
+QUIZZES = Table("quizzes", ("id", "name", "difficulty", "lef_sel", "rig_sel", "detail"))
+ACTIONS = Table("actions", ("id", "difficulty", "lef_sel", "rig_sel", "detail"))
+
+
+class CSVError(RelaydError):
+    """The file is wrong; nothing was imported. The text names the line and the column."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many rows an import added, and how many it changed."""
+
+    added: int
+    changed: int
+
+
+class Rows(NamedTuple):
+    """A file's content.
+
+    Attributes:
+        columns: the header's columns without `id`.
+        with_id: rows whose first value is their id, the others following as in `columns`.
+        without_id: rows to which the database gives the id.
+    """
+
+    columns: tuple[str, ...]
+    with_id: list[tuple[int | str, ...]]
+    without_id: list[tuple[int | str, ...]]
+
+
+def parse(table: Table, data: bytes) -> Rows:
+    """Reads a CSV file.
+
+    Raises:
+        CSVError: naming the line (the first is 1) and the column.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CSVError(f"line {line}: not UTF-8 (byte 0x{data[error.start]:02x})") from None
+    records = _records(text)
+    _, header = next(records, (1, []))
+    header = [name.strip() for name in header]
+    _check_header(table, header)
+    columns = tuple(name for name in header if name != "id")
+    rows = Rows(columns, [], [])
+    lines_of_ids: dict[int, int] = {}
+    for line, record in records:
+        if len(record) != len(header):
+            raise CSVError(
+                f"line {line}: {len(record)} cells, but the header row has {len(header)} columns"
+            )
+        cells = dict(zip(header, record, strict=True))
+        values = tuple(_value(line, column, cells[column]) for column in columns)
+        if not cells.get("id", "").strip():
+            rows.without_id.append(values)
+            continue
+        id = _integer(line, "id", cells["id"], 1)
+        if lines_of_ids.setdefault(id, line) != line:
+            raise CSVError(f"line {line}, column id: {id} was on line {lines_of_ids[id]} already")
+        rows.with_id.append((id, *values))
+    return rows
+
+
+def import_rows(url: str, table: Table, data: bytes) -> Imported:
+    """Reads a CSV file into the database, in one transaction. Blocks.
+
+    Raises:
+        CSVError: the file is wrong; nothing was changed.
+        ConfigError: the URL is wrong.
+        DatabaseUnavailable: the database cannot be reached; nothing was changed.
+    """
+    rows = parse(table, data)
+    engine = engines.engine(url, _BOUNDS)
+    with engine.connected() as connection, engine.transaction(connection) as cursor:
+        changed = 0
+        for part in _parts(rows.with_id):
+            changed += _count_known(engine, cursor, table, [row[0] for row in part])
+            updates = ", ".join(f"{name} = excluded.{name}" for name in rows.columns)
+            _insert(
+                engine,
+                cursor,
+                f"INSERT INTO {table.name} (id, {', '.join(rows.columns)}) VALUES ",
+                part,
+                f" ON CONFLICT (id) DO UPDATE SET {updates}",
+            )
+        if engine.dialect == "postgresql":
+            _advance_sequence(cursor, table)
+        for part in _parts(rows.without_id):
+            start = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "
+            _insert(engine, cursor, start, part)
+    return Imported(len(rows.with_id) - changed + len(rows.without_id), changed)
+
+
+def export_rows(url: str, table: Table, file: IO[str]) -> int:
+    """Writes the table as CSV, ordered by id, as it is at one moment. Blocks.
+
+    Returns:
+        How many rows there were.
+
+    Raises:
+        ConfigError: the URL is wrong.
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    engine = engines.engine(url, _BOUNDS)
+    statement = engine.sql(
+        f"SELECT {', '.join(table.columns)} FROM {table.name} WHERE id > %s ORDER BY id LIMIT %s"
+    )
+    writer = csv.writer(file, lineterminator="\n")
+    count = 0
+    with (
+        engine.connected() as connection,
+        engine.transaction(connection, engine.snapshot) as cursor,
+    ):
+        writer.writerow(table.columns)
+        rows = [(-(2**63),)]
+        while rows:
+            cursor.execute(statement, (rows[-1][0], _ROWS))
+            rows = cursor.fetchall()
+            writer.writerows(rows)
+            count += len(rows)
+    return count
+
+
+def _records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Every record that is not blank, and the line on which it starts."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise CSVError(f"line {line}: not CSV ({error})") from None
+        if record:
+            yield line, record
+
+
+def _check_header(table: Table, header: Sequence[str]) -> None:
+    allowed = ", ".join(table.columns)
+    if not header:
+        raise CSVError(f"line 1: no header row; its columns are {allowed}")
+    for name in header:
+        if name not in table.columns:
+            raise CSVError(f"line 1: unknown column {name[:50]!r}; the columns are {allowed}")
+        if header.count(name) > 1:
+            raise CSVError(f"line 1: the column {name} stands there twice")
+    if "difficulty" not in header:
+        raise CSVError("line 1: the column difficulty is missing")
+
+
+def _value(line: int, column: str, cell: str) -> int | str:
+    if column == "difficulty":
+        return _integer(line, column, cell, -_GREATEST - 1)
+    if len(cell) > _TEXT:
+        raise CSVError(
+            f"line {line}, column {column}: {len(cell)} characters; at most {_TEXT} are allowed"
+        )
+    if "\0" in cell:
+        raise CSVError(f"line {line}, column {column}: holds the character U+0000")
+    return cell
+
+
+def _integer(line: int, column: str, cell: str, smallest: int) -> int:
+    text = cell.strip()
+    if not text:
+        raise CSVError(f"line {line}, column {column}: is empty; a whole number is needed")
+    if not _INTEGER.fullmatch(text) or not smallest <= int(text) <= _GREATEST:
+        raise CSVError(
+            f"line {line}, column {column}: {text[:50]!r} is not a whole number "
+            f"from {smallest} to {_GREATEST}"
+        )
+    return int(text)
+
+
+def _parts(rows: Sequence[tuple[int | str, ...]]) -> Iterator[Sequence[tuple[int | str, ...]]]:
+    for start in range(0, len(rows), _ROWS):
+        yield rows[start : start + _ROWS]
+
+
+def _insert(
+    engine: Engine, cursor: Any, start: str, rows: Sequence[tuple[int | str, ...]], end: str = ""
+) -> None:
+    row = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
+    statement = engine.sql(start + ", ".join([row] * len(rows)) + end)
+    cursor.execute(statement, [value for row in rows for value in row])
+
+
+def _count_known(engine: Engine, cursor: Any, table: Table, ids: Sequence[int | str]) -> int:
+    marks = ", ".join(["%s"] * len(ids))
+    cursor.execute(
+        engine.sql(f"SELECT COUNT(*) FROM {table.name} WHERE id IN ({marks})"), list(ids)
+    )
+    return int(cursor.fetchone()[0])
+
+
+def _advance_sequence(cursor: Any, table: Table) -> None:
+    """Sets the sequence of the ids behind the greatest id, if it is not there yet."""
+    cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", (table.name,))
+    sequence = cursor.fetchone()[0]
+    if sequence is None:  # the table is not relayd's own, and has another source of ids
+        return
+    cursor.execute(
+        f"SELECT setval(%s, top.id) FROM (SELECT MAX(id) AS id FROM {table.name}) top "
+        f"WHERE top.id >= (SELECT last_value FROM {sequence})",
+        (sequence,),
+    )

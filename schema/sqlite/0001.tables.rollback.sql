@@ -1,0 +1,1 @@
+-- Leaves both tables and their rows where they are: they may be older than relayd.

@@ -1,0 +1,3 @@
+"""What all tests share: the fixtures of the helpers, by module."""
+
+pytest_plugins = ["tests.servers", "tests.daemon"]

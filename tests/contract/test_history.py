@@ -1,0 +1,192 @@
+"""The chat history, on SQLite and on PostgreSQL."""
+
+import json
+from datetime import datetime
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import gatherResults
+
+from relayd.errors import StoreUnavailable
+from relayd.storage import engines
+from relayd.storage.history import Entry, History
+from relayd.storage.pool import Database
+
+START = 1_700_000_000.123
+FIRST = 1_700_000_000_123
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def texts(entries: list[Entry]) -> list[str]:
+    return [json.loads(entry.body)["message"] for entry in entries]
+
+
+async def fill(history: History, room: str, count: int, start: int = 0) -> list[Entry]:
+    return await gatherResults([history.append(room, f"m{n}") for n in range(start, start + count)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_is_kept_as_clients_see_it(database: Database) -> None:
+    history = History(database, clock=Clock())
+    odd = "a\0b\\\"<b>é😀\u2028 %s ? ' \r\n"
+    entry = await history.append("Zürich", odd, "Ann")
+    assert json.loads(entry.body) == {
+        "message": odd, "id": FIRST, "time": "2023-11-14T22:13:20.123Z", "user": "Ann",
+    }  # fmt: skip
+    plain = await history.append("Zürich", "")
+    assert json.loads(plain.body).keys() == {"message", "id", "time"}
+    assert await history.last("Zürich", 50) == [entry, plain]
+    assert await history.since("Zürich", 0) == (False, [entry, plain])
+
+
+@pytest_twisted.ensureDeferred
+async def test_ids_are_consecutive_in_each_room_and_answers_come_in_order(
+    database: Database,
+) -> None:
+    history = History(database)
+    fired: list[int] = []
+    deferreds = [history.append("ab"[n % 2], f"m{n}") for n in range(2000)]
+
+    def note(entry: Entry, number: int) -> Entry:
+        fired.append(number)
+        return entry
+
+    for number, deferred in enumerate(deferreds):
+        deferred.addCallback(note, number)
+    entries = await gatherResults(deferreds)
+    assert fired == list(range(2000))
+    for room in range(2):
+        ids = [entry.id for entry in entries[room::2]]
+        assert ids == list(range(ids[0], ids[0] + 1000))
+        assert await history.last("ab"[room], 5000) == entries[room::2]
+    assert database.stats["history.append"].count < 10  # group commit
+
+
+@pytest_twisted.ensureDeferred
+async def test_last_gives_the_newest_oldest_first(database: Database) -> None:
+    history = History(database)
+    entries = await fill(history, "a", 10)
+    await fill(history, "b", 3)
+    assert await history.last("a", 3) == entries[-3:]
+    assert await history.last("a", 0) == []
+    assert await history.last("a", 10**9) == entries
+    assert await history.last("nobody", 3) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_since_gives_what_comes_after_an_id(database: Database) -> None:
+    history = History(database)
+    entries = await fill(history, "a", 5)
+    first, last = entries[0].id, entries[-1].id
+    assert await history.since("a", 0) == (False, entries)
+    assert await history.since("a", first - 1) == (False, entries)
+    assert await history.since("a", first) == (False, entries[1:])
+    assert await history.since("a", last) == (False, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_since_an_id_from_another_life_is_a_gap(database: Database) -> None:
+    """After the database was lost, a room starts at the present time: above all its old ids."""
+    history = History(database)
+    entries = await fill(history, "a", 5)
+    for id in (1, entries[0].id - 2, entries[-1].id + 1, 2**63 - 1, 2**70):
+        assert await history.since("a", id) == (True, entries)
+    assert await history.since("new", 7) == (True, [])
+    assert await history.since("new", 0) == (False, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_room_keeps_only_its_newest(database: Database) -> None:
+    history = History(database, keep=150)
+    entries: list[Entry] = []
+    for n in range(0, 400, 40):
+        entries += await fill(history, "a", 40, n)
+    other = await fill(history, "b", 2)
+    kept = entries[-150:]
+    assert await history.last("a", 1000) == kept
+    assert await history.since("a", 0) == (True, kept)
+    assert await history.since("a", kept[0].id - 1) == (False, kept)
+    assert await history.since("a", kept[0].id - 2) == (True, kept)
+    assert await history.since("b", 0) == (False, other)
+
+    def rows(cursor: engines.Cursor) -> int:
+        cursor.execute("SELECT COUNT(*) FROM chat_messages WHERE room = 'a'")
+        return int(cursor.fetchone()[0])
+
+    assert 150 <= await database.run("count", rows) < 150 + 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_longer_history_is_not_a_promise_about_what_is_gone(database: Database) -> None:
+    await fill(History(database, keep=10), "a", 30)
+    history = History(database, keep=1000)
+    entries = await fill(history, "a", 5, 30)
+    assert texts(await history.last("a", 100)) == [f"m{n}" for n in range(20, 35)]
+    gap, kept = await history.since("a", 0)
+    assert gap
+    assert kept[-5:] == entries
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_lost_in_a_rolled_back_batch_leaves_no_hole(database: Database) -> None:
+    """Ids are taken in the transaction: what failed as a whole is as if it had never been."""
+    history = History(database)
+    (first,) = await fill(history, "a", 1)
+
+    def lock(cursor: engines.Cursor) -> None:
+        cursor.execute("ALTER TABLE chat_messages RENAME TO hidden")
+
+    def unlock(cursor: engines.Cursor) -> None:
+        cursor.execute("ALTER TABLE hidden RENAME TO chat_messages")
+
+    await database.run("hide", lock, write=True)
+    with pytest.raises(StoreUnavailable):
+        await history.append("a", "lost")
+    await database.run("show", unlock, write=True)
+    (second,) = await fill(history, "a", 1)
+    assert second.id == first.id + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_processes_on_one_database_give_no_id_twice(
+    database: Database, database_url: str
+) -> None:
+    from twisted.internet import reactor
+
+    other = Database(database_url, reactor=reactor, deadline=30, statement_timeout=30)
+    try:
+        histories = [History(database), History(other)]
+        entries = await gatherResults([histories[n % 2].append("a", f"m{n}") for n in range(400)])
+        ids = sorted(entry.id for entry in entries)
+        assert ids == list(range(ids[0], ids[0] + 400))
+    finally:
+        await other.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_beyond_the_bound_a_message_is_refused_at_once(database: Database) -> None:
+    history = History(database)
+    text = "x" * (1 << 20)
+    outcomes = [history.append("a", text) for _ in range(40)]
+    refused = []
+    for outcome in outcomes:
+        try:
+            await outcome
+        except StoreUnavailable as error:
+            refused.append(error)
+    assert len(refused) == 40 - 1 - 31  # one is under way, 31 and their room's name fill 32 MiB
+
+
+@pytest_twisted.ensureDeferred
+async def test_time_is_utc_in_rfc_3339(database: Database) -> None:
+    entry = await History(database).append("a", "now")
+    stamp = json.loads(entry.body)["time"]
+    assert stamp.endswith("Z")
+    assert int(datetime.fromisoformat(stamp).timestamp() * 1000 + 0.5) == entry.id

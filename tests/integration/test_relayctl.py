@@ -1,0 +1,156 @@
+"""relayctl as an operator runs it: a process, its output, its exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relayd import __version__
+from tests.servers import PostgreSQL
+
+RELAYCTL = "import sys; from relayd.ctl.main import main; main(prog_name='relayctl')"
+
+
+class Operator:
+    """Runs relayctl in a folder, with nothing of ours in the environment but the URL."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
+        self.environment = {name: os.environ[name] for name in kept if name in os.environ}
+        root = Path(__file__).resolve().parent.parent.parent
+        self.environment |= {"PYTHONPATH": str(root), "DATABASE_URL": url}
+
+    def __call__(
+        self, *arguments: str, stdin: str | bytes = ""
+    ) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, "-c", RELAYCTL, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+@pytest.fixture
+def blank(tmp_path: Path, blank_database_url: str) -> Operator:
+    return Operator(tmp_path, blank_database_url)
+
+
+@pytest.fixture
+def relayctl(tmp_path: Path, database_url: str) -> Operator:
+    return Operator(tmp_path, database_url)
+
+
+def test_migrate_status_and_rollback(blank: Operator) -> None:
+    before = blank("db", "status")
+    assert (before.returncode, before.stdout.count("pending")) == (1, 3)
+    assert blank("db", "migrate").stdout == (
+        "applied 0001.tables\napplied 0002.draws\napplied 0003.history\n"
+    )
+    assert "up to date" in blank("db", "migrate").stdout
+    after = blank("db", "status")
+    assert (after.returncode, after.stdout.count("applied 20")) == (0, 3)
+    refused = blank("db", "rollback", stdin="n\n")
+    assert refused.returncode == 1
+    assert "chat history will be lost" in refused.stderr
+    assert blank("db", "status").returncode == 0
+    assert blank("db", "rollback", stdin="y\n").stdout == "took back 0003.history\n"
+    # without the history in it, nothing is asked
+    assert blank("db", "rollback").stdout == "took back 0002.draws\n"
+    assert blank("db", "migrate").returncode == 0
+    everything = blank("db", "rollback", "--steps", "9", "--yes")
+    assert everything.stdout.count("took back") == 3
+    assert "nothing to do" in blank("db", "rollback").stdout
+
+
+def test_quizzes_and_actions_go_in_and_out(relayctl: Operator) -> None:
+    (relayctl.folder / "in.csv").write_text("name,difficulty\nä,1\nb,2\n")
+    done = relayctl("quiz", "import", "in.csv")
+    assert (done.returncode, done.stdout) == (0, "2 added, 0 changed\n")
+    exported = relayctl("quiz", "export", "-").stdout
+    assert exported == "id,name,difficulty,lef_sel,rig_sel,detail\n1,ä,1,,,\n2,b,2,,,\n"
+    assert relayctl("quiz", "import", "-", stdin=exported).stdout == "0 added, 2 changed\n"
+    assert relayctl("action", "import", "-", stdin="difficulty\n1\n").returncode == 0
+    assert relayctl("action", "export", "out.csv").stderr == "1 rows written\n"
+    written = (relayctl.folder / "out.csv").read_text()
+    assert written == "id,difficulty,lef_sel,rig_sel,detail\n1,1,,,\n"
+
+
+def test_wrong_input_is_a_sentence_and_exit_code_2(relayctl: Operator) -> None:
+    wrong = relayctl("quiz", "import", "-", stdin="difficulty\n1\nx\n")
+    assert wrong.returncode == 2
+    assert wrong.stderr == (
+        "Error: -: line 3, column difficulty: 'x' is not a whole number from -2147483648 to "
+        "2147483647; nothing was imported\n"
+    )
+    assert relayctl("quiz", "export", "-").stdout.count("\n") == 1
+    missing = relayctl("quiz", "import", "missing.csv")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert "missing.csv: No such file" in missing.stderr
+    for arguments in (
+        ["db", "rollback", "--steps", "0"],
+        ["quiz"],
+        ["nonsense"],
+        ["quiz", "import"],
+    ):
+        assert relayctl(*arguments).returncode == 2
+
+
+def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, "oracle://u:hunter2@h/db")
+    done = operator("db", "status")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "hunter2" not in done.stderr
+    (tmp_path / "relayd.toml").write_text("[database]\nurl = 7\n")
+    assert operator("--config", "relayd.toml", "db", "status").returncode == 2
+    assert operator("--config", "absent.toml", "db", "status").returncode == 2
+
+
+def test_the_configuration_is_the_daemons(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, "")
+    del operator.environment["DATABASE_URL"]
+    (tmp_path / "relayd.toml").write_text('[database]\nurl = "sqlite:///from-file.db"\n')
+    assert operator("--config", "relayd.toml", "db", "migrate").returncode == 0
+    assert (tmp_path / "from-file.db").exists()
+    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///from-dotenv.db\n")
+    assert operator("db", "migrate").returncode == 0
+    assert (tmp_path / "from-dotenv.db").exists()
+
+
+def test_an_unreachable_database_is_a_sentence_and_exit_code_1(own_postgresql: PostgreSQL) -> None:
+    operator = Operator(own_postgresql.folder, own_postgresql.url() + "?password=hunter2")
+    own_postgresql.stop(signal.SIGINT)
+    for arguments in (["db", "migrate"], ["db", "status"], ["quiz", "export", "-"]):
+        done = operator(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "hunter2" not in done.stderr
+    done = operator("quiz", "import", "-", stdin="difficulty\n1\n")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+def test_without_tables_the_sentence_says_what_is_missing(blank: Operator) -> None:
+    (blank.folder / "out.csv").write_text("from yesterday")
+    done = blank("quiz", "export", "out.csv")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "relayctl db migrate" in done.stderr
+    assert (blank.folder / "out.csv").read_text() == "from yesterday"
+    assert not list(blank.folder.glob("*.part")) + list(blank.folder.glob(".*.part"))
+    nowhere = blank("quiz", "export", "no/such/folder.csv")
+    assert (nowhere.returncode, nowhere.stderr.count("\n")) == (2, 1)
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, "")
+    assert __version__ in operator("--version").stdout
+    for arguments in ([], ["db"], ["quiz"], ["db", "migrate"], ["quiz", "import"]):
+        assert operator(*arguments, "--help").returncode == 0

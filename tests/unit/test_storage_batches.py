@@ -1,0 +1,111 @@
+"""Batches: what waits shares the next interaction; every bound and every failure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from relayd.errors import DatabaseUnavailable, StoreUnavailable
+from relayd.storage.batches import Batches
+
+
+class Scene:
+    """Batches over an interaction that ends when the test says so."""
+
+    def __init__(self, **bounds: Any) -> None:
+        self.clock = Clock()
+        self.performed: list[tuple[list[str], float]] = []
+        self.pending: list[Deferred[list[str]]] = []
+        self.outcomes: list[tuple[str, Any]] = []
+        self.batches: Batches[str, str] = Batches(
+            self._perform, seconds=self.clock.seconds, deadline=4.0, **bounds
+        )
+
+    def ask(self, request: str, weight: int = 0) -> None:
+        def ended(outcome: Any) -> None:
+            self.outcomes.append((request, outcome))
+
+        self.batches.ask(request, weight).addBoth(ended)
+
+    def succeed(self) -> None:
+        requests, _ = self.performed[-1]
+        self.pending.pop().callback([request.upper() for request in requests])
+
+    def fail(self, error: Exception) -> None:
+        self.pending.pop().errback(Failure(error))
+
+    async def _perform(self, requests: Sequence[str], timeout: float) -> list[str]:
+        self.performed.append((list(requests), timeout))
+        pending: Deferred[list[str]] = Deferred()
+        self.pending.append(pending)
+        return await pending
+
+    def failures(self) -> list[tuple[str, type]]:
+        return [(request, outcome.type) for request, outcome in self.outcomes]
+
+
+def test_requests_during_an_interaction_share_the_next_and_fire_in_order() -> None:
+    scene = Scene()
+    for request in "abc":
+        scene.ask(request)
+    assert [requests for requests, _ in scene.performed] == [["a"]]
+    scene.succeed()
+    assert [requests for requests, _ in scene.performed] == [["a"], ["b", "c"]]
+    scene.succeed()
+    assert scene.outcomes == [("a", "A"), ("b", "B"), ("c", "C")]
+
+
+def test_the_time_left_is_that_of_the_oldest_request() -> None:
+    scene = Scene()
+    scene.ask("a")
+    scene.ask("b")
+    scene.clock.advance(3)
+    scene.ask("c")
+    scene.succeed()
+    assert scene.performed == [(["a"], 4.0), (["b", "c"], 1.0)]
+
+
+def test_when_the_database_is_away_everybody_who_waits_fails_at_once() -> None:
+    scene = Scene(unavailable=StoreUnavailable)
+    for request in "abc":
+        scene.ask(request)
+    scene.fail(DatabaseUnavailable("gone"))
+    assert scene.failures() == [(request, StoreUnavailable) for request in "abc"]
+    scene.ask("d")
+    scene.succeed()
+    assert scene.outcomes[-1] == ("d", "D")
+
+
+def test_another_error_fails_its_batch_only() -> None:
+    scene = Scene()
+    scene.ask("a")
+    scene.ask("b")
+    scene.fail(ZeroDivisionError())
+    assert scene.failures() == [("a", ZeroDivisionError)]
+    scene.succeed()
+    assert scene.outcomes[-1] == ("b", "B")
+
+
+@pytest.mark.parametrize(("bounds", "weight"), [({"waiting": 2}, 0), ({"weight": 20}, 10)])
+def test_beyond_the_bound_a_request_fails_at_once(bounds: dict[str, int], weight: int) -> None:
+    scene = Scene(**bounds)
+    scene.ask("under way", weight)
+    for request in "abc":
+        scene.ask(request, weight)
+    assert scene.failures() == [("c", DatabaseUnavailable)]
+    scene.succeed()
+    scene.ask("d", weight)
+    assert len(scene.outcomes) == 2
+
+
+def test_a_batch_is_bounded() -> None:
+    scene = Scene(batch=2)
+    for request in "abcd":
+        scene.ask(request)
+    for _ in range(3):
+        scene.succeed()
+    assert [requests for requests, _ in scene.performed] == [["a"], ["b", "c"], ["d"]]
+    assert [request for request, _ in scene.outcomes] == list("abcd")
