@@ -11,7 +11,9 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
+from urllib.parse import urlsplit
 
+import dotenv
 import msgspec
 from msgspec import Meta
 from twisted.internet import endpoints
@@ -86,7 +88,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_message_size: Size = 64 * 1024
     max_head_size: Size = 16 * 1024
     send_buffer: Size = 1024 * 1024
-    max_waiting: Annotated[int, Meta(ge=1)] = 100
+    max_waiting: Annotated[int, Meta(ge=1)] = 1000
     messages_per_second: Annotated[float, Meta(ge=0)] = 0.0
 
 
@@ -114,43 +116,85 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(
-        cls, path: str | None, environ: Mapping[str, str], *, listen: Sequence[str] = ()
+        cls,
+        path: str | None,
+        environ: Mapping[str, str],
+        *,
+        dotenv: Mapping[str, str] | None = None,
+        listen: Sequence[str] = (),
     ) -> "Config":
         """Reads a configuration.
 
         Args:
             path: the TOML file, or None for none (`RELAYD_CONFIG` may still name one).
-            environ: the environment, `.env` already merged in.
-            listen: Twisted endpoint descriptions from the command line; they win.
+            environ: the environment.
+            dotenv: what a `.env` file sets; `environ` wins.
+            listen: Twisted endpoint descriptions from the command line; they win over all.
 
         Raises:
             ConfigError: naming where the wrong setting stands, its key, its value, what is allowed.
         """
-        path = path or environ.get("RELAYD_CONFIG") or None
-        values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        if path is not None:
-            for section, key, value in _read_file(path):
-                values[section][key] = _convert(path, f"[{section}] {key}", section, key, value)
-        for name, section, key, text in _read_environment(environ):
-            values[section][key] = _convert(
-                "environment", name, section, key, _from_text(section, key, text), strict=False
-            )
+        merged = {**(dotenv or {}), **environ}
+        path = path or merged.get("RELAYD_CONFIG") or None
+        found = [
+            _Setting(path or "", f"[{section}] {key}", section, key, value)
+            for section, key, value in (_read_file(path) if path is not None else ())
+        ]
+        for name, text in _by_strength(merged):
+            found.append(_read_variable("environment" if name in environ else ".env", name, text))
         if listen:
-            values["server"]["listen"] = _convert(
-                "command line", "--listen", "server", "listen", list(listen)
-            )
+            found.append(_Setting("command line", "--listen", "server", "listen", list(listen)))
+        values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        for setting in found:
+            values[setting.section][setting.key] = setting.convert()
         sections: dict[str, Any] = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
         config = cls(**sections)
         if config.auth.required and not config.auth.secret:
-            raise ConfigError(
-                "[auth] required = true: needs [auth] secret, the key that tokens are signed with"
-            )
+            setting = next(one for one in reversed(found) if one.key == "required")
+            raise setting.error("needs [auth] secret, the key that tokens are signed with")
         return config
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Config)
 _PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
 _SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)")
+
+
+def read_dotenv() -> dict[str, str]:
+    """What the file `.env` in the working directory sets, if there is one."""
+    found = dotenv.dotenv_values(".env")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class _Setting(msgspec.Struct, frozen=True):
+    """One setting as it was found: where, under which name, and what it sets to which value."""
+
+    place: str
+    name: str
+    section: str
+    key: str
+    value: Any
+    strict: bool = True
+
+    def convert(self) -> Any:
+        """The value in the type of its setting. Raises ConfigError."""
+        hint = _HINTS[self.section][self.key]
+        try:
+            value = msgspec.convert(self.value, hint, strict=self.strict, str_keys=not self.strict)
+        except msgspec.ValidationError as error:
+            reason = str(error).split(" - at ")[0].replace("`bool`", "true or false")
+            raise self.error(f"{reason[0].lower()}{reason[1:]}") from error
+        check = _CHECKS.get((self.section, self.key))
+        if check is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise self.error(str(error)) from error
+        return value
+
+    def error(self, reason: str) -> ConfigError:
+        """What is wrong with it."""
+        return ConfigError(f"{self.place}: {self.name} = {_shown(self.key, self.value)}: {reason}")
 
 
 def _read_file(path: str) -> list[tuple[str, str, Any]]:
@@ -162,14 +206,14 @@ def _read_file(path: str) -> list[tuple[str, str, Any]]:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     found = []
     for section, table in document.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{path}: {section} = {_shown(section, table)}: stands outside a section; "
+                f"write [SECTION] above it, one of {_listed(SECTIONS)}"
+            )
         if section not in SECTIONS:
             raise ConfigError(
                 f"{path}: [{section}]: no such section; there are {_listed(SECTIONS)}"
-            )
-        if not isinstance(table, dict):
-            raise ConfigError(
-                f"{path}: {section} = {table!r}: stands outside a section; "
-                f"{section} is a section: write [{section}] and its settings below"
             )
         for key, value in table.items():
             if key not in SECTIONS[section].__struct_fields__:
@@ -181,64 +225,50 @@ def _read_file(path: str) -> list[tuple[str, str, Any]]:
     return found
 
 
-def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
-    """The settings in the environment as (variable, section, key, text), the strongest last."""
-    found = []
-    if environ.get("PORT"):
-        port = environ["PORT"]
-        if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
-            raise ConfigError(f"environment: PORT = {port!r}: must be a number from 0 to 65535")
-        found.append(("PORT", "server", "listen", f"tcp:{int(port)}:interface=0.0.0.0"))
-    for name, (section, key) in _PLATFORM.items():
-        if environ.get(name):
-            found.append((name, section, key, environ[name]))
-    for name, text in environ.items():
-        if not name.startswith("RELAYD_") or name == "RELAYD_CONFIG":
-            continue
-        section, _, key = name.removeprefix("RELAYD_").lower().partition("_")
-        if section not in SECTIONS:
-            raise ConfigError(
-                f"environment: {name} = {_shown(key, text)}: no such section; "
-                f"RELAYD_<SECTION>_<KEY> with a section of {_listed(SECTIONS)}"
-            )
-        if key not in SECTIONS[section].__struct_fields__:
-            raise ConfigError(
-                f"environment: {name} = {_shown(key, text)}: no such setting; "
-                f"[{section}] has {_listed(SECTIONS[section].__struct_fields__)}"
-            )
-        found.append((name, section, key, text))
-    return found
+def _by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The variables that are settings, ours after those of the platforms: the later one wins."""
+    theirs = [(name, environ[name]) for name in ("PORT", *_PLATFORM) if environ.get(name)]
+    ours = [
+        (name, text)
+        for name, text in environ.items()
+        if name.startswith("RELAYD_") and name != "RELAYD_CONFIG"
+    ]
+    return theirs + ours
 
 
-def _from_text(section: str, key: str, text: str) -> Any:
-    """Environment text as the type of the setting: lists are TOML arrays or comma-separated."""
-    if isinstance(getattr(SECTIONS[section](), key), tuple):
-        if text.lstrip().startswith("["):
-            try:
-                return tomllib.loads(f"value = {text}")["value"]
-            except tomllib.TOMLDecodeError:
-                return text
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return text
-
-
-def _convert(
-    place: str, name: str, section: str, key: str, value: Any, *, strict: bool = True
-) -> Any:
-    try:
-        converted = msgspec.convert(value, _HINTS[section][key], strict=strict, str_keys=not strict)
-    except msgspec.ValidationError as error:
-        reason = str(error).split(" - at ")[0]
+def _read_variable(place: str, name: str, text: str) -> _Setting:
+    if name == "PORT":
+        if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
+            raise ConfigError(f"{place}: PORT = {text!r}: must be a number from 0 to 65535")
+        return _Setting(place, name, "server", "listen", [f"tcp:{int(text)}:interface=0.0.0.0"])
+    if name in _PLATFORM:
+        section, key = _PLATFORM[name]
+        return _Setting(place, name, section, key, text)
+    section, _, key = name.removeprefix("RELAYD_").lower().partition("_")
+    if section not in SECTIONS:
         raise ConfigError(
-            f"{place}: {name} = {_shown(key, value)}: {reason[0].lower()}{reason[1:]}"
-        ) from error
-    check = _CHECKS.get((section, key))
-    if check is not None:
+            f"{place}: {name} = {_shown(key, text)}: no such section; "
+            f"RELAYD_<SECTION>_<KEY> with a section of {_listed(SECTIONS)}"
+        )
+    if key not in SECTIONS[section].__struct_fields__:
+        raise ConfigError(
+            f"{place}: {name} = {_shown(key, text)}: no such setting; "
+            f"[{section}] has {_listed(SECTIONS[section].__struct_fields__)}"
+        )
+    value: Any = text
+    if isinstance(getattr(SECTIONS[section](), key), tuple):
+        value = _to_list(text)
+    return _Setting(place, name, section, key, value, strict=False)
+
+
+def _to_list(text: str) -> Any:
+    """A list in a variable: a TOML array, or separated by commas."""
+    if text.lstrip().startswith("["):
         try:
-            check(converted)
-        except ValueError as error:
-            raise ConfigError(f"{place}: {name} = {_shown(key, value)}: {error}") from error
-    return converted
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _listed(names: Any) -> str:
@@ -267,11 +297,25 @@ def _check_endpoints(descriptions: tuple[str, ...]) -> None:
             ) from error
 
 
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+            raise ValueError(
+                f"{origin!r} is no origin; allowed are such as https://example.org or "
+                "https://example.org:8443, without a path or a slash at the end, and *"
+            )
+
+
 def _check_database_url(url: str) -> None:
+    allowed = "must be empty, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or sqlite:///FILE"
     if url and not re.match(r"(postgres|postgresql)://.|sqlite:///.", url):
-        raise ValueError(
-            "must be empty, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or sqlite:///FILE"
-        )
+        raise ValueError(allowed)
+    if url.startswith("postgres"):
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+        for host in hosts.split(","):
+            port = re.fullmatch(r"(?:\[.*\]|[^:]*)(?::(.*))?", host)
+            if port is None or (port[1] and not port[1].isdigit()):
+                raise ValueError(f"{allowed}; the port must be a number")
 
 
 def _check_redis_url(url: str) -> None:
@@ -290,6 +334,7 @@ def _check_secret(secret: str) -> None:
 _HINTS = {name: get_type_hints(kind, include_extras=True) for name, kind in SECTIONS.items()}
 _CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "listen"): _check_endpoints,
+    ("server", "allowed_origins"): _check_origins,
     ("database", "url"): _check_database_url,
     ("redis", "url"): _check_redis_url,
     ("auth", "secret"): _check_secret,

@@ -110,24 +110,32 @@ class Refusal(RelaydError):
 
 
 class Unavailable(RelaydError):
-    """Something outside relayd did not do its part; the client gets `code` and may try again."""
+    """Something outside relayd did not do its part.
+
+    The client gets `code` and `sentence` and may try again; the text of the exception is for the
+    log, since it may name hosts and ports.
+    """
 
     code = ErrorCode.INTERNAL
+    sentence = "Something that is needed is away; try again in a moment."
 
 
 class DatabaseUnavailable(Unavailable):
     """The database did not answer in time, or refused."""
 
     code = ErrorCode.DATABASE_UNAVAILABLE
+    sentence = "The database does not answer; try again in a moment."
 
 
 class StoreUnavailable(Unavailable):
-    """The message could not be put into the room's history, so nobody was shown it."""
+    """A room's history cannot be read or written; what was not kept was shown to nobody."""
 
     code = ErrorCode.STORE_UNAVAILABLE
+    sentence = "The room's history is away and nothing can be kept; try again in a moment."
 
 
 class NoUnity(Unavailable):
     """No headset is connected under the UUID."""
 
     code = ErrorCode.NO_UNITY
+    sentence = "No Unity app is connected under this UUID; start it first."

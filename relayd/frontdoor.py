@@ -80,9 +80,7 @@ class FrontDoor(Protocol):
 
     def connectionMade(self) -> None:
         """Waits for a request head, but not for ever."""
-        self._timer = self.factory.clock.callLater(
-            self.factory.config.keepalive.handshake_timeout, self._timed_out
-        )
+        self._start_timer()
 
     def dataReceived(self, data: bytes) -> None:
         """Collects a head, or passes on the body of a request that is under way."""
@@ -115,6 +113,9 @@ class FrontDoor(Protocol):
         limit = self.factory.config.limits.max_head_size
         if end < 0 and len(self._head) <= limit:
             self._searched = len(self._head)
+            if self._timer is None:
+                # the first bytes of a further request on a kept-alive connection
+                self._start_timer()
             return
         self._searched = 0
         if end < 0 or end + len(_END) > limit:
@@ -182,6 +183,11 @@ class FrontDoor(Protocol):
     def _abort(self) -> None:
         self._timer = None
         self.transport.abortConnection()
+
+    def _start_timer(self) -> None:
+        self._timer = self.factory.clock.callLater(
+            self.factory.config.keepalive.handshake_timeout, self._timed_out
+        )
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -87,11 +87,17 @@ class Handshake(WebSocketServerProtocol):
     def left(self) -> None:
         """The connection is over; undo what `admit` did (and `opened`, if it came so far)."""
 
+    def connectionMade(self) -> None:
+        """The front door has handed a connection over."""
+        self._number = next(_ids)
+        super().connectionMade()
+
     def onConnect(  # type: ignore[override]
         self, request: ConnectionRequest
     ) -> "Deferred[None]":
         """Autobahn has understood a handshake: admits it, at once or later."""
-        self._number = next(_ids)
+        # none is ever accepted, so none is to be found wrong
+        self.websocket_extensions = []
         self._request = request
         self._asked = True
         admission = Deferred.fromCoroutine(self._admit(request))
@@ -120,7 +126,7 @@ class Handshake(WebSocketServerProtocol):
         except Refusal as refusal:
             self._refuse(refusal)
         except Unavailable as error:
-            self._refuse(Refusal(503, error.code, str(error)))
+            self._refuse(Refusal(503, error.code, error.sentence))
         except Exception:
             self._log.failure("c{id}: admitting {path} failed", id=self._number, path=request.path)
             self._refuse(internal_error())

@@ -9,14 +9,13 @@ import sys
 import time
 from typing import Any, ClassVar
 
-import dotenv
 from twisted.application.service import IService
 from twisted.python import usage
 
 from relayd import __version__
 from relayd.admission import Admission
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
-from relayd.config import Config
+from relayd.config import Config, read_dotenv
 from relayd.connections import Connections
 from relayd.errors import ConfigError
 from relayd.frontdoor import FrontDoorFactory
@@ -77,9 +76,10 @@ etc/relayd.toml shows every setting."""
 
     def postOptions(self) -> None:
         """Reads the configuration; a wrong one ends the process with EX_CONFIG."""
-        environ = {**_read_dotenv(), **os.environ}
         try:
-            self.config = Config.load(self["config"], environ, listen=self["listen"])
+            self.config = Config.load(
+                self["config"], os.environ, dotenv=read_dotenv(), listen=self["listen"]
+            )
         except ConfigError as error:
             print(f"relayd: {error}", file=sys.stderr)
             sys.exit(EX_CONFIG)
@@ -142,9 +142,3 @@ def build(config: Config, reactor: Any) -> Node:
         make_site(Publisher(context, database, chat, push), reactor),
     )
     return Node(reactor, context, database, door)
-
-
-def _read_dotenv() -> dict[str, str]:
-    """What `.env` in the working directory sets, if there is one."""
-    found = dotenv.dotenv_values(".env")
-    return {name: value for name, value in found.items() if value is not None}

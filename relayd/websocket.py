@@ -45,6 +45,7 @@ class RelayProtocol(Handshake):
     _bucket: TokenBucket | None = None
     _timer: IDelayedCall | None = None
     _waiting = 0
+    _waiting_bytes = 0
 
     # -- what a relay overrides
 
@@ -102,16 +103,28 @@ class RelayProtocol(Handshake):
         refusal = internal_error()
         self.send_error(refusal.code, refusal.message)
 
-    def hold(self) -> None:
-        """Counts one message that is being worked on; at the limit, no more bytes are read."""
+    def hold(self, size: int) -> None:
+        """Counts one message of `size` bytes that is being worked on.
+
+        At `max_waiting` messages or `send_buffer` bytes, no more is read from this client.
+        """
+        limits = self.context.config.limits
         self._waiting += 1
-        if self._reading and self._waiting >= self.context.config.limits.max_waiting:
+        self._waiting_bytes += size
+        full = self._waiting >= limits.max_waiting or self._waiting_bytes >= limits.send_buffer
+        if self._reading and full:
             self.pause_reading()
 
-    def release(self) -> None:
-        """One message less; reading goes on when half of the limit is free."""
+    def release(self, size: int) -> None:
+        """One message of `size` bytes less; reading goes on when half of the limit is free."""
+        limits = self.context.config.limits
         self._waiting -= 1
-        if not self._reading and self._waiting <= self.context.config.limits.max_waiting // 2:
+        self._waiting_bytes -= size
+        if (
+            not self._reading
+            and self._waiting <= limits.max_waiting // 2
+            and self._waiting_bytes <= limits.send_buffer // 2
+        ):
             self.resume_reading()
 
     # -- what Autobahn calls
@@ -161,12 +174,18 @@ class RelayProtocol(Handshake):
         if failure.check(CancelledError) is None:
             self.fail("a task", failure)
 
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Autobahn's own frames, pongs above all, wait in line and count like ours."""
+        if self.state == self.STATE_OPEN and self._outbox is not None:
+            self._outbox.write(data)
+        else:
+            self.transport.write(data)
+
     # -- the end
 
     def ping(self) -> None:
         """Asks a silent peer for a sign of life (`keepalive.Peer`)."""
-        if self.state == self.STATE_OPEN:
-            self.transport.write(_PING)
+        self.send(_PING)
 
     def close_silent(self) -> None:
         """No sign of life came (`keepalive.Peer`)."""
@@ -191,17 +210,22 @@ class RelayProtocol(Handshake):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Every closing handshake begins or is answered here; the peer has only so long for it."""
-        if self.state == self.STATE_OPEN and self._outbox is not None:
-            self._outbox.flush()
+        outbox = self._outbox if self.state == self.STATE_OPEN else None
+        if outbox is not None:
+            outbox.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
+        if outbox is not None:
+            outbox.flush()
         self._leave()
         self._abort_later()
 
     def dropConnection(self, abort: bool = False) -> None:
-        """Ends the TCP connection; a peer that does not read its last bytes is aborted."""
-        super().dropConnection(abort)
-        if not abort:
-            self._abort_later()
+        """Ends the TCP connection once what was sent is read, or a moment later all the same.
+
+        Autobahn would abort it where a reset takes our close frame with it: `abort` is ignored.
+        """
+        super().dropConnection(False)
+        self._abort_later()
 
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""

@@ -28,7 +28,10 @@ class Groups(Protocol):
 
 
 class Rooms(Protocol):
-    """Groups with a history: a message is kept first and shown afterwards."""
+    """Groups with a history: a message is kept first and shown afterwards.
+
+    What `last` and `since` return was shown to the members of the room's group before they return.
+    """
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
         """Keeps a message, then publishes it to `chat/<room>`, in one order for all.

@@ -10,8 +10,6 @@ from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
 from relayd.storage.history import Entry, History
 
-_AWAY = "The rooms' history cannot be read now; try again in a moment."
-
 
 class MemoryGroups:
     """`interface.Groups` inside one process: the hub is all there is."""
@@ -42,15 +40,20 @@ class MemoryRooms:
 
     async def last(self, room: str, count: int) -> list[Entry]:
         try:
-            return await self._history.last(room, count)
+            entries = await self._history.last(room, count)
+            # what was read may be committed and not shown yet: it must not be shown later
+            await self._history.settled()
+            return entries
         except DatabaseUnavailable as error:
-            raise StoreUnavailable(_AWAY) from error
+            raise StoreUnavailable(str(error)) from error
 
     async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
         try:
-            return await self._history.since(room, position, limit)
+            found = await self._history.since(room, position, limit)
+            await self._history.settled()
+            return found
         except DatabaseUnavailable as error:
-            raise StoreUnavailable(_AWAY) from error
+            raise StoreUnavailable(str(error)) from error
 
     def _show(self, entry: Entry, group: str) -> Entry:
         self._hub.fan_out(group, entry.body)
@@ -95,4 +98,4 @@ class MemoryPairs:
     async def deliver(self, uuid: str, payload: bytes) -> None:
         headset = self._headsets.get(uuid)
         if headset is None or not headset.assign(payload):
-            raise NoUnity("No Unity app is connected under this UUID any more.")
+            raise NoUnity

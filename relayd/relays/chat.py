@@ -74,10 +74,11 @@ class ChatProtocol(RelayProtocol):
                 self.send_payload(entry.body)
                 position = entry.id
             if self._since is not None:
+                # until nothing newer is there: a page may have taken a while to send
                 try:
                     _, self._entries = await self.factory.rooms.since(self.room, position, _PAGE)
                 except StoreUnavailable as error:
-                    self.send_error(error.code, str(error))
+                    self.send_error(error.code, error.sentence)
                     self.close(CloseCode.RESTART, "history unavailable, resume with since")
         stand_in = self._stand_in
         if stand_in is None or not self.can_send:
@@ -97,19 +98,19 @@ class ChatProtocol(RelayProtocol):
         """Keeps and shows a message. Raises ClientError: `bad_json`, `bad_message`."""
         message = wire.decode_chat(payload)
         if message is not None:
-            self.hold()
-            self.factory.say(self.room, message, self.guest.user).addCallbacks(
-                self._said, self._not_said
-            )
+            size = len(payload)
+            self.hold(size)
+            said = self.factory.say(self.room, message, self.guest.user)
+            said.addCallbacks(self._said, self._not_said, (size,), {}, (size,), {})
 
-    def _said(self, entry: Entry) -> None:
-        self.release()
+    def _said(self, entry: Entry, size: int) -> None:
+        self.release(size)
 
-    def _not_said(self, failure: Failure) -> None:
-        self.release()
+    def _not_said(self, failure: Failure, size: int) -> None:
+        self.release(size)
         error = failure.value
         if isinstance(error, Unavailable):
-            self.send_error(error.code, str(error))
+            self.send_error(error.code, error.sentence)
         else:
             self.fail("keeping a message", failure)
 

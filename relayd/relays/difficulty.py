@@ -13,7 +13,8 @@ from relayd.errors import ClientError, CloseCode, ErrorCode, NoUnity, Refusal, U
 from relayd.storage.draws import Draw, Draws
 from relayd.websocket import Context, RelayFactory, RelayProtocol
 
-_NO_UNITY = "No Unity app is connected under this UUID; start it first."
+_Request = Deferred[Draw | None] | ClientError | NoUnity
+"""What a phone asked for: a draw under way, or why there is none."""
 
 
 class DifficultyProtocol(RelayProtocol):
@@ -42,7 +43,7 @@ class DifficultyProtocol(RelayProtocol):
         elif await self.factory.pairs.headset_present(self.uuid):
             self.side = _Phone(self)
         else:
-            raise Refusal(400, ErrorCode.NO_UNITY, _NO_UNITY)
+            raise Refusal(400, ErrorCode.NO_UNITY, NoUnity.sentence)
 
     def opened(self) -> None:
         """Registers the side."""
@@ -97,7 +98,7 @@ class _Phone:
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection
-        self._requests: deque[Deferred[Draw | None] | ClientError | NoUnity] = deque()
+        self._requests: deque[tuple[_Request, int]] = deque()
         self._answering = False
         self._alone = False
 
@@ -109,7 +110,7 @@ class _Phone:
             self.headset_left()
 
     def received(self, payload: bytes) -> None:
-        request: Deferred[Draw | None] | ClientError | NoUnity
+        request: _Request
         try:
             difficulty = wire.decode_difficulty(payload)
         except ClientError as error:
@@ -117,12 +118,10 @@ class _Phone:
         else:
             if difficulty is None:
                 return
-            if self._alone:
-                request = NoUnity(_NO_UNITY)
-            else:
-                request = self._connection.factory.draws.draw(difficulty)
-        self._requests.append(request)
-        self._connection.hold()
+            draws = self._connection.factory.draws
+            request = NoUnity() if self._alone else draws.draw(difficulty)
+        self._requests.append((request, len(payload)))
+        self._connection.hold(len(payload))
         if not self._answering:
             self._connection.spawn(self._answer_all())
 
@@ -130,15 +129,16 @@ class _Phone:
         self._answering = True
         try:
             while self._requests:
+                request, size = self._requests.popleft()
                 try:
-                    self._connection.send_payload(await self._answer(self._requests.popleft()))
+                    self._connection.send_payload(await self._answer(request))
                 except Exception:
                     self._connection.fail("answering a request")
-                self._connection.release()
+                self._connection.release(size)
         finally:
             self._answering = False
 
-    async def _answer(self, request: "Deferred[Draw | None] | ClientError | NoUnity") -> bytes:
+    async def _answer(self, request: "_Request") -> bytes:
         """Carries one request out; returns the frame for the phone."""
         connection = self._connection
         try:
@@ -157,7 +157,7 @@ class _Phone:
         except ClientError as error:
             return connection.encode_error(error.code, error.message)
         except Unavailable as error:
-            return connection.encode_error(error.code, str(error))
+            return connection.encode_error(error.code, error.sentence)
         return wire.RECEIVED
 
     def left(self) -> None:

@@ -1,0 +1,103 @@
+"""What the integration tests share: spawned daemons, clients that end, and a look at the log."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection
+
+from tests.daemon import Daemon
+from tests.integration.raw import Raw
+
+Spawn = Callable[..., Daemon]
+Connect = Callable[..., ClientConnection]
+Dial = Callable[..., Raw]
+
+KEY = "a-key-for-tests"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declares the markers of this folder."""
+    config.addinivalue_line(
+        "markers", "noisy_log: the test provokes a traceback in the daemon's log"
+    )
+
+
+@pytest.fixture(scope="session")
+def relayd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A relayd that many tests share: embedded default, echo and API on; leave nothing in it."""
+    running = Daemon(
+        tmp_path_factory.mktemp("relayd"),
+        {"RELAYD_ECHO_ENABLED": "true", "RELAYD_API_KEY": KEY},
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(autouse=True)
+def calm_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """No daemon of the test has logged a traceback."""
+    shared: Daemon | None = None
+    if "relayd" in request.fixturenames:
+        shared = request.getfixturevalue("relayd")
+    already = len(shared.log) if shared else 0
+    yield
+    if request.node.get_closest_marker("noisy_log"):
+        return
+    logs = [path.read_text(errors="replace") for path in tmp_path.rglob("relayd.log")]
+    if shared:
+        logs.append(shared.log[already:])
+    for log in logs:
+        assert "Traceback" not in log, log
+        assert "Unhandled" not in log, log
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Starts a relayd: `spawn(limits_send_buffer=1000, DATABASE_URL=url)`.
+
+    Lower-case names are settings (`<section>_<key>`), others stand in the environment as they are.
+    """
+    daemons: list[Daemon] = []
+
+    def start(*, wait: bool = True, **settings: object) -> Daemon:
+        folder = tmp_path / f"relayd-{len(daemons)}"
+        folder.mkdir()
+        env = {
+            name if name.isupper() else f"RELAYD_{name.upper()}": str(value)
+            for name, value in settings.items()
+        }
+        daemons.append(Daemon(folder, env))
+        return daemons[-1].start(wait=wait)
+
+    yield start
+    with contextlib.ExitStack() as stack:
+        for daemon in daemons:
+            stack.callback(daemon.stop)
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connects a WebSocket client that the end of the test closes: `connect(daemon, path)`."""
+    with contextlib.ExitStack() as stack:
+
+        def join(daemon: Daemon, path: str, **options: Any) -> ClientConnection:
+            # without a bound on its queue a client answers `settle` whatever it has not read
+            options = {"max_queue": None, "ping_interval": None, **options}
+            return stack.enter_context(daemon.connect(path, **options))
+
+        yield join
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Opens a TCP connection that the end of the test closes: `dial(daemon)`."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(daemon: Daemon, **options: Any) -> Raw:
+            return stack.enter_context(Raw(daemon.port, **options))
+
+        yield open_one

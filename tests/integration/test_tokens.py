@@ -1,0 +1,152 @@
+"""Tokens in the handshake: who may come in, who one is, when it ends; on a spawned relayd."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.daemon import Daemon
+from tests.integration.clients import Refused, read, read_close, say
+from tests.integration.conftest import Connect, Spawn
+
+SECRET = "a secret for tests that is long enough for HS256, HS384 and HS512 alike"
+
+
+def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    """A signed token."""
+    return jwt.encode(claims, secret, algorithm)
+
+
+def plain(header: dict[str, str], claims: object, signature: bytes = b"") -> str:
+    """A token that nobody signed."""
+    parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A relayd that requires tokens."""
+    node = Daemon(
+        tmp_path_factory.mktemp("guarded"),
+        {
+            "RELAYD_AUTH_SECRET": SECRET,
+            "RELAYD_AUTH_REQUIRED": "true",
+            "RELAYD_ECHO_ENABLED": "true",
+        },
+    )
+    yield node.start()
+    node.stop()
+    assert "Traceback" not in node.log
+    assert SECRET not in node.log
+
+
+def test_without_a_token_nobody_comes_in(guarded: Daemon, connect: Connect) -> None:
+    refused = Refused(guarded, "/ws/camera")
+    assert (refused.status, refused.error) == (401, "unauthorized")
+    client = connect(guarded, "/ws/camera?refuse=close")
+    assert read_close(client) == (4401, "unauthorized")
+
+
+def test_a_token_in_the_query_or_a_header(guarded: Daemon, connect: Connect) -> None:
+    good = token(sub="ada")
+    sender = connect(guarded, f"/ws/camera/t?token={good}")
+    for scheme in ("Bearer", "bearer"):
+        client = connect(
+            guarded, "/ws/camera/t/", additional_headers={"Authorization": f"{scheme} {good}"}
+        )
+        say(sender, {"x": 1})
+        assert read(client)["x"] == 1
+
+
+def test_the_log_shows_no_token(guarded: Daemon, connect: Connect, tmp_path: Path) -> None:
+    good, bad = token(sub="carol"), token("another secret, long enough for HS256", sub="carol")
+    connect(guarded, f"/ws/camera?token={good}")
+    Refused(guarded, f"/ws/camera?token={bad}")
+    guarded.get(f"/healthz?token={good}")
+    for shown in (good, bad):
+        assert shown not in guarded.log
+
+
+NOW = int(time.time())
+BAD_TOKENS = {
+    "garbage": "abc",
+    "not utf-8": "%FF%FE",
+    "dots": "..",
+    "other secret": token("another secret, long enough for HS256"),
+    "none": plain({"alg": "none", "typ": "JWT"}, {"sub": "ada"}),
+    "unsigned": plain({"alg": "HS256", "typ": "JWT"}, {"sub": "ada"}),
+    "other algorithm": token(algorithm="HS384"),
+    "expired": token(exp=NOW - 10),
+    "expired long ago": token(exp=0),
+    "not yet": token(nbf=NOW + 600),
+    "expires never sensibly": token(exp="tomorrow"),
+    "expires as a list": token(exp=[NOW + 600]),
+    "expires as null": token(exp=None),
+    "scope as a number": token(scope=5),
+    "payload is a list": jwt.api_jws.encode(b"[1]", SECRET, "HS256"),
+    "payload is no json": jwt.api_jws.encode(b"{", SECRET, "HS256"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=list(BAD_TOKENS))
+def test_bad_token_is_refused(guarded: Daemon, bad: str) -> None:
+    refused = Refused(guarded, f"/ws/camera?token={bad}")
+    assert (refused.status, refused.error) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("exp", [10**20, float("inf"), 1e300, -1])
+def test_odd_expiry_is_answered(guarded: Daemon, connect: Connect, exp: float) -> None:
+    """A time that no clock reaches is as good as none; one before 1970 is over."""
+    client = connect(guarded, f"/ws/camera?refuse=close&token={token(exp=exp)}")
+    if exp < 0:
+        assert read_close(client) == (4401, "unauthorized")
+    else:
+        say(client, {"x": 1})
+        assert read(client)["x"] == 1
+
+
+def test_scope_limits_the_paths(guarded: Daemon, connect: Connect) -> None:
+    narrow = token(scope="camera echo")
+    connect(guarded, f"/ws/camera?token={narrow}")
+    connect(guarded, f"/ws/echo?token={narrow}")
+    refused = Refused(guarded, f"/ws/chat?token={narrow}")
+    assert (refused.status, refused.error) == (403, "forbidden")
+    client = connect(guarded, f"/ws/push/a?refuse=close&token={narrow}")
+    assert read_close(client) == (4403, "forbidden")
+    assert Refused(guarded, f"/ws/camera?token={token(scope='')}").status == 403
+
+
+def test_chat_shows_who_said_it(guarded: Daemon, connect: Connect) -> None:
+    """`user` where a token named one, live and in the history; what a client claims is nothing."""
+    ada = connect(guarded, f"/ws/chat/who?token={token(sub='ada ü')}")
+    bob = connect(guarded, f"/ws/chat/who?token={token()}")
+    say(ada, {"message": "a", "user": "root"})
+    assert read(bob)["user"] == read(ada)["user"] == "ada ü"
+    say(bob, {"message": "b", "user": "root"})
+    assert "user" not in read(ada)
+    later = connect(guarded, f"/ws/chat/who?token={token()}")
+    assert [read(later).get("user") for _ in range(2)] == ["ada ü", None]
+
+
+def test_a_token_that_expires_closes_with_4005(guarded: Daemon, connect: Connect) -> None:
+    client = connect(guarded, f"/ws/camera/e?token={token(exp=time.time() + 1.5)}")
+    say(client, {"x": 1})
+    assert read(client)["x"] == 1
+    assert read_close(client)[0] == 4005
+
+
+def test_tokens_may_be_known_and_not_required(spawn: Spawn, connect: Connect) -> None:
+    node = spawn(auth_secret=SECRET)
+    connect(node, "/ws/camera")
+    assert Refused(node, "/ws/camera?token=abc").status == 401
+
+
+def test_without_a_secret_tokens_are_ignored(relayd: Daemon, connect: Connect) -> None:
+    client = connect(relayd, f"/ws/camera/ignored?token={token(exp=0)}")
+    say(client, {"x": 1})
+    assert read(client)["x"] == 1
