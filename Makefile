@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format clean test-tools FORCE
+.PHONY: help setup run test lint format bench clean test-tools bench-tools FORCE
 
 PYTHON ?= python3
 VENV := .venv
@@ -57,6 +57,7 @@ help:
 	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
+	make bench    relayd beside its peers, about 17 minutes; ARGS="--quick" for a first look
 	make clean    remove what make made; ./var, the embedded database, stays
 	PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
 	EOF
@@ -84,10 +85,13 @@ format: $(VENV)/.lint
 	@$(VENV)/bin/ruff check --quiet --fix-only .
 	$(VENV)/bin/ruff format .
 
+bench: bench-tools $(VENV)/.test
+	@$(VENV)/bin/python -m bench.run $(ARGS)
+
 clean:
-	@rm -rf $(VENV) build dist ./*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .bench build dist ./*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache
-	find relayd tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +
+	find relayd tests bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
 	@$(install)
@@ -128,4 +132,17 @@ test-tools:
 	need chromium chromium
 	need chromium-driver chromedriver
 	need nginx nginx
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+
+bench-tools:
+	@$(install)
+	missing=()
+	need() { command -v "$$2" >/dev/null || missing+=("$$1"); }
+	compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql initdb
+	need redis-server redis-server
+	need golang-go go
+	for library in gorilla/websocket lib/pq; do
+		[ -d "/usr/share/gocode/src/github.com/$$library" ] ||
+			missing+=("golang-github-$${library/\//-}-dev")
+	done
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi

@@ -1,0 +1,273 @@
+"""The benchmark: relayd and its peers in turn, one after the other in every round, in one run.
+
+    python -m bench.run [--loads fanout,rooms] [--peers gorilla,picows] [--rounds 5] [--seconds 4]
+
+Run it with the Python that relayd is installed for, from the root of the checkout; `make bench`
+does. The server under load has one core for itself, the generator (`bench.loadgen`) and databases
+have another. What is needed beyond relayd is built or installed into .bench/. Prints tables, writes
+docs/performance.md between its marks, and charts beside it. Ends everything that it started, on
+Ctrl-C too.
+"""
+
+import argparse
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import charts, figures, machine, report
+from bench.figures import Results
+from bench.generate import finish, generating
+from bench.machine import ROOT, Unavailable
+from bench.measured import Measured
+from bench.servers import POSES, SERVERS, Databases, Server, started
+
+_FAMILIES = {
+    "channels": tuple(name for name in SERVERS if name.startswith("uvicorn-")),
+    "daphne": tuple(name for name in SERVERS if name.startswith("daphne-")),
+}
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="bench.run", description="relayd beside its peers")
+    parser.add_argument("--loads", help=f"some of {','.join(report.LOADS)}")
+    parser.add_argument(
+        "--peers", help="some of gorilla,picows,websockets,channels,daphne; all that can be had"
+    )
+    parser.add_argument("--rounds", type=int, help="paired rounds (5)")
+    parser.add_argument("--seconds", type=float, help="measured time of each (4)")
+    parser.add_argument("--connections", type=int, help="of the load idle (5000)")
+    parser.add_argument("--quick", action="store_true", help="a look of about a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="the folder to write to")
+    options = parser.parse_args(argv)
+    quick = options.quick
+    if options.loads is None:
+        options.loads = "fanout,rooms,quiet,idle" if quick else ",".join(report.LOADS)
+    options.named = options.peers is not None
+    if options.peers is None:
+        options.peers = "gorilla,picows,websockets" + ("" if quick else ",channels,daphne")
+    options.loads = _names(parser, options.loads, report.LOADS)
+    known = [*_FAMILIES, *SERVERS]
+    options.peers = _names(parser, options.peers, known) if options.peers else []
+    options.rounds = options.rounds or (1 if quick else 5)
+    options.seconds = options.seconds or (1.0 if quick else 4.0)
+    options.connections = options.connections or (500 if quick else 5000)
+    options.warmup = 0.5 if quick else 1.0
+    return options
+
+
+def _names(parser: argparse.ArgumentParser, given: str, known: Sequence[str] | object) -> list[str]:
+    names = given.split(",")
+    for name in names:
+        if name not in known:  # type: ignore[operator]
+            parser.error(f"there is no {name}; there are {', '.join(known)}")  # type: ignore[arg-type]
+    return names
+
+
+class Run:
+    """One run.
+
+    Args:
+        options: of the command line.
+        folder: for logs and temporary files.
+        databases: for those that need them.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: Path, databases: Databases) -> None:
+        self.results: Results = {}
+        self.notes: list[str] = []
+        self._options = options
+        self._folder = folder
+        self._databases = databases
+        self._core, self._generator_core, _ = machine.cores()
+        self._unavailable: dict[str, str] = {}
+        self._start = time.monotonic()
+
+    def everything(self) -> None:
+        """All rounds of all loads."""
+        servers = self._servers()
+        for load in self._options.loads:
+            able = [server for server in servers if load in server.loads]
+            able = self._best_layer(load, able)
+            for number in range(self._options.rounds):
+                # for those without a target one round will do
+                turn = [s for s in able if number == 0 or figures.has_target(load, s.name)]
+                for server in turn if number % 2 == 0 else turn[::-1]:
+                    self._measure(server, load, number)
+        self._say_what_is_missing()
+
+    def _servers(self) -> list[Server]:
+        """Those asked for, built and ready."""
+        names = ["relayd"]
+        for name in self._options.peers:
+            names += [each for each in _FAMILIES.get(name, (name,)) if each not in names]
+        ready = []
+        for name in names:
+            try:
+                SERVERS[name].prepare()
+            except Unavailable as missing:
+                if self._options.named or name == "relayd":
+                    raise
+                self._unavailable[name] = str(missing)
+                continue
+            ready.append(SERVERS[name])
+        return ready
+
+    def _best_layer(self, load: str, servers: list[Server]) -> list[Server]:
+        """Leaves one Channels layer for each front: a short pass says which is the best.
+
+        For memory, the in-memory layer is the one that needs least.
+        """
+        layers = [server for server in servers if server.name.startswith("uvicorn-")]
+        others = [s for s in servers if not s.name.startswith(("uvicorn-", "daphne-"))]
+        fronts = [s for s in servers if s.name.startswith("daphne-")]
+        best = "memory"
+        if load in POSES and len(layers) > 1:
+            first: Results = {load: {}}
+            for server in layers:
+                measured = self._try(server, load, min(self._options.seconds, 2.0))
+                if measured:
+                    first[load][server.name] = {0: measured}
+            found = figures.best_channels(first, load)
+            best = found.partition("-")[2] if found else best
+            layers = [server for server in layers if server.name.endswith(best)]
+            words = ", ".join(
+                f"{name.partition('-')[2]} {rounds[0].per_cpu:,.0f}"
+                for name, rounds in first[load].items()
+            )
+            self.notes.append(
+                f"Channels layers under uvicorn on {load}, first pass, deliveries per CPU second: "
+                f"{words}."
+            )
+        if load == "idle":
+            layers = [s for s in layers if s.name.endswith("-memory")] or layers
+        fronts = [s for s in fronts if s.name.endswith("-" + best)] or fronts
+        return [*others, *layers, *fronts]
+
+    def _measure(self, server: Server, load: str, number: int) -> None:
+        measured = self._try(server, load, self._options.seconds)
+        if measured:
+            self.results.setdefault(load, {}).setdefault(server.name, {})[number] = measured
+            figure = (
+                f"{measured.rss / figures.KB:6.1f} KB a connection"
+                if load == "idle"
+                else f"{measured.per_cpu:11,.0f} / CPU s  {measured.per_second:9,.0f} / s  "
+                f"p99 {report.duration(measured.p99):>8}  lost {measured.lost:,}"
+            )
+            passed = time.monotonic() - self._start
+            print(f"{passed:5.0f} s  {load:13} {number + 1}  {server.name:14} {figure}", flush=True)
+
+    def _try(self, server: Server, load: str, seconds: float) -> Measured | None:
+        """One measurement; None if it failed, which is noted."""
+        try:
+            with started(server, load, self._databases, self._folder, self._core) as (port, pid):
+                return self._generate(load, port, pid, seconds)
+        except Unavailable as missing:
+            print(f"bench: {server.name}, {load}: {missing}", file=sys.stderr, flush=True)
+            self.notes.append(f"{server.title} failed once under {load}: {_first_line(missing)}")
+            return None
+
+    def _generate(self, load: str, port: int, pid: int, seconds: float) -> Measured:
+        warmup, grace = self._options.warmup, 5.0
+        if load == "pairs-1000000":  # a peer may need a second for one answer
+            seconds, warmup, grace = 2 * seconds, 2 * warmup, 1.0
+        with generating(
+            load.partition("-")[0],
+            port,
+            pid,
+            seconds=seconds,
+            warmup=warmup,
+            grace=grace,
+            connections=self._options.connections,
+        ) as process:
+            return finish(process, seconds + 150)
+
+    def _say_what_is_missing(self) -> None:
+        for name, reason in self._unavailable.items():
+            note = f"Not measured: {SERVERS[name].title}: {_first_line(reason)}"
+            print(f"bench: {note}", file=sys.stderr)
+            self.notes.append(note)
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def describe(options: argparse.Namespace, seconds: float) -> str:
+    """How the figures came about."""
+    return (
+        f"Rounds: up to {options.rounds}, each {options.seconds:g} s after {options.warmup:g} s of "
+        f"warm-up, in one run of {seconds / 60:.0f} min on {time.strftime('%Y-%m-%d')}; "
+        f"{_processor()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, Python "
+        f"{platform.python_version()}. Figures are medians; ratios are medians of the ratios of "
+        "each round, with the smallest and the largest. A delivery is one message at one member; "
+        "senders get their own, too. Lost is what had not come 5 s after the last message was "
+        "sent. Generator is the largest share of its core that the load generator used. The CPU "
+        "time of PostgreSQL and of Redis, which run on the generator's core, is not counted."
+    )
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.machine()
+
+
+def write(options: argparse.Namespace, run: Run, notes: list[str]) -> None:
+    """Writes the page, the charts and, where asked for, the JSON."""
+    folder = options.docs / "performance"
+    drawn = [(f"performance/{name}", words) for name, words in charts.write(run.results, folder)]
+    page = options.docs / "performance.md"
+    report.put(page, "bench", report.section(run.results, notes, drawn))
+    if options.json:
+        options.json.write_text(to_json(run.results))
+
+
+def to_json(results: Results) -> str:
+    """All measurements: an object of loads, in it servers, in them one measurement a round."""
+    loads = (
+        f'"{load}": {{\n'
+        + ",\n".join(
+            f'  "{name}": [' + ", ".join(each.to_json() for each in rounds.values()) + "]"
+            for name, rounds in servers.items()
+        )
+        + "\n}"
+        for load, servers in results.items()
+    )
+    return "{" + ",\n".join(loads) + "}\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = arguments(argv)
+    machine.end_on_signals()
+    machine.raise_limits()
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-bench-")))
+        try:
+            machine.prepare_python(ROOT / "bench" / "requirements.txt")
+            run = Run(options, folder, Databases(stack, folder, machine.cores()[2]))
+            run.everything()
+        except Unavailable as missing:
+            print(f"bench: {missing}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("bench: interrupted", file=sys.stderr)
+            return 130
+    notes = [describe(options, time.monotonic() - began), *run.notes]
+    print("\n" + report.text(run.results, notes))
+    write(options, run, notes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The benchmark's arithmetic, and what it makes of it: verdicts, tables, charts."""
+
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from bench import charts, churn, figures, flame, profiler, report
+from bench.figures import Results, Rounds, Spread, Target, Verdict
+from bench.measured import Measured, percentile
+
+
+def rounds(
+    load: str, *per_cpu: float, p99: float = 0.001, lost: int = 0, expected: int = 0
+) -> Rounds:
+    """Measurements of one CPU second each."""
+    return {
+        number: Measured(
+            load,
+            2.0,
+            int(value),
+            1.0,
+            expected=expected,
+            lost=lost,
+            p50=p99 / 2,
+            p99=p99,
+            samples=1,
+        )
+        for number, value in enumerate(per_cpu)
+    }
+
+
+@pytest.fixture
+def results() -> Results:
+    """Relayd, two peers and two Channels layers under two loads."""
+    return {
+        "fanout": {
+            "relayd": rounds("fanout", 100, 300, 200),
+            "gorilla": rounds("fanout", 100, 100, 100),
+            "uvicorn-core": rounds("fanout", 10),
+            "uvicorn-pubsub": rounds("fanout", 20, 30),
+        },
+        "crowd": {"relayd": rounds("crowd", 50, 60, p99=0.02, lost=3, expected=300)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.0, 1), (0.5, 2), (0.51, 3), (0.75, 3), (0.99, 4), (1.0, 4)]
+)
+def test_a_percentile_is_the_smallest_value_that_covers_the_share(
+    share: float, value: float
+) -> None:
+    assert percentile([1, 2, 3, 4], share) == value
+
+
+def test_a_percentile_of_nothing_is_zero() -> None:
+    assert percentile([], 0.5) == 0
+
+
+def test_a_measurement_survives_json_and_so_does_a_latency_for_ever() -> None:
+    measured = Measured("crowd", 4.0, 8, 2.0, p50=0.5, p99=math.inf, series=[[1.0, 2, 3, 4]])
+    assert Measured.from_json(measured.to_json()) == measured
+    assert "Infinity" not in measured.to_json()
+    assert (measured.per_cpu, measured.per_second) == (4, 2)
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_each_round(results: Results) -> None:
+    servers = results["fanout"]
+    found = figures.ratio(servers["relayd"], servers["gorilla"], "per_cpu")
+    assert found == Spread(median=2, low=1, high=3, count=3)
+
+
+def test_rounds_that_only_one_of_two_has_are_left_out_of_the_ratio(results: Results) -> None:
+    servers = results["fanout"]
+    found = figures.ratio(servers["relayd"], servers["uvicorn-pubsub"], "per_cpu")
+    assert found == Spread(median=7.5, low=5, high=10, count=2)
+    assert figures.ratio(servers["relayd"], {}, "per_cpu") is None
+
+
+def test_channels_is_represented_by_its_best_layer(results: Results) -> None:
+    assert figures.best_channels(results, "fanout") == "uvicorn-pubsub"
+    assert figures.best_channels(results, "crowd") is None
+
+
+@pytest.mark.parametrize(
+    ("found", "met", "clear"),
+    [
+        (Spread(2, 1.3, 3, 5), True, True),
+        (Spread(2, 1.0, 3, 5), True, False),
+        (Spread(1.2, 1.0, 1.24, 5), False, True),
+        (Spread(1.2, 1.0, 1.3, 5), False, False),
+        (None, False, False),
+    ],
+)
+def test_a_verdict_says_whether_the_median_meets_the_target_and_whether_every_round_agrees(
+    found: Spread | None, met: bool, clear: bool
+) -> None:
+    verdict = Verdict(Target("fanout", "per_cpu", "gorilla", least=1.25), found)
+    assert (verdict.met, verdict.clear) == (met, clear)
+
+
+def test_misses_and_what_was_not_measured_are_said_plainly(results: Results) -> None:
+    rows = report.verdict_rows(figures.judge(results))
+    assert len(rows) == 1 + len(figures.TARGETS)
+    words = {(row[0], row[1]): row[3] for row in rows}
+    assert words["crowd", "p99 ≤ 12 ms"] == "MISSED"
+    assert words["crowd", "messages lost ≤ 0"] == "MISSED"
+    assert words["fanout", f"{_PER_CPU} ≥ 1.25 × gorilla/websocket hub, Go"] == (
+        "met, not in every round"
+    )
+    assert words["fanout", f"{_PER_CPU} ≥ 1 × picows hub on uvloop"] == "not measured"
+
+
+_PER_CPU = "deliveries per server CPU second"
+
+
+def test_only_the_servers_that_a_target_names_are_measured_in_every_round() -> None:
+    assert figures.has_target("rooms", "relayd")
+    assert figures.has_target("rooms", "uvicorn-core")
+    assert figures.has_target("idle", "daphne-memory")
+    assert not figures.has_target("idle", "gorilla")
+    assert not figures.has_target("fanout", "websockets")
+
+
+def test_the_table_of_a_load_shows_medians_ratios_and_all_losses(results: Results) -> None:
+    text = report.plain(report.load_rows(results, "fanout"))
+    assert "2.00 × (1.00–3.00)" in text
+    lost = report.load_rows(results, "crowd")[1][5]
+    assert lost == "6 (1.0%)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0000314, "31 µs"),
+        (0.00314, "3.14 ms"),
+        (0.0314, "31 ms"),
+        (3.14, "3.1 s"),
+        (math.inf, "lost"),
+    ],
+)
+def test_a_duration_has_a_unit_that_suits_it(seconds: float, text: str) -> None:
+    assert report.duration(seconds) == text
+
+
+def test_a_section_of_the_page_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "performance.md"
+    report.put(page, "bench", r"old \1")
+    page.write_text(page.read_text() + "\nBy hand.\n")
+    report.put(page, "bench", r"new \1")
+    report.put(page, "churn", "more")
+    text = page.read_text()
+    assert "old" not in text
+    assert text.count("<!-- bench: begin -->") == 1
+    assert text.index(r"new \1") < text.index("By hand.") < text.index("more")
+
+
+def test_the_charts_are_svg_with_a_bar_for_every_server(results: Results, tmp_path: Path) -> None:
+    written = charts.write(results, tmp_path)
+    assert [name for name, _ in written] == ["deliveries.svg", "latency.svg"]
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ET.parse(tmp_path / "deliveries.svg").getroot()
+    assert root.tag == f"{svg}svg"
+    # relayd, gorilla and the better layer under fanout, relayd under crowd
+    assert len(root.findall(f"{svg}rect")) == 4
+    assert len(root.findall(f"{svg}rect[@class='relayd']")) == 2
+
+
+def test_what_was_lost_has_no_bar(tmp_path: Path) -> None:
+    lost: Results = {
+        "crowd": {
+            "relayd": rounds("crowd", 5, p99=0.02),
+            "picows": rounds("crowd", 5, p99=math.inf),
+        }
+    }
+    charts.write(lost, tmp_path)
+    assert "picows" not in (tmp_path / "latency.svg").read_text()
+
+
+STACKS = (
+    "run (twisted/base.py:1);send (b.py:2) 3\nrun (twisted/base.py:9);send (b.py:4) 3\n"
+    "run (twisted/base.py:1) 2\n0x7f (libc.so.6);0x7e (libc.so.6) 90\n"
+)
+
+
+def test_the_profile_sums_up_the_ends_of_the_stacks_of_the_thread_that_works() -> None:
+    ends = profiler.hot(flame.stacks(STACKS))
+    assert ends == [("send (b.py)", 0.75), ("run (twisted/base.py)", 0.25)]
+
+
+def test_the_flame_graph_has_a_box_for_every_function_as_wide_as_its_share() -> None:
+    root = ET.fromstring(flame.graph("a <title>", flame.stacks(STACKS)))
+    boxes = root.findall("{*}g/{*}rect")
+    assert [float(box.attrib["width"]) for box in boxes] == [1199.5, 899.5]
+
+
+def test_the_counts_of_strace_and_of_perf_are_read() -> None:
+    text = (
+        "syscall              calls\n----------- ---------\nsendto                 120\n"
+        "epoll_wait              30\n----------- ---------\ntotal                  150\n"
+    )
+    counts = {"sendto": 120, "epoll_wait": 30, "total": 150}
+    assert profiler.calls(text) == counts
+    text = (
+        "# started on Sat\n\n150,,raw_syscalls:sys_enter,14,100.00,,\n"
+        "120,,syscalls:sys_enter_sendto,14,100.00,,\n30,,syscalls:sys_enter_epoll_wait,14,100.00,,\n"
+        "<not counted>,,syscalls:sys_enter_read,0,100.00,,\n"
+    )
+    assert profiler.calls(text) == counts
+
+
+@pytest.mark.parametrize(("last", "good"), [(100.0, True), (101.0, True), (103.0, False)])
+def test_memory_is_flat_if_the_last_quarter_is_as_the_second(last: float, good: bool) -> None:
+    sizes = [10.0, 50.0, 100.0, 100.0, 100.0, 100.0, last, last]
+    measured = Measured("crowd", 60, 1, 1.0, series=[[n, s, s, 0] for n, s in enumerate(sizes)])
+    words, found = churn.summary(measured, 100)
+    assert found == good
+    assert ("NOT FLAT" in words) != good
+
+
+def test_a_loss_spoils_a_long_run_whose_memory_is_flat() -> None:
+    assert not churn.summary(Measured("crowd", 60, 1, 1.0, lost=1), 100)[1]
