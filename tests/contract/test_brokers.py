@@ -1,0 +1,542 @@
+"""What every broker does: groups, rooms and pairs, as `brokers.interface` has them.
+
+A broker is tested as a cluster of two processes, `here` and `there`. The one in memory has only
+one process, so both are the same. A further implementation is one more entry of `CLUSTERS`. Nothing
+is taken to arrive at once: a test waits for what must come, and a barrier behind it shows that
+nothing else came.
+"""
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+from websockets.frames import Opcode
+
+from relayd.brokers.interface import Groups, Pairs, Rooms
+from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
+from relayd.errors import NoUnity
+from relayd.hub import Hub
+from relayd.storage import schema
+from relayd.storage.history import Entry, History
+from relayd.storage.pool import Database
+from tests.unit.fakes import parse_frames
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds after which what must come is given up."""
+
+UUID = "123e4567-e89b-42d3-a456-426614174000"
+OTHER = "123e4567-e89b-42d3-a456-426614174001"
+
+
+@dataclass
+class Process:
+    """One process' view of the broker."""
+
+    groups: Groups
+    rooms: Rooms
+    pairs: Pairs
+
+
+@dataclass
+class Cluster:
+    """Two processes; with one alone, both are the same."""
+
+    here: Process
+    there: Process
+
+
+class Inbox:
+    """What somebody was told, in order; a test takes it out and waits for what is to come."""
+
+    def __init__(self) -> None:
+        self._items: list[object] = []
+        self._waiting: list[Deferred[None]] = []
+
+    def put(self, item: object) -> None:
+        self._items.append(item)
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+
+    async def take(self, count: int) -> list[object]:
+        """Waits until there are so many; takes all there are."""
+        from twisted.internet import reactor
+
+        while len(self._items) < count:
+            deferred: Deferred[None] = Deferred()
+            self._waiting.append(deferred)
+            await deferred.addTimeout(PATIENCE, reactor)
+        taken, self._items = self._items, []
+        return taken
+
+
+class Listener:
+    """A member of a group."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+
+    def send(self, frame: bytes) -> None:
+        for opcode, payload in parse_frames(frame):
+            assert opcode is Opcode.TEXT
+            self.inbox.put(payload)
+
+
+class FakeHeadset:
+    """A Unity side; `is_open` is whether its connection takes frames."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.inbox = Inbox()
+        self.is_open = is_open
+
+    def assign(self, payload: bytes) -> bool:
+        if self.is_open:
+            self.inbox.put(payload)
+        return self.is_open
+
+    def replaced(self) -> None:
+        self.inbox.put("replaced")
+
+
+class FakePhone:
+    """An Android side."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+
+    def headset_came(self) -> None:
+        self.inbox.put("came")
+
+    def headset_left(self) -> None:
+        self.inbox.put("left")
+
+    def replaced(self) -> None:
+        self.inbox.put("replaced")
+
+
+async def eventually(check: Callable[[], Awaitable[T]], wanted: T) -> None:
+    """Asks again until the answer is the wanted one."""
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    for _ in range(round(PATIENCE / 0.01)):
+        if await check() == wanted:
+            return
+        await deferLater(reactor, 0.01)
+    raise AssertionError(f"it never was {wanted}")
+
+
+# Implementations
+
+
+@pytest.fixture
+def history_url(tmp_path: Path) -> str:
+    """A database with the schema."""
+    url = f"sqlite:///{tmp_path}/relayd.db"
+    schema.migrate(url)
+    return url
+
+
+async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
+    """One process."""
+    hub = Hub()
+    process = Process(MemoryGroups(hub), MemoryRooms(hub, history), MemoryPairs())
+    yield Cluster(process, process)
+    assert list(hub) == [], "a group stayed when all its members had left"
+
+
+CLUSTERS: dict[str, Callable[[History], AsyncIterator[Cluster]]] = {"memory": memory_cluster}
+
+
+@pytest_twisted.async_yield_fixture(params=list(CLUSTERS))
+async def cluster(request: pytest.FixtureRequest, history_url: str) -> AsyncIterator[Cluster]:
+    from twisted.internet import reactor
+
+    database = Database(history_url, reactor=reactor)
+    async for cluster in CLUSTERS[request.param](History(database, keep=20)):
+        yield cluster
+    await database.close()
+
+
+class Members:
+    """Members of groups that leave at the end of a test."""
+
+    def __init__(self) -> None:
+        self._joined: list[tuple[Process, str, Listener]] = []
+
+    async def join(self, process: Process, group: str) -> Listener:
+        """A new member of a group."""
+        listener = Listener()
+        await process.groups.join(group, listener)
+        self._joined.append((process, group, listener))
+        return listener
+
+    def leave(self) -> None:
+        for process, group, listener in self._joined:
+            process.groups.leave(group, listener)
+
+
+@pytest.fixture
+def members(cluster: Cluster) -> Iterable[Members]:
+    members = Members()
+    yield members
+    members.leave()
+
+
+class TestGroups:
+    @pytest_twisted.ensureDeferred
+    async def test_everyone_in_a_group_gets_what_is_published_once(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listeners = [
+            await members.join(process, "camera/a")
+            for process in (cluster.here, cluster.there, cluster.here)
+        ]
+        payload = '{ "x" : 1.50, "n": "é" }'.encode()
+        cluster.here.groups.publish("camera/a", payload)
+        cluster.here.groups.publish("camera/a", b"barrier")
+        for listener in listeners:
+            assert await listener.inbox.take(2) == [payload, b"barrier"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_groups_do_not_hear_each_other(self, cluster: Cluster, members: Members) -> None:
+        names = ("camera/a", "camera/A", "camera/b", "push/a")
+        listeners = [await members.join(cluster.there, name) for name in names]
+        for name in names:
+            cluster.here.groups.publish(name, name.encode())
+        for name, listener in zip(names, listeners, strict=True):
+            cluster.here.groups.publish(name, b"barrier")
+            assert await listener.inbox.take(2) == [name.encode(), b"barrier"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_one_publisher_sends_comes_in_its_order(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listeners = [
+            await members.join(process, "camera/a") for process in (cluster.here, cluster.there)
+        ]
+        sent = [b"%d" % number for number in range(300)]
+        for payload in sent:
+            cluster.here.groups.publish("camera/a", payload)
+        for listener in listeners:
+            assert await listener.inbox.take(300) == sent
+
+    @pytest_twisted.ensureDeferred
+    async def test_publishers_in_both_processes_reach_everyone_once(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listener = await members.join(cluster.here, "camera/a")
+        for number in range(100):
+            cluster.here.groups.publish("camera/a", b"here %d" % number)
+            cluster.there.groups.publish("camera/a", b"there %d" % number)
+        got = await listener.inbox.take(200)
+        for place in (b"here", b"there"):
+            of_place = [item for item in got if isinstance(item, bytes) and item.startswith(place)]
+            assert of_place == [place + b" %d" % number for number in range(100)]
+        assert len(got) == 200
+
+    @pytest_twisted.ensureDeferred
+    async def test_who_left_gets_nothing_and_the_others_go_on(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        stays = await members.join(cluster.here, "camera/a")
+        leaves = await members.join(cluster.here, "camera/a")
+        cluster.there.groups.publish("camera/a", b"1")
+        assert await leaves.inbox.take(1) == [b"1"]
+        cluster.here.groups.leave("camera/a", leaves)
+        cluster.there.groups.publish("camera/a", b"2")
+        assert await stays.inbox.take(2) == [b"1", b"2"]
+        assert await leaves.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_who_comes_back_is_a_member_again(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listener = Listener()
+        for number in range(3):
+            await cluster.here.groups.join("camera/a", listener)
+            cluster.there.groups.publish("camera/a", b"%d" % number)
+            assert await listener.inbox.take(1) == [b"%d" % number]
+            cluster.here.groups.leave("camera/a", listener)
+
+    @pytest_twisted.ensureDeferred
+    async def test_leaving_a_group_one_is_not_in_changes_nothing(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listener = await members.join(cluster.here, "camera/a")
+        cluster.here.groups.leave("camera/a", Listener())
+        cluster.here.groups.leave("camera/b", listener)
+        cluster.there.groups.publish("camera/a", b"1")
+        assert await listener.inbox.take(1) == [b"1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_publishing_says_how_many_members_are_in_this_process(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        assert cluster.here.groups.publish("push/a", b"1") == 0
+        for _ in range(2):
+            await members.join(cluster.here, "push/a")
+        assert cluster.here.groups.publish("push/a", b"1") == 2
+
+
+class TestRooms:
+    @pytest_twisted.ensureDeferred
+    async def test_what_is_said_is_kept_and_shown_to_everyone_in_the_room(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listeners = [
+            await members.join(process, "chat/a") for process in (cluster.here, cluster.there)
+        ]
+        other = await members.join(cluster.there, "chat/b")
+        entry = await cluster.here.rooms.say("a", "héllo", "ada")
+        message = json.loads(entry.body)
+        assert (message["message"], message["user"], message["id"]) == ("héllo", "ada", entry.id)
+        for listener in listeners:
+            assert await listener.inbox.take(1) == [entry.body]
+        assert await cluster.there.rooms.last("a", 10) == [entry]
+        elsewhere = await cluster.here.rooms.say("b", "barrier")
+        assert await other.inbox.take(1) == [elsewhere.body]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_message_without_a_user_names_none(self, cluster: Cluster) -> None:
+        entry = await cluster.here.rooms.say("a", "hi")
+        assert "user" not in json.loads(entry.body)
+
+    @pytest_twisted.ensureDeferred
+    async def test_all_members_see_one_order_which_is_that_of_the_ids(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listeners = [
+            await members.join(process, "chat/a") for process in (cluster.here, cluster.there)
+        ]
+        said: list[Deferred[Entry]] = []
+        for number in range(10):
+            said.append(cluster.here.rooms.say("a", f"here {number}"))
+            said.append(cluster.there.rooms.say("a", f"there {number}"))
+        entries = sorted(await gatherResults(said), key=lambda entry: entry.id)
+        ids = [entry.id for entry in entries]
+        assert ids == list(range(ids[0], ids[0] + 20))
+        for listener in listeners:
+            assert await listener.inbox.take(20) == [entry.body for entry in entries]
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_one_process_says_keeps_its_order(self, cluster: Cluster) -> None:
+        said = [cluster.here.rooms.say("a", str(number)) for number in range(20)]
+        ids = [entry.id for entry in await gatherResults(said)]
+        assert ids == sorted(ids)
+        texts = [
+            json.loads(entry.body)["message"] for entry in await cluster.there.rooms.last("a", 99)
+        ]
+        assert texts == [str(number) for number in range(20)]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_message_was_shown_before_whoever_said_it_hears_of_it(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listener = await members.join(cluster.here, "chat/a")
+        for _ in range(5):
+            entry = await cluster.here.rooms.say("a", "hi")
+            assert await listener.inbox.take(0) == [entry.body]
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_is_read_was_shown_to_the_members_before(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        """Who joins after reading would else be shown it a second time."""
+        listener = await members.join(cluster.here, "chat/a")
+        said: list[Deferred[Entry]] = []
+        shown: list[object] = []
+        for number in range(20):
+            said.append(cluster.here.rooms.say("a", str(number)))
+            if number % 2:
+                entries = await cluster.here.rooms.last("a", 99)
+            else:
+                _, entries = await cluster.here.rooms.since("a", 0, 99)
+            shown += await listener.inbox.take(0)
+            assert [entry.body for entry in entries] == shown[: len(entries)]
+        await gatherResults(said)
+
+    @pytest_twisted.ensureDeferred
+    async def test_the_last_ones_come_oldest_first(self, cluster: Cluster) -> None:
+        entries = [await cluster.here.rooms.say("a", str(number)) for number in range(10)]
+        await cluster.here.rooms.say("b", "elsewhere")
+        for count in (0, 1, 9, 10, 11):
+            wanted = entries[len(entries) - min(count, 10) :]
+            assert await cluster.there.rooms.last("a", count) == wanted
+        assert await cluster.there.rooms.last("nobody", 5) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_the_ones_since_come_page_by_page(self, cluster: Cluster) -> None:
+        entries = [await cluster.here.rooms.say("a", str(number)) for number in range(10)]
+        position, got = entries[1].id, []
+        for _ in range(4):
+            gap, page = await cluster.there.rooms.since("a", position, 3)
+            assert not gap
+            assert len(page) <= 3
+            got += page
+            position = page[-1].id if page else position
+        assert got == entries[2:]
+
+    @pytest_twisted.ensureDeferred
+    async def test_everything_there_ever_was_is_since_0(self, cluster: Cluster) -> None:
+        assert await cluster.here.rooms.since("a", 0, 10) == (False, [])
+        entry = await cluster.here.rooms.say("a", "first")
+        assert await cluster.there.rooms.since("a", 0, 10) == (False, [entry])
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_is_kept_no_longer_is_a_gap(self, cluster: Cluster) -> None:
+        """The rooms of these tests keep 20 messages."""
+        said = [cluster.here.rooms.say("a", str(number)) for number in range(30)]
+        entries = await gatherResults(said)
+        assert await cluster.there.rooms.since("a", entries[8].id, 99) == (True, entries[10:])
+        assert await cluster.there.rooms.since("a", entries[9].id, 99) == (False, entries[10:])
+        assert await cluster.there.rooms.since("a", 0, 99) == (True, entries[10:])
+
+    @pytest_twisted.ensureDeferred
+    async def test_an_id_the_room_has_not_reached_is_a_gap_with_everything_kept(
+        self, cluster: Cluster
+    ) -> None:
+        entries = [await cluster.here.rooms.say("a", str(number)) for number in range(3)]
+        position = entries[-1].id + 1
+        assert await cluster.there.rooms.since("a", position, 99) == (True, entries)
+        assert await cluster.there.rooms.since("nobody", 1, 99) == (True, [])
+
+
+class TestPairs:
+    @pytest_twisted.ensureDeferred
+    async def test_a_headset_is_present_from_its_registration_to_its_removal(
+        self, cluster: Cluster
+    ) -> None:
+        headset = FakeHeadset()
+        assert not await cluster.there.pairs.headset_present(UUID)
+        await cluster.here.pairs.add_headset(UUID, headset)
+        assert await cluster.there.pairs.headset_present(UUID)
+        assert not await cluster.there.pairs.headset_present(OTHER)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        await eventually(lambda: cluster.there.pairs.headset_present(UUID), False)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_frame_is_delivered_to_the_headset_under_the_uuid(
+        self, cluster: Cluster
+    ) -> None:
+        headsets = {uuid: FakeHeadset() for uuid in (UUID, OTHER)}
+        for uuid, headset in headsets.items():
+            await cluster.here.pairs.add_headset(uuid, headset)
+        for number in range(3):
+            await cluster.there.pairs.deliver(UUID, b"%d" % number)
+        assert await headsets[UUID].inbox.take(0) == [b"0", b"1", b"2"]
+        assert await headsets[OTHER].inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_without_a_headset_a_frame_is_not_delivered(self, cluster: Cluster) -> None:
+        headset = FakeHeadset()
+        with pytest.raises(NoUnity):
+            await cluster.there.pairs.deliver(UUID, b"1")
+        await cluster.here.pairs.add_headset(UUID, headset)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        with pytest.raises(NoUnity):
+            await cluster.there.pairs.deliver(UUID, b"1")
+        assert await headset.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_headset_that_is_closing_takes_no_frame(self, cluster: Cluster) -> None:
+        headset = FakeHeadset(is_open=False)
+        await cluster.here.pairs.add_headset(UUID, headset)
+        with pytest.raises(NoUnity):
+            await cluster.there.pairs.deliver(UUID, b"1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_newer_headset_takes_the_place_and_the_older_one_is_told(
+        self, cluster: Cluster
+    ) -> None:
+        older, newer = FakeHeadset(), FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, older)
+        await cluster.there.pairs.add_headset(UUID, newer)
+        assert await older.inbox.take(1) == ["replaced"]
+        await cluster.here.pairs.deliver(UUID, b"1")
+        assert await newer.inbox.take(1) == [b"1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_the_end_of_an_older_headset_leaves_the_newer_one_alone(
+        self, cluster: Cluster
+    ) -> None:
+        older, newer, phone = FakeHeadset(), FakeHeadset(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, older)
+        await cluster.here.pairs.add_phone(UUID, phone)
+        await cluster.there.pairs.add_headset(UUID, newer)
+        await older.inbox.take(1)
+        cluster.here.pairs.remove_headset(UUID, older)
+        await cluster.here.pairs.deliver(UUID, b"1")
+        assert await newer.inbox.take(1) == [b"1"]
+        assert await cluster.here.pairs.headset_present(UUID)
+        cluster.there.pairs.remove_headset(UUID, newer)
+        assert await phone.inbox.take(1) == ["left"], "a replacement is no news to the phone"
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_phone_hears_of_every_coming_and_going(self, cluster: Cluster) -> None:
+        phone = FakePhone()
+        headset = FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.there.pairs.add_phone(UUID, phone)
+        for _ in range(2):
+            cluster.here.pairs.remove_headset(UUID, headset)
+            assert await phone.inbox.take(1) == ["left"]
+            headset = FakeHeadset()
+            await cluster.here.pairs.add_headset(UUID, headset)
+            assert await phone.inbox.take(1) == ["came"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_phone_hears_nothing_of_other_headsets(self, cluster: Cluster) -> None:
+        phone, headset, other = FakePhone(), FakeHeadset(), FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.there.pairs.add_phone(UUID, phone)
+        await cluster.here.pairs.add_headset(OTHER, other)
+        cluster.here.pairs.remove_headset(OTHER, other)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["left"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_newer_phone_takes_the_place_and_hears_the_news_alone(
+        self, cluster: Cluster
+    ) -> None:
+        headset, older, newer = FakeHeadset(), FakePhone(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.here.pairs.add_phone(UUID, older)
+        await cluster.there.pairs.add_phone(UUID, newer)
+        assert await older.inbox.take(1) == ["replaced"]
+        cluster.here.pairs.remove_phone(UUID, older)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await newer.inbox.take(1) == ["left"]
+        assert await older.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_phone_that_was_removed_hears_nothing(self, cluster: Cluster) -> None:
+        headset, gone, there = FakeHeadset(), FakePhone(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.here.pairs.add_phone(UUID, gone)
+        cluster.here.pairs.remove_phone(UUID, gone)
+        await cluster.here.pairs.add_phone(UUID, there)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await there.inbox.take(1) == ["left"]
+        assert await gone.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_removing_whoever_is_not_there_changes_nothing(self, cluster: Cluster) -> None:
+        headset, phone = FakeHeadset(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.here.pairs.add_phone(UUID, phone)
+        for uuid, process in itertools.product((UUID, OTHER), (cluster.here, cluster.there)):
+            process.pairs.remove_headset(uuid, FakeHeadset())
+            process.pairs.remove_phone(uuid, FakePhone())
+        await cluster.there.pairs.deliver(UUID, b"1")
+        assert await headset.inbox.take(1) == [b"1"]
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["left"]

@@ -1,0 +1,564 @@
+"""What the unit tests share: a TCP transport in memory, a client, stand-ins for brokers' parts.
+
+No real time and no real I/O: everything runs on a `twisted.internet.task.Clock`. The transport
+behaves as Twisted's TCP connections do: it tells its producer to pause above 64 KiB and to go on
+when all was read, ends a connection only after what was written is gone, and reports the end from
+the reactor, never from inside `loseConnection`. The client is the sans-IO core of `websockets`, so
+frames and handshakes are read by code that shares nothing with relayd or Autobahn.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from websockets.client import ClientProtocol
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Response
+from websockets.streams import StreamReader
+from websockets.uri import parse_uri
+from zope.interface import implementer
+
+from relayd import wire
+from relayd.admission import Admission
+from relayd.config import Config
+from relayd.connections import Connections
+from relayd.keepalive import Keepalive
+from relayd.storage.draws import Draw
+from relayd.storage.history import Entry
+from relayd.websocket import Context
+
+T = TypeVar("T")
+
+BUFFER = 64 * 1024
+"""Bytes that a Twisted transport holds before it pauses its producer."""
+
+OPEN = (0, "")
+"""What stands for the code and reason of a connection that was not closed."""
+
+NOW = 1_750_000_000.0
+"""The Unix time at which every test begins."""
+
+
+def success(deferred: "Deferred[T]") -> T:
+    """What a Deferred has fired with."""
+    results: list[T] = []
+    failures: list[Failure] = []
+    deferred.addCallbacks(results.append, failures.append)
+    for failure in failures:
+        failure.raiseException()
+    assert results, "the Deferred has not fired"
+    return results[0]
+
+
+def failure(deferred: "Deferred[Any]", kind: type[BaseException]) -> BaseException:
+    """What a Deferred has failed with, which must be of that kind."""
+    failures: list[Failure] = []
+    deferred.addErrback(failures.append)
+    assert failures, "the Deferred has not failed"
+    assert isinstance(failures[0].value, kind), failures[0]
+    return failures[0].value
+
+
+def has_fired(deferred: "Deferred[Any]") -> bool:
+    """Whether a Deferred has fired; a failure stays in it."""
+    return bool(deferred.called)
+
+
+@contextmanager
+def logged_failures() -> Iterator[list[LogEvent]]:
+    """What is logged as an error meanwhile."""
+    events: list[LogEvent] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event["log_level"].name in ("error", "critical"):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield events
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class Transport:
+    """The server's end of a TCP connection.
+
+    Attributes:
+        arrived: what the peer has read and not yet taken out.
+        peer_reads: whether the peer reads; if not, what is written waits here.
+        reading: whether the server takes bytes.
+        writing_closed: the server has ended its direction alone (`loseWriteConnection`).
+        aborted: the server has dropped the connection.
+    """
+
+    def __init__(self, clock: Clock, *, peer_reads: bool = True) -> None:
+        self._clock = clock
+        self.protocol: Any = None
+        self.arrived = b""
+        self.peer_reads = peer_reads
+        self.reading = True
+        self.connected = True
+        self.disconnecting = False
+        self.aborted = False
+        self.writing_closed = False
+        self.producer: IPushProducer | None = None
+        self._producer_paused = False
+        self._waiting = b""
+        self._undelivered = b""
+
+    # -- what the server's protocol calls
+
+    def write(self, data: bytes) -> None:
+        assert isinstance(data, bytes), data
+        if not self.connected or self.aborted or self.writing_closed:
+            return
+        if self.peer_reads:
+            self.arrived += data
+            return
+        self._waiting += data
+        if self.producer is not None and len(self._waiting) > BUFFER:
+            self._producer_paused = True
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError("there is a producer already, and it was never unregistered")
+        assert streaming
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+        self._producer_paused = False
+        self._end_if_written()
+
+    def loseConnection(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.disconnecting = True
+            self.reading = False
+            self._end_if_written()
+
+    def loseWriteConnection(self) -> None:  # noqa: N802
+        self.writing_closed = True
+
+    def abortConnection(self) -> None:
+        if self.connected and not self.aborted:
+            self.aborted = True
+            self.reading = False
+            self._clock.callLater(0, self.end, ConnectionAborted())
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        if self.connected and not self.disconnecting and not self.aborted:
+            self.reading = True
+            self._clock.callLater(0, self._deliver)
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.7", 50000)
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.1", 8080)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: N802
+        pass
+
+    # -- what the peer and the network do
+
+    def deliver(self, data: bytes) -> None:
+        """The peer sends; what the server does not read now, it reads later."""
+        self._undelivered += data
+        self._deliver()
+
+    def read(self) -> None:
+        """The peer reads everything, and goes on reading."""
+        self.peer_reads = True
+        while self._waiting:
+            self.read_some()
+        self._end_if_written()
+
+    def read_some(self) -> None:
+        """The peer reads what waits in the transport now, and then no more."""
+        self.arrived += self._waiting
+        self._waiting = b""
+        if self.producer is not None and self._producer_paused:
+            self._producer_paused = False
+            self.producer.resumeProducing()
+        self._end_if_written()
+
+    def end(self, reason: Exception | None = None) -> None:
+        """The TCP connection ends, by a FIN of the peer if no reason is given."""
+        if self.connected:
+            self.connected = False
+            self.reading = False
+            self.protocol.connectionLost(Failure(reason or ConnectionDone()))
+
+    def reset(self) -> None:
+        """The peer resets the connection."""
+        self.end(ConnectionLost())
+
+    def _deliver(self) -> None:
+        if self.reading and self.connected and self._undelivered:
+            data, self._undelivered = self._undelivered, b""
+            self.protocol.dataReceived(data)
+
+    def _end_if_written(self) -> None:
+        if self.disconnecting and not self._waiting:
+            self._clock.callLater(0, self.end)
+
+
+class Client:
+    """A WebSocket client on a transport of its own.
+
+    Args:
+        clock: the clock of the server.
+        factory: builds the server's protocol.
+        path: what to ask for.
+        headers: more headers of the handshake.
+        head: the handshake, if not the usual one.
+        behind: bytes that come in the same segment as the handshake.
+        answers: whether pings and closes are answered at once.
+        peer_reads: whether the client reads.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        factory: Factory,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        head: bytes | None = None,
+        behind: bytes = b"",
+        answers: bool = True,
+        peer_reads: bool = True,
+    ) -> None:
+        self._clock = clock
+        self._answers = answers
+        self._taken: list[Frame] = []
+        self.response: Response | None = None
+        self.transport = Transport(clock, peer_reads=peer_reads)
+        protocol = factory.buildProtocol(self.transport.getPeer())
+        assert isinstance(protocol, Protocol)
+        self.transport.protocol = protocol
+        protocol.makeConnection(self.transport)
+        self._core = ClientProtocol(parse_uri(f"ws://relay.example{path}"), max_size=None)
+        request = self._core.connect()
+        for name, value in (headers or {}).items():
+            request.headers[name] = value
+        self._core.send_request(request)
+        self.head = b"".join(self._core.data_to_send())
+        self.transport.deliver((self.head if head is None else head) + behind)
+        self.pump()
+
+    @staticmethod
+    def head_for(path: str) -> bytes:
+        """A good handshake."""
+        return ClientProtocol(parse_uri(f"ws://relay.example{path}")).connect().serialize()
+
+    @property
+    def server(self) -> Any:
+        """The server's protocol for this connection."""
+        return self.transport.protocol
+
+    def pump(self) -> None:
+        """Lets everything happen that is due now, in both directions."""
+        for _ in range(20):
+            self._clock.advance(0)
+            data, self.transport.arrived = self.transport.arrived, b""
+            if data:
+                self._core.receive_data(data)
+            for event in self._core.events_received():
+                if isinstance(event, Response):
+                    self.response = event
+                elif isinstance(event, Frame):
+                    self._taken.append(event)
+            out = b"".join(self._core.data_to_send()) if self._answers else b""
+            if out:
+                self.transport.deliver(out)
+            if not data and not out:
+                return
+
+    def send(self, payload: str | bytes | dict[str, Any]) -> None:
+        """Sends a message: an object as JSON text, a string as text, bytes as binary."""
+        if isinstance(payload, bytes):
+            self._core.send_binary(payload)
+        elif isinstance(payload, str):
+            self._core.send_text(payload.encode())
+        else:
+            self._core.send_text(json.dumps(payload).encode())
+        self._flush()
+
+    def pass_time(self, seconds: float) -> None:
+        """Lets time pass in steps of half a second, in which the client reads and answers."""
+        for _ in range(round(seconds / 0.5)):
+            self._clock.advance(0.5)
+            self.pump()
+
+    def begin_close(self) -> None:
+        """Sends a CLOSE with code 1000."""
+        self._core.send_close(CloseCode.NORMAL_CLOSURE)
+        self._flush()
+
+    def _flush(self) -> None:
+        self.transport.deliver(b"".join(self._core.data_to_send()))
+        self.pump()
+
+    def frames(self) -> list[Frame]:
+        """The frames that came since the last call."""
+        self.pump()
+        taken, self._taken = self._taken, []
+        return taken
+
+    def payloads(self) -> list[bytes]:
+        """The payloads of the text frames among them."""
+        return [bytes(frame.data) for frame in self.frames() if frame.opcode is Opcode.TEXT]
+
+    def objects(self) -> list[Any]:
+        """The JSON objects among them."""
+        return [json.loads(payload) for payload in self.payloads()]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that answered the handshake; 0 for none so far."""
+        self.pump()
+        return 0 if self.response is None else self.response.status_code
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """Status and error code of a refused handshake, whose form is checked here."""
+        assert self.status >= 400, self.status
+        assert self.response is not None
+        headers, body = self.response.headers, self.response.body
+        assert headers["Content-Type"] == "application/json"
+        assert body is not None
+        assert int(headers["Content-Length"]) == len(body)
+        assert ("Retry-After" in headers) == (self.status in (429, 503))
+        error = json.loads(body)
+        assert set(error) == {"error", "message"}
+        assert error["message"].endswith(".")
+        return self.status, error["error"]
+
+    def closed(self) -> tuple[int, str]:
+        """Code and reason of the CLOSE that the server sent; `OPEN` if it did not."""
+        self.pump()
+        close = self._core.close_rcvd
+        return OPEN if close is None else (int(close.code), close.reason)
+
+
+class World:
+    """The parts of one process below its relays, on one clock; clients of them."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.clock = Clock()
+        self.context = Context(
+            config=self.config,
+            clock=self.clock,
+            admission=Admission(self.config, lambda: NOW + self.clock.seconds()),
+            connections=Connections(),
+            keepalive=Keepalive(
+                self.clock,
+                interval=self.config.keepalive.ping_interval,
+                timeout=self.config.keepalive.pong_timeout,
+            ),
+        )
+        self.clients: list[Client] = []
+
+    def connect(self, factory: Factory, path: str, **options: Any) -> Client:
+        """A client that has sent its handshake."""
+        client = Client(self.clock, factory, path, **options)
+        self.clients.append(client)
+        return client
+
+    def end(self) -> None:
+        """Ends every connection; nothing may stay behind of them."""
+        for client in self.clients:
+            client.transport.end()
+        self.clock.advance(0)
+        assert len(self.context.connections) == 0
+        assert self.clock.getDelayedCalls() == []
+
+
+@contextmanager
+def make_world(config: Config | None = None) -> Iterator[tuple[World, list[LogEvent]]]:
+    """A world, and what is logged in it as an error; a test must take out what it expects."""
+    world = World(config)
+    with logged_failures() as failures:
+        yield world, failures
+        world.end()
+    assert failures == []
+
+
+class FakeMember:
+    """A member of a group that keeps what it was sent.
+
+    Args:
+        then: called with each frame after it was kept.
+    """
+
+    def __init__(self, then: Callable[[bytes], None] = lambda frame: None) -> None:
+        self.frames: list[bytes] = []
+        self._then = then
+
+    def send(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self._then(frame)
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The payloads of the frames, read by `websockets`."""
+        return [payload for frame in self.frames for _, payload in parse_frames(frame)]
+
+
+class FakeDraws:
+    """Draws that answer when they are told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, Deferred[Draw | None]]] = []
+
+    def draw(self, difficulty: int) -> "Deferred[Draw | None]":
+        deferred: Deferred[Draw | None] = Deferred()
+        self.asked.append((difficulty, deferred))
+        return deferred
+
+    def answer(self, number: int, draw: Draw | Exception | None) -> None:
+        """Answers the request of that number, counted from 0."""
+        deferred = self.asked[number][1]
+        if isinstance(draw, Exception):
+            deferred.errback(Failure(draw))
+        else:
+            deferred.callback(draw)
+
+
+class FakeHistory:
+    """A history in memory, with ids from 1 on, that can be made to wait and to fail.
+
+    Attributes:
+        before_read: while it is a list, reads wait in it before they look at the messages.
+        after_read: while it is a list, reads wait in it after they have looked.
+        kept: while it is a list, who says something waits in it until `tell`, though the message
+            is kept.
+        error: what everything fails with, if it fails.
+        pages: position and limit of each `since`.
+    """
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._entries: dict[str, list[Entry]] = {}
+        self.before_read: list[Deferred[None]] | None = None
+        self.after_read: list[Deferred[None]] | None = None
+        self.kept: list[tuple[Deferred[Entry], Entry]] | None = None
+        self.error: Exception | None = None
+        self.pages: list[tuple[int, int]] = []
+        self._settling: list[Deferred[None]] = []
+
+    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+        deferred: Deferred[Entry] = Deferred()
+        if self.error is not None:
+            deferred.errback(Failure(self.error))
+            return deferred
+        entries = self._entries.setdefault(room, [])
+        id = entries[-1].id + 1 if entries else 1
+        body = wire.ChatMessage(message=message, id=id, time="2026-01-02T03:04:05.678Z", user=user)
+        entries.append(Entry(id, wire.encode(body)))
+        del entries[: -self._keep]
+        if self.kept is None:
+            deferred.callback(entries[-1])
+        else:
+            self.kept.append((deferred, entries[-1]))
+        return deferred
+
+    def tell(self, count: int = 1_000_000) -> None:
+        """Tells the first ones who wait in `kept` that their messages are kept."""
+        assert self.kept
+        going, self.kept[:] = self.kept[:count], self.kept[count:]
+        for deferred, entry in going:
+            deferred.callback(entry)
+        if not self.kept:
+            settling, self._settling = self._settling, []
+            for settled in settling:
+                settled.callback(None)
+
+    async def settled(self) -> None:
+        if self.kept:
+            self._settling.append(Deferred())
+            await self._settling[-1]
+
+    async def last(self, room: str, count: int) -> list[Entry]:
+        await self._wait(self.before_read)
+        found = self._entries.get(room, [])[-count:]
+        await self._wait(self.after_read)
+        return found
+
+    async def since(self, room: str, id: int, limit: int = 2**31) -> tuple[bool, list[Entry]]:
+        await self._wait(self.before_read)
+        self.pages.append((id, limit))
+        entries = self._entries.get(room, [])
+        first, last = (entries[0].id, entries[-1].id) if entries else (1, 0)
+        gap = not first - 1 <= id <= last
+        found = [entry for entry in entries if gap or entry.id > id][:limit]
+        await self._wait(self.after_read)
+        return gap, found
+
+    async def _wait(self, place: "list[Deferred[None]] | None") -> None:
+        if self.error is not None:
+            raise self.error
+        if place is not None:
+            deferred: Deferred[None] = Deferred()
+            place.append(deferred)
+            await deferred
+
+
+def let_go(waiting: "list[Deferred[None]] | None") -> None:
+    """Lets all go on who wait in a place of a `FakeHistory`."""
+    assert waiting
+    going = waiting[:]
+    waiting.clear()
+    for deferred in going:
+        deferred.callback(None)
+
+
+def parse_frames(data: bytes) -> list[tuple[Opcode, bytes]]:
+    """Complete unmasked frames, as `websockets` reads them; nothing may be left over."""
+    found = []
+    while data:
+        frame, data = parse_frame(data)
+        found.append((frame.opcode, bytes(frame.data)))
+    return found
+
+
+def parse_frame(data: bytes) -> tuple[Frame, bytes]:
+    """The first unmasked frame of some bytes, as `websockets` reads it, and the rest."""
+    stream = StreamReader()
+    stream.feed_data(data)
+    parsing = Frame.parse(stream.read_exact, mask=False)
+    try:
+        next(parsing)
+    except StopIteration as end:
+        frame: Frame = end.value
+    else:
+        raise AssertionError("a frame ends too early")
+    return frame, bytes(stream.buffer)
+
+
+def mask_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """A frame as a client sends it (RFC 6455 section 5.3)."""
+    return Frame(Opcode(opcode), payload, fin=fin).serialize(mask=True)

@@ -1,0 +1,239 @@
+"""Who may come in: draining, connections, origins, tokens."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relayd.admission import Admission, Guest
+from relayd.config import Auth, Config, Limits, Server
+from relayd.errors import Refusal
+from tests.unit.fakes import NOW
+
+SECRET = "a secret of at least thirty-two bytes"
+OPTIONAL = Config(auth=Auth(secret=SECRET))
+REQUIRED = Config(auth=Auth(secret=SECRET, required=True))
+
+KINDS = ["camera", "difficulty", "chat", "push", "echo"]
+
+
+def admit(
+    config: Config,
+    *,
+    token: str | None = None,
+    kind: str = "chat",
+    origin: str | None = None,
+    connections: int = 0,
+) -> Guest:
+    """One handshake at the time NOW."""
+    return Admission(config, lambda: NOW).admit(
+        kind, origin=origin, token=token, connections=connections
+    )
+
+
+def refused(try_it: Callable[[], object]) -> tuple[int, str]:
+    """Status and code of a refusal."""
+    with pytest.raises(Refusal) as caught:
+        try_it()
+    assert caught.value.message.endswith(".")
+    return caught.value.status, caught.value.code.value
+
+
+def sign(claims: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS256") -> str:
+    """A token."""
+    return jwt.encode(claims, secret, algorithm=algorithm)
+
+
+# Without tokens
+
+
+def test_without_settings_everyone_may_come_in() -> None:
+    for origin in (None, "https://example.org", "null", "file://"):
+        assert admit(Config(), origin=origin, connections=10_000) == Guest()
+
+
+def test_nobody_may_come_in_while_the_server_drains() -> None:
+    admission = Admission(Config(), lambda: NOW)
+    admission.draining = True
+    with pytest.raises(Refusal) as caught:
+        admission.admit("camera", origin=None, token=None, connections=0)
+    assert (caught.value.status, caught.value.code) == (503, "draining")
+    assert caught.value.retry_after
+
+
+def test_as_many_may_come_in_as_the_limit_says() -> None:
+    config = Config(limits=Limits(max_connections=3))
+    assert admit(config, connections=2) == Guest()
+    for connections in (3, 4):
+        with pytest.raises(Refusal) as caught:
+            admit(config, connections=connections)
+        assert (caught.value.status, caught.value.code) == (429, "too_many_connections")
+        assert caught.value.retry_after
+
+
+@pytest.mark.parametrize(
+    ("origin", "good"),
+    [
+        (None, True),
+        ("https://example.org", True),
+        ("http://localhost:3000", True),
+        ("https://example.org:8443", False),
+        ("http://example.org", False),
+        ("https://example.org.evil.example", False),
+        ("https://evil.example", False),
+        ("null", False),
+        ("", False),
+        ("*", False),
+    ],
+)
+def test_pages_of_the_listed_origins_and_native_apps_may_come_in(
+    origin: str | None, good: bool
+) -> None:
+    origins = ("https://example.org", "http://localhost:3000")
+    config = Config(server=Server(allowed_origins=origins))
+    if good:
+        assert admit(config, origin=origin) == Guest()
+    else:
+        assert refused(lambda: admit(config, origin=origin)) == (403, "origin_not_allowed")
+
+
+def test_without_any_listed_origin_only_native_apps_may_come_in() -> None:
+    config = Config(server=Server(allowed_origins=()))
+    assert admit(config) == Guest()
+    assert refused(lambda: admit(config, origin="null"))[0] == 403
+
+
+# Tokens
+
+
+def test_tokens_are_not_looked_at_without_a_secret() -> None:
+    for token in (None, "", "nonsense", sign({"exp": NOW - 1, "scope": "push"})):
+        assert admit(Config(), token=token) == Guest()
+
+
+def test_a_token_need_not_be_shown_unless_it_is_required() -> None:
+    assert admit(OPTIONAL) == Guest()
+    assert refused(lambda: admit(REQUIRED)) == (401, "unauthorized")
+
+
+def test_a_token_says_who_comes_for_how_long_and_where_to() -> None:
+    token = sign({"sub": "ada", "exp": NOW + 60, "nbf": NOW - 60, "scope": "chat camera"})
+    for config in (OPTIONAL, REQUIRED):
+        guest = admit(config, token=token)
+        assert guest == Guest(user="ada", expires=NOW + 60, scope=frozenset({"chat", "camera"}))
+
+
+def test_a_token_may_say_nothing() -> None:
+    assert admit(REQUIRED, token=sign({})) == Guest()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_token_is_good_for_the_kinds_of_path_in_its_scope(kind: str) -> None:
+    for allowed in KINDS:
+        token = sign({"scope": f"other {allowed}"})
+        if allowed == kind:
+            assert admit(OPTIONAL, token=token, kind=kind).scope == frozenset({"other", kind})
+        else:
+            assert refused(partial(admit, OPTIONAL, token=token, kind=kind)) == (403, "forbidden")
+
+
+def test_an_empty_scope_is_good_for_nothing() -> None:
+    assert refused(lambda: admit(OPTIONAL, token=sign({"scope": ""}))) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [
+        ({"exp": NOW + 1}, True),
+        ({"exp": NOW}, False),
+        ({"exp": NOW - 1}, False),
+        ({"exp": 0}, False),
+        ({"nbf": NOW}, True),
+        ({"nbf": NOW + 1}, False),
+        ({"nbf": NOW - 1, "exp": NOW + 1}, True),
+        ({"iat": NOW + 3600}, True),
+    ],
+)
+def test_a_token_is_good_from_nbf_until_before_exp(claims: dict[str, float], good: bool) -> None:
+    """RFC 7519 sections 4.1.4 to 4.1.6; `iat` only says how old a token is."""
+    if good:
+        admit(OPTIONAL, token=sign(claims))
+    else:
+        assert refused(lambda: admit(OPTIONAL, token=sign(claims))) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        sign({"sub": "ada"}, secret="another secret of thirty-two bytes!"),
+        sign({"sub": "ada"}, secret="", algorithm="none"),
+        sign({"sub": "ada"}, secret=SECRET * 2, algorithm="HS384"),
+        sign({"sub": "ada"}, algorithm="HS512", secret=SECRET * 2),
+        sign({"sub": "ada"}).rsplit(".", 1)[0] + ".",
+        sign({"sub": "ada"}).rsplit(".", 1)[0],
+        sign({"sub": "ada"})[:-4] + "AAAA",
+        ".".join([sign({})[: sign({}).index(".")], *sign({"sub": "eve"}).split(".")[1:2], "AAAA"]),
+        "",
+        ".",
+        "..",
+        "a.b.c",
+        "é.é.é",
+    ],
+)
+def test_a_token_that_is_not_signed_with_our_secret_is_refused(token: str) -> None:
+    """Also where none is required: who shows a token wants it to count."""
+    for config in (OPTIONAL, REQUIRED):
+        assert refused(partial(admit, config, token=token)) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_our_secret_with_another_algorithm_is_refused(algorithm: str) -> None:
+    secret = "s" * 64
+    config = Config(auth=Auth(secret=secret))
+    assert admit(config, token=sign({}, secret=secret)) == Guest()
+    token = sign({}, secret=secret, algorithm=algorithm)
+    assert refused(lambda: admit(config, token=token)) == (401, "unauthorized")
+
+
+@given(st.one_of(st.text(), st.text("abcXYZ019-_=."), st.binary().map(lambda b: b.hex())))
+def test_any_text_is_no_token(token: str) -> None:
+    assert refused(lambda: admit(OPTIONAL, token=token)) == (401, "unauthorized")
+
+
+claim_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400), 1e308]),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.lists(st.text(), max_size=2),
+    st.dictionaries(st.text(), st.text(), max_size=1),
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["sub", "exp", "nbf", "iat", "scope", "jti", "iss"]), claim_values
+    )
+)
+@example({"exp": 10**400})
+@example({"exp": "nan"})
+@example({"exp": True, "scope": None})
+def test_whatever_a_signed_token_claims_it_is_a_guest_or_a_refusal(claims: dict[str, Any]) -> None:
+    try:
+        # PyJWT checks some types before it signs; a signer elsewhere does not
+        token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, algorithm="HS256")
+        guest = admit(OPTIONAL, token=token)
+    except Refusal as refusal:
+        status = refusal.status
+    else:
+        status = 101
+        assert guest.user is None or isinstance(guest.user, str)
+        assert guest.expires is None or guest.expires > NOW
+    assert status in (101, 401, 403)

@@ -1,0 +1,449 @@
+"""File, environment and options become one configuration; what is wrong is named."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relayd.config import SECTIONS, Config
+from relayd.errors import ConfigError
+
+SAMPLE = Path(__file__).parents[2] / "etc" / "relayd.toml"
+SECRET = "a secret of at least thirty-two bytes"
+
+WriteFile = Callable[[str], str]
+
+
+@pytest.fixture
+def write_file(tmp_path: Path) -> WriteFile:
+    """Writes a configuration file and returns its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "relayd.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def wrong(
+    path: str | None = None, environ: dict[str, str] | None = None, listen: tuple[str, ...] = ()
+) -> str:
+    """What is said of a wrong configuration, in one line."""
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path, environ or {}, listen=listen)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# etc/relayd.toml
+
+
+def test_the_sample_file_holds_the_defaults() -> None:
+    assert Config.load(str(SAMPLE), {}) == Config() == Config.load(None, {})
+
+
+def test_the_sample_file_has_every_setting_in_the_order_of_the_classes() -> None:
+    shown = tomllib.loads(SAMPLE.read_text(encoding="utf-8"))
+    assert {section: list(table) for section, table in shown.items()} == {
+        section: list(kind.__struct_fields__) for section, kind in SECTIONS.items()
+    }
+    assert list(shown) == list(SECTIONS)
+
+
+def test_each_setting_of_the_sample_file_has_one_line_of_comment_above_it() -> None:
+    lines = SAMPLE.read_text(encoding="utf-8").splitlines()
+    settings = [number for number, line in enumerate(lines) if re.match(r"\w+ = ", line)]
+    assert len(settings) == sum(len(kind.__struct_fields__) for kind in SECTIONS.values())
+    for number in settings:
+        assert re.fullmatch(r"# .+[.)]?", lines[number - 1]), lines[number]
+        assert not lines[number - 2].startswith("#"), lines[number]
+
+
+# Where settings come from
+
+
+def test_a_file_sets_what_it_names_and_nothing_else(write_file: WriteFile) -> None:
+    path = write_file('[chat]\nhistory = 7\n[server]\nlisten = ["tcp:1", "tcp:2"]\n[echo]\n')
+    config = Config.load(path, {})
+    default = Config()
+    assert config.chat == msgspec.structs.replace(default.chat, history=7)
+    assert config.server == msgspec.structs.replace(default.server, listen=("tcp:1", "tcp:2"))
+    assert config.limits == default.limits
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "section", "key", "value"),
+    [
+        ("RELAYD_ECHO_ENABLED", "true", "echo", "enabled", True),
+        ("RELAYD_ECHO_ENABLED", "0", "echo", "enabled", False),
+        ("RELAYD_CHAT_HISTORY", "7", "chat", "history", 7),
+        ("RELAYD_CHAT_MESSAGE_PREFIX", "7", "chat", "message_prefix", "7"),
+        ("RELAYD_CHAT_DEFAULT_ROOM", "großer-saal", "chat", "default_room", "großer-saal"),
+        ("RELAYD_KEEPALIVE_PING_INTERVAL", "2.5", "keepalive", "ping_interval", 2.5),
+        ("RELAYD_KEEPALIVE_PING_INTERVAL", "2", "keepalive", "ping_interval", 2.0),
+        ("RELAYD_LIMITS_MAX_MESSAGE_SIZE", "100", "limits", "max_message_size", 100),
+        ("RELAYD_AUTH_SECRET", SECRET, "auth", "secret", SECRET),
+        ("RELAYD_API_KEY", "", "api", "key", ""),
+        ("RELAYD_SERVER_LISTEN", "tcp:1", "server", "listen", ("tcp:1",)),
+        ("RELAYD_SERVER_LISTEN", "tcp:1, tcp:2,", "server", "listen", ("tcp:1", "tcp:2")),
+        ("RELAYD_SERVER_LISTEN", '["tcp:1", "tcp:2"]', "server", "listen", ("tcp:1", "tcp:2")),
+        ("RELAYD_SERVER_ALLOWED_ORIGINS", "", "server", "allowed_origins", ()),
+        ("PORT", "0", "server", "listen", ("tcp:0:interface=0.0.0.0",)),
+        ("PORT", "65535", "server", "listen", ("tcp:65535:interface=0.0.0.0",)),
+        ("DATABASE_URL", "sqlite:///x.db", "database", "url", "sqlite:///x.db"),
+        ("DATABASE_URL", "postgres://u@h/d", "database", "url", "postgres://u@h/d"),
+    ],
+)
+def test_the_environment_sets_any_setting(
+    name: str, text: str, section: str, key: str, value: object
+) -> None:
+    assert getattr(getattr(Config.load(None, {name: text}), section), key) == value
+
+
+def test_what_the_environment_holds_of_others_is_not_ours() -> None:
+    others = {"PATH": "/bin", "RELAYDX_ECHO_ENABLED": "1", "relayd_echo_enabled": "1", "HOME": ""}
+    assert Config.load(None, others) == Config()
+
+
+def test_the_first_source_that_has_a_setting_wins(write_file: WriteFile) -> None:
+    """Option, our environment, the platform's environment, file, default."""
+    path = write_file('[server]\nlisten = ["tcp:4"]\n[chat]\nhistory = 4\n')
+    sources: list[tuple[dict[str, str], tuple[str, ...], str]] = [
+        ({"RELAYD_SERVER_LISTEN": "tcp:2", "PORT": "3"}, ("tcp:1",), "tcp:1"),
+        ({"RELAYD_SERVER_LISTEN": "tcp:2", "PORT": "3"}, (), "tcp:2"),
+        ({"PORT": "3", "RELAYD_SERVER_LISTEN": "tcp:2"}, (), "tcp:2"),
+        ({"PORT": "3"}, (), "tcp:3:interface=0.0.0.0"),
+        ({}, (), "tcp:4"),
+    ]
+    for environ, listen, winner in sources:
+        config = Config.load(path, environ, listen=listen)
+        assert config.server.listen == (winner,)
+        assert config.chat.history == 4
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_our_name_for_the_database_wins_over_the_platforms(order: int) -> None:
+    environ = [("RELAYD_DATABASE_URL", "sqlite:///ours"), ("DATABASE_URL", "sqlite:///theirs")]
+    assert Config.load(None, dict(environ[::order])).database.url == "sqlite:///ours"
+
+
+def test_a_dotenv_file_stands_behind_the_environment_and_is_named_where_it_is_wrong() -> None:
+    dotenv = {"RELAYD_CHAT_HISTORY": "7", "RELAYD_ECHO_ENABLED": "true", "PORT": "1"}
+    config = Config.load(None, {"RELAYD_CHAT_HISTORY": "8"}, dotenv=dotenv)
+    assert (config.chat.history, config.echo.enabled) == (8, True)
+    assert config.server.listen == ("tcp:1:interface=0.0.0.0",)
+    with pytest.raises(ConfigError, match=r"^\.env: RELAYD_CHAT_HISTORY = 'x': "):
+        Config.load(None, {"PORT": "1"}, dotenv={"RELAYD_CHAT_HISTORY": "x"})
+    with pytest.raises(ConfigError, match=r"^environment: PORT = 'x': "):
+        Config.load(None, {"PORT": "x"}, dotenv=dotenv)
+
+
+def test_empty_platform_variables_set_nothing() -> None:
+    environ = {"PORT": "", "DATABASE_URL": "", "REDIS_URL": "", "RELAYD_CONFIG": ""}
+    assert Config.load(None, environ) == Config()
+
+
+def test_the_environment_may_name_the_file_and_the_option_wins(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    named = {"RELAYD_CONFIG": write_file("[chat]\nhistory = 7\n")}
+    other = tmp_path / "other.toml"
+    other.write_text("[chat]\nhistory = 8\n", encoding="utf-8")
+    assert Config.load(None, named).chat.history == 7
+    assert Config.load(str(other), named).chat.history == 8
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    for struct in (Config(), *(getattr(Config(), section) for section in SECTIONS)):
+        with pytest.raises(AttributeError):
+            setattr(struct, struct.__struct_fields__[0], None)
+
+
+# What is wrong
+
+WRONG: list[tuple[str, str, Any, str]] = [
+    # section, key, value, what must be said of what is allowed
+    ("server", "listen", [], "at least one endpoint"),
+    ("server", "listen", ["tcp:x"], "tcp:8080:interface=127.0.0.1"),
+    ("server", "listen", ["nonsense"], "tcp:8080:interface=127.0.0.1"),
+    ("server", "allowed_origins", ["https://example.org/"], "https://example.org"),
+    ("server", "allowed_origins", ["example.org"], "https://example.org"),
+    ("server", "drain_timeout", 0, "> 0"),
+    ("server", "drain_timeout", 3601, "<= 3600"),
+    ("server", "drain_timeout", -1, "> 0"),
+    ("server", "drain_timeout", "soon", "float"),
+    ("database", "url", "mysql://h/d", "postgresql://"),
+    ("database", "url", "sqlite:///", "sqlite:///FILE"),
+    ("database", "url", "sqlite://x.db", "sqlite:///FILE"),
+    ("database", "url", "postgresql://h:port/d", "a number"),
+    ("database", "pool_size", 0, ">= 1"),
+    ("database", "pool_size", 101, "<= 100"),
+    ("database", "migrate", "maybe", "true or false"),
+    ("redis", "url", "redis://localhost", "empty"),
+    ("chat", "default_room", "", "regex"),
+    ("chat", "default_room", "a b", "regex"),
+    ("chat", "default_room", "x" * 101, "regex"),
+    ("chat", "history", -1, ">= 0"),
+    ("chat", "history", 1001, "<= 1000"),
+    ("chat", "history_length", 0, ">= 1"),
+    ("echo", "enabled", "on", "true or false"),
+    ("echo", "max_message_size", 0, ">= 1"),
+    ("auth", "secret", "x" * 31, "32 bytes"),
+    ("limits", "max_connections", -1, ">= 0"),
+    ("limits", "max_message_size", 1 << 31, "<= 1073741824"),
+    ("limits", "send_buffer", "1 MB", "int"),
+    ("limits", "messages_per_second", -0.5, ">= 0"),
+    ("keepalive", "ping_interval", 0, "> 0"),
+    ("keepalive", "close_timeout", 0.0, "> 0"),
+]
+
+
+def in_toml(value: Any) -> str:
+    """A value as TOML; JSON is close enough for what is used here."""
+    return msgspec.json.encode(value).decode()
+
+
+@pytest.mark.parametrize(("section", "key", "value", "allowed"), WRONG)
+def test_a_wrong_setting_in_a_file_is_named_with_place_key_value_and_what_is_allowed(
+    write_file: WriteFile, section: str, key: str, value: Any, allowed: str
+) -> None:
+    path = write_file(f"[{section}]\n{key} = {in_toml(value)}\n")
+    said = wrong(path)
+    shown = "(hidden)" if key == "secret" else repr(value)
+    assert said.startswith(f"{path}: [{section}] {key} = {shown}: ")
+    assert allowed in said
+
+
+@pytest.mark.parametrize(("section", "key", "value", "allowed"), WRONG)
+def test_a_wrong_setting_in_the_environment_is_named_in_the_same_way(
+    section: str, key: str, value: Any, allowed: str
+) -> None:
+    name = f"RELAYD_{section}_{key}".upper()
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    said = wrong(environ={name: text})
+    assert said.startswith(f"environment: {name} = ")
+    assert allowed in said
+    if key != "secret":
+        assert text in said
+
+
+@pytest.mark.parametrize("value", ["1", "true", "[]", '"x"', "1.5"])
+def test_a_value_of_another_type_is_named(write_file: WriteFile, value: str) -> None:
+    """Types are strict in a file: TOML has them."""
+    for section, kind in SECTIONS.items():
+        for key in kind.__struct_fields__:
+            default = getattr(kind(), key)
+            parsed = tomllib.loads(f"x = {value}")["x"]
+            same = type(parsed) is type(default) or (isinstance(default, tuple) and parsed == [])
+            if same or (isinstance(default, float) and isinstance(parsed, int)):
+                continue
+            path = write_file(f"[{section}]\n{key} = {value}\n")
+            assert wrong(path).startswith(f"{path}: [{section}] {key} = ")
+
+
+def test_a_wrong_endpoint_on_the_command_line_is_named() -> None:
+    said = wrong(listen=("tcp:1", "tcp:x"))
+    assert said.startswith("command line: --listen = ")
+    assert "'tcp:x'" in said
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "http", "80 ", "8.0", "８０", "0x50"])
+def test_a_wrong_port_is_named(port: str) -> None:
+    said = wrong(environ={"PORT": port})
+    assert said.startswith(f"environment: PORT = {port!r}: ")
+    assert "0 to 65535" in said
+
+
+def test_the_redis_of_a_platform_is_refused_because_nothing_would_use_it() -> None:
+    said = wrong(environ={"REDIS_URL": "redis://:hunter2@h:6379"})
+    assert said.startswith("environment: REDIS_URL = ")
+    assert "one process" in said
+
+
+def test_an_unknown_section_and_an_unknown_setting_are_named_with_those_there_are(
+    write_file: WriteFile,
+) -> None:
+    path = write_file("[camra]\nenabled = true\n")
+    said = wrong(path)
+    assert said.startswith(f"{path}: [camra]: ")
+    assert all(section in said for section in SECTIONS)
+    path = write_file("[chat]\nroom = true\n")
+    said = wrong(path)
+    assert said.startswith(f"{path}: [chat] room = True: ")
+    assert all(key in said for key in SECTIONS["chat"].__struct_fields__)
+    said = wrong(environ={"RELAYD_CAMRA_ENABLED": "1"})
+    assert said.startswith("environment: RELAYD_CAMRA_ENABLED = ")
+    assert all(section in said for section in SECTIONS)
+    said = wrong(environ={"RELAYD_CHAT_ROOM": "1"})
+    assert said.startswith("environment: RELAYD_CHAT_ROOM = '1': ")
+    assert "default_room" in said
+
+
+def test_a_setting_outside_a_section_is_named(write_file: WriteFile) -> None:
+    path = write_file('chat = "lobby"\n')
+    assert wrong(path).startswith(f"{path}: chat = 'lobby': stands outside a section; ")
+    path = write_file("history = 7\n")
+    assert wrong(path).startswith(f"{path}: history = 7: stands outside a section; ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.toml")
+    assert wrong(missing) == f"{missing}: cannot be read: No such file or directory"
+    assert wrong(str(tmp_path)).startswith(f"{tmp_path}: cannot be read: ")
+
+
+@pytest.mark.parametrize("data", [b"[chat", b"\xff\xfe", b"a = 1\na = 2", b"x = \x00"])
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(data)
+    assert wrong(str(path)).startswith(f"{path}: is not TOML: ")
+
+
+def test_tokens_cannot_be_required_without_a_secret(write_file: WriteFile) -> None:
+    path = write_file("[auth]\nrequired = true\n")
+    said = wrong(path)
+    assert said.startswith(f"{path}: [auth] required = True: ")
+    assert "[auth] secret" in said
+    said = wrong(environ={"RELAYD_AUTH_REQUIRED": "true"})
+    assert said.startswith("environment: RELAYD_AUTH_REQUIRED = ")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("server", "drain_timeout"),
+        ("database", "deadline"),
+        ("keepalive", "ping_interval"),
+        ("limits", "messages_per_second"),
+    ],
+)
+def test_a_number_that_is_none_is_named(
+    write_file: WriteFile, section: str, key: str, number: str
+) -> None:
+    """TOML and Python know NaN and infinity as floats; no timer does."""
+    path = write_file(f"[{section}]\n{key} = {number}\n")
+    assert wrong(path).startswith(f"{path}: [{section}] {key} = {number}: ")
+
+
+def test_a_default_room_is_a_name_to_its_last_character() -> None:
+    assert "DEFAULT_ROOM" in wrong(environ={"RELAYD_CHAT_DEFAULT_ROOM": "lobby\n"})
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"RELAYD_AUTH_SECRET": "hunter2"},
+        {"RELAYD_DATABASE_URL": "mysql://joe:hunter2@h/d"},
+        {"DATABASE_URL": "mysql://joe:hunter2@h/d"},
+        {"REDIS_URL": "redis://:hunter2@h:6379/0"},
+        {"RELAYD_DATABASE_URL": "mysql://joe:hun/hunter2@h/d"},
+        {"RELAYD_DATABASE_URL": "mysql://joe:hun:hunter2@h/d"},
+        {"RELAYD_DATABASE_URL": "mysql://joe:hunter2:hun@h/d"},
+        {"RELAYD_DATABASE_URL": "mysql://joe:hun@hunter2@h/d"},
+        {"RELAYD_DATABASE_PASSWORD": "hunter2"},
+        {"RELAYD_DATABASE_URI": "postgresql://joe:hunter2@h/d"},
+        {"RELAYD_API_KEYS": "hunter2"},
+        {"RELAYD_SECRET": "hunter2"},
+        {"RELAYD_JWT_SECRET": "hunter2"},
+    ],
+    ids=lambda environ: " ".join(f"{name}={value}" for name, value in environ.items()),
+)
+def test_no_secret_is_shown_of_a_wrong_environment(environ: dict[str, str]) -> None:
+    said = wrong(environ=environ)
+    assert next(iter(environ)) in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[api]\nkey = ["hunter2"]',
+        '[auth]\nsecret = "hunter2"',
+        '[auth]\nsecret = {value = "hunter2"}',
+        '[database]\nurl = "mysql://joe:hunter2@h/d"',
+        '[database]\nurl = ["postgresql://joe:hunter2@h/d"]',
+        '[redis]\nurl = "redis://:hunter2@h:6379/0"',
+        '[database]\npassword = "hunter2"',
+        '[api]\nkeys = ["hunter2"]',
+        'api = "hunter2"',
+        '[api]\nkey = "hunter2',
+    ],
+)
+def test_no_secret_is_shown_of_a_wrong_file(write_file: WriteFile, text: str) -> None:
+    assert "hunter2" not in wrong(write_file(text))
+
+
+# Anything at all
+
+names_and_texts = st.dictionaries(
+    st.sampled_from(
+        [
+            f"RELAYD_{section}_{key}".upper()
+            for section, kind in SECTIONS.items()
+            for key in kind.__struct_fields__
+        ]
+        + ["PORT", "DATABASE_URL", "REDIS_URL", "RELAYD_", "RELAYD_X", "RELAYD_CHAT_", "RELAYD_A_B"]
+    ),
+    st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
+    | st.sampled_from(["[", '["tcp:1"]', "[1]", "tcp:1", "true", "1", "-1", "1e9", "nan", ","]),
+    max_size=4,
+)
+
+
+@given(names_and_texts)
+def test_any_environment_is_a_configuration_or_a_config_error(environ: dict[str, str]) -> None:
+    try:
+        config = Config.load(None, environ)
+    except ConfigError as error:
+        said = str(error)
+    else:
+        assert isinstance(config, Config)
+        return
+    assert any(said.startswith(f"environment: {name} = ") for name in environ)
+
+
+toml_values = st.recursive(
+    st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("abc:/ é[", max_size=9),
+    lambda inner: st.lists(inner, max_size=3),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from([*SECTIONS, "other"]),
+        st.dictionaries(
+            st.sampled_from([key for kind in SECTIONS.values() for key in kind.__struct_fields__]),
+            toml_values,
+            max_size=2,
+        ),
+        max_size=2,
+    )
+)
+def test_any_toml_is_a_configuration_or_a_config_error(
+    write_file: WriteFile, document: dict[str, dict[str, Any]]
+) -> None:
+    lines = []
+    for section, table in document.items():
+        lines.append(f"[{section}]")
+        lines.extend(f"{key} = {in_toml(value)}" for key, value in table.items())
+    path = write_file("\n".join(lines))
+    try:
+        config = Config.load(path, {})
+    except ConfigError as error:
+        said = str(error)
+    else:
+        assert isinstance(config, Config)
+        return
+    assert said.startswith(f"{path}: ")

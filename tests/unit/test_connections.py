@@ -1,0 +1,104 @@
+"""The registry of open connections."""
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from relayd.connections import Connections
+from relayd.errors import CloseCode
+from tests.unit.fakes import has_fired, success
+
+
+class FakeConnection:
+    """A connection that remembers what was asked of it, and may leave when it is closed."""
+
+    def __init__(self, connections: Connections, kind: str, *, leaves: bool = False) -> None:
+        self.kind = kind
+        self.closes: list[tuple[CloseCode, str]] = []
+        self.aborts = 0
+        self._connections = connections
+        self._leaves = leaves
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        self.closes.append((code, reason))
+        if self._leaves:
+            self._connections.remove(self)
+
+    def abort(self) -> None:
+        self.aborts += 1
+        self._connections.remove(self)
+
+
+@pytest.fixture
+def connections() -> Connections:
+    return Connections()
+
+
+def test_they_are_counted_by_kind(connections: Connections) -> None:
+    some = [FakeConnection(connections, kind) for kind in ("camera", "chat", "camera")]
+    for connection in some:
+        connections.add(connection)
+    assert len(connections) == 3
+    assert connections.counts() == {"camera": 2, "chat": 1}
+    connections.remove(some[0])
+    connections.remove(some[1])
+    assert len(connections) == 1
+    assert connections.counts() == {"camera": 1}
+
+
+def test_removing_one_that_was_never_added_changes_nothing(connections: Connections) -> None:
+    there = FakeConnection(connections, "camera")
+    connections.add(there)
+    gone = connections.all_gone()
+    connections.remove(FakeConnection(connections, "camera"))
+    assert len(connections) == 1
+    assert not has_fired(gone)
+
+
+def test_closing_all_reaches_those_behind_one_that_leaves_at_once(connections: Connections) -> None:
+    some = [FakeConnection(connections, "chat", leaves=leaves) for leaves in (True, False, True)]
+    for connection in some:
+        connections.add(connection)
+    connections.close_all(CloseCode.RESTART, "restart")
+    assert [connection.closes for connection in some] == [[(CloseCode.RESTART, "restart")]] * 3
+    assert len(connections) == 1
+
+
+def test_aborting_all_drops_only_who_is_still_there(connections: Connections) -> None:
+    gone, there = (FakeConnection(connections, "chat") for _ in range(2))
+    connections.add(gone)
+    connections.add(there)
+    connections.remove(gone)
+    connections.abort_all()
+    assert (gone.aborts, there.aborts) == (0, 1)
+    assert len(connections) == 0
+
+
+def test_all_gone_fires_at_once_when_there_is_none(connections: Connections) -> None:
+    success(connections.all_gone())
+
+
+def test_all_gone_fires_for_everyone_who_waits_when_the_last_one_leaves(
+    connections: Connections,
+) -> None:
+    first, last = (FakeConnection(connections, "chat") for _ in range(2))
+    connections.add(first)
+    connections.add(last)
+    waiting = [connections.all_gone() for _ in range(2)]
+    connections.remove(first)
+    assert [has_fired(deferred) for deferred in waiting] == [False, False]
+    connections.remove(last)
+    for deferred in waiting:
+        success(deferred)
+
+
+def test_who_gave_up_waiting_does_not_disturb_the_last_one_leaving(
+    connections: Connections,
+) -> None:
+    connection = FakeConnection(connections, "chat")
+    connections.add(connection)
+    gave_up: Deferred[None] = connections.all_gone()
+    gave_up.addErrback(lambda failure: None)
+    gave_up.cancel()
+    patient = connections.all_gone()
+    connections.remove(connection)
+    success(patient)

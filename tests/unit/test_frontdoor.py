@@ -1,0 +1,461 @@
+"""One port: what a head is taken for, however it comes, and what it may cost."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.logger import LogEvent
+from twisted.protocols.policies import WrappingFactory
+
+from relayd.brokers.memory import MemoryGroups
+from relayd.config import Api, Config, Echo, Keepalive, Limits
+from relayd.frontdoor import FrontDoorFactory
+from relayd.hub import Hub
+from relayd.relays.camera import CameraFactory
+from relayd.relays.echo import EchoFactory
+from relayd.relays.unknown import UnknownFactory
+from relayd.web.site import make_site
+from tests.unit.fakes import Client, Transport, World, make_world, mask_frame, parse_frames
+
+HEAD_SIZE = 1000
+CONFIG = Config(
+    echo=Echo(enabled=True),
+    api=Api(key="a key"),
+    limits=Limits(max_head_size=HEAD_SIZE),
+    keepalive=Keepalive(handshake_timeout=10, close_timeout=5),
+)
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+# key and answer of RFC 6455 section 1.3
+UPGRADE = (
+    b"GET /ws/echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class FakeBackend:
+    """What the pages need; what is said in a room waits until the test answers."""
+
+    config = CONFIG
+    draining = False
+
+    def __init__(self) -> None:
+        self.saying: list[Deferred[bytes]] = []
+
+    def connection_counts(self) -> dict[str, int]:
+        return {}
+
+    def push(self, topic: str, payload: bytes) -> int:
+        return 0
+
+    async def say(self, room: str, message: str) -> bytes:
+        self.saying.append(Deferred())
+        return await self.saying[-1]
+
+    async def check_database(self) -> None:
+        pass
+
+
+class House:
+    """A front door with two relays and the pages behind it."""
+
+    def __init__(self, world: World, failures: list[LogEvent]) -> None:
+        self.world = world
+        self.failures = failures
+        self.callers: list[Caller] = []
+        self.backend = FakeBackend()
+        relays = [EchoFactory(world.context), CameraFactory(world.context, MemoryGroups(Hub()))]
+        self.factory = FrontDoorFactory(
+            world.config,
+            world.clock,
+            {factory.kind: factory for factory in relays},
+            UnknownFactory(world.context),
+            make_site(self.backend, world.clock),
+        )
+
+    def call(self, *pieces: bytes, factory: Any = None) -> "Caller":
+        """A TCP connection on which these segments come."""
+        caller = Caller(self.world, factory or self.factory)
+        self.callers.append(caller)
+        for piece in pieces:
+            caller.send(piece)
+        return caller
+
+
+class Caller:
+    """A TCP connection whose bytes the test writes and reads itself."""
+
+    def __init__(self, world: World, factory: Any) -> None:
+        self._world = world
+        self.transport = Transport(world.clock)
+        self.transport.protocol = factory.buildProtocol(self.transport.getPeer())
+        self.transport.protocol.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.transport.deliver(data)
+        self._world.clock.advance(0)
+
+    def pass_time(self, seconds: float) -> None:
+        self._world.clock.pump([0.5] * round(seconds / 0.5))
+
+    @property
+    def answer(self) -> bytes:
+        """Everything that came, but for the time of day."""
+        return re.sub(rb"\r\nDate: [^\r]*", b"", self.transport.arrived)
+
+    @property
+    def statuses(self) -> list[int]:
+        """The statuses of the answers."""
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", self.answer)]
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """Status and code of the one answer, whose form is checked here."""
+        head, _, body = self.answer.partition(b"\r\n\r\n")
+        [status] = self.statuses
+        assert b"\r\nContent-Type: application/json" in head
+        assert b"\r\nContent-Length: %d" % len(body) in head
+        error = json.loads(body)
+        assert set(error) == {"error", "message"}
+        return status, error["error"]
+
+    def end(self, reason: Exception | None = None) -> None:
+        self.transport.end(reason)
+
+
+@contextmanager
+def make_house() -> Iterator[House]:
+    """A house whose callers leave at the end."""
+    with make_world(CONFIG) as (world, failures):
+        house = House(world, failures)
+        yield house
+        for caller in house.callers:
+            caller.end()
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with make_house() as house:
+        yield house
+
+
+# What a head is taken for
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/ws/echo", 101),
+        ("/ws/echo/", 101),
+        ("/ws/echo?x=1", 101),
+        ("/ws/camera", 101),
+        ("/ws/camera/", 101),
+        ("/ws/camera/a/", 101),
+        ("/ws/camera/a?b=c", 101),
+        ("http://relay.example/ws/camera", 101),
+        ("/ws/camera/a/b", 404),
+        ("/ws/chat", 404),  # nothing answers it here
+        ("/ws/Camera", 404),
+        ("/ws/cameraman", 404),
+        ("/ws", 404),
+        ("/ws/", 404),
+        ("/", 404),
+        ("/healthz", 404),
+        ("//ws/camera", 404),
+    ],
+)
+def test_a_handshake_goes_to_the_relay_of_its_path(house: House, path: str, status: int) -> None:
+    head = UPGRADE.replace(b"/ws/echo", path.encode())
+    caller = house.call(head)
+    if status == 101:
+        assert caller.statuses == [101]
+        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in caller.answer
+        assert caller.transport.protocol.kind in path
+    else:
+        assert caller.refusal == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "header", ["upgrade:websocket", "UPGRADE: WebSocket", "Upgrade:\t h2c, websocket"]
+)
+def test_a_handshake_is_known_however_its_header_is_written(house: House, header: str) -> None:
+    assert house.call(UPGRADE.replace(b"Upgrade: websocket", header.encode())).statuses == [101]
+
+
+@pytest.mark.parametrize(
+    "header", [b"Upgrade: h2c", b"X-Upgrade: websocket", b"Upgrade: websockets", b"Upgrade:"]
+)
+def test_everything_else_is_http(house: House, header: bytes) -> None:
+    caller = house.call(UPGRADE.replace(b"Upgrade: websocket", header))
+    assert caller.refusal == (426, "upgrade_required")
+
+
+def test_an_upgrade_in_a_body_is_no_handshake(house: House) -> None:
+    body = b"\r\nUpgrade: websocket\r\n\r\n"
+    head = b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert house.call(head + body).statuses == [405]
+
+
+def test_messages_behind_a_handshake_are_echoed(house: House) -> None:
+    caller = house.call(UPGRADE + mask_frame(1, b"one"), mask_frame(2, b"two"))
+    _, _, frames = caller.answer.partition(b"\r\n\r\n")
+    assert [payload for _, payload in parse_frames(frames)] == [b"one", b"two"]
+
+
+# However it comes
+
+SEQUENCES: dict[str, bytes] = {
+    "a handshake and a message": UPGRADE + mask_frame(1, b"hello"),
+    "a handshake behind empty lines": b"\r\n\r\n" + UPGRADE,
+    "a refused handshake": UPGRADE.replace(b"/ws/echo", b"/ws/none"),
+    "a handshake with a wrong method": UPGRADE.replace(b"GET", b"PUT"),
+    "a handshake that is none": UPGRADE.replace(b"Key: ", b"Key: ?"),
+    "a request": HEALTH,
+    "a request behind empty lines": b"\r\n" + HEALTH,
+    "two requests": HEALTH + HEALTH,
+    "requests and a handshake": HEALTH + HEALTH + UPGRADE + mask_frame(1, b"hello"),
+    "a request with a body and a handshake": (
+        b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n"
+        b"\r\nUpgrade: websocket" + UPGRADE
+    ),
+    "a request in chunks and a handshake": (
+        b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n0\r\n\r\n" + UPGRADE
+    ),
+    "a request that ends its connection": HEALTH.replace(b"Host", b"Connection: close\r\nHost"),
+    "nonsense": b"nonsense\r\n\r\n",
+    "a head of the largest size": HEALTH[:-2] + b"X: " + b"x" * (HEAD_SIZE - 41) + b"\r\n\r\n",
+    "a head that is one byte too long": (
+        HEALTH[:-2] + b"X: " + b"x" * (HEAD_SIZE - 40) + b"\r\n\r\n"
+    ),
+    "a head without end": b"GET / HTTP/1.1\r\nX: " + b"x" * HEAD_SIZE,
+}
+
+
+def outcome(data: list[bytes]) -> tuple[bytes, bool, bool]:
+    """What a sequence of segments is answered with, and whether the connection goes on."""
+    with make_house() as house:
+        caller = house.call(*data)
+        return caller.answer, caller.transport.connected, caller.transport.writing_closed
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_bytes_have_the_same_result_wherever_they_are_cut(name: str) -> None:
+    data = SEQUENCES[name]
+    whole = outcome([data])
+    assert whole[0]
+    for cut in range(1, len(data)):
+        assert outcome([data[:cut], data[cut:]]) == whole, data[:cut]
+    assert outcome([data[place : place + 1] for place in range(len(data))]) == whole
+
+
+@given(st.sampled_from(list(SEQUENCES)), st.lists(st.integers(1, 60)))
+def test_bytes_have_the_same_result_in_segments_of_any_sizes(name: str, sizes: list[int]) -> None:
+    data = SEQUENCES[name]
+    cuts = [0, *itertools.accumulate(sizes), len(data)]
+    segments = [data[start:end] for start, end in itertools.pairwise(cuts) if data[start:end]]
+    assert outcome(segments) == outcome([data])
+
+
+heads = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from(
+            [
+                *(UPGRADE, HEALTH, UPGRADE[:-2], HEALTH[:-2], b"\r\n", b"\r\n\r\n", b"\n", b"\r"),
+                *(b"GET ", b"/ws/echo ", b"/ws/echo/\xff ", b"HTTP/1.1\r\n", b"HTTP/1.0\r\n"),
+                *(b"Host: a\r\n", b"Upgrade: websocket\r\n", b"Content-Length: 5\r\n", b": x\r\n"),
+                *(b"Content-Length: -1\r\n", b"Transfer-Encoding: chunked\r\n", b"x" * 1000),
+                b"Expect: 100-continue\r\n",
+            ]
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(heads, st.booleans(), st.booleans())
+@example([b"GET / HTTP/1.1\r\n\r\n"], False, False)
+@example([b" \r\n\r\n"], False, True)
+@example([UPGRADE[:-4].replace(b"HTTP/1.1", b""), b"\r\n\r\n"], True, True)
+def test_any_bytes_raise_nothing_and_leave_nothing(
+    data: list[bytes], in_one: bool, resets: bool
+) -> None:
+    with make_house() as house:
+        caller = house.call(*([b"".join(data)] if in_one else data))
+        if resets:
+            caller.end(ConnectionLost())
+        else:
+            caller.pass_time(200)
+            upgraded = caller.transport.protocol is not None and 101 in caller.statuses
+            assert upgraded or not caller.transport.connected
+
+
+# One connection, several requests
+
+
+def test_a_kept_alive_connection_may_be_reused_for_a_handshake(house: House) -> None:
+    caller = house.call(HEALTH)
+    assert caller.statuses == [200]
+    caller.pass_time(30)
+    caller.send(UPGRADE)
+    caller.send(mask_frame(1, b"hello"))
+    assert caller.statuses == [200, 101]
+    caller.pass_time(200)  # no timer of the HTTP side is left to end it
+    assert caller.transport.connected
+    assert caller.answer.endswith(b"\x81\x05hello")
+
+
+def test_requests_that_come_while_one_is_answered_wait_for_their_turn(house: House) -> None:
+    say = (
+        b"POST /api/chat/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a key\r\n"
+        b'Content-Length: 16\r\n\r\n{"message":"hi"}'
+    )
+    caller = house.call(say, HEALTH + say, UPGRADE + mask_frame(1, b"hello"))
+    assert caller.statuses == []
+    house.backend.saying[0].callback(b'{"message":"first"}')
+    assert caller.statuses == [200, 200]
+    house.backend.saying[1].callback(b'{"message":"second"}')
+    house.world.clock.advance(0)
+    assert caller.statuses == [200, 200, 200, 101]
+    assert caller.answer.endswith(b"\x81\x05hello")
+
+
+def test_a_connection_that_ends_while_a_request_is_answered_leaves_nothing(house: House) -> None:
+    caller = house.call(
+        b"POST /api/chat/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a key\r\n"
+        b'Content-Length: 16\r\n\r\n{"message":"hi"}'
+    )
+    caller.end(ConnectionLost())
+    house.backend.saying[0].callback(b"{}")
+    house.world.clock.advance(0)
+    assert caller.statuses == []
+
+
+def test_a_kept_alive_connection_does_not_stay_for_ever(house: House) -> None:
+    caller = house.call(HEALTH)
+    caller.pass_time(59)
+    assert caller.transport.connected
+    caller.pass_time(20)
+    assert not caller.transport.connected
+
+
+def test_a_later_head_may_not_take_for_ever_either(house: House) -> None:
+    """Byte after byte, each well in time, but the head never ends."""
+    caller = house.call(HEALTH)
+    for _ in range(50):
+        caller.pass_time(2)
+        caller.send(b"x")
+    assert not caller.transport.connected
+
+
+# What a head may cost
+
+
+def test_a_connection_that_says_nothing_is_dropped(house: House) -> None:
+    caller = house.call()
+    caller.pass_time(9.5)
+    assert caller.transport.connected
+    caller.pass_time(0.5)
+    assert caller.transport.aborted
+    assert caller.answer == b""
+
+
+def test_a_head_that_takes_too_long_is_answered_with_408(house: House) -> None:
+    """However often a piece of it comes."""
+    caller = house.call()
+    for byte in UPGRADE[:19]:
+        caller.pass_time(0.5)
+        caller.send(bytes([byte]))
+    caller.pass_time(0.5)
+    assert caller.refusal == (408, "timeout")
+    assert caller.transport.writing_closed
+    caller.pass_time(2)
+    assert caller.transport.aborted
+
+
+@pytest.mark.parametrize("head", [b"x" * 2000, HEALTH[:-2] + b"X: " + b"x" * 1000 + b"\r\n\r\n"])
+def test_a_head_that_is_too_large_is_answered_with_431_which_the_peer_can_read(
+    house: House, head: bytes
+) -> None:
+    """More bytes are read and forgotten for a while: a reset would take the answer with it."""
+    caller = house.call(head)
+    assert caller.refusal == (431, "head_too_large")
+    assert caller.transport.writing_closed
+    caller.send(HEALTH)
+    assert caller.refusal == (431, "head_too_large")
+    assert not caller.transport.aborted
+    caller.pass_time(2)
+    assert caller.transport.aborted
+
+
+def test_a_later_head_that_is_too_large_is_answered_with_431_too(house: House) -> None:
+    caller = house.call(HEALTH, b"x" * 2000)
+    assert caller.statuses == [200, 431]
+    caller.pass_time(2)
+    assert not caller.transport.connected
+
+
+def test_the_size_of_what_comes_behind_a_head_does_not_count(house: House) -> None:
+    caller = house.call(UPGRADE + mask_frame(2, b"x" * 5000))
+    assert caller.statuses == [101]
+    assert caller.answer.endswith(b"x" * 5000)
+
+
+def test_a_handshake_in_time_stops_the_clock(house: House) -> None:
+    caller = house.call()
+    caller.pass_time(9)
+    caller.send(UPGRADE)
+    caller.pass_time(20)
+    assert caller.statuses == [101]
+    assert caller.transport.connected
+
+
+@pytest.mark.parametrize("sent", [b"", HEALTH[:10], HEALTH, UPGRADE[:10], UPGRADE, b"x" * 2000])
+@pytest.mark.parametrize("reason", [None, ConnectionLost()])
+def test_a_peer_may_leave_at_any_moment(
+    house: House, sent: bytes, reason: Exception | None
+) -> None:
+    caller = house.call(*([sent] if sent else []))
+    caller.end(reason)
+    assert house.world.clock.getDelayedCalls() == []
+    assert len(house.world.context.connections) == 0
+
+
+# Transports that wrap another
+
+
+def test_a_handshake_works_behind_a_wrapper_as_of_tls_and_proxy_protocol(house: House) -> None:
+    caller = house.call(HEALTH, UPGRADE, factory=WrappingFactory(house.factory))
+    caller.send(mask_frame(1, b"hello"))
+    assert caller.statuses == [200, 101]
+    assert caller.answer.endswith(b"\x81\x05hello")
+    assert len(house.world.context.connections) == 1
+    caller.end()
+    assert len(house.world.context.connections) == 0
+
+
+def test_a_handshake_works_behind_a_wrapper_that_nobody_knows(house: House) -> None:
+    transport = Transport(house.world.clock)
+    door = house.factory.buildProtocol(None)
+    door.makeConnection(transport)
+    door.dataReceived(UPGRADE)
+    door.dataReceived(mask_frame(1, b"hello"))
+    assert transport.arrived.endswith(b"\x81\x05hello")
+    assert len(house.world.context.connections) == 1
+    door.connectionLost()
+    assert len(house.world.context.connections) == 0
+
+
+def test_a_client_of_websockets_is_served(house: House) -> None:
+    client: Client = house.world.connect(house.factory, "/ws/echo")
+    assert client.status == 101
+    client.send({"hello": 1})
+    assert client.objects() == [{"hello": 1}]

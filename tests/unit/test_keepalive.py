@@ -1,0 +1,151 @@
+"""The sweep that finds peers that are gone."""
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.task import Clock
+
+from relayd.keepalive import Keepalive
+from tests.unit.fakes import logged_failures
+
+INTERVAL, TIMEOUT, STEP = 20.0, 10.0, 1.0
+
+
+class FakePeer:
+    """A peer that notes when it was pinged and closed."""
+
+    def __init__(self, clock: Clock, *, breaks: bool = False) -> None:
+        self.heard = False
+        self.silent = 0.0
+        self.pings: list[float] = []
+        self.closes: list[float] = []
+        self._clock = clock
+        self._breaks = breaks
+
+    def ping(self) -> None:
+        self.pings.append(self._clock.seconds())
+        if self._breaks:
+            raise RuntimeError("the ping went wrong")
+
+    def close_silent(self) -> None:
+        self.closes.append(self._clock.seconds())
+        if self._breaks:
+            raise RuntimeError("the close went wrong")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keepalive(clock: Clock) -> Iterator[Keepalive]:
+    keepalive = Keepalive(clock, interval=INTERVAL, timeout=TIMEOUT)
+    keepalive.start()
+    yield keepalive
+    keepalive.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def pass_time(clock: Clock, seconds: float) -> None:
+    """Lets time pass in steps of half a second."""
+    clock.pump([0.5] * round(seconds / 0.5))
+
+
+def test_a_silent_peer_is_pinged_once_and_then_closed_once(
+    clock: Clock, keepalive: Keepalive
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    pass_time(clock, 100)
+    assert peer.pings == [pytest.approx(INTERVAL, abs=STEP)]
+    assert peer.closes == [pytest.approx(INTERVAL + TIMEOUT, abs=STEP)]
+
+
+def test_a_peer_that_is_heard_is_neither_pinged_nor_closed(
+    clock: Clock, keepalive: Keepalive
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    for _ in range(10):
+        pass_time(clock, INTERVAL - 2 * STEP)
+        peer.heard = True
+    assert (peer.pings, peer.closes) == ([], [])
+
+
+def test_a_peer_that_answers_each_ping_is_pinged_again_and_never_closed(
+    clock: Clock, keepalive: Keepalive
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    for _ in range(200):
+        pass_time(clock, 0.5)
+        if peer.pings and clock.seconds() - peer.pings[-1] == TIMEOUT - 2 * STEP:
+            peer.heard = True
+    assert len(peer.pings) == pytest.approx(100 / (INTERVAL + TIMEOUT - 2 * STEP), abs=1)
+    assert peer.closes == []
+
+
+def test_silence_is_counted_from_when_the_peer_came(clock: Clock, keepalive: Keepalive) -> None:
+    early, late = FakePeer(clock), FakePeer(clock)
+    keepalive.add(early)
+    pass_time(clock, 15)
+    keepalive.add(late)
+    pass_time(clock, 100)
+    assert early.closes == [pytest.approx(INTERVAL + TIMEOUT, abs=STEP)]
+    assert late.closes == [pytest.approx(15 + INTERVAL + TIMEOUT, abs=STEP)]
+
+
+def test_a_peer_that_is_no_longer_watched_is_left_alone(clock: Clock, keepalive: Keepalive) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    keepalive.remove(peer)
+    keepalive.remove(peer)
+    pass_time(clock, 100)
+    assert (peer.pings, peer.closes) == ([], [])
+
+
+def test_an_exception_in_one_peer_is_logged_and_does_not_stop_the_sweep(
+    clock: Clock, keepalive: Keepalive
+) -> None:
+    peers = [FakePeer(clock, breaks=breaks) for breaks in (False, True, False, True, False)]
+    for peer in peers:
+        keepalive.add(peer)
+    with logged_failures() as failures:
+        pass_time(clock, 100)
+    assert [len(peer.pings) for peer in peers] == [1] * 5
+    assert [len(peer.closes) for peer in peers] == [1] * 5
+    assert len(failures) == 4
+
+
+def test_a_peer_that_leaves_while_it_is_swept_takes_nothing_from_the_others(
+    clock: Clock, keepalive: Keepalive
+) -> None:
+    class Leaver(FakePeer):
+        def ping(self) -> None:
+            super().ping()
+            for peer in peers:
+                keepalive.remove(peer)
+
+    peers: list[FakePeer] = [Leaver(clock), Leaver(clock)]
+    stays = FakePeer(clock)
+    for peer in [*peers, stays]:
+        keepalive.add(peer)
+    pass_time(clock, 100)
+    assert [len(peer.closes) for peer in [*peers, stays]] == [0, 0, 1]
+
+
+def test_the_shorter_of_the_two_times_sets_the_pace(clock: Clock) -> None:
+    """A pong time much shorter than the interval is kept all the same."""
+    keepalive = Keepalive(clock, interval=100, timeout=1)
+    keepalive.start()
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    clock.pump([0.05] * 2200)
+    assert peer.pings == [pytest.approx(100, abs=0.2)]
+    assert peer.closes == [pytest.approx(101, abs=0.3)]
+    keepalive.stop()
+
+
+def test_stopping_what_was_never_started_does_nothing(clock: Clock) -> None:
+    Keepalive(clock, interval=1, timeout=1).stop()

@@ -1,0 +1,106 @@
+"""`/ws/camera`: poses over a hub in memory."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from relayd.brokers.memory import MemoryGroups
+from relayd.config import Config, Limits
+from relayd.hub import Hub
+from relayd.relays.camera import CameraFactory
+from tests.unit.fakes import BUFFER, Client, World, make_world
+
+
+class Camera:
+    """A world with the camera relay in it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.hub = Hub()
+        self.factory = CameraFactory(world.context, MemoryGroups(self.hub))
+
+    def connect(self, path: str = "/ws/camera", *, peer_reads: bool = True) -> Client:
+        return self.world.connect(self.factory, path, peer_reads=peer_reads)
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    with make_world(Config(limits=Limits(send_buffer=1000))) as (world, _):
+        camera = Camera(world)
+        yield camera
+        world.end()
+        assert list(camera.hub) == []
+
+
+def test_a_pose_comes_to_everyone_in_the_group_once_its_sender_too(camera: Camera) -> None:
+    clients = [camera.connect() for _ in range(3)]
+    other = camera.connect("/ws/camera/other")
+    clients[0].send('{"x":0.5,"y":1.25,"z":-3,"w":9}')
+    assert [client.payloads() for client in clients] == [[b'{"x":0.5,"y":1.25,"z":-3}']] * 3
+    assert other.frames() == []
+
+
+def test_poses_come_in_the_order_in_which_they_were_sent(camera: Camera) -> None:
+    sender, viewer = camera.connect(), camera.connect()
+    for x in range(50):
+        sender.send({"x": x})
+    assert [pose["x"] for pose in viewer.objects()] == list(range(50))
+
+
+@pytest.mark.parametrize("path", ["/ws/camera/", "/ws/camera/Camera_group", "/ws/camera?a=b"])
+def test_the_group_without_a_name_is_camera_group(camera: Camera, path: str) -> None:
+    sender, viewer = camera.connect(), camera.connect(path)
+    sender.send({"x": 1})
+    assert viewer.objects() == [{"x": 1, "y": None, "z": None}]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"), [("{", "bad_json"), ("[]", "bad_json"), ('{"x":"1"}', "bad_pose")]
+)
+def test_a_bad_pose_is_told_to_its_sender_alone(camera: Camera, payload: str, code: str) -> None:
+    sender, viewer = camera.connect(), camera.connect()
+    sender.send(payload)
+    assert [answer["error"] for answer in sender.objects()] == [code]
+    sender.send({"x": 1})
+    assert len(viewer.frames()) == 1
+
+
+@pytest.mark.parametrize("payload", ["", " \r\n\u2003", b"", b"\t"])
+def test_a_blank_frame_is_ignored(camera: Camera, payload: str | bytes) -> None:
+    sender = camera.connect()
+    sender.send(payload)
+    assert sender.frames() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
+    [
+        ("/ws/camera/a%20b", (400, "bad_name")),
+        ("/ws/camera/" + "a" * 101, (400, "bad_name")),
+        ("/ws/camera/a;b", (400, "bad_name")),
+        ("/ws/camera/a/b", (404, "not_found")),
+    ],
+)
+def test_a_path_that_names_no_group_is_refused(
+    camera: Camera, path: str, refusal: tuple[int, str]
+) -> None:
+    assert camera.connect(path).refusal == refusal
+    assert list(camera.hub) == []
+
+
+def test_who_left_gets_nothing_and_an_empty_group_does_not_stay(camera: Camera) -> None:
+    sender, leaver = camera.connect(), camera.connect()
+    leaver.begin_close()
+    assert camera.hub.size("camera/Camera_group") == 1
+    sender.begin_close()
+    assert list(camera.hub) == []
+
+
+def test_a_viewer_that_falls_behind_leaves_while_it_is_served(camera: Camera) -> None:
+    """And whoever stands behind it in the group is served all the same."""
+    sender, slow, viewer = camera.connect(), camera.connect(peer_reads=False), camera.connect()
+    slow.server.send(b"." * (BUFFER + 1))
+    for x in range(100):
+        sender.send({"x": x})
+    assert len(viewer.objects()) == len(sender.objects()) == 100
+    assert camera.hub.size("camera/Camera_group") == 2

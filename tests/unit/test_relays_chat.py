@@ -1,0 +1,539 @@
+"""`/ws/chat`: history and live messages, over a hub and a history in memory."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import jwt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import LogEvent
+
+from relayd.brokers.memory import MemoryGroups, MemoryRooms
+from relayd.config import Auth, Chat, Config, Limits
+from relayd.errors import DatabaseUnavailable, StoreUnavailable
+from relayd.hub import Hub
+from relayd.relays.chat import ChatFactory
+from relayd.storage.history import History
+from tests.unit.fakes import (
+    BUFFER,
+    OPEN,
+    Client,
+    FakeHistory,
+    World,
+    failure,
+    let_go,
+    make_world,
+    mask_frame,
+    success,
+)
+
+SECRET = "a secret of at least thirty-two bytes"
+CONFIG = Config(
+    chat=Chat(history=5),
+    auth=Auth(secret=SECRET),
+    limits=Limits(send_buffer=10_000, max_waiting=4),
+)
+
+
+class Room:
+    """A world with the chat relay in it, whose clients are in the room `lobby`."""
+
+    def __init__(self, world: World, failures: list[LogEvent], *, keep: int = 10_000) -> None:
+        self.world = world
+        self.failures = failures
+        self.hub = Hub()
+        self.history = FakeHistory(keep)
+        self.factory = ChatFactory(
+            world.context,
+            MemoryGroups(self.hub),
+            MemoryRooms(self.hub, cast(History, self.history)),
+        )
+
+    def connect(self, query: str = "", *, path: str = "/ws/chat", **options: Any) -> Client:
+        return self.world.connect(self.factory, path + query, **options)
+
+    def say(self, *messages: object) -> None:
+        """Says something without a client."""
+        for message in messages:
+            self.factory.say("lobby", str(message))
+
+
+@pytest.fixture
+def config() -> Config:
+    return CONFIG
+
+
+@pytest.fixture
+def room(config: Config) -> Iterator[Room]:
+    with make_world(config) as (world, failures):
+        room = Room(world, failures)
+        yield room
+        world.end()
+        assert list(room.hub) == []
+
+
+def texts(client: Client) -> list[str]:
+    """The texts of the messages that came."""
+    return [answer.get("message") for answer in client.objects()]
+
+
+def ids(client: Client) -> list[int]:
+    """The ids of the messages that came; nothing else may have come."""
+    return [answer["id"] for answer in client.objects()]
+
+
+def let_all_go(room: Room) -> None:
+    """Lets every read of the history go on until there is none."""
+    history = room.history
+    while history.before_read or history.after_read:
+        for waiting in (history.before_read, history.after_read):
+            if waiting:
+                let_go(waiting)
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]
+
+
+# Saying something
+
+
+def test_a_message_comes_to_everyone_in_the_room_its_sender_too(room: Room) -> None:
+    clients = [room.connect() for _ in range(3)]
+    other = room.connect(path="/ws/chat/other")
+    clients[0].send({"message": "hällo", "id": 7, "user": "eve", "more": 1})
+    frame = {"message": "hällo", "id": 1, "time": "2026-01-02T03:04:05.678Z"}
+    assert [client.objects() for client in clients] == [[frame]] * 3
+    assert other.frames() == []
+
+
+def test_a_message_names_the_user_of_its_senders_token(room: Room) -> None:
+    token = jwt.encode({"sub": "ada"}, SECRET, algorithm="HS256")
+    named, nameless = room.connect(f"?token={token}"), room.connect()
+    named.send({"message": "hi", "user": "eve"})
+    nameless.send({"message": "hi", "user": "eve"})
+    assert [message.get("user") for message in nameless.objects()] == ["ada", None]
+
+
+@pytest.mark.parametrize(
+    "config", [Config(chat=Chat(message_prefix="[relay] ", default_room="großer-saal"))]
+)
+def test_the_prefix_stands_before_every_message_and_the_room_without_a_name_is_configured(
+    room: Room,
+) -> None:
+    client = room.connect(path="/ws/chat/gro%C3%9Fer-saal/")
+    room.connect().send({"message": "hi"})
+    success(room.factory.say("großer-saal", "there"))
+    assert texts(client) == ["[relay] hi", "[relay] there"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ("{", "bad_json"),
+        ("[]", "bad_json"),
+        ("{}", "bad_message"),
+        ('{"message":1}', "bad_message"),
+    ],
+)
+def test_a_bad_message_is_told_to_its_sender_alone(room: Room, payload: str, code: str) -> None:
+    sender, other = room.connect(), room.connect()
+    sender.send(payload)
+    assert [answer["error"] for answer in sender.objects()] == [code]
+    assert other.frames() == []
+
+
+def test_a_blank_frame_is_ignored_and_an_empty_message_is_not(room: Room) -> None:
+    client = room.connect()
+    client.send(" \u2003")
+    assert client.frames() == []
+    client.send({"message": ""})
+    assert texts(client) == [""]
+
+
+def test_a_message_that_cannot_be_kept_is_shown_to_nobody(room: Room) -> None:
+    sender, other = room.connect(), room.connect()
+    room.history.error = StoreUnavailable("The message could not be kept.")
+    sender.send({"message": "hi"})
+    assert [answer["error"] for answer in sender.objects()] == ["store_unavailable"]
+    assert other.frames() == []
+    room.history.error = None
+    sender.send({"message": "hi"})
+    assert texts(other) == ["hi"]
+
+
+def test_an_exception_while_a_message_is_kept_is_logged_once_and_told(room: Room) -> None:
+    sender = room.connect()
+    room.history.error = RuntimeError("keeping went wrong")
+    sender.send({"message": "hi"})
+    assert [answer["error"] for answer in sender.objects()] == ["internal_error"]
+    [event] = room.failures
+    room.failures.clear()
+    assert str(event["log_failure"].value) == "keeping went wrong"
+
+
+def test_a_message_is_shown_once_it_is_kept_and_not_before(room: Room) -> None:
+    client = room.connect("?history=0")
+    room.history.kept = []
+    client.send({"message": "hi"})
+    assert client.frames() == []
+    room.history.tell()
+    assert texts(client) == ["hi"]
+
+
+def test_with_too_many_messages_unkept_their_sender_is_not_read_from(room: Room) -> None:
+    client = room.connect()
+    room.history.kept = []
+    for number in range(6):
+        client.send({"message": str(number)})
+    assert len(room.history.kept) == 4
+    room.history.tell(2)
+    client.pump()
+    assert len(room.history.kept) == 4
+
+
+def test_a_message_of_someone_who_left_is_shown_all_the_same(room: Room) -> None:
+    sender, other = room.connect(), room.connect()
+    room.history.kept = []
+    for _ in range(4):
+        sender.send({"message": "bye"})
+    sender.transport.reset()
+    room.history.tell()
+    assert texts(other) == ["bye"] * 4
+
+
+# Joining
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", numbers(6, 10)),
+        ("?history=3", numbers(8, 10)),
+        ("?history=0", []),
+        ("?history=999999999999", numbers(1, 10)),
+        ("?since=0", numbers(1, 10)),
+        ("?since=7", numbers(8, 10)),
+        ("?since=10", []),
+        ("?since=7&history=0", numbers(8, 10)),
+    ],
+)
+def test_who_joins_gets_the_history_it_asks_for_oldest_first_and_then_the_live_messages(
+    room: Room, query: str, expected: list[str]
+) -> None:
+    room.say(*range(1, 11))
+    client = room.connect(query)
+    room.say(11, 12)
+    assert texts(client) == [*expected, "11", "12"]
+
+
+def test_a_client_is_sent_a_thousand_messages_of_history_at_most(room: Room) -> None:
+    room.say(*range(1, 1101))
+    assert len(room.connect("?history=1100").objects()) == 1000
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1.5", "²", "1_0", "+1", "9" * 19, "9" * 5000])
+@pytest.mark.parametrize(("name", "code"), [("since", "bad_since"), ("history", "bad_request")])
+def test_a_number_that_is_none_is_refused(room: Room, name: str, code: str, value: str) -> None:
+    assert room.connect(f"?{name}={value}").refusal == (400, code)
+    assert list(room.hub) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
+    [
+        ("/ws/chat/a%20b", (400, "bad_name")),
+        ("/ws/chat/a.b", (400, "bad_name")),
+        ("/ws/chat/a;b", (400, "bad_name")),
+        ("/ws/chat/a/b", (404, "not_found")),
+    ],
+)
+def test_a_path_that_names_no_room_is_refused(
+    room: Room, path: str, refusal: tuple[int, str]
+) -> None:
+    assert room.connect(path=path).refusal == refusal
+
+
+def test_a_long_history_since_an_id_comes_page_by_page(room: Room) -> None:
+    room.say(*range(1, 451))
+    client = room.connect("?since=0")
+    assert ids(client) == list(range(1, 451))
+    assert room.history.pages == [(0, 200), (200, 200), (400, 200), (450, 200)]
+
+
+def test_a_slow_reader_is_sent_the_history_at_its_own_pace(room: Room) -> None:
+    """It may be far longer than what may wait for a client."""
+    room.say(*("x" * 1000 for _ in range(500)))
+    client = room.connect("?since=0", peer_reads=False)
+    for _ in range(20):
+        client.transport.read_some()
+    assert ids(client) == list(range(1, 501))
+    room.say("live")
+    client.transport.read()
+    assert texts(client) == ["live"]
+
+
+@pytest.mark.parametrize("query", ["", "?since=0", "?history=0"])
+@pytest.mark.parametrize("place", ["before_read", "after_read"])
+def test_what_is_said_while_the_history_is_read_comes_once(
+    room: Room, query: str, place: str
+) -> None:
+    room.say(1, 2)
+    setattr(room.history, place, [])
+    client = room.connect(query)
+    room.say(3, 4)
+    let_all_go(room)
+    room.say(5)
+    got = ids(client)
+    assert got == list(range(6 - len(got), 6))
+    assert len(got) == {"": 5, "?since=0": 5, "?history=0": 3}[query]
+
+
+def test_someone_who_reads_on_goes_live_in_a_room_where_much_is_said(room: Room) -> None:
+    """Though something is said during every read of the history."""
+    room.say(*range(10))
+    room.history.before_read = []
+    client = room.connect("?since=0")
+    for _ in range(20):
+        if not room.history.before_read:
+            break
+        room.say("more")
+        let_go(room.history.before_read)
+        client.pump()
+    assert not room.history.before_read
+
+
+@pytest.mark.parametrize("query", ["", "?since=0"])
+def test_what_was_kept_before_and_is_shown_after_the_history_was_read_comes_once(
+    room: Room, query: str
+) -> None:
+    """A COMMIT is seen by a reader before the writer has heard of it."""
+    room.history.kept = []
+    room.say("committed")
+    client = room.connect(query)
+    room.history.tell()
+    room.history.kept = None
+    assert texts(client) == ["committed"]
+    room.say("live")
+    assert texts(client) == ["live"]
+
+
+def test_what_was_kept_before_and_is_shown_while_the_history_is_read_comes_once(
+    room: Room,
+) -> None:
+    room.history.kept, room.history.after_read = [], []
+    room.say("committed")
+    client = room.connect()
+    room.history.tell()
+    let_go(room.history.after_read)
+    assert texts(client) == ["committed"]
+
+
+steps = st.lists(
+    st.one_of(st.integers(1, 60), st.sampled_from(["before", "after", "reads"])), max_size=10
+)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 250), st.booleans(), st.booleans(), steps)
+def test_none_is_lost_and_none_comes_twice_whatever_is_said_when(
+    earlier: int, reads: bool, since: bool, steps: list[int | str]
+) -> None:
+    """A number is so many messages; the words let a read go on, or the client read."""
+    with make_world(CONFIG) as (world, failures):
+        room = Room(world, failures)
+        room.say(*range(earlier))
+        said = earlier
+        room.history.before_read, room.history.after_read = [], []
+        client = room.connect("?since=0" if since else "?history=1000", peer_reads=reads)
+        for step in steps:
+            if isinstance(step, int):
+                room.say(*range(step))
+                said += step
+            elif step == "reads":
+                client.transport.read_some()
+            elif waiting := getattr(room.history, f"{step}_read"):
+                let_go(waiting)
+        client.transport.read()
+        let_all_go(room)
+        got = ids(client)
+        if client.closed() == OPEN:
+            assert got == list(range(1, said + 1))
+        else:
+            assert client.closed() == (4003, "too slow")
+            assert got == list(range(1, len(got) + 1))
+        world.end()
+        assert list(room.hub) == []
+
+
+def test_who_collects_more_than_the_bound_while_it_joins_is_closed_as_too_slow(
+    room: Room,
+) -> None:
+    room.history.before_read = []
+    client = room.connect()
+    room.say(*("x" * 1000 for _ in range(12)))
+    let_go(room.history.before_read)
+    assert client.closed() == (4003, "too slow")
+    assert list(room.hub) == []
+
+
+def test_a_slow_joiner_holds_nobody_up(room: Room) -> None:
+    room.history.before_read = []
+    room.connect()
+    room.history.before_read = None
+    quick = room.connect()
+    room.say(*range(100))
+    assert len(quick.objects()) == 100
+
+
+def test_someone_who_joins_may_say_something_before_the_history_has_come(room: Room) -> None:
+    room.say(*("x" * 1000 for _ in range(200)))
+    client = room.connect("?since=0", peer_reads=False)
+    client.transport.deliver(mask_frame(1, b'{"message":"me"}'))
+    client.transport.read()
+    got = client.objects()
+    assert [message["id"] for message in got] == list(range(1, 202))
+    assert got[-1]["message"] == "me"
+
+
+# A history that does not reach back
+
+
+def test_when_the_history_does_not_reach_back_the_first_frame_says_so() -> None:
+    with make_world(CONFIG) as (world, failures):
+        room = Room(world, failures, keep=10)
+        room.say(*range(1, 31))
+        client = room.connect("?since=19")
+        first, *rest = client.objects()
+        assert (first["gap"], first["error"]) == (True, "gap")
+        assert set(first) == {"gap", "error", "message"}
+        assert [message["id"] for message in rest] == list(range(21, 31))
+        assert ids(room.connect("?since=20")) == list(range(21, 31))
+
+
+@pytest.mark.parametrize("earlier", [0, 3])
+def test_an_id_from_another_life_is_a_gap_and_everything_there_is(room: Room, earlier: int) -> None:
+    """The history was lost, and its ids began anew: what is said now has a smaller id."""
+    room.say(*range(earlier))
+    room.history.after_read = []
+    client = room.connect("?since=1000")
+    room.say("meanwhile")
+    let_all_go(room)
+    room.say("live")
+    first, *rest = client.objects()
+    assert first["gap"] is True
+    assert [message["id"] for message in rest] == list(range(1, earlier + 3))
+
+
+def test_messages_that_are_trimmed_while_the_history_is_sent_are_told_as_a_gap() -> None:
+    with make_world() as (world, failures):
+        room = Room(world, failures, keep=250)
+        room.say(*range(1, 251))
+        room.history.before_read = []
+        client = room.connect("?since=0", peer_reads=False)
+        let_go(room.history.before_read)  # the first page: 1 to 200
+        room.say(*range(251, 551))  # 301 to 550 are kept
+        room.history.before_read, waiting = None, room.history.before_read
+        let_go(waiting)
+        client.transport.read()
+        got = client.objects()
+        missing = set(range(1, 551)) - {message.get("id") for message in got}
+        told = any(message.get("gap") for message in got) or client.closed() != OPEN
+        assert not missing or told
+        world.end()
+
+
+# A history that is away
+
+
+@pytest.mark.parametrize("query", ["", "?since=0"])
+def test_who_joins_while_the_history_is_away_is_refused(room: Room, query: str) -> None:
+    room.history.error = DatabaseUnavailable("The database is away.")
+    assert room.connect(query).refusal == (503, "store_unavailable")
+    assert list(room.hub) == []
+
+
+def test_who_wants_no_history_may_join_while_it_is_away(room: Room) -> None:
+    room.history.error = DatabaseUnavailable("The database is away.")
+    client = room.connect("?history=0")
+    assert client.status == 101
+    room.history.error = None
+    room.say("live")
+    assert texts(client) == ["live"]
+
+
+def test_when_the_history_goes_away_between_two_pages_the_client_is_told_to_come_back(
+    room: Room,
+) -> None:
+    room.say(*range(1, 301))
+    room.history.before_read = []
+    client = room.connect("?since=0")
+    let_go(room.history.before_read)
+    room.history.before_read[0].errback(DatabaseUnavailable("The database is away."))
+    *messages, error = client.objects()
+    assert [message["id"] for message in messages] == list(range(1, 201))
+    assert error["error"] == "store_unavailable"
+    assert client.closed()[0] == 1012
+    assert list(room.hub) == []
+
+
+def test_without_a_client_a_message_that_cannot_be_kept_fails(room: Room) -> None:
+    room.history.error = StoreUnavailable("The message could not be kept.")
+    failure(room.factory.say("lobby", "hi"), StoreUnavailable)
+
+
+# Leaving
+
+
+@pytest.mark.parametrize("place", ["before_read", "after_read"])
+@pytest.mark.parametrize("query", ["", "?since=0"])
+def test_who_leaves_while_the_history_is_read_leaves_nothing(
+    room: Room, place: str, query: str
+) -> None:
+    room.say(1)
+    setattr(room.history, place, [])
+    client = room.connect(query)
+    assert room.hub.size("chat/lobby") == 1
+    client.transport.reset()
+    assert list(room.hub) == []
+
+
+def test_who_leaves_between_two_pages_leaves_nothing(room: Room) -> None:
+    room.say(*range(300))
+    room.history.before_read = []
+    client = room.connect("?since=0")
+    let_go(room.history.before_read)
+    client.transport.reset()
+    let_go(room.history.before_read)
+    assert list(room.hub) == []
+
+
+def test_who_leaves_while_the_history_is_sent_leaves_nothing(room: Room) -> None:
+    room.say(*("x" * 1000 for _ in range(200)))
+    client = room.connect("?since=0", peer_reads=False)
+    client.transport.reset()
+    assert list(room.hub) == []
+
+
+def test_who_falls_behind_by_what_was_collected_leaves_nothing(room: Room) -> None:
+    """Errors wait for it already; what was said meanwhile is too much on top of them."""
+    room.say(1)
+    room.history.after_read = []
+    client = room.connect("?since=0", peer_reads=False, answers=False)
+    let_go(room.history.after_read)  # the page with the one message; the next one has none
+    client.server.send(b"." * (BUFFER + 1))
+    for _ in range(20):
+        client.transport.deliver(mask_frame(1, b"no JSON"))
+    room.say(*("x" * 1000 for _ in range(9)))
+    let_all_go(room)
+    assert client.server.state != client.server.STATE_OPEN
+    client.transport.reset()
+    assert list(room.hub) == []
+
+
+def test_a_message_of_the_history_is_the_frame_that_was_live(room: Room) -> None:
+    live = room.connect()
+    live.send({"message": "hi"})
+    late = room.connect()
+    assert late.payloads() == live.payloads() != []

@@ -1,0 +1,422 @@
+"""`/ws/difficulty`: phones and headsets over pairs in memory and draws that the test answers."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogEvent
+
+from relayd.brokers.memory import MemoryPairs
+from relayd.config import Config, Limits
+from relayd.errors import DatabaseUnavailable
+from relayd.relays.difficulty import DifficultyFactory
+from relayd.storage.draws import Draw, Draws
+from tests.unit.fakes import BUFFER, OPEN, Client, FakeDraws, World, make_world
+
+UUID = "123e4567-e89b-42d3-a456-426614174000"
+OTHER = "123e4567-e89b-42d3-a456-426614174001"
+CONFIG = Config(limits=Limits(send_buffer=1000, max_waiting=8))
+RECEIVED = {"status": "received"}
+CONNECTED = {"status": "unity_connected"}
+DISCONNECTED = {"status": "unity_disconnected"}
+
+
+class Quiz:
+    """A world with the difficulty relay in it."""
+
+    def __init__(self, world: World, failures: list[LogEvent]) -> None:
+        self.world = world
+        self.failures = failures
+        self.draws = FakeDraws()
+        self.pairs = MemoryPairs()
+        self.factory = DifficultyFactory(world.context, self.pairs, cast(Draws, self.draws))
+
+    def unity(self, uuid: str = UUID, **options: Any) -> Client:
+        return self.world.connect(self.factory, f"/ws/difficulty/unity/{uuid}", **options)
+
+    def android(self, uuid: str = UUID, **options: Any) -> Client:
+        return self.world.connect(self.factory, f"/ws/difficulty/android/{uuid}", **options)
+
+    def both(self) -> tuple[Client, Client]:
+        return self.unity(), self.android()
+
+
+@pytest.fixture
+def quiz() -> Iterator[Quiz]:
+    with make_world(CONFIG) as (world, failures):
+        quiz = Quiz(world, failures)
+        yield quiz
+        world.end()
+        # nothing is delivered to whoever is gone
+        assert not quiz.pairs._headsets
+        assert not quiz.pairs._phones
+
+
+def draw(number: int) -> Draw:
+    """A draw one can tell from the others."""
+    return Draw([number, number + 1], number)
+
+
+def drawn(number: int) -> dict[str, Any]:
+    """What the headset gets of it."""
+    return {"quiz_id": [number, number + 1], "action_id": number}
+
+
+def errors(client: Client) -> list[str]:
+    """The codes of the error frames that came; nothing else may have come."""
+    found = []
+    for answer in client.objects():
+        assert set(answer) == {"status", "error", "message"}
+        assert answer["status"] == "error"
+        assert answer["message"].endswith(".")
+        found.append(answer["error"])
+    return found
+
+
+# Handshakes
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
+    [
+        (f"android/{UUID}", (400, "no_unity")),
+        ("android/x", (400, "bad_uuid")),
+        ("unity/x", (400, "bad_uuid")),
+        (f"unity/{UUID.replace('-', '')}", (400, "bad_uuid")),
+        (f"phone/{UUID}", (404, "not_found")),
+        (f"Unity/{UUID}", (404, "not_found")),
+        ("unity", (404, "not_found")),
+        ("", (404, "not_found")),
+        (f"unity/{UUID}/x", (404, "not_found")),
+    ],
+)
+def test_a_handshake_that_cannot_be_paired_is_refused(
+    quiz: Quiz, path: str, refusal: tuple[int, str]
+) -> None:
+    client = quiz.world.connect(quiz.factory, f"/ws/difficulty/{path}")
+    assert client.refusal == refusal
+
+
+def test_a_phone_is_refused_when_only_another_headset_is_connected(quiz: Quiz) -> None:
+    quiz.unity(OTHER)
+    assert quiz.android().refusal == (400, "no_unity")
+
+
+def test_a_phone_is_refused_after_the_headset_has_left(quiz: Quiz) -> None:
+    quiz.unity().begin_close()
+    assert quiz.android().refusal == (400, "no_unity")
+
+
+def test_upper_and_lower_case_are_one_pair(quiz: Quiz) -> None:
+    unity, android = quiz.unity(UUID.upper()), quiz.android(UUID)
+    android.send({"difficulty": 1})
+    quiz.draws.answer(0, draw(1))
+    assert unity.objects() == [drawn(1)]
+
+
+# Requests
+
+
+def test_a_request_is_drawn_for_the_headset_and_then_acknowledged(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send({"difficulty": 3})
+    assert [difficulty for difficulty, _ in quiz.draws.asked] == [3]
+    assert (unity.frames(), android.frames()) == ([], [])
+    quiz.draws.answer(0, draw(7))
+    assert unity.objects() == [drawn(7)]
+    assert android.objects() == [RECEIVED]
+
+
+def test_pairs_do_not_hear_each_other(quiz: Quiz) -> None:
+    pairs = [(quiz.unity(uuid), quiz.android(uuid)) for uuid in (UUID, OTHER)]
+    pairs[1][1].send({"difficulty": 1})
+    quiz.draws.answer(0, draw(1))
+    assert pairs[1][0].objects() == [drawn(1)]
+    assert pairs[0][0].frames() == pairs[0][1].frames() == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ("{", "bad_json"),
+        ("1", "bad_json"),
+        ("{}", "bad_difficulty"),
+        ('{"difficulty":"1"}', "bad_difficulty"),
+        ('{"difficulty":1.5}', "bad_difficulty"),
+    ],
+)
+def test_a_bad_request_is_told_to_the_phone_alone(quiz: Quiz, payload: str, code: str) -> None:
+    unity, android = quiz.both()
+    android.send(payload)
+    assert errors(android) == [code]
+    assert unity.frames() == []
+    assert quiz.draws.asked == []
+
+
+def test_a_blank_request_gets_no_answer(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send(" \u2003")
+    assert (unity.frames(), android.frames(), quiz.draws.asked) == ([], [], [])
+
+
+def test_a_difficulty_without_content_is_no_content(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send({"difficulty": 9})
+    quiz.draws.answer(0, None)
+    assert errors(android) == ["no_content"]
+    assert unity.frames() == []
+
+
+def test_a_database_that_is_away_is_database_unavailable(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send({"difficulty": 1})
+    quiz.draws.answer(0, DatabaseUnavailable("The database is away."))
+    assert errors(android) == ["database_unavailable"]
+    assert unity.frames() == []
+
+
+def test_an_exception_while_it_draws_is_logged_once_and_answered(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    for _ in range(2):
+        android.send({"difficulty": 1})
+    quiz.draws.answer(0, RuntimeError("the draw went wrong"))
+    quiz.draws.answer(1, draw(1))
+    assert [answer.get("error") for answer in android.objects()] == ["internal_error", None]
+    assert unity.objects() == [drawn(1)]
+    [event] = quiz.failures
+    quiz.failures.clear()
+    assert str(event["log_failure"].value) == "the draw went wrong"
+
+
+def test_what_a_headset_sends_is_ignored(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    for payload in ("", "{", '{"difficulty":1}', b"\xff"):
+        unity.send(payload)
+    assert (unity.frames(), android.frames(), quiz.draws.asked) == ([], [], [])
+
+
+# Every request gets exactly one answer, in the order of the requests
+
+
+def test_answers_keep_the_order_of_the_requests_though_draws_do_not(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send({"difficulty": 1})
+    android.send("not JSON")
+    android.send({"difficulty": 2})
+    android.send({"difficulty": "x"})
+    android.send({"difficulty": 3})
+    assert [difficulty for difficulty, _ in quiz.draws.asked] == [1, 2, 3]
+    quiz.draws.answer(2, draw(30))
+    quiz.draws.answer(1, None)
+    assert (unity.frames(), android.frames()) == ([], [])
+    quiz.draws.answer(0, draw(10))
+    answers = [answer.get("error", answer["status"]) for answer in android.objects()]
+    assert answers == ["received", "bad_json", "no_content", "bad_difficulty", "received"]
+    assert unity.objects() == [drawn(10), drawn(30)]
+
+
+@given(st.lists(st.sampled_from(["draw", "none", "away", "bad"]), max_size=7), st.randoms())
+def test_any_draws_in_any_order_are_answered_once_and_in_order(
+    kinds: list[str], random: Any
+) -> None:
+    with make_world(CONFIG) as (world, failures):
+        quiz = Quiz(world, failures)
+        unity, android = quiz.both()
+        for number, kind in enumerate(kinds):
+            android.send("{" if kind == "bad" else {"difficulty": number})
+        order = list(range(len(quiz.draws.asked)))
+        random.shuffle(order)
+        for place in order:
+            number = quiz.draws.asked[place][0]
+            quiz.draws.answer(
+                place,
+                {"draw": draw(number), "none": None, "away": DatabaseUnavailable("Away.")}[
+                    kinds[number]
+                ],
+            )
+        codes = {
+            "draw": "received",
+            "none": "no_content",
+            "away": "database_unavailable",
+            "bad": "bad_json",
+        }
+        answers = [answer.get("error", answer["status"]) for answer in android.objects()]
+        assert answers == [codes[kind] for kind in kinds]
+        wanted = [drawn(number) for number, kind in enumerate(kinds) if kind == "draw"]
+        assert unity.objects() == wanted
+
+
+def test_with_too_many_requests_under_way_the_phone_is_not_read_from(quiz: Quiz) -> None:
+    _, android = quiz.both()
+    for number in range(10):
+        android.send({"difficulty": number})
+    assert len(quiz.draws.asked) == 8
+    for place in range(4):
+        quiz.draws.answer(place, draw(place))
+    assert android.objects() == [RECEIVED] * 4
+    assert len(quiz.draws.asked) == 10
+
+
+# Who leaves and comes back
+
+
+def test_a_phone_is_told_when_the_headset_leaves_and_when_it_is_back(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    unity.begin_close()
+    assert android.objects() == [DISCONNECTED]
+    android.send({"difficulty": 1})
+    assert errors(android) == ["no_unity"]
+    assert quiz.draws.asked == []
+    back = quiz.unity()
+    assert android.objects() == [CONNECTED]
+    android.send({"difficulty": 1})
+    quiz.draws.answer(0, draw(1))
+    assert android.objects() == [RECEIVED]
+    assert back.objects() == [drawn(1)]
+
+
+def test_a_headset_that_leaves_while_a_draw_is_under_way_is_no_unity(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send({"difficulty": 1})
+    unity.transport.reset()
+    assert android.objects() == [DISCONNECTED]
+    quiz.draws.answer(0, draw(1))
+    assert errors(android) == ["no_unity"]
+
+
+def test_a_headset_that_is_back_before_the_draw_ends_gets_it(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send({"difficulty": 1})
+    unity.transport.reset()
+    back = quiz.unity()
+    quiz.draws.answer(0, draw(1))
+    assert android.objects() == [DISCONNECTED, CONNECTED, RECEIVED]
+    assert back.objects() == [drawn(1)]
+
+
+def test_a_headset_that_is_closing_is_no_unity(quiz: Quiz) -> None:
+    """From the first frame of the close on: what is handed to it would be lost."""
+    unity = quiz.unity(answers=False)
+    android = quiz.android()
+    android.send({"difficulty": 1})
+    unity.server.close_silent()
+    quiz.draws.answer(0, draw(1))
+    first, second = android.objects()
+    assert first == DISCONNECTED
+    assert second["error"] == "no_unity"
+    assert unity.payloads() == []
+
+
+def test_a_headset_that_falls_behind_by_the_frame_is_no_unity(quiz: Quiz) -> None:
+    """The frame that is one too many is let go: the phone must not be told that it arrived."""
+    unity, android = quiz.both()
+    unity.transport.peer_reads = False
+    unity.server.send(b"." * (BUFFER + 1))
+    for number in range(100):
+        android.send({"difficulty": number})
+        quiz.draws.answer(number, draw(number))
+        answer = android.objects()
+        if answer != [RECEIVED]:
+            break
+    assert answer[0] == DISCONNECTED
+    assert answer[1]["error"] == "no_unity"
+    assert number > 5
+
+
+def test_a_phone_that_is_gone_while_a_draw_is_under_way_delivers_nothing(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    for number in range(3):
+        android.send({"difficulty": number})
+    android.transport.reset()
+    for number in range(3):
+        quiz.draws.answer(number, draw(number))
+    assert unity.frames() == []
+    assert unity.closed() == OPEN
+
+
+def test_a_headset_does_not_notice_phones_that_come_and_go(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.begin_close()
+    quiz.android()
+    assert unity.frames() == []
+
+
+# Replacement
+
+
+def test_a_newer_headset_takes_the_place_of_the_older_one(quiz: Quiz) -> None:
+    """A headset that lost its Wi-Fi comes back before its dead socket is noticed."""
+    dead = quiz.unity(answers=False)
+    android = quiz.android()
+    android.send({"difficulty": 1})
+    newer = quiz.unity()
+    assert dead.closed()[0] == 4001
+    quiz.draws.answer(0, draw(1))
+    assert newer.objects() == [drawn(1)]
+    assert android.objects() == [RECEIVED]
+    dead.transport.reset()
+    android.send({"difficulty": 2})
+    quiz.draws.answer(1, draw(2))
+    assert newer.objects() == [drawn(2)]
+    assert android.objects() == [RECEIVED]
+
+
+def test_a_newer_phone_takes_the_place_of_the_older_one(quiz: Quiz) -> None:
+    unity = quiz.unity()
+    dead = quiz.android(answers=False)
+    newer = quiz.android()
+    assert dead.closed()[0] == 4001
+    dead.transport.reset()
+    unity.begin_close()
+    assert newer.objects() == [DISCONNECTED]
+    assert dead.objects() == []
+
+
+def test_requests_of_a_phone_that_was_replaced_deliver_nothing(quiz: Quiz) -> None:
+    unity, older = quiz.both()
+    older.send({"difficulty": 1})
+    newer = quiz.android()
+    newer.send({"difficulty": 2})
+    quiz.draws.answer(0, draw(1))
+    quiz.draws.answer(1, draw(2))
+    assert unity.objects() == [drawn(2)]
+    assert newer.objects() == [RECEIVED]
+    assert older.objects() == []
+
+
+@given(st.lists(st.sampled_from(["unity", "android", "unity left", "android left"]), max_size=12))
+def test_whoever_comes_and_goes_the_newest_of_each_side_are_a_pair(steps: list[str]) -> None:
+    with make_world(CONFIG) as (world, failures):
+        quiz = Quiz(world, failures)
+        unity: Client | None = None
+        android: Client | None = None
+        news: list[dict[str, str]] = []
+        for step in steps:
+            if step == "unity":
+                if unity is None and android is not None:
+                    news.append(CONNECTED)
+                unity = quiz.unity()
+            elif step == "unity left" and unity is not None:
+                unity.transport.reset()
+                unity = None
+                if android is not None:
+                    news.append(DISCONNECTED)
+            elif step == "android":
+                client = quiz.android()
+                assert client.status == (400 if unity is None else 101)
+                if unity is not None:
+                    android, news = client, []
+            elif step == "android left" and android is not None:
+                android.transport.reset()
+                android, news = None, []
+        if android is not None:
+            assert android.objects() == news
+            android.send({"difficulty": 1})
+            if unity is None:
+                assert errors(android) == ["no_unity"]
+            else:
+                quiz.draws.answer(0, draw(1))
+                assert android.objects() == [RECEIVED]
+                assert unity.objects() == [drawn(1)]
