@@ -3,6 +3,7 @@
 Asked by the WebSocket adapter once per handshake, before the path's own rules.
 """
 
+import math
 from collections.abc import Callable
 
 import jwt
@@ -10,6 +11,9 @@ import msgspec
 
 from relayd.config import Config
 from relayd.errors import ErrorCode, Refusal
+
+_NOT_CLAIMS = (ValueError, TypeError, AttributeError, OverflowError)
+"""What claims of the wrong kind raise; a signature says nothing about that."""
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -51,15 +55,7 @@ class Admission:
         Raises:
             Refusal: 503 draining, 429 too many, 403 origin or scope, 401 no or bad token.
         """
-        if self.draining:
-            raise Refusal(
-                503, ErrorCode.DRAINING, "This server is about to stop; try again in a moment."
-            )
-        limit = self._config.limits.max_connections
-        if limit and connections >= limit:
-            raise Refusal(
-                429, ErrorCode.TOO_MANY, f"This server serves {limit} connections at most."
-            )
+        self.check_room(connections)
         allowed = self._config.server.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Refusal(
@@ -69,6 +65,25 @@ class Admission:
         if guest.scope is not None and kind not in guest.scope:
             raise Refusal(403, ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")
         return guest
+
+    def check_room(self, connections: int) -> None:
+        """Checks what may have changed while a handshake waited.
+
+        Args:
+            connections: how many connections are open.
+
+        Raises:
+            Refusal: 503 draining, 429 too many.
+        """
+        if self.draining:
+            raise Refusal(
+                503, ErrorCode.DRAINING, "This server is about to stop; try again in a moment."
+            )
+        limit = self._config.limits.max_connections
+        if limit and connections >= limit:
+            raise Refusal(
+                429, ErrorCode.TOO_MANY, f"This server serves {limit} connections at most."
+            )
 
     def _read(self, token: str | None) -> Guest:
         """Reads a token (RFC 7519, signed with HS256)."""
@@ -89,15 +104,23 @@ class Admission:
                 auth.secret,
                 algorithms=["HS256"],
                 # checked below, against the clock that tests can set
-                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
+                options={
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
             )
+            user = claims.get("sub")
+            if user is not None:
+                user.encode()
             guest = Guest(
-                user=claims.get("sub"),
-                expires=float(claims["exp"]) if "exp" in claims else None,
+                user=user,
+                expires=_seconds(claims["exp"]) if "exp" in claims else None,
                 scope=frozenset(claims["scope"].split()) if "scope" in claims else None,
             )
-            not_before = float(claims.get("nbf", 0))
-        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError) as error:
+            not_before = _seconds(claims.get("nbf", 0))
+        except (jwt.InvalidTokenError, *_NOT_CLAIMS) as error:
             raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token is not valid.") from error
         now = self.now()
         if not_before > now:
@@ -105,3 +128,13 @@ class Admission:
         if guest.expires is not None and guest.expires <= now:
             raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token has expired.")
         return guest
+
+
+def _seconds(claim: object) -> float:
+    """A NumericDate (RFC 7519 section 2). Raises TypeError, ValueError or OverflowError."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float):
+        raise TypeError("not a number")
+    seconds = float(claim)
+    if math.isnan(seconds):
+        raise ValueError("not a moment")
+    return seconds

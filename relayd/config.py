@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import urlsplit
 
 import dotenv
@@ -23,7 +23,7 @@ from relayd.errors import ConfigError
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1, le=1 << 30)]
-Name = Annotated[str, Meta(pattern=r"^[\w-]{1,100}$")]
+Name = Annotated[str, Meta(pattern=r"^[\w-]{1,100}\Z")]
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +50,12 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     """What joins several processes."""
 
     url: str = ""
+
+
+class Camera(msgspec.Struct, frozen=True, kw_only=True):
+    """The pose relay."""
+
+    slow_viewers: Literal["latest", "close"] = "latest"
 
 
 class Chat(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +94,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_message_size: Size = 64 * 1024
     max_head_size: Size = 16 * 1024
     send_buffer: Size = 1024 * 1024
+    coalesce: Annotated[float, Meta(ge=0, le=1)] = 0.005
     max_waiting: Annotated[int, Meta(ge=1)] = 1000
-    messages_per_second: Annotated[float, Meta(ge=0)] = 0.0
+    messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
 
 
 class Keepalive(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: Server = Server()
     database: Database = Database()
     redis: Redis = Redis()
+    camera: Camera = Camera()
     chat: Chat = Chat()
     echo: Echo = Echo()
     api: Api = Api()
@@ -157,12 +165,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Config)
 _PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
-_SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)")
+# from the first colon behind the slashes to the last at sign
+_PASSWORD = re.compile(r"(?<=//)([^:]*):.*@")
+_SENSITIVE = re.compile("api|auth|database|redis|key|secret|pass|token|ur[il]", re.IGNORECASE)
+# what Kubernetes sets for a Service that is called relayd
+_KUBERNETES = re.compile(r"RELAYD_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 
 
 def read_dotenv() -> dict[str, str]:
     """What the file `.env` in the working directory sets, if there is one."""
-    found = dotenv.dotenv_values(".env")
+    try:
+        found = dotenv.dotenv_values(".env")
+    except OSError as error:
+        raise ConfigError(f".env: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f".env: is not UTF-8: {error}") from error
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -208,7 +225,7 @@ def _read_file(path: str) -> list[tuple[str, str, Any]]:
     for section, table in document.items():
         if not isinstance(table, dict):
             raise ConfigError(
-                f"{path}: {section} = {_shown(section, table)}: stands outside a section; "
+                f"{path}: {section} = {_guess(section, '', table)}: stands outside a section; "
                 f"write [SECTION] above it, one of {_listed(SECTIONS)}"
             )
         if section not in SECTIONS:
@@ -218,7 +235,7 @@ def _read_file(path: str) -> list[tuple[str, str, Any]]:
         for key, value in table.items():
             if key not in SECTIONS[section].__struct_fields__:
                 raise ConfigError(
-                    f"{path}: [{section}] {key} = {_shown(key, value)}: no such setting; "
+                    f"{path}: [{section}] {key} = {_guess(section, key, value)}: no such setting; "
                     f"[{section}] has {_listed(SECTIONS[section].__struct_fields__)}"
                 )
             found.append((section, key, value))
@@ -231,14 +248,16 @@ def _by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     ours = [
         (name, text)
         for name, text in environ.items()
-        if name.startswith("RELAYD_") and name != "RELAYD_CONFIG"
+        if name.startswith("RELAYD_")
+        and name != "RELAYD_CONFIG"
+        and not _KUBERNETES.fullmatch(name)
     ]
     return theirs + ours
 
 
 def _read_variable(place: str, name: str, text: str) -> _Setting:
     if name == "PORT":
-        if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
+        if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
             raise ConfigError(f"{place}: PORT = {text!r}: must be a number from 0 to 65535")
         return _Setting(place, name, "server", "listen", [f"tcp:{int(text)}:interface=0.0.0.0"])
     if name in _PLATFORM:
@@ -247,12 +266,12 @@ def _read_variable(place: str, name: str, text: str) -> _Setting:
     section, _, key = name.removeprefix("RELAYD_").lower().partition("_")
     if section not in SECTIONS:
         raise ConfigError(
-            f"{place}: {name} = {_shown(key, text)}: no such section; "
+            f"{place}: {name} = {_guess(section, key, text)}: no such section; "
             f"RELAYD_<SECTION>_<KEY> with a section of {_listed(SECTIONS)}"
         )
     if key not in SECTIONS[section].__struct_fields__:
         raise ConfigError(
-            f"{place}: {name} = {_shown(key, text)}: no such setting; "
+            f"{place}: {name} = {_guess(section, key, text)}: no such setting; "
             f"[{section}] has {_listed(SECTIONS[section].__struct_fields__)}"
         )
     value: Any = text
@@ -279,7 +298,12 @@ def _shown(key: str, value: Any) -> str:
     """A value as an error message may show it: no key, no secret, no password."""
     if key in ("key", "secret") and value:
         return "(hidden)"
-    return _SECRET.sub("***", repr(value)) if key == "url" else repr(value)
+    return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0]) if key == "url" else repr(value)
+
+
+def _guess(section: str, key: str, value: Any) -> str:
+    """The value of a setting that does not exist, unless it may be a secret that was misspelt."""
+    return "(hidden)" if _SENSITIVE.search(f"{section} {key}") else repr(value)
 
 
 def _check_endpoints(descriptions: tuple[str, ...]) -> None:
@@ -289,6 +313,9 @@ def _check_endpoints(descriptions: tuple[str, ...]) -> None:
         try:
             # TCP, TLS and unix endpoints keep the reactor for later and do not touch it here
             endpoints.serverFromString(None, description)
+            port = re.match(r"(?:tcp6?|ssl):(?:port=)?(-?\d+)", description)
+            if port is not None and not 0 <= int(port[1]) <= 65535:
+                raise ValueError("the port must be a number from 0 to 65535")
         except Exception as error:
             raise ValueError(
                 f"{description!r} is no Twisted server endpoint ({error}); allowed are such as "

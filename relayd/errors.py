@@ -52,8 +52,8 @@ class ErrorCode(StrEnum):
 class CloseCode(IntEnum):
     """The close codes relayd sends (RFC 6455 section 7.4; 4000-4999 are private to relayd).
 
-    A client may reconnect after any of them but 1000; after 4001 it should ask itself first why
-    there are two of it. With `?refuse=close` a refused handshake ends in 4000 + the HTTP status.
+    docs/protocol.md says after which of them a client should reconnect. With `?refuse=close` a
+    refused handshake ends in 4000 + the HTTP status.
     """
 
     NORMAL = 1000

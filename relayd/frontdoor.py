@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -47,6 +47,17 @@ class _Channel(HTTPChannel):
         self._dataBuffer = []
         super().requestDone(request)
         door.answered(rest)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether answers wait for the peer to read them."""
+        return bool(self._waitingForTransport)
+
+    def resumeProducing(self) -> None:
+        """The peer has read the answers: the next request may come."""
+        super().resumeProducing()
+        if self._door is not None:
+            self._door.answers_read()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Twisted cannot parse the request: it would answer a bare status line."""
@@ -89,14 +100,27 @@ class FrontDoor(Protocol):
             self._channel.dataReceived(data)
         elif not self._refused:
             self._head += data
-            self._look()
+            if not self._must_wait():
+                self._look()
 
     def answered(self, rest: bytes) -> None:
         """The HTTP channel has answered; `rest` came behind that request."""
         self._busy = False
         self._head = rest
-        if rest:
+        if rest and not self._must_wait():
             self._look()
+
+    def answers_read(self) -> None:
+        """The peer has read all answers so far."""
+        if self._head and not self._busy:
+            self._look()
+
+    def _must_wait(self) -> bool:
+        """Takes no further request while answers wait: a peer that asks and never reads."""
+        if self._channel is None or not self._channel.waiting:
+            return False
+        self.transport.pauseProducing()
+        return True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer is gone."""
@@ -163,11 +187,11 @@ class FrontDoor(Protocol):
         self._stop_timer()
         self._log.info("a request head was refused: {why}", why=refusal.message)
         self.transport.write(encode_refusal(refusal))
-        close_writing = getattr(self.transport, "loseWriteConnection", None)
-        if close_writing is None:
+        if ISSLTransport.providedBy(self.transport):
+            # TLS has no half-closed connections in Twisted
             self.transport.loseConnection()
         else:
-            close_writing()
+            self.transport.loseWriteConnection()
         self._timer = self.factory.clock.callLater(_LINGER, self._abort)
 
     def _timed_out(self) -> None:

@@ -8,6 +8,7 @@ code.
 import itertools
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import txaio
@@ -98,8 +99,10 @@ class Handshake(WebSocketServerProtocol):
         """Autobahn has understood a handshake: admits it, at once or later."""
         # none is ever accepted, so none is to be found wrong
         self.websocket_extensions = []
+        # Autobahn drops parameters without a value
+        query = urlsplit(self.http_request_uri).query
+        request.params = parse_qs(query, keep_blank_values=True)
         self._request = request
-        self._asked = True
         admission = Deferred.fromCoroutine(self._admit(request))
         if not admission.called:
             self._admission = admission
@@ -119,8 +122,9 @@ class Handshake(WebSocketServerProtocol):
                 token=_find_token(request),
                 connections=len(context.connections),
             )
-            segments = [part for part in request.path.split("/")[3:] if part]
-            await self.admit(segments, request.params)
+            self._asked = True
+            await self.admit(self._segments(), request.params)
+            context.admission.check_room(len(context.connections))
         except CancelledError:
             raise
         except Refusal as refusal:
@@ -128,7 +132,8 @@ class Handshake(WebSocketServerProtocol):
         except Unavailable as error:
             self._refuse(Refusal(503, error.code, error.sentence))
         except Exception:
-            self._log.failure("c{id}: admitting {path} failed", id=self._number, path=request.path)
+            path = printable(request.path)
+            self._log.failure("c{id}: admitting {path} failed", id=self._number, path=path)
             self._refuse(internal_error())
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -139,13 +144,28 @@ class Handshake(WebSocketServerProtocol):
         if "close" not in self._request.params.get("refuse", ()):
             raise ConnectionDeny(refusal.status, refusal.message)
 
-    def _admission_timed_out(self, result: object, timeout: float) -> Failure:
-        refusal = Refusal(
-            503, ErrorCode.STORE_UNAVAILABLE, "A store that is needed did not answer in time."
-        )
-        self._refusal = refusal
-        self._log_refusal(refusal, "a handshake that waited too long")
-        return Failure(ConnectionDeny(503, refusal.message))
+    def _segments(self) -> list[str]:
+        """The path after `/ws/<kind>`, still percent-encoded, without an empty last part.
+
+        From the request target: Autobahn's path lacks what is behind a semicolon, and has raw
+        UTF-8 in Latin-1.
+        """
+        path = urlsplit(self.http_request_uri).path.encode("latin-1").decode(errors="replace")
+        segments = path.split("/")[3:]
+        return segments[:-1] if segments and not segments[-1] else segments
+
+    def _admission_timed_out(self, result: object, timeout: float) -> Failure | None:
+        try:
+            self._refuse(
+                Refusal(
+                    503,
+                    ErrorCode.STORE_UNAVAILABLE,
+                    "A store that is needed did not answer in time.",
+                )
+            )
+        except ConnectionDeny as denied:
+            return Failure(denied)
+        return None
 
     def succeedHandshake(self, res: object) -> None:
         """Answers with 101, unless the peer went away while `admit` was waiting."""
@@ -173,7 +193,7 @@ class Handshake(WebSocketServerProtocol):
         self._log.info(
             "c{id} {what} refused: {status} {code}",
             id=self._number,
-            what=what,
+            what=printable(what),
             status=refusal.status,
             code=refusal.code.value,
         )
@@ -230,6 +250,11 @@ def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
         lines.append(f"Retry-After: {refusal.retry_after}")
     lines.extend(f"{name}: {value}" for name, value in headers)
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def printable(text: str) -> str:
+    """Text from a stranger as a log may show it: no control characters, no terminal escapes."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def internal_error() -> Refusal:

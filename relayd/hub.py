@@ -1,57 +1,151 @@
-"""The groups of this process and their local members; fan-out. Pure: no I/O of its own.
+"""The groups of this process and their local members; fan-out in batches. Pure, given a clock.
 
-Sits between the brokers (which say what is to be sent to which group) and the connections (which
-are the members). A frame is built once and handed to each member as the same bytes.
+Sits between the brokers (which say what is to be sent to which group) and the outboxes of the
+connections (which are the members). A frame is built once and every member gets the same bytes.
+A quiet group is served at once; a busy one at most `coalesce` seconds after the first frame that
+waits, so that its cost is frames plus members, not frames times members.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from relayd.outbox import Item
 from relayd.wire import text_frame
+
+_FULL = 64 * 1024
 
 
 class Member(Protocol):
-    """Whoever is in a group: a connection, or what stands in for it while it joins."""
+    """Whoever is in a group: an outbox, or what stands in for one while its owner joins."""
 
-    def send(self, frame: bytes) -> None:
-        """Takes one complete WebSocket frame; never raises, never blocks."""
+    direct: Callable[[bytes], int] | None
+
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        """Takes whole frames, one by one and joined; never raises, never blocks."""
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        """`direct` took only a part."""
+
+    def broken(self) -> None:
+        """`direct` raised."""
 
 
-class Hub:
-    """Who of this process is in which group."""
+class _Group:
+    __slots__ = ("call", "items", "members", "served", "size")
 
     def __init__(self) -> None:
         # insertion-ordered: members are served in the order in which they came
-        self._groups: dict[str, dict[Member, None]] = {}
+        self.members: dict[Member, None] = {}
+        self.items: list[Item] = []
+        self.size = 0
+        self.served = -math.inf
+        self.call: IDelayedCall | None = None
 
-    def join(self, group: str, member: Member) -> None:
-        """Adds a member; no effect if it is in the group already."""
-        self._groups.setdefault(group, {})[member] = None
 
-    def leave(self, group: str, member: Member) -> None:
-        """Removes a member; no effect if it is not in it. Nothing stays of an empty group."""
-        members = self._groups.get(group)
-        if members is None:
+class Hub:
+    """Who of this process is in which group.
+
+    Args:
+        clock: for batches.
+        coalesce: seconds a frame may wait for others in a busy group; 0 to serve each at once.
+    """
+
+    def __init__(self, clock: IReactorTime, coalesce: float) -> None:
+        self._clock = clock
+        self._coalesce = coalesce
+        self._groups: dict[str, _Group] = {}
+
+    def join(self, name: str, member: Member) -> None:
+        """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group()
+        elif group.items:
+            self._flush(group)
+        group.members[member] = None
+
+    def leave(self, name: str, member: Member) -> None:
+        """Removes a member, after it got what was sent before. No effect if it is not in it.
+
+        Nothing stays of an empty group.
+        """
+        group = self._groups.get(name)
+        if group is None or member not in group.members:
             return
-        members.pop(member, None)
-        if not members:
-            del self._groups[group]
+        if group.items:
+            self._flush(group)
+        group.members.pop(member, None)
+        if not group.members:
+            del self._groups[name]
+            if group.call is not None:
+                group.call.cancel()
 
-    def fan_out(self, group: str, payload: bytes) -> int:
-        """Sends one JSON payload, framed once, to every member; returns how many there were."""
-        members = self._groups.get(group)
-        if not members:
+    def fan_out(self, name: str, payload: bytes, key: Hashable | None = None) -> int:
+        """Sends one JSON payload, framed once, to every member; returns how many there are.
+
+        Args:
+            name: the group.
+            payload: the JSON.
+            key: whose newest state this is, if older ones need not reach a member that reads
+                slowly; None if each must.
+        """
+        group = self._groups.get(name)
+        if group is None:
             return 0
         frame = text_frame(payload)
-        # a member that is too slow leaves the group while it is being served
-        served = tuple(members)
-        for member in served:
-            member.send(frame)
-        return len(served)
+        if group.call is None:
+            now = self._clock.seconds()
+            wait = group.served + self._coalesce - now
+            if wait <= 0:
+                group.served = now
+                self._serve(group, ((key, frame),), frame)
+                return len(group.members)
+            group.call = self._clock.callLater(wait, self._flush, group)
+        group.items.append((key, frame))
+        group.size += len(frame)
+        if group.size >= _FULL:
+            self._flush(group)
+        return len(group.members)
 
-    def size(self, group: str) -> int:
+    def flush(self, name: str) -> None:
+        """Sends what waits in a group for its next batch."""
+        group = self._groups.get(name)
+        if group is not None and group.items:
+            self._flush(group)
+
+    def _flush(self, group: _Group) -> None:
+        if group.call is not None and group.call.active():
+            group.call.cancel()
+        group.call = None
+        group.served = self._clock.seconds()
+        items, group.items, group.size = group.items, [], 0
+        self._serve(group, items, b"".join([frame for _, frame in items]))
+
+    def _serve(self, group: _Group, items: Sequence[Item], frames: bytes) -> None:
+        size = len(frames)
+        # a copy: a member that is too slow leaves the group while it is served
+        for member in tuple(group.members):
+            direct = member.direct
+            if direct is None:
+                member.write_items(items, frames)
+                continue
+            try:
+                sent = direct(frames)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                member.broken()
+                continue
+            if sent != size:
+                member.interrupted(frames, sent)
+
+    def size(self, name: str) -> int:
         """How many members of this process the group has."""
-        return len(self._groups.get(group, ()))
+        group = self._groups.get(name)
+        return 0 if group is None else len(group.members)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._groups)

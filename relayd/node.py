@@ -5,6 +5,10 @@ HTTP API may ask for (`web.backend.Backend`), and the service that twistd runs: 
 database, listen, and at the end drain: no new clients, 1012 to everyone, then the stores.
 """
 
+import threading
+from collections.abc import Callable
+from typing import Any
+
 from twisted.application.service import Service
 from twisted.internet import endpoints
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -13,8 +17,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from relayd import __version__
 from relayd.config import Config
@@ -63,7 +67,7 @@ class Publisher:
 
     async def check_database(self) -> None:
         """Raises DatabaseUnavailable with the reason."""
-        await self._database.ping()
+        await self._database.check_schema()
 
 
 class Node(Service):
@@ -78,9 +82,7 @@ class Node(Service):
 
     _log = Logger()
 
-    def __init__(
-        self, reactor: object, context: Context, database: Database, door: Factory
-    ) -> None:
+    def __init__(self, reactor: Any, context: Context, database: Database, door: Factory) -> None:
         self._reactor = reactor
         self._context = context
         self._config = context.config
@@ -151,6 +153,8 @@ class Node(Service):
             context.connections.abort_all()
         context.keepalive.stop()
         await self._database.close()
+        # answers to requests that waited for the database are written now
+        await deferLater(context.clock, 0)
 
     def _prepare(self) -> None:
         """Brings the schema up to date, with samples if the database is ours and empty. Blocks."""
@@ -161,10 +165,25 @@ class Node(Service):
         if ours and self._config.database.samples and samples.add_samples(""):
             self._log.info("the database was empty; it has sample quizzes and actions now")
 
+    def _in_thread(self, work: Callable[[], None]) -> "Deferred[None]":
+        """Runs something in a thread that does not keep the process, however long it hangs."""
+        done: Deferred[None] = Deferred()
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException:
+                self._reactor.callFromThread(done.errback, Failure())
+            else:
+                self._reactor.callFromThread(done.callback, None)
+
+        threading.Thread(target=run, name="schema", daemon=True).start()
+        return done
+
     async def _prepare_until_done(self) -> None:
         while True:
             try:
-                await deferToThread(self._prepare)
+                await self._in_thread(self._prepare)
             except CancelledError:
                 return
             except DatabaseUnavailable as error:

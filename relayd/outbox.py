@@ -1,103 +1,258 @@
-"""What waits to be written to one connection, and the bound on it.
+"""What is written to one connection: at once while the peer reads; in order and bounded when not.
 
-Sits between the WebSocket adapter and its transport. Twisted's transports buffer without limit;
-as their push producer the outbox is told when about 64 KiB wait there, and from then on keeps
-whole frames itself, up to a limit. What happens at the limit is the connection's decision.
+Sits between the WebSocket adapter and its transport; outboxes are the members of the hub's groups.
+
+Twisted's `transport.write` collects, and asks epoll before and after: three system calls a frame.
+While nothing of a plain connection is buffered anywhere, its frames go straight to the socket. What
+the kernel does not take goes to the transport, and what comes after it is kept here until the
+transport says that its buffer is empty. So no byte overtakes another.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
+Item = tuple[Hashable | None, bytes]
+"""A frame, and a key if a newer frame of the same key may take its place."""
 
-@implementer(IPushProducer)
+_CHUNK = 64 * 1024
+
+
 class Outbox:
-    """The frames of one connection on their way to its transport, in order.
+    """The frames of one connection on their way to its peer.
 
     Args:
-        transport: where frames go; the outbox registers itself as its streaming producer.
+        transport: where they go.
         limit: bytes that may wait here, over what the transport and the kernel hold.
-        overflow: called once when a frame does not fit; that frame and what waited are let go.
+        overflow: called once, when something does not fit, after it and all that waited was let
+            go.
+
+    Attributes:
+        direct: the socket's `send` while frames may go straight to it, else None. Who calls it
+            hands what was not taken to `interrupted`, and an OSError to `broken`.
+        waiting: bytes that wait here.
+        replaced: how many frames were left out because a newer one took their place.
     """
 
-    __slots__ = ("_limit", "_overflow", "_paused", "_transport", "_waiters", "_waiting", "waiting")
+    __slots__ = (
+        "_blocked",
+        "_frames",
+        "_limit",
+        "_newest",
+        "_overflow",
+        "_readers",
+        "_transport",
+        "direct",
+        "finished",
+        "replaced",
+        "waiting",
+    )
 
-    def __init__(self, transport: ITransport, limit: int, overflow: Callable[[], None]) -> None:
+    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
         self._transport = transport
         self._limit = limit
         self._overflow = overflow
-        self._paused = False
-        # most connections never need either: 64 bytes less each while there is none
-        self._waiting: deque[bytes] | None = None
-        self._waiters: list[Deferred[None]] | None = None
+        self._blocked = False
+        # most connections never need these three: a pointer each until they do
+        self._frames: deque[bytes] | None = None
+        self._newest: dict[Hashable, bytes] | None = None
+        self._readers: list[Deferred[None]] | None = None
+        self.direct: Callable[[bytes], int] | None = None
+        self.finished = False
         self.waiting = 0
-        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self.replaced = 0
 
-    def write(self, frame: bytes) -> None:
-        """Sends a frame, or keeps it until the peer has read what was sent before."""
-        if not self._paused:
-            self._transport.write(frame)
+    def write(self, frames: bytes) -> None:
+        """Sends one or more whole frames, or keeps them until the peer has read what is before."""
+        if self.direct is not None:
+            try:
+                sent = self.direct(frames)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.broken()
+                return
+            if sent != len(frames):
+                self.interrupted(frames, sent)
+        elif self.finished:
             return
-        if self.waiting + len(frame) > self._limit:
-            self.clear()
-            self._overflow()
+        elif self._blocked:
+            self._keep(frames)
+        else:
+            self._transport.write(frames)
+
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        """Sends `frames`, the items joined; if they must wait, newer ones replace older ones."""
+        if not self._blocked or self.finished:
+            self.write(frames)
             return
-        if self._waiting is None:
-            self._waiting = deque()
-        self._waiting.append(frame)
-        self.waiting += len(frame)
+        for key, frame in items:
+            if key is None:
+                self._keep(frame)
+            else:
+                self._replace(key, frame)
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        """The kernel took only a part: the rest goes first, everything else waits."""
+        raise NotImplementedError
+
+    def broken(self) -> None:
+        """The socket is dead; the reactor is about to say so. Nothing more is sent."""
+        self.finish()
 
     def drained(self) -> "Deferred[None]":
-        """Fires when the peer reads again and nothing waits; at once if that is so now.
+        """Fires when the peer has read all that waited; at once if nothing does.
 
-        Cancelled by `close`.
+        Cancelled by `close`, and at once after it.
         """
-        waiter: Deferred[None] = Deferred()
-        if not self._paused:
-            waiter.callback(None)
+        reader: Deferred[None] = Deferred()
+        if self.finished:
+            reader.cancel()
+        elif self._blocked:
+            self._readers = [*(self._readers or ()), reader]
         else:
-            self._waiters = [*(self._waiters or ()), waiter]
-        return waiter
+            reader.callback(None)
+        return reader
+
+    def finish(self) -> None:
+        """Hands what waits to the transport; nothing is taken from now on. For a close."""
+        if self.finished:
+            return
+        self.finished = True
+        self.direct = None
+        self._transport.unregisterProducer()
+        while self.waiting:
+            self._transport.write(self._take())
 
     def clear(self) -> None:
-        """Lets go of what waits here (what the transport took already still goes out)."""
-        self._waiting = None
+        """Lets go of what waits here; what the transport took already still goes out."""
+        self._frames = self._newest = None
         self.waiting = 0
 
-    def flush(self) -> None:
-        """Hands everything to the transport, whether the peer reads or not: before a close."""
-        if self._waiting:
-            self._transport.write(b"".join(self._waiting))
-        self.clear()
-
     def close(self) -> None:
-        """Lets go of everything; who waits for `drained` is cancelled."""
+        """The connection is gone; who waits for `drained` is cancelled."""
         self.clear()
-        self._paused = True
-        self._limit = 0
-        self._overflow = _nothing
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            waiter.cancel()
+        self.finished = True
+        self.direct = None
+        readers, self._readers = self._readers, None
+        for reader in readers or ():
+            reader.cancel()
+
+    def _fits(self, frame: bytes) -> bool:
+        self.waiting += len(frame)
+        if self.waiting <= self._limit:
+            return True
+        self.clear()
+        overflow, self._overflow = self._overflow, _nothing
+        overflow()
+        return False
+
+    def _keep(self, frame: bytes) -> None:
+        if not self.finished and self._fits(frame):
+            if self._frames is None:
+                self._frames = deque()
+            self._frames.append(frame)
+
+    def _replace(self, key: Hashable, frame: bytes) -> None:
+        if self.finished:
+            return
+        if self._newest is None:
+            self._newest = {}
+        older = self._newest.get(key)
+        if older is not None:
+            self.replaced += 1
+            self.waiting -= len(older)
+        if self._fits(frame):
+            self._newest[key] = frame
+
+    def _take(self) -> bytes:
+        """The next bytes of what waits, whole frames, about a transport's buffer full."""
+        chunk: list[bytes] = []
+        size = 0
+        while self._frames and size < _CHUNK:
+            chunk.append(self._frames.popleft())
+            size += len(chunk[-1])
+        if not chunk and self._newest:
+            chunk.extend(self._newest.values())
+            size = sum(map(len, chunk))
+            self._newest = None
+        self.waiting -= size
+        return b"".join(chunk)
+
+    def _unblock(self) -> None:
+        self._blocked = False
+        readers, self._readers = self._readers, None
+        for reader in readers or ():
+            reader.callback(None)
+
+
+@implementer(IPullProducer)
+class SocketOutbox(Outbox):
+    """For a plain TCP or unix connection: straight to the socket whenever that keeps the order."""
+
+    __slots__ = ("_armed",)
+
+    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
+        super().__init__(transport, limit, overflow)
+        # the answer to the handshake is in the transport's buffer
+        self._wait()
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        self._transport.write(frames[sent:])
+        self._wait()
+
+    def _wait(self) -> None:
+        """As a pull producer we are called whenever the transport's buffer is empty."""
+        self.direct = None
+        self._blocked = True
+        self._armed = False
+        self._transport.registerProducer(self, False)
+        self._armed = True
+        self._transport.startWriting()
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty (`IPullProducer`)."""
+        if not self._armed or self.finished:
+            return
+        if self.waiting:
+            self._transport.write(self._take())
+            return
+        self._transport.unregisterProducer()
+        self.direct = self._transport.getHandle().send
+        self._unblock()
+
+    def stopProducing(self) -> None:
+        """The connection is gone (`IPullProducer`); `close` is called by its owner."""
+
+
+@implementer(IPushProducer)
+class BufferedOutbox(Outbox):
+    """For any other transport, TLS above all: through its buffer, about 64 KiB of it."""
+
+    __slots__ = ()
+
+    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
+        super().__init__(transport, limit, overflow)
+        transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full (`IPushProducer`)."""
-        self._paused = True
+        self._blocked = True
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty (`IPushProducer`)."""
-        self._paused = False
-        while self._waiting and not self._paused:
-            frame = self._waiting.popleft()
-            self.waiting -= len(frame)
-            self._transport.write(frame)
-        if not self._paused and self._waiters:
-            waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                waiter.callback(None)
+        if self.finished:
+            return
+        self._blocked = False
+        while self.waiting and not self._blocked:
+            self._transport.write(self._take())
+        if not self._blocked:
+            self._unblock()
 
     def stopProducing(self) -> None:
         """The connection is gone (`IPushProducer`); `close` is called by its owner."""
@@ -105,3 +260,9 @@ class Outbox:
 
 def _nothing() -> None:
     pass
+
+
+def make_outbox(transport: Any, limit: int, overflow: Callable[[], None]) -> Outbox:
+    """The right outbox for a transport."""
+    plain = isinstance(transport, tcp.Connection) and not transport.TLS
+    return (SocketOutbox if plain else BufferedOutbox)(transport, limit, overflow)

@@ -5,6 +5,7 @@ here: `frontdoor` → `websocket` → `relays/` → `brokers/` → `hub` → `we
 """
 
 import os
+import signal
 import sys
 import time
 from typing import Any, ClassVar
@@ -90,8 +91,11 @@ etc/relayd.toml shows every setting."""
 
 def makeService(options: Options) -> IService:
     """Builds the service that `twistd relayd` runs."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as found
 
+    reactor: Any = found
+    # a closed terminal drains, too, instead of ending the process in the middle
+    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(reactor.stop))
     return build(options.config, reactor)
 
 
@@ -111,7 +115,7 @@ def build(config: Config, reactor: Any) -> Node:
         statement_timeout=settings.statement_timeout,
         deadline=settings.deadline,
     )
-    hub = Hub()
+    hub = Hub(reactor, config.limits.coalesce)
     groups = MemoryGroups(hub)
     rooms = MemoryRooms(hub, History(database, keep=config.chat.history_length))
     context = Context(

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
+from autobahn.util import encode_truncate
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -17,13 +18,14 @@ from twisted.python.failure import Failure
 
 from relayd import wire
 from relayd.errors import ClientError, CloseCode, ErrorCode
-from relayd.handshake import Context, Handshake, internal_error
-from relayd.outbox import Outbox
+from relayd.handshake import Context, Handshake, internal_error, printable
+from relayd.outbox import Outbox, make_outbox
 from relayd.ratelimit import TokenBucket
 
 __all__ = ["Context", "RelayFactory", "RelayProtocol"]
 
 _PING = b"\x89\x00"
+_YEARS = 1e9
 
 
 class RelayProtocol(Handshake):
@@ -41,9 +43,10 @@ class RelayProtocol(Handshake):
     silent = 0.0
 
     _gone = False
-    _outbox: Outbox | None = None
+    outbox: Outbox | None = None
     _bucket: TokenBucket | None = None
-    _timer: IDelayedCall | None = None
+    _expiry: IDelayedCall | None = None
+    _abortion: IDelayedCall | None = None
     _waiting = 0
     _waiting_bytes = 0
 
@@ -54,6 +57,9 @@ class RelayProtocol(Handshake):
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """A whole message. Raises ClientError for what is the sender's mistake."""
+
+    def flush(self) -> None:
+        """Sends what this client is about to get: its pong and its errors come behind that."""
 
     def encode_error(self, code: ErrorCode, message: str) -> bytes:
         """The JSON of an error frame."""
@@ -67,9 +73,9 @@ class RelayProtocol(Handshake):
         return bool(self.state == self.STATE_OPEN)
 
     def send(self, frame: bytes) -> None:
-        """Sends a complete frame, if the connection is open (`hub.Member`)."""
-        if self.state == self.STATE_OPEN and self._outbox is not None:
-            self._outbox.write(frame)
+        """Sends a complete frame, if the connection is open."""
+        if self.outbox is not None:
+            self.outbox.write(frame)
 
     def send_payload(self, payload: bytes) -> None:
         """Sends a JSON payload as one text frame."""
@@ -77,13 +83,14 @@ class RelayProtocol(Handshake):
 
     def send_error(self, code: ErrorCode, message: str) -> None:
         """Tells this client, and nobody else, what was wrong."""
+        self.flush()
         self.send_payload(self.encode_error(code, message))
 
     async def writable(self) -> None:
         """Returns when the peer has read what was sent. Raises CancelledError when it left."""
-        if self._outbox is None:
+        if self.outbox is None:
             raise CancelledError
-        await self._outbox.drained()
+        await self.outbox.drained()
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Begins the closing handshake (RFC 6455 section 7.1.2); what was sent goes out first."""
@@ -136,11 +143,14 @@ class RelayProtocol(Handshake):
         if self._refusal is not None:
             self._close(4000 + self._refusal.status, self._refusal.code.value)
             return
-        self._outbox = Outbox(self.transport, context.config.limits.send_buffer, self._fell_behind)
+        self.outbox = make_outbox(
+            self.transport, context.config.limits.send_buffer, self._fell_behind
+        )
         context.keepalive.add(self)
         if self.guest.expires is not None:
             remaining = self.guest.expires - context.admission.now()
-            self._timer = context.clock.callLater(max(0, remaining), self._token_expired)
+            if remaining < _YEARS:
+                self._expiry = context.clock.callLater(max(0, remaining), self._token_expired)
         if context.config.limits.messages_per_second:
             self._bucket = TokenBucket(
                 context.config.limits.messages_per_second, context.clock.seconds()
@@ -154,7 +164,27 @@ class RelayProtocol(Handshake):
 
     def _names(self) -> dict[str, Any]:
         assert self._request is not None
-        return {"path": self._request.path, "peer": self.peer}
+        return {"path": printable(self._request.path), "peer": self.peer}
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the peer: whole small text frames at once, the rest through Autobahn.
+
+        Both ways have the same effect for every input; the short one costs a fifth.
+        """
+        if self.can_send and not (self.data or self.current_frame or self.inside_message):
+            self.heard = True
+            at = 0
+            longest = self.factory.longest_short_frame
+            while at < len(data) and self.can_send:
+                found = wire.read_short_frame(data, at, longest)
+                if found is None:
+                    break
+                payload, at = found
+                self.onMessage(payload, False)
+            data = data[at:]
+            if not data:
+                return
+        super().dataReceived(data)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message from Autobahn; nothing is raised out of here."""
@@ -174,12 +204,17 @@ class RelayProtocol(Handshake):
         if failure.check(CancelledError) is None:
             self.fail("a task", failure)
 
+    def onPing(self, payload: bytes) -> None:
+        """A pong says that everything before the ping was done (RFC 6455 section 5.5.3)."""
+        self.flush()
+        super().onPing(payload)
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Autobahn's own frames, pongs above all, wait in line and count like ours."""
-        if self.state == self.STATE_OPEN and self._outbox is not None:
-            self._outbox.write(data)
-        else:
+        if self.outbox is None or self.outbox.finished:
             self.transport.write(data)
+        else:
+            self.outbox.write(data)
 
     # -- the end
 
@@ -192,7 +227,7 @@ class RelayProtocol(Handshake):
         self.close(CloseCode.IDLE, "no pong")
 
     def _token_expired(self) -> None:
-        self._timer = None
+        self._expiry = None
         self.close(CloseCode.TOKEN_EXPIRED, "token expired")
 
     def _fell_behind(self) -> None:
@@ -204,20 +239,23 @@ class RelayProtocol(Handshake):
 
     def _close(self, code: int, reason: str) -> None:
         if self.state == self.STATE_OPEN:
-            self.sendCloseFrame(code=code, reasonUtf8=reason.encode()[:123], isReply=False)
+            self.sendCloseFrame(code=code, reasonUtf8=encode_truncate(reason, 123), isReply=False)
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Every closing handshake begins or is answered here; the peer has only so long for it."""
-        outbox = self._outbox if self.state == self.STATE_OPEN else None
-        if outbox is not None:
-            outbox.flush()
-        super().sendCloseFrame(code, reasonUtf8, isReply)
-        if outbox is not None:
-            outbox.flush()
+        # what was sent to its groups before comes before the close
         self._leave()
+        if self.outbox is not None:
+            self.outbox.finish()
+        super().sendCloseFrame(code, reasonUtf8, isReply)
         self._abort_later()
+
+    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+        """A violation is answered once; Autobahn drops TCP at a second one, answer or not."""
+        if self.state != self.STATE_CLOSING:
+            super()._fail_connection(code, reason)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Ends the TCP connection once what was sent is read, or a moment later all the same.
@@ -229,30 +267,28 @@ class RelayProtocol(Handshake):
 
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""
-        if self._gone:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.context.clock.callLater(
-            self.context.config.keepalive.close_timeout, self._abort_now
-        )
+        if self._abortion is None and not self._gone:
+            self._abortion = self.context.clock.callLater(
+                self.context.config.keepalive.close_timeout, self._abort_now
+            )
 
     def _abort_now(self) -> None:
-        self._timer = None
+        self._abortion = None
         self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection has ended, at whatever moment."""
         self._gone = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._expiry, self._abortion):
+            if timer is not None:
+                timer.cancel()
+        self._expiry = self._abortion = None
         super().connectionLost(reason)
-        if self._outbox is not None:
-            self._outbox.close()
+        if self.outbox is not None:
+            self.outbox.close()
         self.context.keepalive.remove(self)
         self.context.connections.remove(self)
-        if self._outbox is not None:
+        if self.outbox is not None:
             self._log.info(
                 "c{id} {path} closed: sent {sent}, got {got}",
                 id=self._number,
@@ -288,6 +324,7 @@ class RelayFactory(WebSocketServerFactory):
             maxMessagePayloadSize=size,
             allowNullOrigin=True,
         )
+        self.longest_short_frame = min(size, 125)
 
     @property
     def kind(self) -> str:

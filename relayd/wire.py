@@ -93,6 +93,8 @@ _difficulty_decoder = msgspec.json.Decoder(DifficultyRequest)
 _position_decoder = msgspec.json.Decoder(_Position)
 _chat_decoder = msgspec.json.Decoder(ChatInput)
 
+_BAD_POSE = "The members x, y and z must be numbers that fit a double, or null."
+_LONGEST_DOUBLE = 308
 RECEIVED = b'{"status":"received"}'
 UNITY_CONNECTED = b'{"status":"unity_connected"}'
 UNITY_DISCONNECTED = b'{"status":"unity_disconnected"}'
@@ -144,12 +146,14 @@ def _decode(
 
 def decode_pose(payload: bytes) -> Pose | None:
     """Reads a camera frame; None for a blank one. Raises ClientError: `bad_json`, `bad_pose`."""
-    return _decode(
-        _pose_decoder,
-        payload,
-        ErrorCode.BAD_POSE,
-        "The members x, y and z must be numbers or null.",
-    )
+    pose = _decode(_pose_decoder, payload, ErrorCode.BAD_POSE, _BAD_POSE)
+    if pose is not None and len(payload) > _LONGEST_DOUBLE:
+        # only here may an integer be too large for the doubles of every client
+        try:
+            [float(value) for value in (pose.x, pose.y, pose.z) if value is not None]
+        except OverflowError as error:
+            raise ClientError(ErrorCode.BAD_POSE, _BAD_POSE) from error
+    return pose
 
 
 def decode_difficulty(payload: bytes) -> int | None:
@@ -214,6 +218,34 @@ def text_frame(payload: bytes) -> bytes:
 def binary_frame(payload: bytes) -> bytes:
     """One complete unmasked binary frame (RFC 6455 section 5.2: FIN, opcode 2)."""
     return _frame(b"\x82", payload)
+
+
+def read_short_frame(data: bytes, at: int, longest: int) -> tuple[bytes, int] | None:
+    """The payload of a masked, final text frame of at most `longest` bytes, and where it ends.
+
+    `longest` is 125 at most: longer frames have another header (RFC 6455 section 5.2).
+    None if there is anything else at `at`: another kind of frame, a part of one, or a payload that
+    is not UTF-8.
+    """
+    start = at + 6
+    if len(data) < start or data[at] != 0x81:
+        return None
+    length = data[at + 1] - 0x80
+    end = start + length
+    if not 0 <= length <= longest or len(data) < end:
+        return None
+    mask = data[at + 2 : start]
+    payload = data[start:end]
+    if mask != b"\0\0\0\0":
+        # one XOR of two big numbers is the fastest that plain Python has
+        masked = int.from_bytes(payload) ^ int.from_bytes((mask * 32)[:length])
+        payload = masked.to_bytes(length)
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return None
+    return payload, end
 
 
 def read_position(frame: bytes) -> int:

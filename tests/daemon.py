@@ -119,10 +119,11 @@ class Daemon:
             with error:
                 return error.code, _parsed(error.read())
 
-    def connect(self, path: str, **options: Any) -> ClientConnection:
+    def connect(self, path: str, *, scheme: str = "ws", **options: Any) -> ClientConnection:
         """A WebSocket client that is not Autobahn's."""
         options = {"open_timeout": 20, "close_timeout": 5, "compression": None, **options}
-        return connect(self.ws_url + path, proxy=None, legacy=True, **options)
+        url = f"{scheme}://127.0.0.1:{self.port}{path}"
+        return connect(url, proxy=None, legacy=True, **options)
 
     def kill(self) -> None:
         """SIGKILL: the process gets no chance to save anything."""

@@ -1,11 +1,12 @@
 """What a relay may ask of a broker: groups, rooms and pairs.
 
-Sits between the relays (which only know these three protocols) and an implementation
+Sits between the relays (which reach other connections only through these) and an implementation
 (`memory`: everything inside this process). Every group of a process is named `kind/name`:
 `camera/Camera_group`, `chat/lobby`, `push/build`. Vocabulary after centrifuge: the hub holds the
 connections of this process, the broker carries what concerns other processes too.
 """
 
+from collections.abc import Hashable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -23,8 +24,18 @@ class Groups(Protocol):
     def leave(self, group: str, member: Member) -> None:
         """Removes a member; no effect if it is not in the group."""
 
-    def publish(self, group: str, payload: bytes) -> int:
-        """Sends a JSON payload to every member once; returns how many are in this process."""
+    def publish(self, group: str, payload: bytes, key: Hashable | None = None) -> int:
+        """Sends a JSON payload to every member once; returns how many are in this process.
+
+        Args:
+            group: the group.
+            payload: the JSON.
+            key: whose newest state it is, where a member that reads slowly may get a newer one of
+                the same key instead; None where each must reach it.
+        """
+
+    def flush(self, group: str) -> None:
+        """Sends the members of this process what they are about to get anyway, now."""
 
 
 class Rooms(Protocol):
@@ -41,8 +52,12 @@ class Rooms(Protocol):
             `StoreUnavailable`; then nobody was shown it.
         """
 
-    async def last(self, room: str, count: int) -> list[Entry]:
-        """The last `count` entries of a room, oldest first. Raises StoreUnavailable."""
+    async def last(self, room: str, count: int, limit: int) -> list[Entry]:
+        """The first `limit` of the last `count` entries of a room, oldest first.
+
+        Raises:
+            StoreUnavailable: the history cannot be read now.
+        """
 
     async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
         """The first `limit` entries after a position, oldest first, and whether some are missing.

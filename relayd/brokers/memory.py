@@ -3,6 +3,8 @@
 Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
+from collections.abc import Hashable
+
 from twisted.internet.defer import Deferred
 
 from relayd.brokers.interface import Headset, Phone
@@ -23,8 +25,11 @@ class MemoryGroups:
     def leave(self, group: str, member: Member) -> None:
         self._hub.leave(group, member)
 
-    def publish(self, group: str, payload: bytes) -> int:
-        return self._hub.fan_out(group, payload)
+    def publish(self, group: str, payload: bytes, key: Hashable | None = None) -> int:
+        return self._hub.fan_out(group, payload, key)
+
+    def flush(self, group: str) -> None:
+        self._hub.flush(group)
 
 
 class MemoryRooms:
@@ -38,9 +43,9 @@ class MemoryRooms:
         # the history fires its Deferreds in the order of the ids: so all members see one order
         return self._history.append(room, message, user).addCallback(self._show, f"chat/{room}")
 
-    async def last(self, room: str, count: int) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int) -> list[Entry]:
         try:
-            entries = await self._history.last(room, count)
+            entries = await self._history.last(room, count, limit)
             # what was read may be committed and not shown yet: it must not be shown later
             await self._history.settled()
             return entries

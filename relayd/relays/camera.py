@@ -26,17 +26,24 @@ class CameraProtocol(RelayProtocol):
 
     def opened(self) -> None:
         """Joins the group."""
-        self.spawn(self.factory.groups.join(self.group, self))
+        assert self.outbox is not None
+        self.spawn(self.factory.groups.join(self.group, self.outbox))
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""
         pose = wire.decode_pose(payload)
         if pose is not None:
-            self.factory.groups.publish(self.group, wire.encode(pose))
+            key = self._number if self.factory.latest else None
+            self.factory.groups.publish(self.group, wire.encode(pose), key)
+
+    def flush(self) -> None:
+        """Sends what waits in the group for its next batch."""
+        self.factory.groups.flush(self.group)
 
     def left(self) -> None:
         """Leaves the group."""
-        self.factory.groups.leave(self.group, self)
+        if self.outbox is not None:
+            self.factory.groups.leave(self.group, self.outbox)
 
 
 class CameraFactory(RelayFactory):
@@ -47,3 +54,4 @@ class CameraFactory(RelayFactory):
     def __init__(self, context: Context, groups: Groups) -> None:
         super().__init__(context)
         self.groups = groups
+        self.latest = context.config.camera.slow_viewers == "latest"

@@ -5,16 +5,19 @@ A relay: sits between the WebSocket adapter, the broker's groups (live messages)
 twice between the two: a stand-in collects what is said while the history is read.
 """
 
+from collections.abc import Callable, Sequence
+
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from relayd import names, wire
 from relayd.brokers.interface import Groups, Rooms
 from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
+from relayd.outbox import Item
 from relayd.storage.history import Entry
 from relayd.websocket import Context, RelayFactory, RelayProtocol
 
-_PAGE = 200
+_PAGE = 50
 _MOST = 1000
 
 
@@ -26,6 +29,7 @@ class ChatProtocol(RelayProtocol):
     room = ""
     _since: int | None = None
     _gap = False
+    _pages = False
     _stand_in: "_StandIn | None" = None
     _entries: "list[Entry]" = []  # noqa: RUF012  replaced, never changed
 
@@ -54,45 +58,57 @@ class ChatProtocol(RelayProtocol):
         if self._since is not None:
             self._gap, self._entries = await factory.rooms.since(self.room, self._since, _PAGE)
         elif count:
-            self._entries = await factory.rooms.last(self.room, count)
+            self._entries = await factory.rooms.last(self.room, count, _PAGE)
+        self._pages = self._since is not None or count > _PAGE
 
     def opened(self) -> None:
         """Sends the history, then joins."""
         self.spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
-        """Sends history and collected messages at the pace of the reader, then goes live."""
-        position = self._since or 0
+        """Sends the history at the pace of the reader, then goes live."""
+        position = 0 if self._gap or self._since is None else self._since
         if self._gap:
             # whatever the client counted from, it is not this history
-            position = 0
             self.send_payload(wire.GAP)
         while self._entries:
-            entries, self._entries = self._entries, []
-            for entry in entries:
+            for entry in self._entries:
                 await self.writable()
                 self.send_payload(entry.body)
                 position = entry.id
-            if self._since is not None:
-                # until nothing newer is there: a page may have taken a while to send
-                try:
-                    _, self._entries = await self.factory.rooms.since(self.room, position, _PAGE)
-                except StoreUnavailable as error:
-                    self.send_error(error.code, error.sentence)
-                    self.close(CloseCode.RESTART, "history unavailable, resume with since")
+            self._entries = await self._read_on(position) if self._pages else []
+        self._go_live(position)
+
+    async def _read_on(self, position: int) -> "list[Entry]":
+        """The next page after a position, unless the stand-in has all that follows."""
         stand_in = self._stand_in
-        if stand_in is None or not self.can_send:
+        if stand_in is None or stand_in.overrun or stand_in.reaches_back_to(position):
+            return []
+        try:
+            trimmed, entries = await self.factory.rooms.since(self.room, position, _PAGE)
+        except StoreUnavailable as error:
+            self.send_error(error.code, error.sentence)
+            self.close(CloseCode.RESTART, "history unavailable, resume with since")
+            return []
+        if trimmed:
+            self.send_payload(wire.GAP)
+        return entries
+
+    def _go_live(self, position: int) -> None:
+        """Takes the stand-in's place, in one turn of the reactor, and sends what it collected."""
+        stand_in, self._stand_in = self._stand_in, None
+        if stand_in is None or self.outbox is None:
             return
+        groups = self.factory.groups
+        # what still waits in the group for its next batch goes to the stand-in first
+        self.spawn(groups.join(self.group, self.outbox))
+        groups.leave(self.group, stand_in)
         if stand_in.overrun:
             self.close(CloseCode.TOO_SLOW, "too slow")
             return
         for frame in stand_in.frames:
             if wire.read_position(frame) > position:
                 self.send(frame)
-        # without a pause from here to the end: nothing can be said in between
-        await self.factory.groups.join(self.group, self)
-        self._stand_in = None
-        self.factory.groups.leave(self.group, stand_in)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Keeps and shows a message. Raises ClientError: `bad_json`, `bad_message`."""
@@ -114,29 +130,50 @@ class ChatProtocol(RelayProtocol):
         else:
             self.fail("keeping a message", failure)
 
+    def flush(self) -> None:
+        """Sends what waits in the group for its next batch."""
+        self.factory.groups.flush(self.group)
+
     def left(self) -> None:
         """Leaves the room."""
-        self.factory.groups.leave(self.group, self)
+        if self.outbox is not None:
+            self.factory.groups.leave(self.group, self.outbox)
         if self._stand_in is not None:
             self.factory.groups.leave(self.group, self._stand_in)
             self._stand_in = None
 
 
 class _StandIn:
-    """A member that collects frames for someone who is still reading the history."""
+    """A member that collects frames for someone who is still reading the history (`hub.Member`).
+
+    Args:
+        limit: bytes it collects at most.
+    """
+
+    direct: Callable[[bytes], int] | None = None
 
     def __init__(self, limit: int) -> None:
         self.frames: list[bytes] = []
         self.overrun = False
         self._room = limit
 
-    def send(self, frame: bytes) -> None:
-        self._room -= len(frame)
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        self._room -= len(frames)
         if self._room >= 0:
-            self.frames.append(frame)
+            self.frames.extend(frame for _, frame in items)
         else:
             self.overrun = True
             self.frames.clear()
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        """Never called: there is no `direct`."""
+
+    def broken(self) -> None:
+        """Never called: there is no `direct`."""
+
+    def reaches_back_to(self, position: int) -> bool:
+        """Whether nothing is missing between a position and the first collected frame."""
+        return bool(self.frames) and wire.read_position(self.frames[0]) <= position + 1
 
 
 class ChatFactory(RelayFactory):

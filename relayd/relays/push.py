@@ -24,7 +24,8 @@ class PushProtocol(RelayProtocol):
 
     def opened(self) -> None:
         """Joins the topic's group."""
-        self.spawn(self.factory.groups.join(self.group, self))
+        assert self.outbox is not None
+        self.spawn(self.factory.groups.join(self.group, self.outbox))
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Raises ClientError: `read_only`, whatever was sent; a blank frame is ignored."""
@@ -33,9 +34,14 @@ class PushProtocol(RelayProtocol):
                 ErrorCode.READ_ONLY, "This path only sends; publish through the HTTP API."
             )
 
+    def flush(self) -> None:
+        """Sends what waits in the group for its next batch."""
+        self.factory.groups.flush(self.group)
+
     def left(self) -> None:
         """Leaves the group."""
-        self.factory.groups.leave(self.group, self)
+        if self.outbox is not None:
+            self.factory.groups.leave(self.group, self.outbox)
 
 
 class PushFactory(RelayFactory):

@@ -5,7 +5,9 @@ numbered 1 to n without a gap, by triggers, whoever changes the tables. So a dra
 primary-key look-ups however large the table is (docs/decisions/0002-draws.md).
 """
 
+import contextlib
 import random
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -88,7 +90,9 @@ def draw_sqlite(cursor: Cursor, difficulties: Sequence[int]) -> list[Draw | None
             for difficulty in difficulties
         ]
     finally:
-        cursor.execute("ROLLBACK")
+        # after a grave error SQLite has done it already
+        with contextlib.suppress(sqlite3.Error):
+            cursor.execute("ROLLBACK")
 
 
 def _pick(cursor: Cursor, table: str, column: str, difficulty: int, count: int) -> list[int]:

@@ -72,7 +72,7 @@ class Engine(ABC):
         errors: the root of its exceptions.
         begin: starts a transaction that will write.
         snapshot: starts a transaction that only reads, and sees one state of the database.
-        probe: a cheap statement that needs the database, migrated.
+        probe: the cheapest statement that needs the database.
     """
 
     dialect: ClassVar[str]
@@ -80,7 +80,7 @@ class Engine(ABC):
     errors: ClassVar[type[Exception]]
     begin: ClassVar[str]
     snapshot: ClassVar[str]
-    probe: ClassVar[str] = "SELECT 1 FROM quiz_slots, chat_rooms LIMIT 1"
+    probe: ClassVar[str]
     label: str
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = {}
@@ -169,6 +169,7 @@ class SQLite(Engine):
     errors = sqlite3.Error
     begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
     snapshot = "BEGIN"
+    probe = "PRAGMA schema_version"  # reads the file, as SELECT 1 does not
 
     # primary result codes, https://sqlite.org/rescode.html
     _AWAY = frozenset(
@@ -253,6 +254,7 @@ class PostgreSQL(Engine):
     errors = psycopg2.Error
     begin = "BEGIN"
     snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    probe = "SELECT 1"
 
     def __init__(self, url: str, bounds: Bounds) -> None:
         try:

@@ -34,7 +34,7 @@ _TRIM = "DELETE FROM chat_messages WHERE room = %s AND id < %s"
 _LAST = """
     SELECT m.id, m.body FROM chat_rooms r
     JOIN chat_messages m ON m.room = r.name AND m.id >= r.oldest_id AND m.id > r.last_id - %s
-    WHERE r.name = %s ORDER BY m.id
+    WHERE r.name = %s ORDER BY m.id LIMIT %s
 """
 # one statement, so one snapshot: the room's row and its messages fit together
 _SINCE = """
@@ -117,15 +117,15 @@ class History:
         """
         await self._batches.settled()
 
-    async def last(self, room: str, count: int) -> list[Entry]:
-        """The room's last messages, oldest first; at most `count`.
+    async def last(self, room: str, count: int, limit: int = _ALL) -> list[Entry]:
+        """The first `limit` of the room's last `count` messages, oldest first.
 
         Raises:
             DatabaseUnavailable: the history cannot be read.
         """
         if count <= 0:
             return []
-        rows = await self._database.run("history.last", _fetch, self._last, (count, room))
+        rows = await self._database.run("history.last", _fetch, self._last, (count, room, limit))
         return [Entry(id, body.encode()) for id, body in rows]
 
     async def since(self, room: str, id: int, limit: int = _ALL) -> tuple[bool, list[Entry]]:

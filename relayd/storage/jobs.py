@@ -118,6 +118,8 @@ class Job:
                 raise DatabaseUnavailable(engine.reason(error)) from error
             raise
         with self._lock:
+            if self._given_up:
+                raise DatabaseUnavailable("given up while it connected")
             self._connection = connection
         try:
             result = self._interact(connection)

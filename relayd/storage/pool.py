@@ -7,7 +7,7 @@ Stands on `engines` and `jobs`; `draws` and `history` stand on it. What it promi
   from outside, so that neither the pool nor a shutdown hangs with it.
 - A connection that broke is thrown away. A read is then tried once more on a new one; a write only
   if not even its BEGIN came through, for a COMMIT may have been carried out.
-- An outage is logged when it begins and when it ends, not once per query.
+- An outage is logged when it begins and when it ends, once for each name, not once per query.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ class Database:
         self._reactor = reactor
         self._jobs: dict[Job, Deferred[Any]] = {}
         self._max_jobs = pool_size + _MAX_WAITING
-        self._away_since: float | None = None
+        self._away_since: dict[str, float] = {}
         self._closed: Deferred[None] | None = None
         if isinstance(self.engine, engines.SQLite):
             self.engine.make_folder()
@@ -148,7 +148,7 @@ class Database:
             raise
         finally:
             stats.seconds += self.seconds() - started
-        self._note_back()
+        self._note_back(name)
         return result
 
     async def ping(self) -> None:
@@ -158,6 +158,14 @@ class Database:
             DatabaseUnavailable: it does not.
         """
         await self.run("ping", _ping, self.engine.probe)
+
+    async def check_schema(self) -> None:
+        """Makes sure that the database answers and has the tables of the newest migration.
+
+        Raises:
+            DatabaseUnavailable: it does not, or has not.
+        """
+        await self.run("check schema", _ping, "SELECT 1 FROM quiz_slots, chat_rooms LIMIT 1")
 
     async def close(self) -> None:
         """Ends the threads and their connections, also of an interaction that hangs.
@@ -234,21 +242,23 @@ class Database:
             self._pool.close()
 
     def _note_away(self, name: str, error: DatabaseUnavailable) -> None:
-        if self._away_since is None and self._closed is None:
-            self._away_since = self.seconds()
+        if name not in self._away_since and self._closed is None:
+            self._away_since[name] = self.seconds()
             self.log.error(
-                "{label} is unavailable ({name}: {reason})",
+                "{label} is unavailable for {name}: {reason}",
                 label=self.engine.label,
                 name=name,
                 reason=str(error),
             )
 
-    def _note_back(self) -> None:
-        if self._away_since is not None:
-            seconds = self.seconds() - self._away_since
-            self._away_since = None
+    def _note_back(self, name: str) -> None:
+        since = self._away_since.pop(name, None)
+        if since is not None:
             self.log.info(
-                "{label} is back after {seconds:.1f} s", label=self.engine.label, seconds=seconds
+                "{label} is back for {name} after {seconds:.1f} s",
+                label=self.engine.label,
+                name=name,
+                seconds=self.seconds() - since,
             )
 
 

@@ -27,7 +27,7 @@ class Health:
         try:
             await self._backend.check_database()
         except Unavailable as error:
-            database = {"ok": False, "message": str(error)}
+            database = {"ok": False, "message": error.sentence}
         parts = {"database": database, "draining": draining}
         if all(part["ok"] for part in parts.values()):
             return json_answer({"ready": True, "parts": parts})

@@ -76,8 +76,8 @@ class Request(server.Request):
 
     def header(self, name: str) -> str | None:
         """A header of the request as text."""
-        value: str | None = self.getHeader(name)
-        return value
+        value: bytes | None = self.getHeader(name.encode())
+        return None if value is None else value.decode("latin-1")
 
     def body(self) -> bytes:
         """The whole body; not larger than the site's `max_body`."""
@@ -155,9 +155,9 @@ class Request(server.Request):
         elif isinstance(error, ClientError):
             answer = error_answer(400, error.code, error.message)
         elif isinstance(error, Unavailable):
-            answer = error_answer(503, error.code, str(error), {"Retry-After": "5"})
+            answer = error_answer(503, error.code, error.sentence, {"Retry-After": "5"})
         else:
-            self.log.failure("{request} failed", failure=failure, request=self)
+            self.log.failure("{path} failed", failure=failure, path=self.target)
             answer = error_answer(
                 500,
                 ErrorCode.INTERNAL,
@@ -166,7 +166,7 @@ class Request(server.Request):
         return answer
 
     def _lost(self, failure: Failure) -> None:
-        self.log.failure("{request} could not be answered", failure=failure, request=self)
+        self.log.failure("{path} could not be answered", failure=failure, path=self.target)
 
     def _send(self, answer: Answer) -> None:
         if self.gone:

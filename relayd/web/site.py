@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.logger import Logger
 from twisted.web import resource, server
 
 from relayd.errors import ErrorCode, Refusal
@@ -51,6 +52,7 @@ class Site(server.Site):
 
     requestFactory = Request  # noqa: N815
     noisy = False
+    _log = Logger()
 
     def __init__(self, backend: Backend, reactor: Any) -> None:
         super().__init__(
@@ -66,9 +68,19 @@ class Site(server.Site):
         self._sockets = _socket_paths(echo=backend.config.echo.enabled)
 
     def log(self, request: Any) -> None:
-        """One line an answer, but none for probes: they come every few seconds."""
-        if not request.path.startswith((b"/healthz", b"/readyz")):
-            super().log(request)
+        """One line an answer, without the query, which may hold a token.
+
+        None for probes: they come every few seconds.
+        """
+        path = (request.uri or b"?").partition(b"?")[0].decode("ascii", "backslashreplace")
+        if not path.startswith(("/healthz", "/readyz")):
+            self._log.info(
+                "{peer} {method} {path}: {status}",
+                peer=request.getClientAddress(),
+                method=request.method.decode("latin-1"),
+                path=path if path.isprintable() else ascii(path),
+                status=request.code,
+            )
 
     def closing(self) -> bool:
         """Connections are not kept alive while relayd goes down."""

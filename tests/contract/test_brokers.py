@@ -8,7 +8,7 @@ nothing else came.
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,7 @@ from relayd.brokers.interface import Groups, Pairs, Rooms
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
 from relayd.errors import NoUnity
 from relayd.hub import Hub
+from relayd.outbox import Item
 from relayd.storage import schema
 from relayd.storage.history import Entry, History
 from relayd.storage.pool import Database
@@ -84,10 +85,18 @@ class Listener:
     def __init__(self) -> None:
         self.inbox = Inbox()
 
-    def send(self, frame: bytes) -> None:
-        for opcode, payload in parse_frames(frame):
+    direct: Callable[[bytes], int] | None = None
+
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        for opcode, payload in parse_frames(frames):
             assert opcode is Opcode.TEXT
             self.inbox.put(payload)
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        raise AssertionError("there is no direct")
+
+    def broken(self) -> None:
+        raise AssertionError("there is no direct")
 
 
 class FakeHeadset:
@@ -147,7 +156,9 @@ def history_url(tmp_path: Path) -> str:
 
 async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     """One process."""
-    hub = Hub()
+    from twisted.internet import reactor
+
+    hub = Hub(reactor, 0)
     process = Process(MemoryGroups(hub), MemoryRooms(hub, history), MemoryPairs())
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
@@ -301,7 +312,7 @@ class TestRooms:
         assert (message["message"], message["user"], message["id"]) == ("héllo", "ada", entry.id)
         for listener in listeners:
             assert await listener.inbox.take(1) == [entry.body]
-        assert await cluster.there.rooms.last("a", 10) == [entry]
+        assert await cluster.there.rooms.last("a", 10, 10) == [entry]
         elsewhere = await cluster.here.rooms.say("b", "barrier")
         assert await other.inbox.take(1) == [elsewhere.body]
 
@@ -333,7 +344,8 @@ class TestRooms:
         ids = [entry.id for entry in await gatherResults(said)]
         assert ids == sorted(ids)
         texts = [
-            json.loads(entry.body)["message"] for entry in await cluster.there.rooms.last("a", 99)
+            json.loads(entry.body)["message"]
+            for entry in await cluster.there.rooms.last("a", 99, 99)
         ]
         assert texts == [str(number) for number in range(20)]
 
@@ -357,7 +369,7 @@ class TestRooms:
         for number in range(20):
             said.append(cluster.here.rooms.say("a", str(number)))
             if number % 2:
-                entries = await cluster.here.rooms.last("a", 99)
+                entries = await cluster.here.rooms.last("a", 99, 99)
             else:
                 _, entries = await cluster.here.rooms.since("a", 0, 99)
             shown += await listener.inbox.take(0)
@@ -370,8 +382,8 @@ class TestRooms:
         await cluster.here.rooms.say("b", "elsewhere")
         for count in (0, 1, 9, 10, 11):
             wanted = entries[len(entries) - min(count, 10) :]
-            assert await cluster.there.rooms.last("a", count) == wanted
-        assert await cluster.there.rooms.last("nobody", 5) == []
+            assert await cluster.there.rooms.last("a", count, count) == wanted
+        assert await cluster.there.rooms.last("nobody", 5, 5) == []
 
     @pytest_twisted.ensureDeferred
     async def test_the_ones_since_come_page_by_page(self, cluster: Cluster) -> None:

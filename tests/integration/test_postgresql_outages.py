@@ -213,6 +213,8 @@ async def test_an_error_of_the_program_comes_through_and_rolls_back(database: Da
     before = await database.run("count", count)
     with pytest.raises(ZeroDivisionError):
         await database.run("wrong", wrong, write=True)
-    with pytest.raises(database.engine.errors, match="no_such_table"):
-        await database.run("wrong", lambda cursor: cursor.execute("SELECT * FROM no_such_table"))
+    with pytest.raises(database.engine.errors, match="no_such_column"):
+        await database.run(
+            "wrong", lambda cursor: cursor.execute("SELECT no_such_column FROM quizzes")
+        )
     assert await database.run("count", count) == before > 0

@@ -230,7 +230,7 @@ def test_reader_that_never_reads_is_closed_with_4003(
     send_many: Callable[[Daemon, ClientConnection, int], int],
 ) -> None:
     """Its memory is bounded, others in the group miss nothing, it finds whole frames and 4003."""
-    node = spawn(limits_send_buffer=200_000, api_key=KEY)
+    node = spawn(limits_send_buffer=200_000, api_key=KEY, camera_slow_viewers="close")
     reader = connect(node, f"/ws/{kind}/t")
     lazy = dial(node, receive_buffer=4096).open(f"/ws/{kind}/t")
     before, sent = node.memory(), 0

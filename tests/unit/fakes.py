@@ -261,6 +261,9 @@ class Client:
         protocol.makeConnection(self.transport)
         self._core = ClientProtocol(parse_uri(f"ws://relay.example{path}"), max_size=None)
         request = self._core.connect()
+        # parse_uri drops what is behind a semicolon
+        if ";" in path:
+            request.path = path
         for name, value in (headers or {}).items():
             request.headers[name] = value
         self._core.send_request(request)
@@ -502,9 +505,9 @@ class FakeHistory:
             self._settling.append(Deferred())
             await self._settling[-1]
 
-    async def last(self, room: str, count: int) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int = 2**31) -> list[Entry]:
         await self._wait(self.before_read)
-        found = self._entries.get(room, [])[-count:]
+        found = self._entries.get(room, [])[-count:][:limit]
         await self._wait(self.after_read)
         return found
 

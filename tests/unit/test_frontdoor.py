@@ -71,7 +71,10 @@ class House:
         self.failures = failures
         self.callers: list[Caller] = []
         self.backend = FakeBackend()
-        relays = [EchoFactory(world.context), CameraFactory(world.context, MemoryGroups(Hub()))]
+        relays = [
+            EchoFactory(world.context),
+            CameraFactory(world.context, MemoryGroups(Hub(world.clock, 0))),
+        ]
         self.factory = FrontDoorFactory(
             world.config,
             world.clock,

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from relayd.brokers.memory import MemoryGroups
+from relayd.config import Camera as CameraConfig
 from relayd.config import Config, Limits
 from relayd.hub import Hub
 from relayd.relays.camera import CameraFactory
 from tests.unit.fakes import BUFFER, Client, World, make_world
+
+PING = b"\x89\x00"
 
 
 class Camera:
@@ -16,7 +19,7 @@ class Camera:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.hub = Hub()
+        self.hub = Hub(world.clock, 0)
         self.factory = CameraFactory(world.context, MemoryGroups(self.hub))
 
     def connect(self, path: str = "/ws/camera", *, peer_reads: bool = True) -> Client:
@@ -24,8 +27,10 @@ class Camera:
 
 
 @pytest.fixture
-def camera() -> Iterator[Camera]:
-    with make_world(Config(limits=Limits(send_buffer=1000))) as (world, _):
+def camera(request: pytest.FixtureRequest) -> Iterator[Camera]:
+    policy = CameraConfig(slow_viewers=getattr(request, "param", "latest"))
+    config = Config(camera=policy, limits=Limits(send_buffer=1000))
+    with make_world(config) as (world, _):
         camera = Camera(world)
         yield camera
         world.end()
@@ -96,6 +101,21 @@ def test_who_left_gets_nothing_and_an_empty_group_does_not_stay(camera: Camera) 
     assert list(camera.hub) == []
 
 
+def test_a_viewer_that_falls_behind_gets_the_newest_pose_of_each_sender(camera: Camera) -> None:
+    first, second = camera.connect(), camera.connect()
+    slow = camera.connect(peer_reads=False)
+    slow.server.send(PING * (BUFFER // len(PING) + 1))
+    for x in range(100):
+        first.send({"x": x})
+        second.send({"x": -x})
+    slow.transport.read()
+    slow.pump()
+    assert [pose["x"] for pose in slow.objects()] == [99, -99]
+    assert slow.server.outbox.replaced == 198
+    assert len(first.objects()) == len(second.objects()) == 200
+
+
+@pytest.mark.parametrize("camera", ["close"], indirect=True)
 def test_a_viewer_that_falls_behind_leaves_while_it_is_served(camera: Camera) -> None:
     """And whoever stands behind it in the group is served all the same."""
     sender, slow, viewer = camera.connect(), camera.connect(peer_reads=False), camera.connect()

@@ -15,7 +15,7 @@ class Push:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.hub = Hub()
+        self.hub = Hub(world.clock, 0)
         self.factory = PushFactory(world.context, MemoryGroups(self.hub))
 
     def connect(self, path: str) -> Client:

@@ -177,7 +177,7 @@ def test_readyz_names_the_part_that_is_not_in_order(backend: FakeBackend) -> Non
     assert int(reply.headers["retry-after"]) > 0
     assert reply.json["ready"] is False
     assert reply.json["parts"] == {
-        "database": {"ok": False, "message": "no answer in 3 s"},
+        "database": {"ok": False, "message": DatabaseUnavailable.sentence},
         "draining": {"ok": True},
     }
 
@@ -290,7 +290,7 @@ def test_a_history_that_is_away_is_answered_503(backend: FakeBackend) -> None:
     backend.say_result = StoreUnavailable("The history is away.")
     reply = ask(backend, "POST", "/api/chat/x", b'{"message":"a"}', BEARER)
     assert reply.status == 503
-    assert reply.json == {"error": "store_unavailable", "message": "The history is away."}
+    assert reply.json == {"error": "store_unavailable", "message": StoreUnavailable.sentence}
     assert int(reply.headers["retry-after"]) > 0
 
 

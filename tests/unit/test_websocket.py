@@ -746,4 +746,4 @@ def test_a_relay_that_sends_and_closes_while_it_leaves_does_no_harm(
     ENDS[end](client)
     client.pass_time(10)
     assert client.server.calls == ["admit", "opened", "left"]
-    assert client.payloads() == []
+    assert client.payloads() in ([], [b"bye"])  # it gets that where it still can
