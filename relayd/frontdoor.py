@@ -10,7 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ISSLTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -91,6 +97,9 @@ class FrontDoor(Protocol):
 
     def connectionMade(self) -> None:
         """Waits for a request head, but not for ever."""
+        if ITCPTransport.providedBy(self.transport):
+            # Autobahn means to, but asks for an attribute that it has not set yet
+            self.transport.setTcpNoDelay(True)
         self._start_timer()
 
     def dataReceived(self, data: bytes) -> None:

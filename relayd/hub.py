@@ -60,11 +60,10 @@ class Hub:
 
     def join(self, name: str, member: Member) -> None:
         """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
+        self.flush(name)
         group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = _Group()
-        elif group.items:
-            self._flush(group)
         group.members[member] = None
 
     def leave(self, name: str, member: Member) -> None:
@@ -75,8 +74,10 @@ class Hub:
         group = self._groups.get(name)
         if group is None or member not in group.members:
             return
-        if group.items:
-            self._flush(group)
+        self.flush(name)
+        # what was sent may have been too much for members, which have left then
+        if self._groups.get(name) is not group:
+            return
         group.members.pop(member, None)
         if not group.members:
             del self._groups[name]

@@ -102,8 +102,9 @@ class Outbox:
         raise NotImplementedError
 
     def broken(self) -> None:
-        """The socket is dead; the reactor is about to say so. Nothing more is sent."""
+        """The socket is dead. Nothing more is sent; the reactor says so to its owner."""
         self.finish()
+        self._transport.abortConnection()
 
     def drained(self) -> "Deferred[None]":
         """Fires when the peer has read all that waited; at once if nothing does.

@@ -1,81 +1,172 @@
-"""Groups and fan-out."""
+"""Groups, fan-out and batches."""
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Hashable, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from websockets.frames import Opcode
 
 from relayd.hub import Hub
-from tests.unit.fakes import FakeMember, parse_frames
+from relayd.outbox import Item, make_outbox
+from relayd.wire import text_frame
+from tests.unit.fakes import BUFFER, Transport, parse_frames
+
+COALESCE = 0.005
+
+
+class Slow:
+    """A member that has no direct way, and keeps what it was sent.
+
+    Args:
+        then: called with each write after it was kept.
+    """
+
+    direct: Callable[[bytes], int] | None = None
+
+    def __init__(self, then: Callable[[bytes], object] = lambda frames: None) -> None:
+        self.writes: list[bytes] = []
+        self.items: list[list[Item]] = []
+        self.rests: list[tuple[bytes, int]] = []
+        self.breaks = 0
+        self._then = then
+
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        assert b"".join(frame for _, frame in items) == frames
+        self.items.append(list(items))
+        self.writes.append(frames)
+        self._then(frames)
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        self.rests.append((frames, sent))
+
+    def broken(self) -> None:
+        self.breaks += 1
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The payloads of the frames, read by `websockets`."""
+        return [payload for frames in self.writes for _, payload in parse_frames(frames)]
+
+
+class Member(Slow):
+    """A member that takes everything straight away.
+
+    Args:
+        takes: how many bytes of each write; an error to raise instead; None for all.
+    """
+
+    def __init__(
+        self,
+        then: Callable[[bytes], object] = lambda frames: None,
+        takes: int | OSError | None = None,
+    ) -> None:
+        super().__init__(then)
+        self.takes = takes
+        self.direct = self.send
+
+    def send(self, frames: bytes) -> int:
+        if isinstance(self.takes, OSError):
+            raise self.takes
+        self.writes.append(frames)
+        self._then(frames)
+        return len(frames) if self.takes is None else self.takes
 
 
 @pytest.fixture
-def hub() -> Hub:
-    return Hub()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def hub(clock: Clock) -> Hub:
+    """A hub that serves every frame at once."""
+    return Hub(clock, 0)
+
+
+@pytest.fixture
+def batching(clock: Clock) -> Hub:
+    """A hub that makes batches."""
+    return Hub(clock, COALESCE)
+
+
+# -- members
 
 
 def test_a_payload_comes_to_every_member_of_its_group_once_as_one_text_frame(hub: Hub) -> None:
-    here, there = [FakeMember() for _ in range(3)], FakeMember()
+    here, there = [Member(), Slow(), Member()], Member()
     for member in here:
         hub.join("camera/a", member)
     hub.join("camera/b", there)
     assert hub.fan_out("camera/a", b'{"x":1}') == 3
     for member in here:
-        assert [parse_frames(frame) for frame in member.frames] == [[(Opcode.TEXT, b'{"x":1}')]]
-    assert there.frames == []
+        assert [parse_frames(frame) for frame in member.writes] == [[(Opcode.TEXT, b'{"x":1}')]]
+    assert there.writes == []
+
+
+def test_every_member_gets_the_same_object(hub: Hub) -> None:
+    """A frame is built once."""
+    members = [Member(), Slow(), Member()]
+    for member in members:
+        hub.join("g", member)
+    hub.fan_out("g", b"{}")
+    assert len({id(member.writes[0]) for member in members}) == 1
 
 
 def test_members_are_served_in_the_order_in_which_they_came(hub: Hub) -> None:
     served: list[int] = []
 
     def note(number: int) -> Callable[[bytes], None]:
-        return lambda frame: served.append(number)
+        return lambda frames: served.append(number)
 
-    members = [FakeMember(note(number)) for number in range(5)]
-    for member in members:
-        hub.join("g", member)
+    for number in range(6):
+        hub.join("g", (Member, Slow)[number % 2](note(number)))
     hub.fan_out("g", b"{}")
-    assert served == [0, 1, 2, 3, 4]
+    assert served == [0, 1, 2, 3, 4, 5]
 
 
 def test_who_joins_twice_is_one_member(hub: Hub) -> None:
-    member = FakeMember()
+    member = Member()
     hub.join("g", member)
     hub.join("g", member)
     assert hub.fan_out("g", b"{}") == 1
-    assert len(member.frames) == 1
+    assert len(member.writes) == 1
     hub.leave("g", member)
     assert hub.size("g") == 0
 
 
-def test_a_payload_for_a_group_without_members_goes_nowhere(hub: Hub) -> None:
-    assert hub.fan_out("g", b"{}") == 0
-    assert list(hub) == []
+def test_a_payload_for_a_group_without_members_goes_nowhere(batching: Hub, clock: Clock) -> None:
+    assert batching.fan_out("g", b"{}") == 0
+    assert list(batching) == []
+    assert clock.getDelayedCalls() == []
 
 
 def test_who_left_gets_nothing(hub: Hub) -> None:
-    stays, leaves = FakeMember(), FakeMember()
+    stays, leaves = Member(), Member()
     hub.join("g", stays)
     hub.join("g", leaves)
     hub.leave("g", leaves)
     assert hub.fan_out("g", b"{}") == 1
-    assert (len(stays.frames), len(leaves.frames)) == (1, 0)
+    assert (len(stays.writes), len(leaves.writes)) == (1, 0)
 
 
 def test_leaving_a_group_one_is_not_in_changes_nothing(hub: Hub) -> None:
-    member = FakeMember()
+    member = Member()
     hub.join("g", member)
-    hub.leave("g", FakeMember())
+    hub.leave("g", Member())
     hub.leave("other", member)
     assert hub.size("g") == 1
     assert list(hub) == ["g"]
 
 
-def test_a_member_that_leaves_while_it_is_served_takes_nothing_from_the_others(hub: Hub) -> None:
-    first, last = FakeMember(), FakeMember()
-    leaver = FakeMember(lambda frame: hub.leave("g", leaver))
+@pytest.mark.parametrize("kind", [Member, Slow])
+def test_a_member_that_leaves_while_it_is_served_takes_nothing_from_the_others(
+    hub: Hub, kind: type[Slow]
+) -> None:
+    first, last = Member(), Member()
+    leaver = kind(lambda frames: hub.leave("g", leaver))
     for member in (first, leaver, last):
         hub.join("g", member)
     hub.fan_out("g", b"1")
@@ -84,37 +175,348 @@ def test_a_member_that_leaves_while_it_is_served_takes_nothing_from_the_others(h
 
 
 def test_the_group_may_end_while_it_is_served(hub: Hub) -> None:
-    members: list[FakeMember] = []
+    members: list[Slow] = []
 
-    def everybody_leaves(frame: bytes) -> None:
+    def everybody_leaves(frames: bytes) -> None:
         for member in members:
             hub.leave("g", member)
 
-    members.extend([FakeMember(everybody_leaves), FakeMember()])
+    members.extend([Member(everybody_leaves), Slow()])
     for member in members:
         hub.join("g", member)
     hub.fan_out("g", b"{}")
     assert list(hub) == []
 
 
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.integers(0, 3)), max_size=60))
-def test_nothing_stays_of_an_empty_group(steps: list[tuple[bool, str, int]]) -> None:
-    """Whatever joins and leaves: the hub's groups are exactly those that have members."""
-    hub, members = Hub(), [FakeMember() for _ in range(4)]
-    expected: dict[str, list[int]] = {}
-    for joins, group, number in steps:
-        there = expected.setdefault(group, [])
-        if joins:
-            hub.join(group, members[number])
-            if number not in there:
-                there.append(number)
-        else:
-            hub.leave(group, members[number])
-            if number in there:
-                there.remove(number)
-    kept = {group: numbers for group, numbers in expected.items() if numbers}
-    assert sorted(hub) == sorted(kept)
-    assert len(hub) == len(kept)
-    for group in "abc":
-        assert hub.size(group) == len(kept.get(group, []))
-        assert hub.fan_out(group, b"{}") == hub.size(group)
+# -- the direct way
+
+
+def test_what_a_kernel_does_not_take_is_handed_back_and_the_others_are_served(hub: Hub) -> None:
+    """Each ends as it must: all taken, a part, nothing, a dead socket."""
+    frame = text_frame(b"hello")
+    part, none = Member(takes=3), Member(takes=BlockingIOError(errno.EAGAIN, "full"))
+    dead, last = Member(takes=OSError(errno.EPIPE, "dead")), Member()
+    for member in (part, none, dead, last):
+        hub.join("g", member)
+    assert hub.fan_out("g", b"hello") == 4
+    assert (part.rests, part.breaks) == ([(frame, 3)], 0)
+    assert (none.rests, none.breaks) == ([(frame, 0)], 0)
+    assert (dead.rests, dead.breaks) == ([], 1)
+    assert (last.writes, last.rests, last.breaks) == ([frame], [], 0)
+
+
+def test_a_member_that_lost_its_direct_way_is_served_by_the_other(hub: Hub) -> None:
+    member = Member()
+    hub.join("g", member)
+    hub.fan_out("g", b"1")
+    member.direct = None
+    hub.fan_out("g", b"2", "key")
+    assert member.payloads == [b"1", b"2"]
+    assert member.items == [[("key", text_frame(b"2"))]]
+
+
+@pytest.mark.parametrize("takes", [0, 3, BlockingIOError(errno.EAGAIN, "full")])
+def test_a_batch_that_is_interrupted_is_handed_back_as_a_whole(
+    batching: Hub, clock: Clock, takes: int | OSError
+) -> None:
+    member = Member()
+    batching.join("g", member)
+    batching.fan_out("g", b"0")
+    member.takes = takes
+    batching.fan_out("g", b"1")
+    batching.fan_out("g", b"2")
+    clock.advance(COALESCE)
+    sent = takes if isinstance(takes, int) else 0
+    assert member.rests == [(text_frame(b"1") + text_frame(b"2"), sent)]
+
+
+# -- batches
+
+
+def test_a_quiet_group_is_served_at_once(batching: Hub, clock: Clock) -> None:
+    """Also the first time ever, and whenever it was quiet for as long as a batch."""
+    member = Member()
+    batching.join("g", member)
+    for number in range(3):
+        batching.fan_out("g", b"%d" % number)
+        assert member.payloads[-1] == b"%d" % number
+        assert clock.getDelayedCalls() == []
+        clock.advance(COALESCE * 1.001)
+
+
+def test_a_busy_group_gets_one_write_with_the_frames_in_their_order(
+    batching: Hub, clock: Clock
+) -> None:
+    members = [Member(), Slow()]
+    for member in members:
+        batching.join("g", member)
+    for number in range(5):
+        assert batching.fan_out("g", b"%d" % number) == 2
+    assert [member.payloads for member in members] == [[b"0"], [b"0"]]
+    clock.advance(COALESCE)
+    for member in members:
+        assert member.payloads == [b"0", b"1", b"2", b"3", b"4"]
+        assert len(member.writes) == 2
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_frame_waits_until_the_group_was_quiet_for_as_long_as_a_batch(
+    batching: Hub, clock: Clock
+) -> None:
+    member = Member()
+    batching.join("g", member)
+    batching.fan_out("g", b"0")
+    clock.advance(COALESCE * 0.75)
+    batching.fan_out("g", b"1")
+    clock.advance(COALESCE * 0.2)
+    assert member.payloads == [b"0"]
+    clock.advance(COALESCE * 0.06)
+    assert member.payloads == [b"0", b"1"]
+    batching.fan_out("g", b"2")
+    assert member.payloads == [b"0", b"1"]
+
+
+def test_groups_do_not_wait_for_each_other(batching: Hub) -> None:
+    members = {name: Member() for name in "ab"}
+    for name, member in members.items():
+        batching.join(name, member)
+        batching.fan_out(name, b"{}")
+        assert member.payloads == [b"{}"]
+
+
+@given(st.lists(st.floats(0, 0.01), min_size=1, max_size=40))
+def test_nothing_waits_longer_than_it_may(pauses: list[float]) -> None:
+    """Whenever frames come: in their order, in time, and not more than one write a batch."""
+    clock = Clock()
+    hub, sent, came = Hub(clock, COALESCE), list[float](), list[float]()
+    member = Member(lambda frames: came.extend([clock.seconds()] * len(parse_frames(frames))))
+    hub.join("g", member)
+    for number, pause in enumerate(pauses):
+        # in steps, for a Clock runs what is due at the end of a step
+        for _ in range(10):
+            clock.advance(pause / 10)
+        sent.append(clock.seconds())
+        hub.fan_out("g", b"%d" % number)
+    for _ in range(10):
+        clock.advance(COALESCE / 10)
+    assert member.payloads == [b"%d" % number for number in range(len(pauses))]
+    late = [end - begin for begin, end in zip(sent, came, strict=True)]
+    assert max(late) <= COALESCE + 0.001 + 1e-9
+    span = clock.seconds() - sent[0]
+    assert len(member.writes) <= span / COALESCE + 2
+
+
+def test_without_coalescing_every_frame_is_served_at_once(hub: Hub, clock: Clock) -> None:
+    member = Member()
+    hub.join("g", member)
+    for number in range(5):
+        hub.fan_out("g", b"%d" % number)
+        assert len(member.writes) == number + 1
+    assert clock.getDelayedCalls() == []
+
+
+def test_64_kib_fill_a_batch(batching: Hub, clock: Clock) -> None:
+    member = Member()
+    batching.join("g", member)
+    batching.fan_out("g", b"0")
+    payload = b"x" * (BUFFER // 4 - 4)
+    for _ in range(3):
+        batching.fan_out("g", payload)
+    assert len(member.writes) == 1
+    batching.fan_out("g", payload)
+    assert [len(frames) for frames in member.writes[1:]] == [BUFFER]
+    assert clock.getDelayedCalls() == []
+    batching.fan_out("g", b"1")
+    assert len(member.writes) == 2
+    clock.advance(COALESCE)
+    assert len(member.writes) == 3
+
+
+def test_keys_come_to_the_members_that_wait(batching: Hub, clock: Clock) -> None:
+    member = Slow()
+    batching.join("g", member)
+    batching.fan_out("g", b"0", "a")
+    batching.fan_out("g", b"1", "b")
+    batching.fan_out("g", b"2")
+    batching.fan_out("g", b"3", "b")
+    clock.advance(COALESCE)
+    assert [[key for key, _ in items] for items in member.items] == [["a"], ["b", None, "b"]]
+
+
+def test_a_newcomer_gets_only_what_is_sent_after_it_came(batching: Hub, clock: Clock) -> None:
+    old, new = Member(), Member()
+    batching.join("g", old)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    batching.join("g", new)
+    assert old.payloads == [b"0", b"1"]
+    batching.fan_out("g", b"2")
+    clock.advance(COALESCE)
+    assert (old.payloads, new.payloads) == ([b"0", b"1", b"2"], [b"2"])
+
+
+def test_who_leaves_gets_what_was_sent_before_and_nothing_after(
+    batching: Hub, clock: Clock
+) -> None:
+    stays, leaves = Member(), Member()
+    batching.join("g", stays)
+    batching.join("g", leaves)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    batching.leave("g", leaves)
+    assert leaves.payloads == [b"0", b"1"]
+    batching.fan_out("g", b"2")
+    clock.advance(COALESCE)
+    assert (stays.payloads, leaves.payloads) == ([b"0", b"1", b"2"], [b"0", b"1"])
+
+
+def test_nothing_is_due_in_a_group_that_ended(batching: Hub, clock: Clock) -> None:
+    member = Member()
+    batching.join("g", member)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    batching.leave("g", member)
+    assert clock.getDelayedCalls() == []
+    assert list(batching) == []
+    batching.join("g", member)
+    batching.fan_out("g", b"2")
+    assert member.payloads == [b"0", b"1", b"2"]
+
+
+def test_who_comes_while_the_last_one_is_dropped_is_a_member(batching: Hub, clock: Clock) -> None:
+    """To serve what waits before it comes may end the group: a slow one is closed and leaves."""
+    slow = Slow(lambda frames: batching.leave("g", slow) if b"1" in frames else None)
+    batching.join("g", slow)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    new = Member()
+    batching.join("g", new)
+    assert batching.size("g") == 1
+    assert batching.fan_out("g", b"2") == 1
+    clock.advance(COALESCE)
+    assert new.payloads == [b"2"]
+    batching.leave("g", new)
+    assert list(batching) == []
+
+
+def test_who_is_dropped_while_it_leaves_has_left(batching: Hub, clock: Clock) -> None:
+    """To serve what waits before it leaves may drop it."""
+    slow = Slow(lambda frames: batching.leave("g", slow) if b"1" in frames else None)
+    batching.join("g", slow)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    batching.leave("g", slow)
+    assert list(batching) == []
+    assert slow.payloads == [b"0", b"1"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_all_may_be_dropped_while_one_leaves(batching: Hub, clock: Clock) -> None:
+    members: list[Slow] = []
+
+    def everybody_leaves(frames: bytes) -> None:
+        for member in members if b"1" in frames else ():
+            batching.leave("g", member)
+
+    members.extend(Slow(everybody_leaves) for _ in range(3))
+    for member in members:
+        batching.join("g", member)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    batching.leave("g", members[1])
+    assert list(batching) == []
+    assert clock.getDelayedCalls() == []
+
+
+# -- any mix
+
+NAMES = "abc"
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("join"), st.sampled_from(NAMES), st.integers(0, 3)),
+        st.tuples(st.just("leave"), st.sampled_from(NAMES), st.integers(0, 3)),
+        st.tuples(st.just("send"), st.sampled_from(NAMES), st.integers(0, 3)),
+        st.tuples(st.just("wait"), st.just(""), st.integers(0, 3)),
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("coalesce", [0, COALESCE])
+def test_nothing_stays_of_an_empty_group_and_everyone_gets_what_is_its(coalesce: float) -> None:
+    """Whatever joins and leaves: groups are those that have members; members miss nothing."""
+
+    @settings(deadline=None)
+    @given(steps)
+    def check(steps: list[tuple[str, str, int]]) -> None:
+        clock = Clock()
+        hub, expected = Hub(clock, coalesce), dict[str, list[int]]()
+        members = [Member(), Slow(), Member(), Slow()]
+        # by group, for groups do not wait for each other
+        due: list[dict[str, list[bytes]]] = [{name: [] for name in NAMES} for _ in members]
+        for count, (what, name, number) in enumerate(steps):
+            there = expected.setdefault(name, [])
+            if what == "join":
+                hub.join(name, members[number])
+                if number not in there:
+                    there.append(number)
+            elif what == "leave":
+                hub.leave(name, members[number])
+                if number in there:
+                    there.remove(number)
+            elif what == "send":
+                payload = b"%s%d" % (name.encode(), count)
+                assert hub.fan_out(name, payload, number) == len(there)
+                for other in there:
+                    due[other][name].append(payload)
+            else:
+                clock.advance(number / 1000)
+            kept = {name: numbers for name, numbers in expected.items() if numbers}
+            assert sorted(hub) == sorted(kept)
+            assert len(hub) == len(kept)
+            assert [hub.size(name) for name in NAMES] == [len(kept.get(name, [])) for name in NAMES]
+        clock.advance(COALESCE)
+        assert clock.getDelayedCalls() == []
+        for member, theirs in zip(members, due, strict=True):
+            for name in NAMES:
+                got = [p for p in member.payloads if p.startswith(name.encode())]
+                assert got == theirs[name]
+
+    check()
+
+
+def test_a_slow_member_gets_the_newest_of_each_key_and_the_others_get_all(
+    batching: Hub, clock: Clock
+) -> None:
+    """With real outboxes."""
+    transports = [Transport(clock), Transport(clock, peer_reads=False)]
+    outboxes = [make_outbox(transport, 1000, lambda: None) for transport in transports]
+    for outbox in outboxes:
+        batching.join("g", outbox)
+    outboxes[1].write(text_frame(b"." * BUFFER))
+    keys: list[Hashable] = ["a", "b"]
+    for number in range(100):
+        batching.fan_out("g", b"%d" % number, keys[number % 2])
+        clock.advance(COALESCE / 3)
+    clock.advance(COALESCE)
+    transports[1].read()
+    quick, slow = ([payload for _, payload in parse_frames(t.arrived)] for t in transports)
+    assert quick == [b"%d" % number for number in range(100)]
+    assert sorted(slow[1:]) == [b"98", b"99"]
+    assert outboxes[1].replaced == 98
+
+
+def test_what_waits_in_one_group_is_sent_when_asked_for(batching: Hub, clock: Clock) -> None:
+    """So that an answer to one member can come behind it; the other groups go on waiting."""
+    here, there = Member(), Member()
+    batching.join("here", here)
+    batching.join("there", there)
+    for group in ("here", "there"):
+        for payload in (b"0", b"1", b"2"):
+            batching.fan_out(group, payload)
+    batching.flush("here")
+    batching.flush("nowhere")
+    assert here.payloads == [b"0", b"1", b"2"]
+    assert there.payloads == [b"0"]
+    clock.advance(COALESCE)
+    assert here.payloads == there.payloads == [b"0", b"1", b"2"]
