@@ -76,7 +76,7 @@ class Site(server.Site):
         if not path.startswith(("/healthz", "/readyz")):
             self._log.info(
                 "{peer} {method} {path}: {status}",
-                peer=request.getClientAddress(),
+                peer=getattr(request.getClientAddress(), "host", "unix"),
                 method=request.method.decode("latin-1"),
                 path=path if path.isprintable() else ascii(path),
                 status=request.code,
