@@ -17,7 +17,7 @@ from relayd.outbox import Item
 from relayd.storage.history import Entry
 from relayd.websocket import Context, RelayFactory, RelayProtocol
 
-_PAGE = 50
+_PAGE = 100
 _MOST = 1000
 
 
