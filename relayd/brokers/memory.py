@@ -3,7 +3,8 @@
 Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -11,6 +12,8 @@ from relayd.brokers.interface import Headset, Phone
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
 from relayd.storage.history import Entry, History
+
+T = TypeVar("T")
 
 
 class MemoryGroups:
@@ -44,21 +47,19 @@ class MemoryRooms:
         return self._history.append(room, message, user).addCallback(self._show, f"chat/{room}")
 
     async def last(self, room: str, count: int, limit: int) -> list[Entry]:
-        try:
-            entries = await self._history.last(room, count, limit)
-            # what was read may be committed and not shown yet: it must not be shown later
-            await self._history.settled()
-            return entries
-        except DatabaseUnavailable as error:
-            raise StoreUnavailable(str(error)) from error
+        return await self._read(self._history.last(room, count, limit))
 
     async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+        return await self._read(self._history.since(room, position, limit))
+
+    async def _read(self, reading: Awaitable[T]) -> T:
+        """What was read, once it was shown: it may be committed and not shown yet."""
         try:
-            found = await self._history.since(room, position, limit)
+            found = await reading
             await self._history.settled()
-            return found
         except DatabaseUnavailable as error:
             raise StoreUnavailable(str(error)) from error
+        return found
 
     def _show(self, entry: Entry, group: str) -> Entry:
         self._hub.fan_out(group, entry.body)
