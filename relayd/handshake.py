@@ -24,6 +24,7 @@ from relayd import wire
 from relayd.admission import Admission, Guest
 from relayd.config import Config
 from relayd.connections import Connections
+from relayd.drops import Drops
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.keepalive import Keepalive
 
@@ -40,6 +41,7 @@ class Context(msgspec.Struct, frozen=True):
     admission: Admission
     connections: Connections
     keepalive: Keepalive
+    drops: Drops
 
 
 class Handshake(WebSocketServerProtocol):
@@ -57,7 +59,6 @@ class Handshake(WebSocketServerProtocol):
     factory: Any
     transport: Any
     guest = Guest()
-    heard = False
 
     _number = 0
     _asked = False
@@ -200,7 +201,6 @@ class Handshake(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer; those that come before the handshake is answered wait for it."""
-        self.heard = True
         if self._admission is None:
             self._dataReceived(data)
             return

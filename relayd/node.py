@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from relayd import __version__
 from relayd.config import Config
 from relayd.errors import CloseCode, DatabaseUnavailable
+from relayd.inlet import Poller
 from relayd.relays.chat import ChatFactory
 from relayd.relays.push import PushFactory
 from relayd.storage import samples, schema
@@ -88,6 +89,7 @@ class Node(Service):
         self._config = context.config
         self._database = database
         self._door = door
+        self._poller = Poller(reactor)
         self._ports: list[IListeningPort] = []
         self._preparing: Deferred[None] | None = None
 
@@ -102,11 +104,15 @@ class Node(Service):
             endpoint = endpoints.serverFromString(self._reactor, description)
             failures: list[BaseException] = []
             endpoint.listen(self._door).addCallbacks(
-                self._ports.append, lambda failure, kept=failures: kept.append(failure.value)
+                self._opened, lambda failure, kept=failures: kept.append(failure.value)
             )
             for error in failures:
                 reason = error.socketError if isinstance(error, CannotListenError) else error
                 raise SystemExit(f"relayd: cannot listen on {description}: {reason}")
+
+    def _opened(self, port: IListeningPort) -> None:
+        self._poller.watch(port)
+        self._ports.append(port)
 
     def startService(self) -> None:
         """Prepares the database and says where to go.
@@ -119,6 +125,7 @@ class Node(Service):
         """
         super().startService()
         self._context.keepalive.start()
+        self._poller.start()
         if self._config.database.migrate:
             if self._database.dialect == "sqlite":
                 try:
@@ -155,6 +162,7 @@ class Node(Service):
         await self._database.close()
         # answers to requests that waited for the database are written now
         await deferLater(context.clock, 0)
+        self._poller.stop()
 
     def _prepare(self) -> None:
         """Brings the schema up to date, with samples if the database is ours and empty. Blocks."""

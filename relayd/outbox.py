@@ -17,6 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
+from relayd.drops import DropReason, Drops
+
 Item = tuple[Hashable | None, bytes]
 """A frame, and a key if a newer frame of the same key may take its place."""
 
@@ -41,6 +43,7 @@ class Outbox:
 
     __slots__ = (
         "_blocked",
+        "_drops",
         "_frames",
         "_limit",
         "_newest",
@@ -53,10 +56,13 @@ class Outbox:
         "waiting",
     )
 
-    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: Any, limit: int, overflow: Callable[[], None], drops: Drops
+    ) -> None:
         self._transport = transport
         self._limit = limit
         self._overflow = overflow
+        self._drops = drops
         self._blocked = False
         # most connections never need these three: a pointer each until they do
         self._frames: deque[bytes] | None = None
@@ -148,6 +154,9 @@ class Outbox:
         self.waiting += len(frame)
         if self.waiting <= self._limit:
             return True
+        # the frame that did not fit is one of them
+        left_out = 1 + len(self._frames or ()) + len(self._newest or ())
+        self._drops.count(DropReason.TOO_SLOW, left_out)
         self.clear()
         overflow, self._overflow = self._overflow, _nothing
         overflow()
@@ -166,9 +175,11 @@ class Outbox:
             self._newest = {}
         older = self._newest.get(key)
         if older is not None:
-            self.replaced += 1
             self.waiting -= len(older)
         if self._fits(frame):
+            if older is not None:
+                self.replaced += 1
+                self._drops.count(DropReason.REPLACED)
             self._newest[key] = frame
 
     def _take(self) -> bytes:
@@ -198,8 +209,10 @@ class SocketOutbox(Outbox):
 
     __slots__ = ("_armed",)
 
-    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
-        super().__init__(transport, limit, overflow)
+    def __init__(
+        self, transport: Any, limit: int, overflow: Callable[[], None], drops: Drops
+    ) -> None:
+        super().__init__(transport, limit, overflow, drops)
         # the answer to the handshake is in the transport's buffer
         self._wait()
 
@@ -237,8 +250,10 @@ class BufferedOutbox(Outbox):
 
     __slots__ = ()
 
-    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
-        super().__init__(transport, limit, overflow)
+    def __init__(
+        self, transport: Any, limit: int, overflow: Callable[[], None], drops: Drops
+    ) -> None:
+        super().__init__(transport, limit, overflow, drops)
         transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
@@ -263,7 +278,7 @@ def _nothing() -> None:
     pass
 
 
-def make_outbox(transport: Any, limit: int, overflow: Callable[[], None]) -> Outbox:
+def make_outbox(transport: Any, limit: int, overflow: Callable[[], None], drops: Drops) -> Outbox:
     """The right outbox for a transport."""
     plain = isinstance(transport, tcp.Connection) and not transport.TLS
-    return (SocketOutbox if plain else BufferedOutbox)(transport, limit, overflow)
+    return (SocketOutbox if plain else BufferedOutbox)(transport, limit, overflow, drops)

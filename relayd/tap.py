@@ -18,6 +18,7 @@ from relayd.admission import Admission
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
 from relayd.config import Config, read_dotenv
 from relayd.connections import Connections
+from relayd.drops import Drops
 from relayd.errors import ConfigError
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
@@ -128,6 +129,7 @@ def build(config: Config, reactor: Any) -> Node:
             interval=config.keepalive.ping_interval,
             timeout=config.keepalive.pong_timeout,
         ),
+        drops=Drops(),
     )
     chat = ChatFactory(context, groups, rooms)
     push = PushFactory(context, groups)

@@ -6,13 +6,16 @@ Sits between the relays (which reach other connections only through these) and a
 connections of this process, the broker carries what concerns other processes too.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from relayd.hub import Member
 from relayd.storage.history import Entry
+
+Publish = Callable[[bytes], int]
+"""Sends a JSON payload to every member of a group; returns how many are in this process."""
 
 
 class Groups(Protocol):
@@ -33,6 +36,9 @@ class Groups(Protocol):
             key: whose newest state it is, where a member that reads slowly may get a newer one of
                 the same key instead; None where each must reach it.
         """
+
+    def publisher(self, group: str, key: Hashable | None = None) -> Publish:
+        """`publish` to one group, for a member that does it often and only while it is one."""
 
     def flush(self, group: str) -> None:
         """Sends the members of this process what they are about to get anyway, now."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
-from relayd.brokers.interface import Headset, Phone
+from relayd.brokers.interface import Headset, Phone, Publish
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
 from relayd.storage.history import Entry, History
@@ -30,6 +30,9 @@ class MemoryGroups:
 
     def publish(self, group: str, payload: bytes, key: Hashable | None = None) -> int:
         return self._hub.fan_out(group, payload, key)
+
+    def publisher(self, group: str, key: Hashable | None = None) -> Publish:
+        return self._hub.publisher(group, key)
 
     def flush(self, group: str) -> None:
         self._hub.flush(group)

@@ -4,7 +4,7 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 """
 
 from relayd import names, wire
-from relayd.brokers.interface import Groups
+from relayd.brokers.interface import Groups, Publish
 from relayd.errors import ErrorCode, Refusal
 from relayd.websocket import Context, RelayFactory, RelayProtocol
 
@@ -17,6 +17,7 @@ class CameraProtocol(RelayProtocol):
     kind = "camera"
     factory: "CameraFactory"
     group = ""
+    _publish: Publish | None = None
 
     async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
         """Finds the group in the path. Raises Refusal: 400 `bad_name`, 404."""
@@ -32,9 +33,12 @@ class CameraProtocol(RelayProtocol):
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""
         pose = wire.decode_pose(payload)
-        if pose is not None:
+        if pose is None:
+            return
+        if self._publish is None:
             key = self._number if self.factory.latest else None
-            self.factory.groups.publish(self.group, wire.encode(pose), key)
+            self._publish = self.factory.groups.publisher(self.group, key)
+        self._publish(wire.encode(pose))
 
     def flush(self) -> None:
         """Sends what waits in the group for its next batch."""

@@ -31,6 +31,7 @@ from relayd import wire
 from relayd.admission import Admission
 from relayd.config import Config
 from relayd.connections import Connections
+from relayd.drops import Drops
 from relayd.keepalive import Keepalive
 from relayd.storage.draws import Draw
 from relayd.storage.history import Entry
@@ -382,6 +383,7 @@ class World:
                 interval=self.config.keepalive.ping_interval,
                 timeout=self.config.keepalive.pong_timeout,
             ),
+            drops=Drops(),
         )
         self.clients: list[Client] = []
 

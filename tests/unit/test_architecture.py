@@ -23,11 +23,11 @@ LAYERS = (
     ("websocket",),
     ("handshake",),
     ("brokers",),
-    ("storage",),
+    ("storage", "redis"),
     ("hub",),
-    ("admission", "connections", "keepalive", "outbox", "ratelimit"),
+    ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
     ("wire",),
-    ("config", "names"),
+    ("config", "drops", "names"),
     ("errors",),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from websockets.frames import Opcode
 
+from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.outbox import Item, make_outbox
 from relayd.wire import text_frame
@@ -260,7 +261,7 @@ def test_a_busy_group_gets_one_write_with_the_frames_in_their_order(
     assert clock.getDelayedCalls() == []
 
 
-def test_a_frame_waits_until_the_group_was_quiet_for_as_long_as_a_batch(
+def test_a_batch_is_sent_so_long_after_the_first_frame_that_waits(
     batching: Hub, clock: Clock
 ) -> None:
     member = Member()
@@ -268,12 +269,31 @@ def test_a_frame_waits_until_the_group_was_quiet_for_as_long_as_a_batch(
     batching.fan_out("g", b"0")
     clock.advance(COALESCE * 0.75)
     batching.fan_out("g", b"1")
-    clock.advance(COALESCE * 0.2)
-    assert member.payloads == [b"0"]
-    clock.advance(COALESCE * 0.06)
-    assert member.payloads == [b"0", b"1"]
+    clock.advance(COALESCE * 0.5)
     batching.fan_out("g", b"2")
-    assert member.payloads == [b"0", b"1"]
+    assert member.payloads == [b"0"]
+    clock.advance(COALESCE * 0.51)
+    assert member.payloads == [b"0", b"1", b"2"]
+    batching.fan_out("g", b"3")
+    assert member.payloads == [b"0", b"1", b"2"]
+
+
+def test_a_publisher_is_a_shorter_way_to_the_same_group(batching: Hub, clock: Clock) -> None:
+    member = Slow()
+    batching.join("g", member)
+    publish = batching.publisher("g", "a")
+    assert publish(b"0") == 1
+    batching.fan_out("g", b"1", "b")
+    assert publish(b"2") == 1
+    clock.advance(COALESCE)
+    assert [[key for key, _ in items] for items in member.items] == [["a"], ["b", "a"]]
+    assert member.payloads == [b"0", b"1", b"2"]
+
+
+def test_a_publisher_of_a_group_that_is_not_there_reaches_nobody(hub: Hub) -> None:
+    publish = hub.publisher("g")
+    assert publish(b"0") == 0
+    assert len(hub) == 0
 
 
 def test_groups_do_not_wait_for_each_other(batching: Hub) -> None:
@@ -490,7 +510,7 @@ def test_a_slow_member_gets_the_newest_of_each_key_and_the_others_get_all(
 ) -> None:
     """With real outboxes."""
     transports = [Transport(clock), Transport(clock, peer_reads=False)]
-    outboxes = [make_outbox(transport, 1000, lambda: None) for transport in transports]
+    outboxes = [make_outbox(transport, 1000, lambda: None, Drops()) for transport in transports]
     for outbox in outboxes:
         batching.join("g", outbox)
     outboxes[1].write(text_frame(b"." * BUFFER))

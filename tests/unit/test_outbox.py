@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 
+from relayd.drops import DropReason, Drops
 from relayd.outbox import BufferedOutbox, Item, Outbox, SocketOutbox, make_outbox
 from tests.unit.fakes import BUFFER, Transport, failure, has_fired, success
 
@@ -84,6 +85,7 @@ class Box:
 
     def __init__(self, limit: int, then: Callable[[], None]) -> None:
         self.overflows = 0
+        self.drops = Drops()
         self.limit = limit
         self._then = then
 
@@ -138,7 +140,7 @@ class SocketBox(Box):
         )
         self.transport.connected = 1
         self.transport.write(HANDSHAKE)
-        self.outbox = make_outbox(self.transport, limit, self.overflowed)
+        self.outbox = make_outbox(self.transport, limit, self.overflowed, self.drops)
         assert type(self.outbox) is SocketOutbox
         self.turn()
         if not peer_reads:
@@ -194,7 +196,7 @@ class BufferedBox(Box):
     ) -> None:
         super().__init__(limit, then)
         self.transport = Transport(Clock(), peer_reads=peer_reads)
-        self.outbox = make_outbox(self.transport, limit, self.overflowed)
+        self.outbox = make_outbox(self.transport, limit, self.overflowed, self.drops)
         assert type(self.outbox) is BufferedOutbox
 
     @property
@@ -325,6 +327,16 @@ def test_the_item_that_is_too_much_and_what_waited_are_let_go(full: Box) -> None
 def test_a_frame_larger_than_the_limit_does_not_wait(full: Box) -> None:
     full.outbox.write(b"x" * (LIMIT + 1))
     assert (full.outbox.waiting, full.overflows) == (0, 1)
+
+
+def test_what_is_left_out_is_counted_by_reason(full: Box) -> None:
+    full.outbox.write_items(*items(("a", b"1"), ("a", b"2"), ("b", b"3"), (None, b"4")))
+    assert full.drops.counts() == {"replaced": 1, "too_slow": 0, "redis_away": 0}
+    full.outbox.write_items(*items(("a", b"x" * LIMIT)))
+    assert full.overflows == 1
+    # the two newest poses, the frame that must not be replaced, and the one that did not fit
+    assert full.drops.counts() == {"replaced": 1, "too_slow": 4, "redis_away": 0}
+    assert full.drops[DropReason.TOO_SLOW] == 4
 
 
 def test_it_overflows_once(full: Box) -> None:
@@ -570,7 +582,7 @@ def test_nothing_overtakes_the_answer_to_the_handshake() -> None:
     box = SocketBox(peer_reads=False)
     box.kernel.taken = b""
     box.transport.write(HANDSHAKE)
-    outbox = SocketOutbox(box.transport, LIMIT, box.overflowed)
+    outbox = SocketOutbox(box.transport, LIMIT, box.overflowed, box.drops)
     assert outbox.direct is None
     outbox.write(b"first")
     assert outbox.waiting == 5
@@ -582,7 +594,7 @@ def test_nothing_overtakes_the_answer_to_the_handshake() -> None:
 def test_it_opens_by_itself_when_nothing_is_in_the_buffer_of_the_transport() -> None:
     """The reactor is asked for a turn, for no write would."""
     box = SocketBox()
-    outbox = SocketOutbox(box.transport, LIMIT, box.overflowed)
+    outbox = SocketOutbox(box.transport, LIMIT, box.overflowed, box.drops)
     assert outbox.direct is None
     box.turn()
     assert outbox.direct is not None
@@ -637,7 +649,10 @@ def test_other_transports_have_no_direct_way() -> None:
     secured.transport.TLS = True
     # Twisted hands a producer to its TLS layer then
     secured.transport.protocol.registerProducer = lambda producer, streaming: None
-    assert type(make_outbox(secured.transport, LIMIT, secured.overflowed)) is BufferedOutbox
+    assert (
+        type(make_outbox(secured.transport, LIMIT, secured.overflowed, secured.drops))
+        is BufferedOutbox
+    )
     assert BufferedBox().outbox.direct is None
 
 
@@ -876,7 +891,7 @@ async def test_every_byte_arrives_in_order_through_a_real_socket(
     far = Far(family)
     transport: Any = far.protocol.transport
     transport.write(HANDSHAKE)
-    outbox = make_outbox(transport, 1 << 30, lambda: pytest.fail("overflow"))
+    outbox = make_outbox(transport, 1 << 30, lambda: pytest.fail("overflow"), Drops())
     assert type(outbox) is SocketOutbox
     expected, number = HANDSHAKE, 0
 
@@ -930,7 +945,7 @@ async def test_every_byte_arrives_in_order_through_a_real_socket(
 @pytest_twisted.ensureDeferred
 async def test_the_newest_frame_of_each_key_arrives_through_a_real_socket() -> None:
     far = Far(socket.AF_INET)
-    outbox = make_outbox(far.protocol.transport, 1 << 20, lambda: pytest.fail("overflow"))
+    outbox = make_outbox(far.protocol.transport, 1 << 20, lambda: pytest.fail("overflow"), Drops())
     try:
         await far.turn()
         filling = b"." * 1_000_000
@@ -951,7 +966,7 @@ async def test_the_newest_frame_of_each_key_arrives_through_a_real_socket() -> N
 @pytest_twisted.ensureDeferred
 async def test_a_reset_connection_takes_nothing_more() -> None:
     far = Far(socket.AF_INET)
-    outbox = make_outbox(far.protocol.transport, LIMIT, lambda: pytest.fail("overflow"))
+    outbox = make_outbox(far.protocol.transport, LIMIT, lambda: pytest.fail("overflow"), Drops())
     await far.turn()
     success(outbox.drained())
     far.peer.close()

@@ -108,7 +108,9 @@ class Relay(RelayProtocol):
 class Slow(Relay):
     """Reads with Autobahn's parser alone."""
 
-    dataReceived = Handshake.dataReceived
+    def dataReceived(self, data: bytes) -> None:
+        self.heard = True
+        Handshake.dataReceived(self, data)
 
 
 class Factory(RelayFactory):

@@ -1,0 +1,154 @@
+"""Reading many sockets through one epoll instance: real sockets, the reactor played by the test."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from relayd.inlet import Inlet, Poller
+from tests.daemon import Daemon
+from tests.integration.conftest import Connect
+
+
+class Reactor:
+    """Notes what it is to read."""
+
+    def __init__(self) -> None:
+        self.readers: list[object] = []
+
+    def addReader(self, reader: object) -> None:  # noqa: N802
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:  # noqa: N802
+        self.readers.remove(reader)
+
+
+class Line:
+    """A connection: transport and owner of its inlet in one."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.got = b""
+        self.end: Failure | None = None
+        self.then: Any = lambda: None
+        self.inlet = Inlet(self)
+        self.inlet.transport = self
+        self.inlet.recv = self.ours.recv
+        self._poller = poller
+        poller.add(self.inlet)
+
+    def parse(self, data: bytes) -> None:
+        self.got += data
+        self.then()
+
+    def failed(self) -> None:
+        raise AssertionError("no short frame is read before the inlet is told to")
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def readConnectionLost(self, reason: Failure) -> None:  # noqa: N802
+        self.connectionLost(reason)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.end = reason
+        self._poller.remove(self.inlet)
+        self.ours.close()
+
+
+@pytest.fixture
+def poller() -> Iterator[Poller]:
+    reactor = Reactor()
+    poller = Poller(reactor)
+    poller.start()
+    assert reactor.readers == [poller]
+    yield poller
+    poller.stop()
+    assert reactor.readers == []
+
+
+def test_every_socket_is_read_to_its_end(poller: Poller) -> None:
+    lines = [Line(poller) for _ in range(5)]
+    for number, line in enumerate(lines):
+        line.theirs.sendall(b"%d" % number)
+    poller.doRead()
+    assert [line.got for line in lines] == [b"0", b"1", b"2", b"3", b"4"]
+    lines[1].theirs.close()
+    lines[2].theirs.sendall(b"x")
+    poller.doRead()
+    assert [line.got for line in lines] == [b"0", b"1", b"2x", b"3", b"4"]
+    assert [line.end is not None for line in lines] == [False, True, False, False, False]
+    assert lines[1].end is not None
+    assert lines[1].end.check(ConnectionDone)
+
+
+def test_a_reset_is_a_lost_connection(poller: Poller) -> None:
+    line = Line(poller)
+    # a unix socket that is closed with unread data resets the other side
+    line.ours.sendall(b"unread")
+    line.theirs.close()
+    poller.doRead()
+    assert line.end is not None
+    assert line.end.check(ConnectionLost)
+
+
+def test_a_socket_that_is_paused_is_not_read_until_it_is_resumed(poller: Poller) -> None:
+    line = Line(poller)
+    line.theirs.sendall(b"later")
+    poller.remove(line.inlet)
+    poller.remove(line.inlet)
+    poller.doRead()
+    assert line.got == b""
+    poller.add(line.inlet)
+    poller.add(line.inlet)
+    poller.doRead()
+    assert line.got == b"later"
+
+
+def test_a_connection_that_another_one_has_ended_is_not_read_any_more(poller: Poller) -> None:
+    """Both were readable in the same turn: an abort, a phone that takes another's place."""
+    lines = [Line(poller), Line(poller)]
+    for line, other in zip(lines, reversed(lines), strict=True):
+        line.then = lambda other=other: other.connectionLost(Failure(ConnectionDone()))
+        line.theirs.sendall(b"I was here")
+    poller.doRead()
+    assert sorted(line.got for line in lines) == [b"", b"I was here"]
+
+
+def test_a_bug_ends_its_own_connection_only(poller: Poller) -> None:
+    lines = [Line(poller), Line(poller)]
+
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    lines[0].then = bug
+    for line in lines:
+        line.theirs.sendall(b"x")
+    poller.doRead()
+    assert lines[0].end is not None
+    assert lines[0].end.check(RuntimeError)
+    assert lines[1].end is None
+    assert lines[1].got == b"x"
+
+
+def test_a_unix_socket_relays_as_well(tmp_path: Path, connect: Connect) -> None:
+    """What nginx uses on the same machine."""
+    path = tmp_path / "relayd.sock"
+    relayd = Daemon(tmp_path, {}, "--listen", f"unix:{path}")
+    try:
+        relayd.start()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+            sender, viewer = connect(relayd, "/ws/camera", sock=sock), connect(relayd, "/ws/camera")
+            for number in range(50):
+                sender.send(f'{{"x": {number}}}')
+            expected = [f'{{"x":{number},"y":null,"z":null}}' for number in range(50)]
+            for client in (sender, viewer):
+                assert [client.recv(5) for _ in range(50)] == expected
+    finally:
+        relayd.stop()
