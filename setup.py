@@ -94,6 +94,7 @@ setup(
         "click>=8.5.1",
         "hiredis>=3.5.0",
         "msgspec>=0.22.0",
+        "picows>=2.3.1",
         "psycopg2-binary>=2.9.13",
         "PyJWT>=2.15.1",
         "python-dotenv>=1.2.4",

@@ -1,7 +1,8 @@
-"""`relayctl`: what an operator does with relayd's database from the command line.
+"""`relayctl`: what an operator does with relayd's database, and `bench`, from the command line.
 
 Reads the same configuration as the daemon: file, environment, `.env`. Exit codes: 0 done, 1 the
-database cannot be reached or refuses (and `db status`: something is pending), 2 wrong input.
+database or the server cannot be reached or refuses (`db status`: something is pending; `bench`:
+messages were lost), 2 wrong input.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import click
 
 from relayd import __version__
 from relayd.config import Config, read_dotenv
+from relayd.ctl import bench as load
+from relayd.ctl import bench_options
 from relayd.errors import ConfigError, RelaydError
 from relayd.storage import engines, schema, tables
 from relayd.storage.tables import Table
@@ -24,7 +27,7 @@ _HISTORY = "0003.history"  # taking it back loses the chat history
 
 
 class _Failed(click.ClickException):
-    """The database is away or refuses: one sentence on stderr."""
+    """The database or the server is away or refuses: one sentence on stderr."""
 
     exit_code = FAILED
 
@@ -56,8 +59,12 @@ def _expected(command: Callable[..., Any]) -> Callable[..., Any]:
 _DATABASE_ERRORS = (engines.SQLite.errors, engines.PostgreSQL.errors)
 
 
+def _config(context: click.Context) -> Config:
+    return Config.load(context.obj, os.environ, dotenv=read_dotenv())
+
+
 def _url(context: click.Context) -> str:
-    return Config.load(context.obj, os.environ, dotenv=read_dotenv()).database.url
+    return _config(context).database.url
 
 
 @contextlib.contextmanager
@@ -84,12 +91,13 @@ def _written(name: str) -> Iterator[IO[str]]:
 @click.version_option(__version__, prog_name="relayctl")
 @click.pass_context
 def main(context: click.Context, config: str | None) -> None:
-    """Looks after relayd's database.
+    """Looks after relayd's database, and measures what a relayd carries.
 
     The configuration is the daemon's: --config FILE, the environment (DATABASE_URL,
     RELAYD_DATABASE_URL), .env in the working directory.
 
-    Exit codes: 0 done; 1 the database cannot be reached or refuses; 2 wrong input.
+    Exit codes: 0 done; 1 the database or the server cannot be reached or refuses;
+    2 wrong input.
     """
     context.obj = config
 
@@ -190,3 +198,25 @@ def _table_commands(name: str, table: Table) -> None:
 
 _table_commands("quiz", tables.QUIZZES)
 _table_commands("action", tables.ACTIONS)
+
+
+@main.command()
+@bench_options.options
+@click.pass_context
+@_expected
+def bench(context: click.Context, **chosen: Any) -> None:
+    """Puts the camera load on one running relayd and says how many fit.
+
+    Cameras send poses, and everyone in their group gets them, cameras too. URL is such as
+    ws://127.0.0.1:8080, wss://example.org or unix:/run/relayd.sock; without it, the first
+    address that the configuration listens on.
+
+    Prints deliveries per second and per CPU second of the server (if it runs on this machine),
+    latencies, and what was lost. The server does real work for it: do not do this to one whose
+    users would mind.
+
+    Exit codes: 0 done; 1 the server cannot be reached or refuses, or messages were lost;
+    2 wrong input.
+    """
+    options = bench_options.Options(**chosen)
+    context.exit(load.run(options, lambda: _config(context)))

@@ -1,0 +1,291 @@
+"""The connections of `relayctl bench`: picows clients that count what they get.
+
+What every client does for every frame is kept to a counter; only sampled clients look into the
+frames. Imports picows, so it is imported only when the command runs.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+import time
+from array import array
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from picows import (
+    WSCloseCode,
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from relayd.ctl.bench_report import NO_CODE
+from relayd.ctl.bench_target import PATH, BenchFailed, Full, Silent, Target
+from relayd.errors import ErrorCode
+
+NO_STATUS = 1005  # RFC 6455 section 7.1.5: the close frame has no code
+_TEXT, _CLOSE = WSMsgType.TEXT, WSMsgType.CLOSE
+_AT_ONCE = 50
+_PATIENCE = 10.0
+_BYE = 2.0
+_now = time.monotonic
+
+# picows logs what we put into sentences
+logging.getLogger("picows").addHandler(logging.NullHandler())
+logging.getLogger("picows").propagate = False
+
+
+class _Pose(msgspec.Struct):
+    """The poses of the load: `x` a number, `y` the time of sending, `z` the sender."""
+
+    y: float
+
+
+class _Refusal(msgspec.Struct):
+    """What relayd says in the body of a refused handshake."""
+
+    error: str
+    message: str
+
+
+_decode = msgspec.json.Decoder(_Pose).decode
+
+
+class Tally:
+    """How many connections there are, and when the last one has ended.
+
+    Attributes:
+        open: connections now.
+        empty: set while `open` is 0 again.
+    """
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.empty = asyncio.Event()
+
+
+class Client(WSListener):
+    """A connection that counts the messages it gets.
+
+    Attributes:
+        count: messages so far.
+        closed: the close code with which it has ended, `NO_CODE` for none; 0 while it has not.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.count = 0
+        self.closed = 0
+        self._tally = tally
+        self._transport: WSTransport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and has not ended."""
+        return self._transport is not None and not self.closed
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is through."""
+        self._transport = transport
+        self._tally.open += 1
+        self._tally.empty.clear()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One more."""
+        if frame.msg_type is _TEXT:
+            self.count += 1
+        elif frame.msg_type is _CLOSE:
+            self.close()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """It is over."""
+        shake = transport.close_handshake
+        if shake and shake.recv:
+            self.closed = int(shake.recv.code) or NO_STATUS  # type: ignore[call-overload]
+        else:
+            self.closed = NO_CODE
+        self._tally.open -= 1
+        if not self._tally.open:
+            self._tally.empty.set()
+
+    def send(self, payload: bytes) -> bool:
+        """Sends a text frame; False if the connection has ended."""
+        if self._transport is None or self.closed or self._transport.is_close_frame_sent:
+            return False
+        self._transport.send(_TEXT, payload)
+        return True
+
+    def close(self) -> None:
+        """Begins the closing handshake, or answers it; the server ends the TCP connection."""
+        if self._transport is not None and not self._transport.is_close_frame_sent:
+            self._transport.send_close(WSCloseCode.OK)
+
+    def abort(self) -> None:
+        """Ends the TCP connection."""
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+
+class Sampled(Client):
+    """A client that also notes when each message was sent and how long it took.
+
+    Attributes:
+        sent, took: the two columns, in seconds; the clock is `time.monotonic`.
+        strange: messages that are no pose of ours.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(tally)
+        self.sent = array("d")
+        self.took = array("d")
+        self.strange = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One more, and its latency."""
+        if frame.msg_type is not _TEXT:
+            super().on_ws_frame(transport, frame)
+            return
+        self.count += 1
+        try:
+            sent = _decode(frame.get_payload_as_memoryview()).y
+        except msgspec.MsgspecError:
+            self.strange += 1
+            return
+        self.sent.append(sent)
+        self.took.append(_now() - sent)
+
+    def forget(self) -> None:
+        """Begins anew."""
+        self.sent, self.took = array("d"), array("d")
+
+
+async def join_all(target: Target, wanted: Sequence[tuple[str, Client]]) -> None:
+    """Connects clients, each to its group, some at a time, in their order.
+
+    Raises:
+        BenchFailed: one could not be connected; others may be open.
+    """
+    for start in range(0, len(wanted), _AT_ONCE):
+        outcomes = await asyncio.gather(
+            *(_join(target, group, client) for group, client in wanted[start : start + _AT_ONCE]),
+            return_exceptions=True,
+        )
+        for error in outcomes:
+            if isinstance(error, BaseException):
+                connected = sum(client.is_open for _, client in wanted)
+                raise _explained(error, target, connected, len(wanted)) from error
+
+
+async def leave_all(clients: Iterable[Client]) -> None:
+    """Closes every connection: the closing handshake, and for who does not answer, TCP alone."""
+    left = [client for client in clients if client.is_open]
+    for client in left:
+        client.close()
+    deadline = _now() + _BYE
+    while left and _now() < deadline:
+        await asyncio.sleep(0.02)
+        left = [client for client in left if client.is_open]
+    for client in left:
+        client.abort()
+    await asyncio.sleep(0)
+
+
+class _UnixSocket(socket.socket):
+    """A Unix socket that takes the TCP options picows sets on every socket."""
+
+    def setsockopt(self, level: int, *rest: Any) -> None:
+        if level != socket.IPPROTO_TCP:
+            super().setsockopt(level, *rest)
+
+    def getsockopt(self, level: int, *rest: Any) -> Any:
+        return 0 if level == socket.IPPROTO_TCP else super().getsockopt(level, *rest)
+
+
+async def _join(target: Target, group: str, client: Client) -> None:
+    async def connected_socket(url: object) -> socket.socket | None:
+        if not target.unix:
+            return None
+        unix = _UnixSocket(socket.AF_UNIX)
+        unix.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(unix, target.unix)
+        except BaseException:
+            unix.close()
+            raise
+        return unix
+
+    async with asyncio.timeout(_PATIENCE + 1):
+        await ws_connect(
+            lambda: client,
+            f"{target.url}{PATH}/{group}",
+            ssl_context=target.trust,
+            websocket_handshake_timeout=_PATIENCE,
+            extra_headers={"Authorization": f"Bearer {target.token}"} if target.token else None,
+            max_redirects=0,
+            read_buffer_init_size=4096,
+            socket_factory=connected_socket,
+        )
+    if client._transport is None:  # picows takes that for a success
+        raise ConnectionResetError
+
+
+def _explained(error: BaseException, target: Target, connected: int, wanted: int) -> BaseException:
+    """What went wrong with a connection, in a sentence."""
+    where = target.shown
+    so_far = f"; {connected:,} of {wanted:,} were connected" if connected else ""
+    if isinstance(error, WSHandshakeError):
+        return _refused(error, target, connected, so_far)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BenchFailed(
+            f"the certificate of {where} is not good: {error.verify_message}. --ca FILE trusts "
+            "an authority of your own, --insecure any certificate"
+        )
+    if isinstance(error, ssl.SSLError):
+        return BenchFailed(
+            f"{where} does not speak TLS as it should ({error.reason}); if it speaks none, write ws://"
+        )
+    if isinstance(error, socket.gaierror):
+        return BenchFailed(f"{where}: the host {target.host!r} cannot be found: {error.strerror}")
+    if isinstance(error, TimeoutError):
+        return Silent(f"{where} did not answer within {_PATIENCE:.0f} s{so_far}")
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return BenchFailed(f"nobody listens at {where}{so_far}")
+    if isinstance(error, ConnectionError):
+        hint = "" if target.trust or connected else "; if it speaks TLS, write wss://"
+        return Silent(f"{where} ended a connection before it was open{so_far}{hint}")
+    if isinstance(error, OSError):
+        return BenchFailed(f"{where} cannot be reached: {error.strerror or error}{so_far}")
+    if isinstance(error, WSError):
+        return BenchFailed(f"{where}: {error}")
+    return error
+
+
+def _refused(error: WSHandshakeError, target: Target, connected: int, so_far: str) -> BenchFailed:
+    """What an answer to a handshake means that is not 101."""
+    where = target.shown
+    line = re.match(rb"HTTP/1\.[01] (\d{3})", error.raw_header or b"")
+    if line is None or int(line[1]) == HTTPStatus.SWITCHING_PROTOCOLS:
+        hint = "" if target.trust else "; if it speaks TLS, write wss://"
+        return BenchFailed(f"{where} does not answer as a WebSocket server does{hint}")
+    status = int(line[1])
+    try:
+        said = msgspec.json.decode(error.raw_body or b"", type=_Refusal)
+    except msgspec.MsgspecError:
+        if 300 <= status < 400:
+            to = error.response.headers.get("Location") if error.response else None
+            return BenchFailed(f"{where} answers {status}: it sends clients to {to or 'elsewhere'}")
+        return BenchFailed(
+            f"{where} answers {status}, and not as relayd does: is a relayd there, under this path?"
+        )
+    if said.error == ErrorCode.TOO_MANY:
+        return Full(f"{where} is full: {said.message.rstrip('.')}{so_far}", connected)
+    hint = " (--token TOKEN)" if said.error == ErrorCode.UNAUTHORIZED and not target.token else ""
+    return BenchFailed(f"{where} refuses with {status}: {said.message.rstrip('.')}{hint}{so_far}")
