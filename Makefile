@@ -132,6 +132,8 @@ test-tools:
 	need chromium chromium
 	need chromium-driver chromedriver
 	need nginx nginx
+	need redis-server redis-server
+	need redis-sentinel redis-sentinel
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 
 bench-tools:

@@ -8,6 +8,7 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
     ├── Refusal                 a handshake is answered with an HTTP status instead of 101
     └── Unavailable             something relayd leans on did not do its part
         ├── DatabaseUnavailable
+        ├── RedisUnavailable
         ├── StoreUnavailable
         └── NoUnity             no headset waits under this UUID (any more)
 """
@@ -125,6 +126,16 @@ class DatabaseUnavailable(Unavailable):
 
     code = ErrorCode.DATABASE_UNAVAILABLE
     sentence = "The database does not answer; try again in a moment."
+
+
+class RedisUnavailable(Unavailable):
+    """Redis did not answer in time, or cannot do anything at the moment.
+
+    What was asked for may have been done all the same.
+    """
+
+    code = ErrorCode.STORE_UNAVAILABLE
+    sentence = "The relay's shared store does not answer; try again in a moment."
 
 
 class StoreUnavailable(Unavailable):

@@ -16,8 +16,9 @@ import pytest
 # from a neighbour on its own line. `relayd` itself (the version) is open to all.
 LAYERS = (
     ("tap", "ctl"),
-    ("node",),
-    ("web",),
+    ("workers",),
+    ("node", "worker"),
+    ("cluster", "ports", "web"),
     ("frontdoor",),
     ("relays",),
     ("websocket",),
@@ -28,7 +29,7 @@ LAYERS = (
     ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
     ("wire",),
     ("config", "drops", "names"),
-    ("errors",),
+    ("errors", "redis_urls"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400

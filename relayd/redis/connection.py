@@ -1,0 +1,315 @@
+"""One connection to Redis: commands go out, their replies come in, in the same order.
+
+Stands on `replies`; `dial` connects it, `link` keeps one up. What it promises:
+
+- What is not answered is bounded, in number and in bytes; what does not fit is refused at once.
+- Whoever waits for a reply waits no longer than the deadline. The place of a reply that is late
+  stays in the queue, so no reply goes to somebody else; a connection on which nothing at all came
+  meanwhile is ended.
+- When it ends, `ended` fires first, then everything that waits fails.
+- What is sent in one turn of the reactor is one write.
+
+txredisapi parses the replies (`dial`). Its own queue is not used: it has no bound, and a Deferred
+or two for each reply, also for those that nobody wants to see.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from relayd.errors import RedisUnavailable
+from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
+from relayd.redis.settings import Settings
+
+_PATIENCE = 4  # deadlines after which a connection is ended although something still comes
+_GRACE = 0.02  # seconds after a deadline, for what is in the socket already
+_LAST_WORDS = 1.0  # seconds for what was written before `close`
+
+
+@dataclass
+class Stats:
+    """Counters that outlive a connection.
+
+    Attributes:
+        dropped_posts: posts that were not sent, or that Redis refused.
+        reconnects: how often a lost connection was made again.
+        round_trip: seconds that the last ping took; None before the first.
+    """
+
+    dropped_posts: int = 0
+    reconnects: int = 0
+    round_trip: float | None = None
+
+
+class _Call:
+    """A command whose reply somebody waits for."""
+
+    __slots__ = ("answer", "due", "size")
+
+    def __init__(self, size: int, due: float) -> None:
+        self.size = size
+        self.due = due
+        self.answer: Deferred[Any] | None = Deferred()
+
+    def take(self) -> "Deferred[Any] | None":
+        """The Deferred, once; None if it has been failed already."""
+        answer, self.answer = self.answer, None
+        return answer
+
+
+class Connection:
+    """A connection for commands.
+
+    Args:
+        label: the server's name, for the log.
+        clock: provides IReactorTime.
+        settings: deadline and bounds.
+        stats: where dropped posts are counted.
+
+    Attributes:
+        label: as given.
+        process: which Redis process this is, as far as `greeting` could find out.
+        ended: fires with the reason, once, as soon as nothing more can be sent.
+        closed: fires when the transport is closed.
+        heard: set whenever something comes in.
+    """
+
+    log = Logger()
+
+    def __init__(self, label: str, clock: Any, settings: Settings, stats: Stats) -> None:
+        self.label = label
+        self.process = label
+        self.ended: Deferred[str] = Deferred()
+        self.closed: Deferred[None] = Deferred()
+        self.heard = False
+        self._clock = clock
+        self._settings = settings
+        self._stats = stats
+        self._transport: Any = None
+        self._reason: str | None = None
+        # what is unanswered, oldest first: a call, or the size of a post
+        self._pending: deque[_Call | int] = deque()
+        self._pending_bytes = 0
+        self._out: list[bytes] = []
+        self._timer: Any = None
+        self._refusal_logged = False
+        self._last_answers = 0  # that `close` waits for
+
+    # for its users
+
+    def call(self, command: bytes) -> "Deferred[Any]":
+        """Sends a command, as `commands.pack` makes it.
+
+        Returns:
+            A Deferred that fires with the reply: bytes, int, None or a list of these. It fails
+            with RedisUnavailable or RedisRefused, and never later than the deadline.
+        """
+        if self._fits(len(command)):
+            return self.send(command)
+        refused: Deferred[Any] = Deferred()
+        refused.errback(RedisUnavailable(f"{self.label}: too many commands wait for an answer"))
+        return refused
+
+    def send(self, command: bytes) -> "Deferred[Any]":
+        """As `call`, over the bounds: for pings and for what clears up."""
+        call = _Call(len(command), self._clock.seconds() + self._settings.deadline)
+        answer = call.answer
+        assert answer is not None
+        if self._reason is not None:
+            answer.errback(RedisUnavailable(f"{self.label}: {self._reason}"))
+            return answer
+        self._pending.append(call)
+        self._pending_bytes += call.size
+        self._write(command)
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._settings.deadline, self._overdue)
+        return answer
+
+    def post(self, command: bytes) -> bool:
+        """Sends a command whose reply nobody wants.
+
+        Returns:
+            Whether it was sent.
+        """
+        size = len(command)
+        if self._reason is not None or not self._fits(size):
+            self._stats.dropped_posts += 1
+            return False
+        self._pending.append(size)
+        self._pending_bytes += size
+        self._write(command)
+        return True
+
+    def abort(self, reason: str) -> None:
+        """Ends it at once; what was written may be lost."""
+        if self._end(reason) and self._transport is not None:
+            self._transport.abortConnection()
+
+    def close(self) -> "Deferred[None]":
+        """Ends it. What was sent still arrives, unless Redis takes longer than a second.
+
+        Returns:
+            A Deferred that fires when the transport is closed.
+        """
+        self._flush()
+        unanswered = len(self._pending)
+        waiter: Deferred[None] = Deferred()
+        self.closed.addCallback(waiter.callback)
+        if self._end("it is closed"):
+            timer = self._clock.callLater(_LAST_WORDS, self._transport.abortConnection)
+            self.closed.addCallback(lambda _: timer.active() and timer.cancel())
+            # Redis drops what it has not read yet as soon as it cannot write an answer
+            self._last_answers = unanswered
+            if not unanswered:
+                self._transport.loseConnection()
+        return waiter
+
+    # for its protocol
+
+    def made(self, transport: Any) -> None:
+        """The transport is connected."""
+        self._transport = transport
+        if self._reason is not None:
+            transport.abortConnection()
+
+    def received(self, reply: Any) -> None:
+        """A whole reply came in."""
+        if self._reason is not None:
+            self._last_answers -= 1
+            if not self._last_answers:
+                self._transport.loseConnection()
+            return
+        if not self._pending:  # such as "max number of clients reached", then it hangs up
+            said = str(reply) if isinstance(reply, Exception) else "an answer that nobody waits for"
+            self.abort(said)
+            return
+        entry = self._pending.popleft()
+        if type(entry) is int:
+            self._pending_bytes -= entry
+            if isinstance(reply, Exception):
+                self._post_refused(str(reply))
+            return
+        assert isinstance(entry, _Call)
+        self._pending_bytes -= entry.size
+        if isinstance(reply, Exception):
+            self._call_refused(entry, str(reply))
+            return
+        answer = entry.take()
+        if answer is not None:
+            answer.callback(reply)
+
+    def lost(self, reason: Failure) -> None:
+        """The transport is closed."""
+        self._end(describe(reason.value) if reason.value else "it is lost")
+        self.closed.callback(None)
+
+    def _fits(self, size: int) -> bool:
+        return (
+            len(self._pending) < self._settings.max_pending
+            and self._pending_bytes + size <= self._settings.max_pending_bytes
+        )
+
+    def _write(self, command: bytes) -> None:
+        if not self._out:
+            self._clock.callLater(0, self._flush)
+        self._out.append(command)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and self._reason is None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _call_refused(self, call: _Call, text: str) -> None:
+        if code_of(text) in WRONG_SERVER:
+            self.abort(text)
+        answer = call.take()
+        if answer is not None:
+            answer.errback(as_exception(text, self.label))
+
+    def _post_refused(self, text: str) -> None:
+        self._stats.dropped_posts += 1
+        if not self._refusal_logged:
+            self._refusal_logged = True
+            self.log.warn("{label} refuses posts: {text}", label=self.label, text=text)
+        if code_of(text) in WRONG_SERVER:
+            self.abort(text)
+
+    def _end(self, reason: str) -> bool:
+        """Ends it, unless it has ended before; then False."""
+        if self._reason is not None:
+            return False
+        self._reason = reason
+        pending, self._pending = self._pending, deque()
+        self._pending_bytes = 0
+        self._out = []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.ended.callback(reason)
+        for entry in pending:
+            if isinstance(entry, _Call):
+                self._fail(entry, reason)
+        return True
+
+    def _fail(self, call: _Call, reason: str) -> None:
+        answer = call.take()
+        if answer is not None:
+            answer.errback(RedisUnavailable(f"{self.label}: {reason}"))
+
+    def _overdue(self) -> None:
+        # A reactor that was held up runs its timers before it reads: let it read first.
+        self.heard = False
+        self._timer = self._clock.callLater(_GRACE, self._judge)
+
+    def _judge(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        deadline = self._settings.deadline
+        silent = f"no answer in {deadline:.1f} s"
+        calls = [entry for entry in self._pending if isinstance(entry, _Call)]
+        late = [call for call in calls if call.due <= now]
+        if late and (not self.heard or now - late[0].due > _PATIENCE * deadline):
+            self.abort(silent)
+            return
+        if calls:  # also if all are late: whether something still comes is to be seen
+            then = deadline if len(late) == len(calls) else calls[len(late)].due - now
+            self._timer = self._clock.callLater(then, self._overdue)
+        for call in late:
+            self._fail(call, silent)
+
+
+class SubscriberConnection(Connection):
+    """A connection for subscriptions.
+
+    Args:
+        receivers: who gets the messages of a channel.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        clock: Any,
+        settings: Settings,
+        stats: Stats,
+        receivers: dict[bytes, Callable[[bytes], None]],
+    ) -> None:
+        super().__init__(label, clock, settings, stats)
+        self._receivers = receivers
+
+    def received(self, reply: Any) -> None:
+        if type(reply) is not list or len(reply) != 3 or reply[0] != b"message":
+            # all else comes once for each command, and in order: confirmations, pongs, errors
+            super().received(reply)
+            return
+        receive = self._receivers.get(reply[1])
+        if receive is None or self._reason is not None:
+            return
+        try:
+            receive(reply[2])
+        except Exception:
+            self.log.failure("{label}: a receiver failed", label=self.label)

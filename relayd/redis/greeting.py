@@ -1,0 +1,89 @@
+"""The first words on a connection: log in, choose the database, make sure it is a master.
+
+Stands on `connection`. All is sent at once, and none of it by txredisapi, whose own login gives up
+for ever when a connection breaks in the middle of it.
+"""
+
+import re
+from typing import Any
+
+from twisted.internet.defer import DeferredList
+
+from relayd.errors import RedisUnavailable
+from relayd.redis.commands import Word, pack
+from relayd.redis.connection import Connection
+from relayd.redis.replies import RedisRefused
+from relayd.redis_urls import Credentials
+
+
+async def greet(connection: Connection, credentials: Credentials, db: int, name: str) -> None:
+    """Makes a connection to a master ready for commands.
+
+    `connection.process` becomes what tells this Redis process from every other, if it says so.
+
+    Args:
+        connection: just connected.
+        credentials: who we are.
+        db: the database.
+        name: what the connection is called in Redis' list of clients.
+
+    Raises:
+        RedisUnavailable: it cannot be used, not now or not by us.
+    """
+    needed = _login(credentials)
+    if db:
+        needed.append(("SELECT", db))
+    replies = await _ask(
+        connection, needed, [("ROLE",), ("INFO", "server"), ("CLIENT", "SETNAME", name)]
+    )
+    _check_role(connection.label, replies[0])
+    found = re.search(rb"^run_id:(\w+)", replies[1], re.M) if type(replies[1]) is bytes else None
+    if found:
+        connection.process = found[1].decode()
+
+
+async def greet_sentinel(connection: Connection, credentials: Credentials, name: str) -> None:
+    """Makes a connection to a sentinel ready for questions.
+
+    Raises:
+        RedisUnavailable: it cannot be used, not now or not by us.
+    """
+    await _ask(connection, _login(credentials), [("CLIENT", "SETNAME", name)])
+
+
+def _login(credentials: Credentials) -> list[tuple[Word, ...]]:
+    words: list[tuple[Word, ...]] = [("PING",)]  # is refused while Redis is loading its data
+    if credentials.user:
+        words.insert(0, ("AUTH", credentials.user, credentials.password))
+    elif credentials.password:
+        words.insert(0, ("AUTH", credentials.password))
+    return words
+
+
+async def _ask(
+    connection: Connection, needed: list[tuple[Word, ...]], wanted: list[tuple[Word, ...]]
+) -> list[Any]:
+    """The replies to what is wanted, errors among them; raises the first error of the needed."""
+    calls = [connection.send(pack(words)) for words in (*needed, *wanted)]
+    outcomes = await DeferredList(calls, consumeErrors=True)
+    replies = [outcome if success else outcome.value for success, outcome in outcomes]
+    for reply in replies[: len(needed)]:
+        if isinstance(reply, RedisRefused):
+            # Redis repeats the arguments of a command that it does not know, the password, say
+            text = str(reply).partition(", with args")[0]
+            raise RedisUnavailable(f"{connection.label}: {text}")
+    for reply in replies:
+        # a cancelled DeferredList does not fail itself: each of its Deferreds does
+        if isinstance(reply, Exception) and not isinstance(reply, RedisRefused):
+            raise reply
+    return replies[len(needed) :]
+
+
+def _check_role(label: str, reply: Any) -> None:
+    if isinstance(reply, RedisRefused):  # not allowed or not known: then READONLY will tell
+        return
+    role = reply[0] if isinstance(reply, list) and reply else None
+    if role == b"slave":
+        raise RedisUnavailable(f"{label}: it is a replica; a master is needed")
+    if role == b"sentinel":
+        raise RedisUnavailable(f"{label}: it is a sentinel; its URL begins with sentinel://")

@@ -1,0 +1,63 @@
+"""What an error means: the command is refused, or Redis is as good as away.
+
+Stands on `relayd.errors` only. Redis begins an error with its code in capitals (`WRONGTYPE …`);
+before version 7, an error inside a script has the code in the middle.
+"""
+
+import re
+
+from relayd.errors import RedisUnavailable, RelaydError
+
+_CODE = re.compile(r"(?:ERR Error running script .*?-)?([A-Z]+)\b", re.DOTALL)
+
+WRONG_SERVER = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "READONLY"})
+"""Whoever says this is not, or no longer, the server to talk to: connect anew."""
+
+AWAY = WRONG_SERVER | {"BUSY", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "OOM"}
+"""Nothing is wrong with the command: the same may succeed in a moment."""
+
+
+class RedisRefused(RelaydError):
+    """Redis answered a command with an error, and would do so again.
+
+    Args:
+        text: what Redis said.
+
+    Attributes:
+        code: its first word, such as `NOPERM`, `NOSCRIPT`, `WRONGTYPE`; `ERR` for many others.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = code_of(text)
+
+
+def code_of(text: str) -> str:
+    """The code of an error reply; `ERR` if it has none."""
+    found = _CODE.match(text)
+    return found[1] if found else "ERR"
+
+
+def as_exception(text: str, label: str) -> RedisRefused | RedisUnavailable:
+    """The exception for an error reply.
+
+    Args:
+        text: what Redis said.
+        label: the server's name, for the log.
+    """
+    if code_of(text) in AWAY:
+        return RedisUnavailable(f"{label}: {text}")
+    return RedisRefused(text)
+
+
+def describe(error: BaseException) -> str:
+    """An error of the network or of TLS in a few words."""
+    kind = type(error)
+    if kind.__module__ == "OpenSSL.SSL":
+        details = error.args[0] if error.args else ()
+        if isinstance(details, list):  # (library, function, reason), the last of most use
+            return f"TLS: {', '.join(str(detail[-1]) for detail in details) or kind.__name__}"
+        return f"TLS: {error.args[-1] if error.args else kind.__name__}"
+    if kind.__name__ == "VerificationError":
+        return "TLS: the certificate is for another host"
+    return str(error).rstrip(".") or kind.__name__

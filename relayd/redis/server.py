@@ -1,0 +1,309 @@
+"""One Redis, as relayd sees it: commands, posts, subscriptions, and whether it is there.
+
+Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. Two connections to
+the same Redis process, for one that has subscriptions may do little else. What Redis' access lists
+must allow besides the commands and channels that are used: PING, SUBSCRIBE, UNSUBSCRIBE; better
+also ROLE, INFO and CLIENT SETNAME: without ROLE a replica is noticed when it refuses to write,
+without INFO nobody notices that one address leads to two servers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from relayd.errors import RedisUnavailable
+from relayd.redis.commands import Script, Word, pack, pack_publish
+from relayd.redis.connection import Connection, Stats, SubscriberConnection
+from relayd.redis.dial import Dialer
+from relayd.redis.greeting import greet
+from relayd.redis.link import Link
+from relayd.redis.replies import RedisRefused
+from relayd.redis.sentinel import Masters
+from relayd.redis.settings import Settings
+from relayd.redis.subscriptions import Receive, Subscriptions
+from relayd.redis_urls import TCP, Address, Sentinels, Target
+
+_REMIND = 60.0  # seconds after which a lasting outage is logged again
+_SENTINEL_DEADLINE = 1.0  # seconds at the most for one sentinel: another may know
+
+
+class RedisServer:
+    """One Redis.
+
+    Nothing is ever kept for later: while Redis is away, commands fail, posts are dropped and
+    subscriptions are refused, all of it at once.
+
+    Args:
+        target: where it is, of `urls.parse`.
+        reactor: provides IReactorTCP, IReactorUNIX, IReactorTime and name resolution.
+        settings: bounds and times.
+
+    Attributes:
+        name: what tells it from other shards.
+
+    Raises:
+        ConfigError: hiredis is missing, or the file with the authorities is wrong.
+    """
+
+    log = Logger()
+
+    def __init__(self, target: Target, reactor: Any, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self.name = target.name
+        self._target = target
+        self._clock = reactor
+        self._settings = settings
+        self._dialer = Dialer(reactor, settings)
+        self._masters: Masters | None = None
+        if isinstance(target, Sentinels):
+            short = replace(settings, deadline=min(settings.deadline, _SENTINEL_DEADLINE))
+            dialer = Dialer(reactor, short)
+            self._masters = Masters(target, dialer, reactor, short, self._moved)
+        self._stats, subscriber_stats = Stats(), Stats()
+        self._both_stats = (self._stats, subscriber_stats)
+        self._subscriptions = Subscriptions(self.name)
+        self._commands = Link(
+            self._connect_commands, reactor, settings,
+            up=lambda: self._link_up(self._commands, self._subscriber),
+            down=self._link_down, stats=self._stats,
+        )  # fmt: skip
+        self._subscriber = Link(
+            self._connect_subscriber, reactor, settings,
+            up=lambda: self._link_up(self._subscriber, self._commands),
+            down=self._subscriber_down, stats=subscriber_stats,
+        )  # fmt: skip
+        self._watchers: list[Callable[[bool], None]] = []
+        self._available = False
+        self._news: list[bool] = []
+        self._away_since = 0.0
+        self._told: float | None = None  # when an outage was logged last
+        self._stopping = False
+
+    @property
+    def available(self) -> bool:
+        """Whether both connections are there and everything that is wanted is subscribed."""
+        return self._available
+
+    @property
+    def dropped_posts(self) -> int:
+        """How many posts were not sent, or refused by Redis."""
+        return self._stats.dropped_posts
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds the last ping of the connection for commands took; None before the first."""
+        return self._stats.round_trip
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection was made again, of both together."""
+        return sum(stats.reconnects for stats in self._both_stats)
+
+    def watch(self, callback: Callable[[bool], None]) -> None:
+        """Has `callback` called at each change of `available`.
+
+        False comes once an outage, before anything fails that waits for Redis; True once a
+        recovery, when everything that is wanted is subscribed again. All callbacks hear of one
+        change before any hears of the next. What a callback raises is logged.
+        """
+        self._watchers.append(callback)
+
+    def start(self) -> None:
+        """Begins to connect; once only."""
+        self._away_since = self._clock.seconds()
+        if self._masters is not None:
+            self._masters.start()
+        self._commands.start()
+        self._subscriber.start()
+
+    def stop(self) -> "Deferred[None]":
+        """Ends it. The Deferred fires when both connections are closed."""
+        self._stopping = True
+        if self._masters is not None:
+            self._masters.stop()
+        both = gatherResults([self._commands.stop(), self._subscriber.stop()])
+        return both.addCallback(lambda _: None)
+
+    async def call(self, *words: Word) -> Any:
+        """Runs a command, such as `call("GET", key)`; not one that blocks or subscribes.
+
+        Args:
+            *words: the command and its arguments; text is UTF-8.
+
+        Returns:
+            The reply: bytes, int, None or a list of these.
+
+        Raises:
+            RedisUnavailable: Redis is away or did not answer within the deadline, or too many
+                commands are unanswered. Only if it was away or they were too many, it is sure that
+                the command was not carried out.
+            RedisRefused: Redis answered with an error.
+        """
+        connection = self._commands.connection
+        if connection is None:
+            raise RedisUnavailable(f"{self.name} is away")
+        return await connection.call(pack(words))
+
+    async def run(
+        self, script: Script, keys: Iterable[Word] = (), args: Iterable[Word] = ()
+    ) -> Any:
+        """Runs a script; its text is only sent if Redis does not know it.
+
+        Args:
+            script: what to run.
+            keys: KEYS in the script.
+            args: ARGV in the script.
+
+        Returns:
+            What the script returned, as `call`.
+
+        Raises:
+            RedisUnavailable: as `call`.
+            RedisRefused: as `call`.
+        """
+        keys = tuple(keys)
+        words = (len(keys), *keys, *args)
+        try:
+            return await self.call("EVALSHA", script.sha1, *words)
+        except RedisRefused as error:
+            if error.code != "NOSCRIPT":
+                raise
+        return await self.call("EVAL", script.text, *words)
+
+    def post(self, *words: Word) -> bool:
+        """Sends a command whose reply nobody wants.
+
+        Returns:
+            False if it was dropped, because Redis is away or too many commands are unanswered.
+        """
+        return self._post(pack(words))
+
+    def publish(self, channel: bytes, payload: bytes) -> bool:
+        """`post("PUBLISH", channel, payload)`, faster."""
+        return self._post(pack_publish(channel, payload))
+
+    def _post(self, command: bytes) -> bool:
+        connection = self._commands.connection
+        if connection is None:
+            self._stats.dropped_posts += 1
+            return False
+        return connection.post(command)
+
+    def subscribe(self, channel: str | bytes, receive: Receive) -> "Deferred[None]":
+        """Has `receive` called with each message of a channel, until `unsubscribe`.
+
+        One receiver a channel: the last wish holds. A subscription is brought back after an outage;
+        what was published meanwhile is lost. What `receive` raises is logged.
+
+        Returns:
+            A Deferred that fires when Redis has confirmed it; messages come after that. It fails
+            with RedisUnavailable if Redis is away, full or too slow, with RedisRefused if it says
+            no, with CancelledError if `unsubscribe` or another `subscribe` for the channel came
+            first. But for the last, nothing is registered for the channel then. To cancel it is to
+            unsubscribe.
+        """
+        return self._subscriptions.subscribe(_encode(channel), receive)
+
+    def unsubscribe(self, channel: str | bytes) -> None:
+        """Ends the subscription of a channel, if there is one; nothing is received from now on."""
+        self._subscriptions.unsubscribe(_encode(channel))
+
+    async def _connect_commands(self) -> Connection:
+        address = await self._address()
+        connection = Connection(str(address), self._clock, self._settings, self._stats)
+        with self._abort_unless_ready(connection):
+            await self._open(address, connection, "relayd-commands")
+        return connection
+
+    async def _connect_subscriber(self) -> Connection:
+        address = await self._address()
+        connection = SubscriberConnection(
+            str(address), self._clock, self._settings, Stats(), self._subscriptions.receivers
+        )
+        with self._abort_unless_ready(connection):
+            await self._open(address, connection, "relayd-subscriber")
+            await self._subscriptions.restore(connection)
+        return connection
+
+    async def _address(self) -> Address:
+        if isinstance(self._target, Sentinels):
+            assert self._masters is not None
+            return await self._masters.find()
+        return self._target.address
+
+    async def _open(self, address: Address, connection: Connection, name: str) -> None:
+        await self._dialer.connect(address, connection)
+        await greet(connection, self._target.credentials, self._target.db, name)
+
+    @contextmanager
+    def _abort_unless_ready(self, connection: Connection) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            connection.abort("it could not be made ready")
+            if self._masters is not None:
+                self._masters.doubt()
+            raise
+
+    def _link_up(self, link: Link, other: Link) -> None:
+        mine, theirs = link.connection, other.connection
+        if mine is not None and theirs is not None and mine.process != theirs.process:
+            theirs.abort("another Redis answers at its address now")
+        self._update()
+
+    def _link_down(self, reason: str) -> None:
+        now = self._clock.seconds()
+        if self._available:
+            self._away_since = now
+        if not self._stopping and (self._told is None or now - self._told >= _REMIND):
+            still = "is away" if self._told is None else "is still away"
+            self.log.warn(
+                "Redis {name} {still}: {reason}", name=self.name, still=still, reason=reason
+            )
+            self._told = now
+        self._update()
+
+    def _subscriber_down(self, reason: str) -> None:
+        self._subscriptions.lost()
+        self._link_down(reason)
+
+    def _moved(self, address: TCP) -> None:
+        """The sentinels' watch has found a new master."""
+        for link in (self._commands, self._subscriber):
+            if link.connection is None or link.connection.label != str(address):
+                link.redial(f"the master is {address} now")
+
+    def _update(self) -> None:
+        links = (self._commands, self._subscriber)
+        available = all(link.connection is not None for link in links)
+        if available == self._available:
+            return
+        self._available = available
+        if available:
+            self._note_back()
+        self._news.append(available)
+        if len(self._news) > 1:  # a callback caused it; the loop below, further up, goes on
+            return
+        while self._news:
+            for callback in self._watchers:
+                try:
+                    callback(self._news[0])
+                except Exception:
+                    self.log.failure("Redis {name}: a callback failed", name=self.name)
+            del self._news[0]
+
+    def _note_back(self) -> None:
+        if self._told is None:
+            self.log.info("Redis {name} is connected", name=self.name)
+        else:
+            seconds = self._clock.seconds() - self._away_since
+            self.log.info("Redis {name} is back after {s:.1f} s", name=self.name, s=seconds)
+        self._told = None
+
+
+def _encode(channel: str | bytes) -> bytes:
+    return channel.encode() if isinstance(channel, str) else channel

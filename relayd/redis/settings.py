@@ -1,0 +1,29 @@
+"""What can be set about the connections to Redis, and its defaults."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Bounds and times of all connections to Redis.
+
+    Attributes:
+        ca_file: PEM file with the authorities that may have signed the servers' certificates; the
+            system's, if empty.
+        deadline: seconds that a command, a subscription, a greeting or a ping may take.
+        ping_interval: seconds between two pings of a connection.
+        max_pending: commands that may be unanswered on one connection.
+        max_pending_bytes: how long these may be together.
+        first_delay: seconds until the first new attempt after a connection was lost.
+        longest_delay: seconds between two attempts at the most.
+        sentinel_interval: seconds between two questions to the sentinels where the master is.
+    """
+
+    ca_file: str = ""
+    deadline: float = 2.0
+    ping_interval: float = 2.0
+    max_pending: int = 10_000
+    max_pending_bytes: int = 8 * 1024 * 1024
+    first_delay: float = 0.05
+    longest_delay: float = 2.0
+    sentinel_interval: float = 1.0

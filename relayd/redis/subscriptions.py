@@ -1,0 +1,146 @@
+"""The channels that somebody wants, and how Redis is told: the last wish for a channel holds.
+
+Stands on `connection`; a server has one. Redis answers the commands of a connection in their order,
+so the last one sent for a channel decides, and each confirmation belongs to one wish. One channel a
+command: an error then concerns one channel, too.
+"""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
+
+from relayd.errors import RedisUnavailable
+from relayd.redis.commands import pack
+from relayd.redis.connection import SubscriberConnection
+
+Receive = Callable[[bytes], None]
+
+_AT_ONCE = 1000  # channels that are restored in one go, each within the deadline
+
+
+class _Wish:
+    """Somebody wants a channel.
+
+    Attributes:
+        asked: whether Redis may know of it, from this wish or from the one before it.
+        waiting: who waits until Redis has confirmed it for the first time.
+    """
+
+    __slots__ = ("asked", "channel", "receive", "waiting")
+
+    def __init__(
+        self, channel: bytes, receive: Receive, waiting: "Deferred[None]", asked: bool
+    ) -> None:
+        self.channel = channel
+        self.receive = receive
+        self.waiting: Deferred[None] | None = waiting
+        self.asked = asked
+
+
+class Subscriptions:
+    """What is wanted from one Redis.
+
+    Args:
+        label: the server's name, for the log.
+
+    Attributes:
+        receivers: who gets the messages of a channel; for `SubscriberConnection`.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.receivers: dict[bytes, Receive] = {}
+        self._wishes: dict[bytes, _Wish] = {}
+        self._connection: SubscriberConnection | None = None
+        self._restored = False
+
+    def __len__(self) -> int:
+        return len(self._wishes)
+
+    def subscribe(self, channel: bytes, receive: Receive) -> "Deferred[None]":
+        """As `server.RedisServer.subscribe`."""
+        done: Deferred[None] = Deferred(lambda _: self._cancelled(wish))
+        overtaken = self._wishes.get(channel)
+        wish = self._wishes[channel] = _Wish(channel, receive, done, overtaken is not None)
+        connection = self._connection
+        if connection is None or not self._restored:
+            self._failed(Failure(RedisUnavailable(f"{self.label} is away")), wish)
+        else:
+            answer = connection.call(pack(("SUBSCRIBE", channel)))
+            wish.asked = wish.asked or not answer.called  # called: over the bounds, so not sent
+            answer.addCallbacks(
+                self._confirmed, self._failed, callbackArgs=(wish,), errbackArgs=(wish,)
+            )
+        if overtaken is not None:
+            _cancel(overtaken)
+        return done
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """As `server.RedisServer.unsubscribe`."""
+        self.receivers.pop(channel, None)
+        wish = self._wishes.pop(channel, None)
+        if wish is not None:
+            self._withdraw(channel)
+            _cancel(wish)
+
+    async def restore(self, connection: SubscriberConnection) -> None:
+        """Asks for all channels that are wanted, on a new connection.
+
+        Raises:
+            RedisUnavailable: not all of them could be confirmed.
+            RedisRefused: as above, because Redis does not allow it.
+        """
+        self._connection = connection
+        self._restored = False
+        wishes = list(self._wishes.values())
+        for first in range(0, len(wishes), _AT_ONCE):
+            answers = [
+                connection.send(pack(("SUBSCRIBE", wish.channel)))
+                for wish in wishes[first : first + _AT_ONCE]
+                if self._wishes.get(wish.channel) is wish
+            ]
+            for success, outcome in await DeferredList(answers, consumeErrors=True):
+                if not success:
+                    raise outcome.value
+        self._restored = True
+
+    def lost(self) -> None:
+        """The connection is gone; what was confirmed stays wanted."""
+        self._connection = None
+
+    def _confirmed(self, _: object, wish: _Wish) -> None:
+        waiting, wish.waiting = wish.waiting, None
+        if waiting is not None:  # else it was overtaken
+            self.receivers[wish.channel] = wish.receive
+            waiting.callback(None)
+
+    def _failed(self, failure: Failure, wish: _Wish) -> None:
+        waiting, wish.waiting = wish.waiting, None
+        if waiting is None:
+            return
+        del self._wishes[wish.channel]
+        self.receivers.pop(wish.channel, None)
+        if wish.asked:
+            self._withdraw(wish.channel)
+        waiting.errback(failure)
+
+    def _cancelled(self, wish: _Wish) -> None:
+        wish.waiting = None
+        if self._wishes.get(wish.channel) is wish:
+            self.unsubscribe(wish.channel)
+
+    def _withdraw(self, channel: bytes) -> None:
+        # Over the bounds, for it must not be left out: there is at most one for each SUBSCRIBE.
+        if self._connection is not None:
+            self._connection.send(pack(("UNSUBSCRIBE", channel))).addErrback(_nothing)
+
+
+def _cancel(wish: _Wish) -> None:
+    waiting, wish.waiting = wish.waiting, None
+    if waiting is not None:
+        waiting.cancel()
+
+
+def _nothing(_: Failure) -> None:
+    pass
