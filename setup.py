@@ -105,6 +105,9 @@ setup(
     ],
     extras_require={
         "test": [
+            "channels>=4.3.2",  # beside them: tests/integration/test_django_channels.py
+            "channels-redis>=4.3.0",
+            "Django>=5.2,<6",
             "hypothesis>=6.170",
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",

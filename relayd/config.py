@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 from twisted.internet import endpoints
 
+from relayd import redis_urls as urls
 from relayd.errors import ConfigError
 
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -32,6 +33,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     allowed_origins: tuple[str, ...] = ("*",)
     drain_timeout: Seconds = 5.0
+    workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,12 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     """What joins several processes."""
 
     url: str = ""
+    ca_file: str = ""
+    prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "relayd"
+    deadline: Seconds = 2.0
+    history_age: Annotated[float, Meta(ge=0)] = 0.0
+    django_channels: bool = False
+    django_prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "asgi"
 
 
 class Camera(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +168,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if config.auth.required and not config.auth.secret:
             setting = next(one for one in reversed(found) if one.key == "required")
             raise setting.error("needs [auth] secret, the key that tokens are signed with")
+        if config.server.workers != 1 and not config.redis.url:
+            setting = next(one for one in reversed(found) if one.key == "workers")
+            raise setting.error("needs [redis] url: without it they could not reach each other")
+        if config.redis.django_channels and len(config.redis.url.split()) != 1:
+            setting = next(one for one in reversed(found) if one.key == "django_channels")
+            raise setting.error("needs one Redis in [redis] url, the one that Django uses")
         return config
 
 
@@ -347,10 +361,7 @@ def _check_database_url(url: str) -> None:
 
 def _check_redis_url(url: str) -> None:
     if url:
-        raise ValueError(
-            "this version runs as one process and does not use Redis, so what several processes "
-            "relay would not meet; allowed is only the empty string (unset it)"
-        )
+        urls.parse_all(url.split())
 
 
 def _check_secret(secret: str) -> None:

@@ -52,12 +52,16 @@ class Hub:
     Args:
         clock: for batches.
         coalesce: seconds a frame may wait for others in a busy group; 0 to serve each at once.
+
+    Attributes:
+        delivered: frames handed to members so far, counted once for each member.
     """
 
     def __init__(self, clock: IReactorTime, coalesce: float) -> None:
         self._clock = clock
         self._coalesce = coalesce
         self._groups: dict[str, _Group] = {}
+        self.delivered = 0
 
     def join(self, name: str, member: Member) -> None:
         """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
@@ -133,6 +137,7 @@ class Hub:
 
     def _serve(self, group: _Group, items: Sequence[Item], frames: bytes) -> None:
         size = len(frames)
+        self.delivered += len(items) * len(group.members)
         # a copy: a member that is too slow leaves the group while it is served
         for member in tuple(group.members):
             direct = member.direct

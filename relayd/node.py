@@ -5,15 +5,15 @@ HTTP API may ask for (`web.backend.Backend`), and the service that twistd runs: 
 database, listen, and at the end drain: no new clients, 1012 to everyone, then the stores.
 """
 
+import os
+import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import endpoints
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -21,9 +21,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd import __version__
+from relayd.brokers.interface import Brokers
+from relayd.cluster import Membership, Report
 from relayd.config import Config
-from relayd.errors import CloseCode, DatabaseUnavailable
+from relayd.errors import CloseCode, DatabaseUnavailable, RedisUnavailable
+from relayd.hub import Hub
 from relayd.inlet import Poller
+from relayd.ports import describe, open_ports
+from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
 from relayd.relays.push import PushFactory
 from relayd.storage import samples, schema
@@ -37,10 +42,16 @@ class Publisher:
     """What the pages and the HTTP API may ask of the process (`web.backend.Backend`)."""
 
     def __init__(
-        self, context: Context, database: Database, chat: ChatFactory, push: PushFactory
+        self,
+        context: Context,
+        database: Database,
+        redis: Redis | None,
+        chat: ChatFactory,
+        push: PushFactory,
     ) -> None:
         self._context = context
         self._database = database
+        self._redis = redis
         self._chat = chat
         self._push = push
 
@@ -70,6 +81,11 @@ class Publisher:
         """Raises DatabaseUnavailable with the reason."""
         await self._database.check_schema()
 
+    def check_redis(self) -> None:
+        """Raises RedisUnavailable with the reason, if there is a Redis to be reached."""
+        if self._redis is not None and not self._redis.available:
+            raise RedisUnavailable("a Redis is away")
+
 
 class Node(Service):
     """The service that twistd runs.
@@ -79,16 +95,47 @@ class Node(Service):
         context: the configuration and what is known of the connections.
         database: closed last.
         door: the factory behind every listening port.
+        brokers: what connects the clients, here and in other processes.
+        hub: whose groups are reported to the cluster.
+        redis: where the process is registered; None for one process alone.
+        process: its unique id.
+        worker: its number among those of one parent, or None.
+
+    Attributes:
+        listener: where the endpoints listen: the reactor, or who has inherited their sockets.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, context: Context, database: Database, door: Factory) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        context: Context,
+        database: Database,
+        door: Factory,
+        brokers: Brokers,
+        *,
+        hub: Hub,
+        redis: Redis | None = None,
+        process: str = "",
+        worker: int | None = None,
+    ) -> None:
+        self.listener = reactor
         self._reactor = reactor
         self._context = context
         self._config = context.config
         self._database = database
         self._door = door
+        self._brokers = brokers
+        self._hub = hub
+        self._redis = redis
+        self._process = process
+        self._worker = worker
+        self._started = time.time()
+        self._membership: Membership | None = None
+        if redis is not None:
+            prefix = context.config.redis.prefix
+            self._membership = Membership(redis, reactor, prefix, self.report, process)
         self._poller = Poller(reactor)
         self._ports: list[IListeningPort] = []
         self._preparing: Deferred[None] | None = None
@@ -100,19 +147,9 @@ class Node(Service):
             SystemExit: a port cannot be opened; the text says which and why.
         """
         super().privilegedStartService()
-        for description in self._config.server.listen:
-            endpoint = endpoints.serverFromString(self._reactor, description)
-            failures: list[BaseException] = []
-            endpoint.listen(self._door).addCallbacks(
-                self._opened, lambda failure, kept=failures: kept.append(failure.value)
-            )
-            for error in failures:
-                reason = error.socketError if isinstance(error, CannotListenError) else error
-                raise SystemExit(f"relayd: cannot listen on {description}: {reason}")
-
-    def _opened(self, port: IListeningPort) -> None:
-        self._poller.watch(port)
-        self._ports.append(port)
+        for port in open_ports(self.listener, self._config.server.listen, self._door):
+            self._poller.watch(port)
+            self._ports.append(port)
 
     def startService(self) -> None:
         """Prepares the database and says where to go.
@@ -126,14 +163,12 @@ class Node(Service):
         super().startService()
         self._context.keepalive.start()
         self._poller.start()
-        if self._config.database.migrate:
-            if self._database.dialect == "sqlite":
-                try:
-                    self._prepare()
-                except (DatabaseUnavailable, schema.SchemaError) as error:
-                    raise SystemExit(f"relayd: {error}") from error
-            else:
-                self._preparing = Deferred.fromCoroutine(self._prepare_until_done())
+        self._brokers.start()
+        prepare_file(self._config)
+        if self._config.database.migrate and self._database.dialect != "sqlite":
+            self._preparing = Deferred.fromCoroutine(self._prepare_until_done())
+        if self._membership is not None:
+            self._membership.start()
         self._announce()
 
     def stopService(self) -> "Deferred[None]":
@@ -147,6 +182,8 @@ class Node(Service):
         self._log.info("stopping: {count} connections to close", count=len(context.connections))
         if self._preparing is not None:
             self._preparing.cancel()
+        if self._membership is not None:
+            self._membership.tell()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         self._ports.clear()
@@ -159,19 +196,32 @@ class Node(Service):
             self._log.warn("{count} did not go, dropped", count=len(context.connections))
             context.connections.abort_all()
         context.keepalive.stop()
+        if self._membership is not None:
+            await self._membership.stop()
+        await self._brokers.stop()
         await self._database.close()
         # answers to requests that waited for the database are written now
         await deferLater(context.clock, 0)
         self._poller.stop()
 
-    def _prepare(self) -> None:
-        """Brings the schema up to date, with samples if the database is ours and empty. Blocks."""
-        applied = schema.migrate(self._config.database.url)
-        for name in applied:
-            self._log.info("migrated the database: {name}", name=name)
-        ours = not self._config.database.url
-        if ours and self._config.database.samples and samples.add_samples(""):
-            self._log.info("the database was empty; it has sample quizzes and actions now")
+    def report(self) -> Report:
+        """What the cluster is told of this process now."""
+        trips = [server.round_trip for server in self._redis.servers] if self._redis else []
+        return Report(
+            id=self._process,
+            version=__version__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            worker=self._worker,
+            started=self._started,
+            listen=[describe(port) for port in self._ports],
+            connections=self._context.connections.counts(),
+            groups=len(self._hub),
+            delivered=self._hub.delivered,
+            drops=self._context.drops.counts(),
+            redis_round_trip=max((trip for trip in trips if trip is not None), default=None),
+            draining=self._context.admission.draining,
+        )
 
     def _in_thread(self, work: Callable[[], None]) -> "Deferred[None]":
         """Runs something in a thread that does not keep the process, however long it hangs."""
@@ -191,7 +241,7 @@ class Node(Service):
     async def _prepare_until_done(self) -> None:
         while True:
             try:
-                await self._in_thread(self._prepare)
+                await self._in_thread(lambda: _prepare(self._config))
             except CancelledError:
                 return
             except DatabaseUnavailable as error:
@@ -210,7 +260,7 @@ class Node(Service):
                 return
 
     def _announce(self) -> None:
-        places = [_describe(port) for port in self._ports]
+        places = [describe(port) for port in self._ports]
         self._log.info(
             "relayd {version} listens on {places}", version=__version__, places=", ".join(places)
         )
@@ -219,22 +269,34 @@ class Node(Service):
             self._log.info("open {page}/ in a browser", page=pages[0])
         config = self._config
         self._log.info(
-            "database: {dialect}; echo: {echo}; HTTP API: {api}; tokens: {tokens}",
+            "database: {dialect}; Redis: {redis}; echo: {echo}; HTTP API: {api}; tokens: {tokens}",
             dialect=self._database.dialect,
+            redis="on" if config.redis.url else "off",
             echo="on" if config.echo.enabled else "off",
             api="on" if config.api.key else "off",
             tokens="required" if config.auth.required else "known" if config.auth.secret else "off",
         )
 
 
-def _describe(port: IListeningPort) -> str:
-    """A listening port the way one would type it into a browser, where that makes sense."""
-    address = port.getHost()
-    if isinstance(address, UNIXAddress):
-        return f"unix:{(address.name or b'').decode(errors='replace')}"
-    if isinstance(address, IPv4Address | IPv6Address):
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
-        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        scheme = "https" if "TLS" in type(port).__name__ or "TLS" in str(port) else "http"
-        return f"{scheme}://{host}:{address.port}"
-    return str(address)
+def prepare_file(config: Config) -> None:
+    """Makes the embedded database ready, if there is one. Blocks.
+
+    Raises:
+        SystemExit: it cannot be used; the text says why.
+    """
+    if not config.database.migrate or config.database.url.startswith("postgres"):
+        return
+    try:
+        _prepare(config)
+    except (DatabaseUnavailable, schema.SchemaError) as error:
+        raise SystemExit(f"relayd: {error}") from error
+
+
+def _prepare(config: Config) -> None:
+    """Brings the schema up to date, with samples if the database is ours and empty. Blocks."""
+    applied = schema.migrate(config.database.url)
+    for name in applied:
+        Node._log.info("migrated the database: {name}", name=name)
+    ours = not config.database.url
+    if ours and config.database.samples and samples.add_samples(""):
+        Node._log.info("the database was empty; it has sample quizzes and actions now")

@@ -5,17 +5,22 @@ here: `frontdoor` → `websocket` → `relays/` → `brokers/` → `hub` → `we
 """
 
 import os
+import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.python import usage
 
-from relayd import __version__
+from relayd import __version__, workers
+from relayd import redis_urls as urls
 from relayd.admission import Admission
-from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
+from relayd.brokers.interface import Brokers
+from relayd.brokers.memory import MemoryBrokers
+from relayd.brokers.redis import RedisBrokers
 from relayd.config import Config, read_dotenv
 from relayd.connections import Connections
 from relayd.drops import Drops
@@ -24,6 +29,8 @@ from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.keepalive import Keepalive
 from relayd.node import Node, Publisher
+from relayd.redis.settings import Settings as RedisSettings
+from relayd.redis.shards import Redis
 from relayd.relays.camera import CameraFactory
 from relayd.relays.chat import ChatFactory
 from relayd.relays.difficulty import DifficultyFactory
@@ -35,6 +42,7 @@ from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.web.site import make_site
 from relayd.websocket import Context
+from relayd.worker import Worker
 
 EX_CONFIG = 78
 """The exit status for a wrong configuration (sysexits.h)."""
@@ -60,6 +68,7 @@ etc/relayd.toml shows every setting."""
     )
 
     config: Config
+    worker: Worker | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +87,10 @@ etc/relayd.toml shows every setting."""
 
     def postOptions(self) -> None:
         """Reads the configuration; a wrong one ends the process with EX_CONFIG."""
+        self.worker = Worker.inherited(os.environ)
+        if self.worker is not None:
+            self.config = self.worker.config
+            return
         try:
             self.config = Config.load(
                 self["config"], os.environ, dotenv=read_dotenv(), listen=self["listen"]
@@ -95,17 +108,57 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor as found
 
     reactor: Any = found
-    # a closed terminal drains, too, instead of ending the process in the middle
-    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(reactor.stop))
+    end = _end_once(reactor)
+    worker = options.worker
+    if worker is not None:
+        node = build(options.config, reactor, worker=worker.number)
+        node.listener = worker.listener(reactor)
+        worker.watch(reactor, end)
+        return node
+    if options.config.server.workers != 1:
+        start = workers.command(options.parent, sys.argv[0])
+        return workers.Supervisor(reactor, options.config, start, end)
     return build(options.config, reactor)
 
 
-def build(config: Config, reactor: Any) -> Node:
+def _end_once(reactor: Any) -> Callable[[], bool]:
+    """Returns what ends the process; signals do so, too.
+
+    Only the first call has an effect and returns True: to the reactor a second one is an error,
+    and it is common that a service manager and a parent both send a signal.
+    """
+    asked = False
+
+    def first() -> bool:
+        nonlocal asked
+        before, asked = asked, True
+        return not before
+
+    def end() -> bool:
+        now = first()
+        if now:
+            reactor.callWhenRunning(reactor.stop)
+        return now
+
+    def guard(number: int) -> None:
+        theirs: Any = signal.getsignal(number)
+        signal.signal(number, lambda number, frame: first() and theirs(number, frame))
+
+    # a closed terminal drains, too, instead of ending the process in the middle
+    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(end))
+    # the reactor has its handlers in place then
+    reactor.callWhenRunning(guard, signal.SIGTERM)
+    reactor.callWhenRunning(guard, signal.SIGINT)
+    return end
+
+
+def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
     """Puts the parts of one process together.
 
     Args:
         config: the configuration.
         reactor: for time, threads and listening.
+        worker: the number of the process among those of one parent, if it has one.
     """
     settings = config.database
     database = Database(
@@ -117,8 +170,6 @@ def build(config: Config, reactor: Any) -> Node:
         deadline=settings.deadline,
     )
     hub = Hub(reactor, config.limits.coalesce)
-    groups = MemoryGroups(hub)
-    rooms = MemoryRooms(hub, History(database, keep=config.chat.history_length))
     context = Context(
         config=config,
         clock=reactor,
@@ -131,11 +182,25 @@ def build(config: Config, reactor: Any) -> Node:
         ),
         drops=Drops(),
     )
-    chat = ChatFactory(context, groups, rooms)
-    push = PushFactory(context, groups)
+    process = secrets.token_hex(6)
+    redis: Redis | None = None
+    brokers: Brokers
+    if config.redis.url:
+        redis = Redis(
+            urls.parse_all(config.redis.url.split()),
+            reactor,
+            RedisSettings(ca_file=config.redis.ca_file, deadline=config.redis.deadline),
+        )
+        brokers = RedisBrokers(
+            redis, hub, config, clock=reactor, now=time.time, process=process, drops=context.drops
+        )
+    else:
+        brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length))
+    chat = ChatFactory(context, brokers.groups, brokers.rooms)
+    push = PushFactory(context, brokers.groups)
     relays = [
-        CameraFactory(context, groups),
-        DifficultyFactory(context, MemoryPairs(), Draws(database)),
+        CameraFactory(context, brokers.groups),
+        DifficultyFactory(context, brokers.pairs, Draws(database)),
         chat,
         push,
         EchoFactory(context),
@@ -145,6 +210,9 @@ def build(config: Config, reactor: Any) -> Node:
         reactor,
         {factory.kind: factory for factory in relays},
         UnknownFactory(context),
-        make_site(Publisher(context, database, chat, push), reactor),
+        make_site(Publisher(context, database, redis, chat, push), reactor),
     )
-    return Node(reactor, context, database, door)
+    return Node(
+        reactor, context, database, door, brokers,
+        hub=hub, redis=redis, process=process, worker=worker,
+    )  # fmt: skip

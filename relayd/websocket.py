@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd import wire
-from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.handshake import Context, Handshake, internal_error, printable
 from relayd.inlet import Inlet, PolledTransport
 from relayd.outbox import Outbox, make_outbox
@@ -221,7 +221,11 @@ class RelayProtocol(Handshake):
             self.fail("handling a message")
 
     def _spawn_failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) is None:
+        error = failure.value
+        if isinstance(error, Unavailable):
+            self.send_error(error.code, error.sentence)
+            self.close(CloseCode.RESTART, error.code.value)
+        elif not isinstance(error, CancelledError):
             self.fail("a task", failure)
 
     def onPing(self, payload: bytes) -> None:

@@ -14,6 +14,7 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
     chat        in   {"message": string}
                 out  {"message": string, "id": integer, "time": RFC 3339, "user"?: string}
                      {"gap": true, "error": "gap", "message": sentence}
+                     {"status": "restored", "message": sentence}
     push        in   anything, answered with read_only
                 out  what was published, as it is
     any path    out  {"error": code, "message": sentence}
@@ -105,6 +106,15 @@ GAP = _encoder.encode(
         "message": "The history does not reach back to the id you gave; messages before the "
         "next one may be missing.",
     }
+)
+CUT_OFF = _encoder.encode(
+    _Error(
+        error=ErrorCode.STORE_UNAVAILABLE.value,
+        message="The room is cut off from its history; nothing can be said until that is back.",
+    )
+)
+RESTORED = _encoder.encode(
+    {"status": "restored", "message": "The room is whole again; what was missed has been sent."}
 )
 
 

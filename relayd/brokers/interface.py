@@ -6,7 +6,7 @@ Sits between the relays (which reach other connections only through these) and a
 connections of this process, the broker carries what concerns other processes too.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -21,13 +21,26 @@ Publish = Callable[[bytes], int]
 class Groups(Protocol):
     """Fan-out to everyone in a group. What is published may be lost with its process."""
 
+    async def prepare(self, group: str) -> None:
+        """Connects a group to the other processes, for a member that is about to join.
+
+        Raises:
+            RedisUnavailable: it cannot be.
+        """
+
     async def join(self, group: str, member: Member) -> None:
-        """Adds a member; from now on it gets everything published to the group."""
+        """Adds a member; from now on it gets everything published to the group.
+
+        Returns at once if the group has members in this process or was prepared a moment ago.
+
+        Raises:
+            RedisUnavailable: as `prepare`.
+        """
 
     def leave(self, group: str, member: Member) -> None:
         """Removes a member; no effect if it is not in the group."""
 
-    def publish(self, group: str, payload: bytes, key: Hashable | None = None) -> int:
+    def publish(self, group: str, payload: bytes, key: int | None = None) -> int:
         """Sends a JSON payload to every member once; returns how many are in this process.
 
         Args:
@@ -37,7 +50,7 @@ class Groups(Protocol):
                 the same key instead; None where each must reach it.
         """
 
-    def publisher(self, group: str, key: Hashable | None = None) -> Publish:
+    def publisher(self, group: str, key: int | None = None) -> Publish:
         """`publish` to one group, for a member that does it often and only while it is one."""
 
     def flush(self, group: str) -> None:
@@ -120,3 +133,22 @@ class Pairs(Protocol):
         Raises:
             NoUnity: nobody is connected under the UUID, or the connection is closing.
         """
+
+
+class Brokers(Protocol):
+    """All three, and their life."""
+
+    @property
+    def groups(self) -> Groups: ...
+
+    @property
+    def rooms(self) -> Rooms: ...
+
+    @property
+    def pairs(self) -> Pairs: ...
+
+    def start(self) -> None:
+        """Begins to connect to the other processes."""
+
+    def stop(self) -> "Deferred[None]":
+        """Takes leave of them; every client is gone by then. Never fails."""

@@ -3,10 +3,10 @@
 Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
-from collections.abc import Awaitable, Hashable
+from collections.abc import Awaitable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from relayd.brokers.interface import Headset, Phone, Publish
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
@@ -22,16 +22,19 @@ class MemoryGroups:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
+    async def prepare(self, group: str) -> None:
+        pass
+
     async def join(self, group: str, member: Member) -> None:
         self._hub.join(group, member)
 
     def leave(self, group: str, member: Member) -> None:
         self._hub.leave(group, member)
 
-    def publish(self, group: str, payload: bytes, key: Hashable | None = None) -> int:
+    def publish(self, group: str, payload: bytes, key: int | None = None) -> int:
         return self._hub.fan_out(group, payload, key)
 
-    def publisher(self, group: str, key: Hashable | None = None) -> Publish:
+    def publisher(self, group: str, key: int | None = None) -> Publish:
         return self._hub.publisher(group, key)
 
     def flush(self, group: str) -> None:
@@ -108,3 +111,18 @@ class MemoryPairs:
         headset = self._headsets.get(uuid)
         if headset is None or not headset.assign(payload):
             raise NoUnity
+
+
+class MemoryBrokers:
+    """`interface.Brokers` inside one process."""
+
+    def __init__(self, hub: Hub, history: History) -> None:
+        self.groups = MemoryGroups(hub)
+        self.rooms = MemoryRooms(hub, history)
+        self.pairs = MemoryPairs()
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> "Deferred[None]":
+        return succeed(None)

@@ -1,8 +1,8 @@
-"""`relayctl`: what an operator does with relayd's database, and `bench`, from the command line.
+"""`relayctl`: what an operator does with relayd's database and its processes, and `bench`.
 
 Reads the same configuration as the daemon: file, environment, `.env`. Exit codes: 0 done, 1 the
-database or the server cannot be reached or refuses (`db status`: something is pending; `bench`:
-messages were lost), 2 wrong input.
+database, Redis or the server cannot be reached or refuses (`db status`: something is pending;
+`bench`: messages were lost), 2 wrong input.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import click
 from relayd import __version__
 from relayd.config import Config, read_dotenv
 from relayd.ctl import bench as load
-from relayd.ctl import bench_options
+from relayd.ctl import bench_options, cluster
 from relayd.errors import ConfigError, RelaydError
 from relayd.storage import engines, schema, tables
 from relayd.storage.tables import Table
@@ -91,12 +91,12 @@ def _written(name: str) -> Iterator[IO[str]]:
 @click.version_option(__version__, prog_name="relayctl")
 @click.pass_context
 def main(context: click.Context, config: str | None) -> None:
-    """Looks after relayd's database, and measures what a relayd carries.
+    """Looks after relayd's database and processes, and measures what a relayd carries.
 
     The configuration is the daemon's: --config FILE, the environment (DATABASE_URL,
     RELAYD_DATABASE_URL), .env in the working directory.
 
-    Exit codes: 0 done; 1 the database or the server cannot be reached or refuses;
+    Exit codes: 0 done; 1 the database, Redis or the server cannot be reached or refuses;
     2 wrong input.
     """
     context.obj = config
@@ -194,6 +194,32 @@ def _table_commands(name: str, table: Table) -> None:
         except OSError as error:
             raise _WrongInput(f"{file}: {error.strerror}") from error
         click.echo(f"{count} rows written", err=True)
+
+
+@main.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
+@click.pass_context
+@_expected
+def processes(context: click.Context, as_json: bool) -> None:
+    """Shows the processes that meet in Redis, and which of them are gone.
+
+    Exit codes: 0 done; 1 Redis cannot be reached or refuses; 2 there is no [redis] url.
+    """
+    cluster.status(_config(context), as_json=as_json)
+
+
+@main.command(short_help="Publishes to clients of all processes.")
+@click.argument("target")
+@click.argument("text")
+@click.pass_context
+@_expected
+def publish(context: click.Context, target: str, text: str) -> None:
+    """Publishes a JSON object to push/TOPIC, or says TEXT in chat/ROOM.
+
+    Through Redis it reaches the clients of all processes. Without [redis] url, the process on the
+    first address of [server] listen is asked over HTTP, with [api] key.
+    """
+    cluster.publish(_config(context), target, text)
 
 
 _table_commands("quiz", tables.QUIZZES)

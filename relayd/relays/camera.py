@@ -20,15 +20,27 @@ class CameraProtocol(RelayProtocol):
     _publish: Publish | None = None
 
     async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds the group in the path. Raises Refusal: 400 `bad_name`, 404."""
+        """Finds the group in the path.
+
+        Raises:
+            Refusal: 400 `bad_name`, 404.
+            RedisUnavailable: the group cannot be connected to other processes.
+        """
         if len(segments) > 1:
             raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/camera or /ws/camera/{group}.")
         self.group = f"camera/{names.parse_group(segments[0]) if segments else DEFAULT_GROUP}"
+        await self.factory.groups.prepare(self.group)
 
     def opened(self) -> None:
         """Joins the group."""
+        self.spawn(self._join())
+
+    async def _join(self) -> None:
         assert self.outbox is not None
-        self.spawn(self.factory.groups.join(self.group, self.outbox))
+        await self.factory.groups.join(self.group, self.outbox)
+        if not self.can_send:
+            # it left meanwhile
+            self.factory.groups.leave(self.group, self.outbox)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""

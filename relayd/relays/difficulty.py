@@ -26,10 +26,11 @@ class DifficultyProtocol(RelayProtocol):
     side: "_Headset | _Phone | None" = None
 
     async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds side and UUID in the path.
+        """Finds side and UUID in the path; registers a headset, before its app tells anybody.
 
         Raises:
             Refusal: 400 `bad_uuid`, 400 `no_unity` for a phone without a headset, 404.
+            RedisUnavailable: the side cannot be registered now.
         """
         if len(segments) != 2 or segments[0] not in ("unity", "android"):
             raise Refusal(
@@ -39,16 +40,17 @@ class DifficultyProtocol(RelayProtocol):
             )
         self.uuid = names.parse_uuid(segments[1])
         if segments[0] == "unity":
-            self.side = _Headset(self)
+            self.side = headset = _Headset(self)
+            await self.factory.pairs.add_headset(self.uuid, headset)
         elif await self.factory.pairs.headset_present(self.uuid):
             self.side = _Phone(self)
         else:
             raise Refusal(400, ErrorCode.NO_UNITY, NoUnity.sentence)
 
     def opened(self) -> None:
-        """Registers the side."""
+        """Registers a phone."""
         assert self.side is not None
-        self.spawn(self.side.register())
+        self.side.opened()
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """A phone's request is queued; what a headset sends is ignored."""
@@ -70,9 +72,11 @@ class _Headset:
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection
+        self._replaced = False
 
-    async def register(self) -> None:
-        await self._connection.factory.pairs.add_headset(self._connection.uuid, self)
+    def opened(self) -> None:
+        if self._replaced:  # while its handshake was being answered
+            self.replaced()
 
     def received(self, payload: bytes) -> None:
         pass
@@ -82,10 +86,11 @@ class _Headset:
 
     def assign(self, payload: bytes) -> bool:
         self._connection.send_payload(payload)
-        # the frame may have been the one too many for a headset that does not read
+        # not open yet; or the frame was the one too many for a headset that does not read
         return self._connection.can_send
 
     def replaced(self) -> None:
+        self._replaced = True
         self._connection.close(CloseCode.REPLACED, "replaced by a newer connection")
 
 
@@ -102,12 +107,10 @@ class _Phone:
         self._answering = False
         self._alone = False
 
-    async def register(self) -> None:
+    def opened(self) -> None:
+        # the pairs tell it if the headset has left while its handshake was being answered
         connection = self._connection
-        await connection.factory.pairs.add_phone(connection.uuid, self)
-        # it may have left while this side's handshake was being answered
-        if not await connection.factory.pairs.headset_present(connection.uuid):
-            self.headset_left()
+        connection.spawn(connection.factory.pairs.add_phone(connection.uuid, self))
 
     def received(self, payload: bytes) -> None:
         request: _Request

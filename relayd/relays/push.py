@@ -17,15 +17,27 @@ class PushProtocol(RelayProtocol):
     group = ""
 
     async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds the topic in the path. Raises Refusal: 400 `bad_name`, 404."""
+        """Finds the topic in the path.
+
+        Raises:
+            Refusal: 400 `bad_name`, 404.
+            RedisUnavailable: the topic cannot be connected to other processes.
+        """
         if len(segments) != 1:
             raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/push/{topic}.")
         self.group = f"push/{names.parse_group(segments[0])}"
+        await self.factory.groups.prepare(self.group)
 
     def opened(self) -> None:
         """Joins the topic's group."""
+        self.spawn(self._join())
+
+    async def _join(self) -> None:
         assert self.outbox is not None
-        self.spawn(self.factory.groups.join(self.group, self.outbox))
+        await self.factory.groups.join(self.group, self.outbox)
+        if not self.can_send:
+            # it left meanwhile
+            self.factory.groups.leave(self.group, self.outbox)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Raises ClientError: `read_only`, whatever was sent; a blank frame is ignored."""

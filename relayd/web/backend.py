@@ -37,3 +37,6 @@ class Backend(Protocol):
 
     async def check_database(self) -> None:
         """Raises DatabaseUnavailable, whose text says why and holds no password."""
+
+    def check_redis(self) -> None:
+        """Raises RedisUnavailable if Redis is configured and away."""

@@ -8,6 +8,7 @@ nothing else came.
 
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,23 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from websockets.frames import Opcode
 
+from relayd import redis_urls as urls
 from relayd.brokers.interface import Groups, Pairs, Rooms
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
+from relayd.brokers.redis import RedisBrokers
+from relayd.config import Chat, Config, Limits
+from relayd.config import Redis as RedisConfig
+from relayd.drops import Drops
 from relayd.errors import NoUnity
 from relayd.hub import Hub
 from relayd.outbox import Item
+from relayd.redis.settings import Settings
+from relayd.redis.shards import Redis
 from relayd.storage import schema
 from relayd.storage.history import Entry, History
 from relayd.storage.pool import Database
+from tests.redis_scene import Watch
+from tests.redis_servers import Redis as RedisServer
 from tests.unit.fakes import parse_frames
 
 T = TypeVar("T")
@@ -164,7 +174,39 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     assert list(hub) == [], "a group stayed when all its members had left"
 
 
-CLUSTERS: dict[str, Callable[[History], AsyncIterator[Cluster]]] = {"memory": memory_cluster}
+async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
+    """Two processes on one Redis."""
+    from twisted.internet import reactor
+
+    with RedisServer() as server:
+        config = Config(
+            redis=RedisConfig(url=f"unix://{server.socket}"), limits=Limits(coalesce=0),
+            chat=Chat(history_length=20),
+        )  # fmt: skip
+        targets, settings = urls.parse_all([config.redis.url]), Settings()
+        hubs = [Hub(reactor, 0), Hub(reactor, 0)]
+        brokers = []
+        for number, hub in enumerate(hubs):
+            redis = Redis(targets, reactor, settings)
+            watch = Watch(redis.servers[0])
+            made = RedisBrokers(
+                redis, hub, config, clock=reactor, now=time.time,
+                process=f"process{number}", drops=Drops(),
+            )  # fmt: skip
+            made.start()
+            await watch.until(True)
+            brokers.append(made)
+        here, there = (Process(made.groups, made.rooms, made.pairs) for made in brokers)
+        yield Cluster(here, there)
+        for made in brokers:
+            await made.stop()
+        assert [list(hub) for hub in hubs] == [[], []]
+
+
+CLUSTERS: dict[str, Callable[[History], AsyncIterator[Cluster]]] = {
+    "memory": memory_cluster,
+    "redis": redis_cluster,
+}
 
 
 @pytest_twisted.async_yield_fixture(params=list(CLUSTERS))
@@ -213,19 +255,19 @@ class TestGroups:
         ]
         payload = '{ "x" : 1.50, "n": "é" }'.encode()
         cluster.here.groups.publish("camera/a", payload)
-        cluster.here.groups.publish("camera/a", b"barrier")
+        cluster.here.groups.publish("camera/a", b'"barrier"')
         for listener in listeners:
-            assert await listener.inbox.take(2) == [payload, b"barrier"]
+            assert await listener.inbox.take(2) == [payload, b'"barrier"']
 
     @pytest_twisted.ensureDeferred
     async def test_groups_do_not_hear_each_other(self, cluster: Cluster, members: Members) -> None:
         names = ("camera/a", "camera/A", "camera/b", "push/a")
         listeners = [await members.join(cluster.there, name) for name in names]
         for name in names:
-            cluster.here.groups.publish(name, name.encode())
+            cluster.here.groups.publish(name, json.dumps(name).encode())
         for name, listener in zip(names, listeners, strict=True):
-            cluster.here.groups.publish(name, b"barrier")
-            assert await listener.inbox.take(2) == [name.encode(), b"barrier"]
+            cluster.here.groups.publish(name, b'"barrier"')
+            assert await listener.inbox.take(2) == [json.dumps(name).encode(), b'"barrier"']
 
     @pytest_twisted.ensureDeferred
     async def test_what_one_publisher_sends_comes_in_its_order(
@@ -246,12 +288,12 @@ class TestGroups:
     ) -> None:
         listener = await members.join(cluster.here, "camera/a")
         for number in range(100):
-            cluster.here.groups.publish("camera/a", b"here %d" % number)
-            cluster.there.groups.publish("camera/a", b"there %d" % number)
+            cluster.here.groups.publish("camera/a", b'["here",%d]' % number)
+            cluster.there.groups.publish("camera/a", b'["there",%d]' % number)
         got = await listener.inbox.take(200)
-        for place in (b"here", b"there"):
+        for place in (b'["here",', b'["there",'):
             of_place = [item for item in got if isinstance(item, bytes) and item.startswith(place)]
-            assert of_place == [place + b" %d" % number for number in range(100)]
+            assert of_place == [b"%b%d]" % (place, number) for number in range(100)]
         assert len(got) == 200
 
     @pytest_twisted.ensureDeferred

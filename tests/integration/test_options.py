@@ -134,7 +134,8 @@ def test_the_file_that_shows_every_setting_is_good(tmp_path: Path) -> None:
         ("[database]\nurl = 'postgresql://u:secret@h:x/d'", ["[database] url", "h:x"]),
         ("[database]\npool_size = 0", ["[database] pool_size", "0", ">= 1"]),
         ("[database]\ndeadline = 0", ["[database] deadline", "0", "> 0"]),
-        ("[redis]\nurl = 'redis://:secret@localhost'", ["[redis] url", "redis://"]),
+        ("[redis]\nurl = 'redis://:secret@localhost:x'", ["[redis] url", "redis://"]),
+        ("[server]\nworkers = 2", ["[server] workers", "2", "[redis] url"]),
         ("[chat]\ndefault_room = 'a b'", ["[chat] default_room", "a b"]),
         ("[auth]\nsecret = 'too short'", ["[auth] secret", "32 bytes"]),
         ("[auth]\nrequired = true", ["[auth] required", "secret"]),
@@ -173,7 +174,7 @@ def test_wrong_file_names_file_key_value_and_what_is_allowed(
         ("DATABASE_URL", "mysql://localhost/d", ["postgresql://", "sqlite:///"]),
         ("DATABASE_URL", "sqlite://relayd.db", ["sqlite:///"]),
         ("DATABASE_URL", "relayd.db", ["sqlite:///"]),
-        ("REDIS_URL", "redis://localhost", []),
+        ("REDIS_URL", "localhost:6379", ["redis://"]),
     ],
 )
 def test_wrong_environment_names_variable_value_and_what_is_allowed(

@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
@@ -87,6 +87,23 @@ def logged_failures() -> Iterator[list[LogEvent]]:
     globalLogPublisher.addObserver(observe)
     try:
         yield events
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+@contextmanager
+def logged_lines(namespace: str) -> Iterator[list[str]]:
+    """What a part of relayd logs meanwhile, as text."""
+    lines: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace", "").startswith(namespace):
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield lines
     finally:
         globalLogPublisher.removeObserver(observe)
 

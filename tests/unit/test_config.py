@@ -186,7 +186,12 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("database", "pool_size", 0, ">= 1"),
     ("database", "pool_size", 101, "<= 100"),
     ("database", "migrate", "maybe", "true or false"),
-    ("redis", "url", "redis://localhost", "empty"),
+    ("redis", "url", "http://localhost", "redis://"),
+    ("redis", "url", "redis://a redis://a", "redis"),
+    ("redis", "prefix", "a b", "regex"),
+    ("server", "workers", 0, ">= 1"),
+    ("server", "workers", 2, "[redis] url"),
+    ("server", "workers", "auto", "[redis] url"),
     ("chat", "default_room", "", "regex"),
     ("chat", "default_room", "a b", "regex"),
     ("chat", "default_room", "x" * 101, "regex"),
@@ -261,10 +266,16 @@ def test_a_wrong_port_is_named(port: str) -> None:
     assert "0 to 65535" in said
 
 
-def test_the_redis_of_a_platform_is_refused_because_nothing_would_use_it() -> None:
-    said = wrong(environ={"REDIS_URL": "redis://:hunter2@h:6379"})
-    assert said.startswith("environment: REDIS_URL = ")
-    assert "one process" in said
+def test_the_redis_of_a_platform_is_taken() -> None:
+    config = Config.load(None, {"REDIS_URL": "rediss://joe:pw@h:6379/2"})
+    assert config.redis.url == "rediss://joe:pw@h:6379/2"
+
+
+def test_django_channels_needs_the_one_redis_that_django_uses() -> None:
+    environ = {"RELAYD_REDIS_DJANGO_CHANNELS": "true"}
+    assert "[redis] url" in wrong(environ=environ)
+    assert "[redis] url" in wrong(environ={**environ, "REDIS_URL": "redis://a redis://b"})
+    assert Config.load(None, {**environ, "REDIS_URL": "redis://a"}).redis.django_channels
 
 
 def test_an_unknown_section_and_an_unknown_setting_are_named_with_those_there_are(
@@ -346,7 +357,7 @@ def test_a_default_room_is_a_name_to_its_last_character() -> None:
         {"RELAYD_AUTH_SECRET": "hunter2"},
         {"RELAYD_DATABASE_URL": "mysql://joe:hunter2@h/d"},
         {"DATABASE_URL": "mysql://joe:hunter2@h/d"},
-        {"REDIS_URL": "redis://:hunter2@h:6379/0"},
+        {"REDIS_URL": "redis://:hunter2@h:port/0"},
         {"RELAYD_DATABASE_URL": "mysql://joe:hun/hunter2@h/d"},
         {"RELAYD_DATABASE_URL": "mysql://joe:hun:hunter2@h/d"},
         {"RELAYD_DATABASE_URL": "mysql://joe:hunter2:hun@h/d"},
@@ -373,7 +384,7 @@ def test_no_secret_is_shown_of_a_wrong_environment(environ: dict[str, str]) -> N
         '[auth]\nsecret = {value = "hunter2"}',
         '[database]\nurl = "mysql://joe:hunter2@h/d"',
         '[database]\nurl = ["postgresql://joe:hunter2@h/d"]',
-        '[redis]\nurl = "redis://:hunter2@h:6379/0"',
+        '[redis]\nurl = "redis://:hunter2@h:port/0"',
         '[database]\npassword = "hunter2"',
         '[api]\nkeys = ["hunter2"]',
         'api = "hunter2"',

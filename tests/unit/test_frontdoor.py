@@ -59,6 +59,9 @@ class FakeBackend:
         self.saying.append(Deferred())
         return await self.saying[-1]
 
+    def check_redis(self) -> None:
+        pass
+
     async def check_database(self) -> None:
         pass
 

@@ -1,16 +1,18 @@
 """`/ws/difficulty`: phones and headsets over pairs in memory and draws that the test answers."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
+from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.memory import MemoryPairs
 from relayd.config import Config, Limits
-from relayd.errors import DatabaseUnavailable
+from relayd.errors import DatabaseUnavailable, NoUnity, RedisUnavailable
 from relayd.relays.difficulty import DifficultyFactory
 from relayd.storage.draws import Draw, Draws
 from tests.unit.fakes import BUFFER, OPEN, Client, FakeDraws, World, make_world
@@ -23,6 +25,42 @@ CONNECTED = {"status": "unity_connected"}
 DISCONNECTED = {"status": "unity_disconnected"}
 
 
+class SharedPairs(MemoryPairs):
+    """Pairs in a store that may be away, and whose answers may take their time.
+
+    Attributes:
+        away: what raises RedisUnavailable, by the names of the methods.
+        wait: what a registration waits for, if for anything.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away: set[str] = set()
+        self.wait: Deferred[None] | None = None
+
+    def _check(self, name: str) -> None:
+        if name in self.away:
+            raise RedisUnavailable("the store is away")
+
+    async def headset_present(self, uuid: str) -> bool:
+        self._check("headset_present")
+        return await super().headset_present(uuid)
+
+    async def add_headset(self, uuid: str, headset: Headset) -> None:
+        self._check("add_headset")
+        if self.wait is not None:
+            await self.wait
+        await super().add_headset(uuid, headset)
+
+    async def add_phone(self, uuid: str, phone: Phone) -> None:
+        self._check("add_phone")
+        await super().add_phone(uuid, phone)
+
+    async def deliver(self, uuid: str, payload: bytes) -> None:
+        self._check("deliver")
+        await super().deliver(uuid, payload)
+
+
 class Quiz:
     """A world with the difficulty relay in it."""
 
@@ -30,7 +68,7 @@ class Quiz:
         self.world = world
         self.failures = failures
         self.draws = FakeDraws()
-        self.pairs = MemoryPairs()
+        self.pairs = SharedPairs()
         self.factory = DifficultyFactory(world.context, self.pairs, cast(Draws, self.draws))
 
     def unity(self, uuid: str = UUID, **options: Any) -> Client:
@@ -116,7 +154,92 @@ def test_upper_and_lower_case_are_one_pair(quiz: Quiz) -> None:
     assert unity.objects() == [drawn(1)]
 
 
+@pytest.mark.parametrize(
+    ("side", "asked"), [("unity", "add_headset"), ("android", "headset_present")]
+)
+def test_while_the_store_is_away_both_sides_are_refused(quiz: Quiz, side: str, asked: str) -> None:
+    first = quiz.unity()
+    quiz.pairs.away.add(asked)
+    client = quiz.world.connect(quiz.factory, f"/ws/difficulty/{side}/{UUID}")
+    assert client.refusal == (503, "store_unavailable")
+    assert first.closed() == OPEN
+    quiz.pairs.away.clear()
+    assert quiz.world.connect(quiz.factory, f"/ws/difficulty/{side}/{UUID}").status == 101
+
+
+def test_a_headset_is_registered_before_it_knows_that_it_is_connected(quiz: Quiz) -> None:
+    """Whoever hears of it from the app may connect a phone at once."""
+    quiz.pairs.wait = Deferred()
+    unity = quiz.unity()
+    assert unity.status == 0
+    assert quiz.android().refusal == (400, "no_unity")
+    quiz.pairs.wait.callback(None)
+    assert unity.status == 101
+    assert quiz.android().status == 101
+
+
+def test_a_headset_that_goes_away_while_it_is_registered_is_not_there(quiz: Quiz) -> None:
+    quiz.pairs.wait = Deferred()
+    unity = quiz.unity()
+    unity.transport.reset()
+    assert not quiz.pairs._headsets
+    assert quiz.android().refusal == (400, "no_unity")
+
+
+def test_a_headset_that_is_replaced_before_it_is_open_is_closed_when_it_is(quiz: Quiz) -> None:
+    class Overtaken(SharedPairs):
+        async def add_headset(self, uuid: str, headset: Headset) -> None:
+            headset.replaced()
+
+    quiz.factory.pairs = Overtaken()
+    assert quiz.unity().closed()[0] == 4001
+
+
+def test_a_headset_that_is_not_open_yet_takes_no_frame(quiz: Quiz) -> None:
+    class Hasty(SharedPairs):
+        took: bool | None = None
+
+        async def add_headset(self, uuid: str, headset: Headset) -> None:
+            self.took = headset.assign(b"{}")
+
+    quiz.factory.pairs = pairs = Hasty()
+    assert quiz.unity().payloads() == []
+    assert pairs.took is False
+
+
+def test_a_phone_that_cannot_be_registered_is_told_and_sent_away(quiz: Quiz) -> None:
+    quiz.unity()
+    quiz.pairs.away.add("add_phone")
+    android = quiz.android()
+    assert errors(android) == ["store_unavailable"]
+    assert android.closed() == (1012, "store_unavailable")
+
+
 # Requests
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(RedisUnavailable("away"), "store_unavailable"), (NoUnity(), "no_unity")]
+)
+def test_a_frame_that_cannot_be_delivered_is_an_error_and_the_next_one_is_tried(
+    quiz: Quiz, error: Exception, code: str
+) -> None:
+    class Failing(SharedPairs):
+        failures: ClassVar = [error]
+
+        async def deliver(self, uuid: str, payload: bytes) -> None:
+            if self.failures:
+                raise self.failures.pop()
+            await super().deliver(uuid, payload)
+
+    quiz.factory.pairs = Failing()
+    unity, android = quiz.both()
+    for number in range(2):
+        android.send({"difficulty": 1})
+        quiz.draws.answer(number, draw(number))
+    first, second = android.objects()
+    assert (first["status"], first["error"], second) == ("error", code, RECEIVED)
+    assert unity.objects() == [drawn(1)]
 
 
 def test_a_request_is_drawn_for_the_headset_and_then_acknowledged(quiz: Quiz) -> None:

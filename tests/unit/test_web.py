@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from relayd.config import Api, Config, Echo, Limits
-from relayd.errors import DatabaseUnavailable, StoreUnavailable
+from relayd.errors import DatabaseUnavailable, RedisUnavailable, StoreUnavailable
 from relayd.web import request as web_request
 from relayd.web.site import Site, make_site
 
@@ -33,6 +33,7 @@ class FakeBackend:
     config: Config = field(default_factory=lambda: Config(api=Api(key=KEY)))
     draining: bool = False
     database_error: Exception | None = None
+    redis_error: Exception | None = None
     say_result: "Deferred[bytes] | Exception | None" = None
     pushed: list[tuple[str, bytes]] = field(default_factory=list)
     said: list[tuple[str, str]] = field(default_factory=list)
@@ -55,6 +56,10 @@ class FakeBackend:
     async def check_database(self) -> None:
         if self.database_error is not None:
             raise self.database_error
+
+    def check_redis(self) -> None:
+        if self.redis_error is not None:
+            raise self.redis_error
 
 
 @dataclass
@@ -166,7 +171,7 @@ def test_readyz_says_yes_when_every_part_is_in_order(backend: FakeBackend) -> No
     assert reply.status == 200
     assert reply.json == {
         "ready": True,
-        "parts": {"database": {"ok": True}, "draining": {"ok": True}},
+        "parts": {"database": {"ok": True}, "redis": {"ok": True}, "draining": {"ok": True}},
     }
 
 
@@ -178,8 +183,16 @@ def test_readyz_names_the_part_that_is_not_in_order(backend: FakeBackend) -> Non
     assert reply.json["ready"] is False
     assert reply.json["parts"] == {
         "database": {"ok": False, "message": DatabaseUnavailable.sentence},
+        "redis": {"ok": True},
         "draining": {"ok": True},
     }
+
+
+def test_readyz_names_redis_when_it_is_away(backend: FakeBackend) -> None:
+    backend.redis_error = RedisUnavailable("10.0.0.1 is away")
+    reply = ask(backend, "GET", "/readyz")
+    assert reply.status == 503
+    assert reply.json["parts"]["redis"] == {"ok": False, "message": RedisUnavailable.sentence}
 
 
 def test_readyz_says_no_while_draining_and_ends_the_connection(backend: FakeBackend) -> None:

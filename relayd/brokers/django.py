@@ -1,0 +1,114 @@
+"""The way to and from programs that use Django Channels over the same Redis.
+
+`channels_redis.pubsub.RedisPubSubChannelLayer` publishes a group's messages to the Redis channel
+`<prefix>__group__<group>` as msgpack of the message's dict. Sits beside `redis_groups`, which asks
+it to subscribe and to publish; groups and messages are translated here:
+
+    camera/NAME  group NAME        {"type": "camera_message", "message": {"x": …, "y": …, "z": …}}
+    chat/ROOM    group chat_ROOM   {"type": "chat_message", "message": "…"}
+    push/TOPIC   group push_TOPIC  {"type": "push_message", "message": {…}}
+
+What relayd publishes there carries a further member, `relayd`; every relayd leaves such messages
+out when they come, so none goes round. Consumers of Django ignore it.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from twisted.logger import Logger
+
+from relayd import wire
+from relayd.errors import ClientError
+from relayd.redis.server import RedisServer
+
+Take = Callable[[str, Any], object]
+"""Takes a message of Django: the group, and the JSON payload (camera, push) or the text (chat)."""
+
+_NAMES = {"camera": "{}", "chat": "chat_{}", "push": "push_{}"}
+# channels.layers.BaseChannelLayer.valid_group_name
+_VALID = re.compile(r"[a-zA-Z0-9._-]{1,99}")
+
+
+class DjangoChannels:
+    """The groups of Django Channels.
+
+    Args:
+        server: the Redis that Django uses.
+        prefix: the channel layer's.
+        process: the unique id of this process.
+    """
+
+    _log = Logger()
+
+    def __init__(self, server: RedisServer, prefix: str, process: str) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._process = process
+        self._takers: dict[str, Take] = {}
+
+    def give_to(self, kind: str, take: Take) -> None:
+        """Has the messages for groups `<kind>/...` taken by somebody."""
+        self._takers[kind] = take
+
+    def channel(self, group: str) -> str | None:
+        """Redis' name for a group; None if Django Channels could not call it so."""
+        kind, _, name = group.partition("/")
+        theirs = _NAMES[kind].format(name)
+        if not _VALID.fullmatch(theirs):
+            return None
+        return f"{self._prefix}__group__{theirs}"
+
+    async def subscribe(self, group: str) -> None:
+        """Takes what Django sends to a group from now on. Raises RedisUnavailable."""
+        channel = self.channel(group)
+        if channel is not None:
+            await self._server.subscribe(channel, partial(self._received, group))
+
+    def unsubscribe(self, group: str) -> None:
+        """Takes it no more."""
+        channel = self.channel(group)
+        if channel is not None:
+            self._server.unsubscribe(channel)
+
+    def publish(self, group: str, payload: bytes) -> None:
+        """Sends a JSON payload to the consumers in a group."""
+        self._send(group, msgspec.json.decode(payload))
+
+    def say(self, group: str, text: str) -> None:
+        """Sends the text of a chat message to the consumers in a room."""
+        self._send(group, text)
+
+    def _send(self, group: str, message: Any) -> None:
+        channel = self.channel(group)
+        if channel is not None:
+            kind = f"{group.partition('/')[0]}_message"
+            data = {"type": kind, "message": message, "relayd": self._process}
+            self._server.publish(channel.encode(), msgspec.msgpack.encode(data))
+
+    def _received(self, group: str, data: bytes) -> None:
+        kind = group.partition("/")[0]
+        try:
+            event = msgspec.msgpack.decode(data)
+            if not isinstance(event, dict) or "relayd" in event:
+                return
+            # Django Channels replaces the dots of a type
+            if str(event.get("type")).replace(".", "_") != f"{kind}_message":
+                return
+            self._takers[kind](group, _checked(kind, event["message"]))
+        except (msgspec.MsgspecError, ClientError, KeyError, TypeError, ValueError) as error:
+            self._log.warn("{group}: a message from Django: {why}", group=group, why=str(error))
+
+
+def _checked(kind: str, message: Any) -> Any:
+    """What a client may get of it. Raises ClientError or ValueError."""
+    if kind == "chat":
+        if not isinstance(message, str):
+            raise ValueError("the message of a chat_message is a text")
+        return message
+    payload = wire.check_object(msgspec.json.encode(message))
+    if kind == "camera":
+        return wire.encode(wire.decode_pose(payload))
+    return payload

@@ -1,0 +1,99 @@
+"""The brokers of many processes: everything over Redis, put together.
+
+Implements `brokers.interface.Brokers`; top of the package.
+"""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from relayd.brokers.django import DjangoChannels
+from relayd.brokers.django_chat import DjangoChat
+from relayd.brokers.redis_groups import RedisGroups
+from relayd.brokers.redis_history import RedisHistory
+from relayd.brokers.redis_pairs import RedisPairs
+from relayd.brokers.redis_rooms import RedisRooms
+from relayd.config import Config
+from relayd.drops import Drops
+from relayd.hub import Hub
+from relayd.redis.shards import Redis
+
+
+class RedisBrokers:
+    """`interface.Brokers` over Redis.
+
+    Args:
+        redis: the servers.
+        hub: the members in this process.
+        config: the sections `redis`, `chat` and `limits`.
+        clock: for everything that waits.
+        now: Unix time in seconds.
+        process: the unique id of this process.
+        drops: what could not be sent to other processes is counted there.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        redis: Redis,
+        hub: Hub,
+        config: Config,
+        *,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        process: str,
+        drops: Drops,
+    ) -> None:
+        settings = config.redis
+        self._redis = redis
+        django: DjangoChannels | None = None
+        if settings.django_channels:
+            django = DjangoChannels(redis.servers[0], settings.django_prefix, process)
+        self.groups = RedisGroups(
+            hub,
+            redis,
+            clock=clock,
+            process=process,
+            prefix=settings.prefix,
+            coalesce=config.limits.coalesce,
+            drops=drops,
+            django=django,
+        )
+        self.rooms = RedisRooms(
+            hub,
+            self.groups,
+            redis,
+            RedisHistory(
+                redis,
+                prefix=settings.prefix,
+                keep=config.chat.history_length,
+                age=settings.history_age,
+            ),
+            clock=clock,
+            now=now,
+            deadline=settings.deadline,
+            django=django,
+        )
+        if django is not None:
+            chat = DjangoChat(redis.servers[0], self.rooms, process, settings.prefix)
+            django.give_to("chat", chat.take)
+            for kind in ("camera", "push"):
+                django.give_to(kind, lambda group, payload: hub.fan_out(group, payload))
+        self.pairs = RedisPairs(redis, clock, process, settings.prefix)
+
+    def start(self) -> None:
+        self._redis.start()
+        self.pairs.start()
+
+    def stop(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for stop in (self.pairs.stop, self._redis.stop):
+            try:
+                await stop()
+            except Exception:
+                self._log.failure("taking leave of Redis failed")

@@ -1,0 +1,291 @@
+"""Groups over Redis: what one process is told reaches the members of all processes.
+
+Implements `brokers.interface.Groups`; sits on the hub and on `relayd.redis`. Inside a process the
+hub fans out, at once; Redis carries one copy for each other process, in batches as the hub's. A
+group is one channel, `<prefix>:<group>`, on the server that the group's name belongs to:
+
+    ["process", key or null, payload, key or null, payload, ...]    from a relayd
+    {...}                                                           one payload, from anybody else
+
+The first member of a group in this process subscribes, and if that fails it does not join; when the
+last one has left, the subscription stays for a second (after centrifuge).
+"""
+
+import math
+from functools import partial
+from typing import Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from relayd import wire
+from relayd.brokers.django import DjangoChannels
+from relayd.brokers.interface import Publish
+from relayd.drops import DropReason, Drops
+from relayd.errors import ClientError, RedisUnavailable
+from relayd.hub import Hub, Member
+from relayd.redis.server import RedisServer
+from relayd.redis.shards import Redis
+
+LINGER = 1.0
+"""Seconds that a subscription outlives the last member of its group."""
+
+_FULL = 64 * 1024
+_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Topics(Protocol):
+    """Whoever understands what comes through the channels of one kind of group."""
+
+    async def began(self, group: str) -> None:
+        """The channel is subscribed, for the first member. Raises RedisUnavailable."""
+
+    def received(self, group: str, data: bytes) -> None:
+        """Something came through the channel."""
+
+    def ended(self, group: str) -> None:
+        """The last member left; the channel is not subscribed any more."""
+
+
+class _Channel:
+    """A group that has members here, or had some a moment ago."""
+
+    __slots__ = (
+        "call",
+        "items",
+        "linger",
+        "name",
+        "published",
+        "ready",
+        "server",
+        "size",
+        "waiting",
+    )
+
+    def __init__(self, name: bytes, server: RedisServer) -> None:
+        self.name = name
+        self.server = server
+        self.ready = False
+        self.waiting: list[Deferred[None]] = []
+        self.linger: IDelayedCall | None = None
+        self.items: list[bytes] = []
+        self.size = 0
+        self.published = -math.inf
+        self.call: IDelayedCall | None = None
+
+
+class RedisGroups:
+    """`interface.Groups` over Redis.
+
+    Args:
+        hub: the members in this process.
+        redis: the servers.
+        clock: for batches.
+        process: the unique id of this process.
+        prefix: what the channels' names begin with.
+        coalesce: seconds a payload may wait for others on its way to Redis; 0 to send each at once.
+        drops: what could not be sent is counted there.
+        django: the way to programs that use Django Channels, if they are to be reached.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        hub: Hub,
+        redis: Redis,
+        *,
+        clock: IReactorTime,
+        process: str,
+        prefix: str,
+        coalesce: float,
+        drops: Drops,
+        django: DjangoChannels | None = None,
+    ) -> None:
+        self._hub = hub
+        self._redis = redis
+        self._clock = clock
+        self._head = b'["%b"' % process.encode()
+        self._prefix = prefix
+        self._coalesce = coalesce
+        self._drops = drops
+        self._django = django
+        self._channels: dict[str, _Channel] = {}
+        self._topics: dict[str, Topics] = {}
+
+    def leave_to(self, kind: str, topics: Topics) -> None:
+        """Has the channels of groups `<kind>/...` read by somebody else."""
+        self._topics[kind] = topics
+
+    def __contains__(self, group: str) -> bool:
+        return group in self._channels
+
+    async def prepare(self, group: str) -> None:
+        channel = self._channels.get(group)
+        first = channel is None
+        if channel is None:
+            server = self._redis.find(group)
+            channel = _Channel(f"{self._prefix}:{group}".encode(), server)
+            self._channels[group] = channel
+        if not channel.ready:
+            ready: Deferred[None] = Deferred()
+            channel.waiting.append(ready)
+            if first:
+                Deferred.fromCoroutine(self._subscribe(group, channel))
+            await ready
+        self._linger(group, channel)
+
+    async def join(self, group: str, member: Member) -> None:
+        channel = self._channels.get(group)
+        if channel is None or not channel.ready:
+            await self.prepare(group)
+            channel = self._channels[group]
+        self._hub.join(group, member)
+        if channel.linger is not None:
+            channel.linger.cancel()
+            channel.linger = None
+
+    def leave(self, group: str, member: Member) -> None:
+        self._hub.leave(group, member)
+        channel = self._channels.get(group)
+        if channel is not None:
+            self._linger(group, channel)
+
+    def publish(self, group: str, payload: bytes, key: int | None = None) -> int:
+        members = self._hub.fan_out(group, payload, key)
+        channel = self._channels.get(group)
+        if channel is None:
+            name = f"{self._prefix}:{group}".encode()
+            self._send(_Channel(name, self._redis.find(group)), [self._item(key, payload)])
+        else:
+            self._forward(channel, key, payload)
+        if self._django is not None:
+            self._django.publish(group, payload)
+        return members
+
+    def publisher(self, group: str, key: int | None = None) -> Publish:
+        channel = self._channels.get(group)
+        if channel is None or self._django is not None:
+            return partial(self.publish, group, key=key)
+        return partial(self._publish, self._hub.publisher(group, key), channel, key)
+
+    def _publish(self, local: Publish, channel: _Channel, key: int | None, payload: bytes) -> int:
+        members = local(payload)
+        self._forward(channel, key, payload)
+        return members
+
+    def flush(self, group: str) -> None:
+        self._hub.flush(group)
+
+    # -- subscriptions
+
+    async def _subscribe(self, group: str, channel: _Channel) -> None:
+        """Subscribes a group's channel; whoever waits for it hears how that went."""
+        failure: Exception | None = None
+        topics = self._topics.get(group.partition("/")[0])
+        receive = partial(self._received if topics is None else topics.received, group)
+        try:
+            await channel.server.subscribe(channel.name, receive)
+            if self._django is not None:
+                await self._django.subscribe(group)
+            if topics is not None:
+                await topics.began(group)
+        except RedisUnavailable as error:
+            failure = error
+        except Exception as error:
+            self._log.failure("subscribing to {group} failed", group=group)
+            failure = RedisUnavailable(str(error))
+        if failure is None:
+            channel.ready = True
+        else:
+            self._forget(group, channel)
+        waiting, channel.waiting = channel.waiting, []
+        for ready in waiting:
+            if failure is None:
+                ready.callback(None)
+            else:
+                ready.errback(failure)
+
+    def _linger(self, group: str, channel: _Channel) -> None:
+        """Ends the subscription in a moment if nobody is in the group."""
+        if channel.linger is None and channel.ready and not self._hub.size(group):
+            channel.linger = self._clock.callLater(LINGER, self._end, group, channel)
+
+    def _end(self, group: str, channel: _Channel) -> None:
+        channel.linger = None
+        if not self._hub.size(group):
+            self._flush(channel)
+            self._forget(group, channel)
+
+    def _forget(self, group: str, channel: _Channel) -> None:
+        del self._channels[group]
+        channel.server.unsubscribe(channel.name)
+        if self._django is not None:
+            self._django.unsubscribe(group)
+        topics = self._topics.get(group.partition("/")[0])
+        if topics is not None:
+            topics.ended(group)
+
+    # -- to the other processes
+
+    def _forward(self, channel: _Channel, key: int | None, payload: bytes) -> None:
+        item = self._item(key, payload)
+        if channel.call is None:
+            now = self._clock.seconds()
+            if now - channel.published >= self._coalesce:
+                channel.published = now
+                self._send(channel, [item])
+                return
+            channel.call = self._clock.callLater(self._coalesce, self._flush, channel)
+        channel.items.append(item)
+        channel.size += len(item)
+        if channel.size >= _FULL:
+            self._flush(channel)
+
+    @staticmethod
+    def _item(key: int | None, payload: bytes) -> bytes:
+        return b"null,%b" % payload if key is None else b"%d,%b" % (key, payload)
+
+    def _flush(self, channel: _Channel) -> None:
+        if channel.call is not None:
+            if channel.call.active():
+                channel.call.cancel()
+            channel.call = None
+        if channel.items:
+            channel.published = self._clock.seconds()
+            items, channel.items, channel.size = channel.items, [], 0
+            self._send(channel, items)
+
+    def _send(self, channel: _Channel, items: list[bytes]) -> None:
+        data = b"%b,%b]" % (self._head, b",".join(items))
+        if not channel.server.publish(channel.name, data):
+            self._drops.count(DropReason.REDIS_AWAY, len(items))
+
+    # -- from the other processes
+
+    def _received(self, group: str, data: bytes) -> None:
+        if data.startswith(self._head):
+            return
+        if not data.startswith(b"["):
+            self._received_foreign(group, data)
+            return
+        try:
+            origin, *rest = map(bytes, _decode(data))
+        except (msgspec.MsgspecError, ValueError):
+            self._log.warn("{group}: something on the channel is no message", group=group)
+            return
+        for key, payload in zip(rest[::2], rest[1::2], strict=False):
+            self._hub.fan_out(group, payload, None if key == b"null" else (origin, key))
+
+    def _received_foreign(self, group: str, data: bytes) -> None:
+        """One payload of another program, delivered as it is."""
+        try:
+            self._hub.fan_out(group, wire.check_object(data))
+        except ClientError as error:
+            self._log.warn(
+                "{group}: what another program published is left out: {why}",
+                group=group,
+                why=error.message,
+            )

@@ -1,0 +1,278 @@
+"""The leases of one process: who of its connections is registered under which UUID.
+
+Under `redis_pairs`; stands on `redis_pair_scripts`. Redis decides who holds a lease. What is kept
+here is what the connections were told of it, so that each is told everything once: that it was
+replaced, and a phone that the headset came or left. Both come as messages, at once, and show in the
+next renewal, if the messages were lost.
+"""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from relayd.brokers.interface import Headset, Phone
+from relayd.brokers.redis_pair_scripts import PAIRED, REPLACED, Claim, PairScripts, Side
+from relayd.errors import RedisUnavailable
+from relayd.redis.server import RedisServer
+
+_BATCH = 200
+"""Leases in one call of a script: about a millisecond of Redis' time."""
+
+
+class Lease:
+    """One registration of this process.
+
+    Attributes:
+        side: of the pair.
+        uuid: of the pair.
+        server: the Redis that it is on.
+        member: the connection.
+        token: its fencing token; 0 before there is one.
+        held: whether Redis has confirmed it.
+        over: whether it was taken back, replaced, or never came to be.
+        news: how often a message about the headset came for it.
+        present: whether its phone takes the headset to be there: it would not have come otherwise.
+    """
+
+    __slots__ = ("held", "member", "news", "over", "present", "server", "side", "token", "uuid")
+
+    def __init__(self, side: Side, uuid: str, server: RedisServer, member: Headset | Phone) -> None:
+        self.side = side
+        self.uuid = uuid
+        self.server = server
+        self.member = member
+        self.token = 0
+        self.held = False
+        self.over = False
+        self.news = 0
+        self.present = True
+
+    @property
+    def claim(self) -> Claim:
+        """As the scripts take it."""
+        return self.side, self.uuid, self.token
+
+
+class Leases:
+    """All leases of this process.
+
+    Args:
+        scripts: the way to Redis.
+        clock: for what is done at the end of a turn.
+        ready: returns when messages through a server reach this process; raises RedisUnavailable.
+        grace: seconds after an outage of Redis before a headset whose lease is missing counts as
+            gone: its process may only not have registered it again.
+        seconds: a clock that never goes back.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        scripts: PairScripts,
+        clock: IReactorTime,
+        ready: Callable[[RedisServer], Awaitable[None]],
+        *,
+        grace: float,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scripts = scripts
+        self._clock = clock
+        self._ready = ready
+        self._grace = grace
+        self._seconds = seconds
+        # more than one of a side and UUID only while a newer one is being registered
+        self._leases: dict[tuple[Side, str], list[Lease]] = {}
+        self._renewing: set[RedisServer] = set()
+        self._back: dict[RedisServer, float] = {}  # when its last outage ended
+        self._leaving: list[Lease] = []
+        self._left: set[Deferred[None]] = set()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._leases.values()))
+
+    def __iter__(self) -> Iterator[Lease]:
+        """Headsets first: after a loss of data they are there again when their phones ask."""
+        for wanted in ("unity", "android"):
+            for (side, _), leases in list(self._leases.items()):
+                if side == wanted:
+                    yield from leases
+
+    def find(self, side: Side, uuid: str, token: int) -> Lease | None:
+        """The lease with a token, as long as it is not over."""
+        for lease in self._leases.get((side, uuid), ()):
+            if lease.token == token:
+                return lease
+        return None
+
+    async def add(self, side: Side, uuid: str, member: Headset | Phone) -> None:
+        """Registers a connection; older ones of its side and UUID are told, wherever they are.
+
+        Returns also if it was taken back or replaced meanwhile.
+
+        Raises:
+            RedisUnavailable: it is not registered.
+        """
+        lease = Lease(side, uuid, self._scripts.find(uuid), member)
+        self._leases.setdefault((side, uuid), []).append(lease)
+        try:
+            await self._ready(lease.server)
+            lease.token = await self._scripts.token(side, uuid)
+            if self._overtaken(lease):
+                self._replace(lease)
+            elif not lease.over:
+                await self._hold(lease.server, [lease])
+        except BaseException:
+            self._end(lease)
+            raise
+
+    def _overtaken(self, lease: Lease) -> bool:
+        """Whether one that came later has been given a token, though a smaller one.
+
+        Which happens to who comes just when Redis is told the script's text.
+        """
+        leases = self._leases.get((lease.side, lease.uuid), [])
+        return lease in leases and any(one.token for one in leases[leases.index(lease) + 1 :])
+
+    def remove(self, side: Side, uuid: str, member: Headset | Phone) -> None:
+        """Takes a registration back, or keeps it from coming to be."""
+        for lease in self._leases.get((side, uuid), ()):
+            if lease.member is member:
+                self._end(lease)
+                return
+
+    def replaced(self, side: Side, uuid: str, token: int) -> None:
+        """A message: a newer connection has taken the lease with this token."""
+        lease = self.find(side, uuid, token)
+        if lease is not None:
+            self._replace(lease)
+
+    def news(self, uuid: str, token: int, present: bool) -> None:
+        """A message for the phone with this token: the headset came, or left."""
+        lease = self.find("android", uuid, token)
+        if lease is not None:
+            lease.news += 1
+            self._tell(lease, present)
+
+    def renew(self, server: RedisServer) -> None:
+        """Renews all leases on a server, unless that is under way."""
+        if server not in self._renewing:
+            self._renewing.add(server)
+            Deferred.fromCoroutine(self._renew(server)).addErrback(self._failed)
+
+    def recovered(self, server: RedisServer) -> None:
+        """An outage of a server is over."""
+        self._back[server] = self._seconds()
+        self.renew(server)
+
+    def stop(self) -> "Deferred[None]":
+        """Takes all leases back. The Deferred fires when Redis has heard of it, or is away."""
+        for lease in list(self):
+            self._end(lease)
+        self._flush()
+        return DeferredList(list(self._left)).addCallback(lambda _: None)
+
+    # -- taking and renewing
+
+    async def _renew(self, server: RedisServer) -> None:
+        try:
+            leases = [lease for lease in self if lease.server is server and lease.held]
+            for first in range(0, len(leases), _BATCH):
+                batch = [lease for lease in leases[first : first + _BATCH] if not lease.over]
+                if batch:
+                    await self._hold(server, batch)
+        except RedisUnavailable:
+            pass  # which is logged where it is noticed; when Redis is back, all is renewed
+        finally:
+            self._renewing.discard(server)
+
+    async def _hold(self, server: RedisServer, leases: list[Lease]) -> None:
+        news = [lease.news for lease in leases]
+        answers = await self._scripts.hold(server, [lease.claim for lease in leases])
+        for lease, heard, answer in zip(leases, news, answers, strict=True):
+            if lease.over:
+                continue
+            if answer == REPLACED:
+                self._replace(lease)
+                continue
+            fresh, lease.held = not lease.held, True
+            for older in list(self._leases[lease.side, lease.uuid]):
+                if 0 < older.token < lease.token:
+                    self._replace(older)
+            # a message that came after the question was sent may be newer than the answer
+            if lease.side == "android" and lease.news == heard:
+                present = answer == PAIRED
+                if present or fresh or not self._in_doubt(server):
+                    self._tell(lease, present)
+
+    def _in_doubt(self, server: RedisServer) -> bool:
+        back = self._back.get(server)
+        return back is not None and self._seconds() - back < self._grace
+
+    # -- telling the connections
+
+    def _replace(self, lease: Lease) -> None:
+        self._drop(lease)
+        try:
+            lease.member.replaced()
+        except Exception:
+            self._log.failure("replacing a connection failed")
+
+    def _tell(self, lease: Lease, present: bool) -> None:
+        if lease.present == present:
+            return
+        lease.present = present
+        phone: Any = lease.member
+        try:
+            if present:
+                phone.headset_came()
+            else:
+                phone.headset_left()
+        except Exception:
+            self._log.failure("telling a phone failed")
+
+    # -- taking back
+
+    def _end(self, lease: Lease) -> None:
+        """Redis is told even if it has not confirmed it: it may hold it all the same."""
+        if lease.over:
+            return
+        self._drop(lease)
+        if lease.token:
+            if not self._leaving:
+                self._clock.callLater(0, self._flush)
+            self._leaving.append(lease)
+
+    def _drop(self, lease: Lease) -> None:
+        lease.over = True
+        leases = self._leases[lease.side, lease.uuid]
+        leases.remove(lease)
+        if not leases:
+            del self._leases[lease.side, lease.uuid]
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        by_server: dict[RedisServer, list[Claim]] = defaultdict(list)
+        for lease in leaving:
+            by_server[lease.server].append(lease.claim)
+        for server, claims in by_server.items():
+            for first in range(0, len(claims), _BATCH):
+                left = Deferred.fromCoroutine(self._leave(server, claims[first : first + _BATCH]))
+                self._left.add(left)
+                left.addErrback(self._failed).addCallback(self._forget, left)
+
+    async def _leave(self, server: RedisServer, claims: list[Claim]) -> None:
+        with contextlib.suppress(RedisUnavailable):  # then they expire
+            await self._scripts.leave(server, claims)
+
+    def _forget(self, _: object, left: "Deferred[None]") -> None:
+        self._left.discard(left)
+
+    def _failed(self, failure: Any) -> None:
+        self._log.failure("renewing or taking back leases failed", failure)

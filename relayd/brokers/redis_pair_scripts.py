@@ -1,0 +1,247 @@
+"""What pairs are in Redis: the keys, the scripts that alone touch them, the messages these publish.
+
+Under `redis_leases` and `redis_deliveries`; stands on `relayd.redis`. Each side of a pair is a
+lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`. It
+expires unless its process renews it.
+
+Tokens are fencing tokens: a connection is first given one, greater than all before it, and then
+takes the lease with it. In one step, a command that reaches Redis after its sender gave it up could
+overwrite what is newer; so it is too old by then. Tokens begin at Redis' clock in microseconds, so
+they also grow when Redis has lost its data. All are even. `...:newest` is the greatest that ever
+held the lease, plus one when that one left: who has less in hand was replaced, or is late. It
+outlives the lease; `...:given` is the last token that was given to anybody.
+
+Each process has an inbox, the channel `<prefix>:process:<process>`, on every server.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+from twisted.logger import Logger
+
+from relayd.errors import RedisUnavailable
+from relayd.redis.commands import Script, Word
+from relayd.redis.replies import RedisRefused
+from relayd.redis.server import RedisServer
+from relayd.redis.shards import Redis
+
+Side = Literal["unity", "android"]
+Claim = tuple[Side, str, int]
+"""A side, a UUID and the token that takes or took this lease."""
+
+REPLACED, ALONE, PAIRED = 0, 1, 2
+"""What became of a claim: too old; held, but not the other side's lease; both held."""
+
+_TOKEN = Script("""
+-- A new token. KEYS: the last that was given, the newest that held the lease
+-- ARGV: ms to remember it
+local now = redis.call('TIME')
+local token = now[1] * 1000000 + now[2]
+token = token - token % 2
+for _, key in ipairs(KEYS) do
+  local last = tonumber(redis.call('GET', key) or 0)
+  if token <= last then token = last + 2 - last % 2 end
+end
+redis.call('SET', KEYS[1], string.format('%.0f', token), 'PX', ARGV[1])
+return token
+""")
+
+_HOLD = Script("""
+-- Takes or renews leases. For each of them,
+-- KEYS: the lease, its newest token, the other side's lease
+-- ARGV: process, ms to live, ms to remember, what inboxes begin with; for each: side, uuid, token
+local process, ttl, memory, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local answers = {}
+for i = 1, #KEYS / 3 do
+  local lease, newest, other = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+  local side, uuid, token = ARGV[3 * i + 2], ARGV[3 * i + 3], ARGV[3 * i + 4]
+  local ours = process .. ':' .. token
+  local holder = redis.call('GET', lease)
+  local partner = redis.call('GET', other)
+  answers[i] = partner and 2 or 1
+  if holder == ours then
+    redis.call('PEXPIRE', lease, ttl)
+    if redis.call('PEXPIRE', newest, memory) == 0 then
+      redis.call('SET', newest, token, 'PX', memory)
+    end
+  else
+    local theirs, their_token = string.match(holder or '', '^(.*):(%d+)$')
+    local last = tonumber(redis.call('GET', newest) or 0)
+    if math.max(last, tonumber(their_token or 0)) > tonumber(token) then
+      answers[i] = 0
+    else
+      redis.call('SET', lease, ours, 'PX', ttl)
+      redis.call('SET', newest, token, 'PX', memory)
+      if theirs and theirs ~= process then
+        redis.call('PUBLISH', inboxes .. theirs,
+          string.format('["replaced","%s","%s",%s]', side, uuid, their_token))
+      end
+      if partner and side == 'unity' and not holder then
+        local phone, phone_token = string.match(partner, '^(.*):(%d+)$')
+        if phone then
+          redis.call('PUBLISH', inboxes .. phone,
+            string.format('["news","%s",%s,true]', uuid, phone_token))
+        end
+      end
+    end
+  end
+end
+return answers
+""")
+
+_LEAVE = Script("""
+-- Takes leases back. KEYS and ARGV as for taking them
+local process, memory, inboxes = ARGV[1], ARGV[3], ARGV[4]
+for i = 1, #KEYS / 3 do
+  local lease, newest, other = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+  local side, uuid, token = ARGV[3 * i + 2], ARGV[3 * i + 3], ARGV[3 * i + 4]
+  if redis.call('GET', lease) == process .. ':' .. token then
+    redis.call('DEL', lease)
+    local phone, phone_token = string.match(redis.call('GET', other) or '', '^(.*):(%d+)$')
+    if phone and side == 'unity' then
+      redis.call('PUBLISH', inboxes .. phone,
+        string.format('["news","%s",%s,false]', uuid, phone_token))
+    end
+  end
+  if tonumber(redis.call('GET', newest) or 0) <= tonumber(token) then
+    redis.call('SET', newest, string.format('%.0f', tonumber(token) + 1), 'PX', memory)
+  end
+end
+""")
+
+_ASK = Script("""
+-- Finds the headset, and asks its process to get ready, unless that is the one that asks.
+-- KEYS: the headset's lease
+-- ARGV: process, what inboxes begin with, number of the request, uuid
+local holder, token = string.match(redis.call('GET', KEYS[1]) or '', '^(.*):(%d+)$')
+if not holder then return false end
+local receivers = 0
+if holder ~= ARGV[1] then
+  receivers = redis.call('PUBLISH', ARGV[2] .. holder,
+    string.format('["ask","%s",%s,"%s",%s]', ARGV[1], ARGV[3], ARGV[4], token))
+end
+return {holder, tonumber(token), receivers}
+""")
+
+
+class Replaced(msgspec.Struct, array_like=True, tag="replaced"):
+    """To the process of a lease: a newer connection has taken it."""
+
+    side: Side
+    uuid: str
+    token: int
+
+
+class News(msgspec.Struct, array_like=True, tag="news"):
+    """To the process of a phone's lease: a headset came, or left."""
+
+    uuid: str
+    token: int
+    present: bool
+
+
+class Ask(msgspec.Struct, array_like=True, tag="ask"):
+    """To the process of a headset's lease: can it be given a frame?"""
+
+    asker: str
+    number: int
+    uuid: str
+    token: int
+
+
+class PairScripts:
+    """The scripts, as Python functions of one process.
+
+    All of them raise RedisUnavailable, also for what Redis refuses: a client can only wait.
+
+    Args:
+        redis: the servers.
+        process: the unique id of this process.
+        prefix: what all names begin with.
+        ttl: seconds that a lease lives if it is not renewed.
+        memory: seconds for which tokens are remembered.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, redis: Redis, process: str, prefix: str, *, ttl: float, memory: float
+    ) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._times = (round(ttl * 1000), round(memory * 1000))
+        self._inboxes = f"{prefix}:process:"
+        self._refused: set[str] = set()
+        self.process = process
+        self.inbox = f"{self._inboxes}{process}"
+
+    def find(self, uuid: str) -> RedisServer:
+        """The server that everything of a pair is on."""
+        return self._redis.find(f"pair/{uuid}")
+
+    def publish(self, server: RedisServer, process: str, message: msgspec.Struct) -> bool:
+        """Sends a message to the inbox of a process; False if it was not sent."""
+        channel = f"{self._inboxes}{process}".encode()
+        return server.publish(channel, msgspec.json.encode(message))
+
+    async def headset_present(self, uuid: str) -> bool:
+        """Whether a process holds the lease of a headset."""
+        with_key = self._run(self.find(uuid).call("EXISTS", self._lease("unity", uuid)))
+        return bool(await with_key)
+
+    async def token(self, side: Side, uuid: str) -> int:
+        """A new token."""
+        key = self._lease(side, uuid)
+        keys = (f"{key}:given", f"{key}:newest")
+        token: int = await self._run(self.find(uuid).run(_TOKEN, keys, (self._times[1],)))
+        return token
+
+    async def hold(self, server: RedisServer, claims: Iterable[Claim]) -> list[int]:
+        """Takes or renews leases, all on one server; whoever is concerned gets a message.
+
+        Returns:
+            For each of them REPLACED, ALONE or PAIRED.
+        """
+        answers: list[int] = await self._run(server.run(_HOLD, *self._words(claims)))
+        return answers
+
+    async def leave(self, server: RedisServer, claims: Iterable[Claim]) -> None:
+        """Takes leases back, all on one server, and makes sure that nobody takes them late."""
+        await self._run(server.run(_LEAVE, *self._words(claims)))
+
+    async def ask(self, uuid: str, number: int) -> tuple[str, int, int] | None:
+        """Asks the process that holds a headset to get ready for a frame, unless it is this one.
+
+        Returns:
+            The process, the token of its lease, and how many got the message; None if nobody
+            holds one.
+        """
+        args = (self.process, self._inboxes, number, uuid)
+        answer = await self._run(self.find(uuid).run(_ASK, (self._lease("unity", uuid),), args))
+        if answer is None:
+            return None
+        process, token, receivers = answer
+        return process.decode(), token, receivers
+
+    def _lease(self, side: Side, uuid: str) -> str:
+        return f"{self._prefix}:{{pair/{uuid}}}:{side}"
+
+    def _words(self, claims: Iterable[Claim]) -> tuple[list[Word], list[Word]]:
+        keys: list[Word] = []
+        args: list[Word] = [self.process, *self._times, self._inboxes]
+        for side, uuid, token in claims:
+            key = self._lease(side, uuid)
+            other = self._lease("android" if side == "unity" else "unity", uuid)
+            keys += (key, f"{key}:newest", other)
+            args += (side, uuid, token)
+        return keys, args
+
+    async def _run(self, running: Any) -> Any:
+        try:
+            return await running
+        except RedisRefused as error:
+            if error.code not in self._refused:  # once a code: it will be said again and again
+                self._refused.add(error.code)
+                self._log.warn("Redis refuses what pairs need: {error}", error=error)
+            raise RedisUnavailable(str(error)) from error

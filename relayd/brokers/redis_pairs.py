@@ -1,0 +1,141 @@
+"""Pairs over Redis: headset and phone may be connected to different processes.
+
+Implements `brokers.interface.Pairs`; puts its parts together. `redis_leases` knows who of this
+process is registered, `redis_deliveries` brings frames to headsets, `redis_inbox` is how other
+processes reach this one, `redis_pair_scripts` is all that Redis does.
+"""
+
+from functools import partial
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from relayd.brokers.interface import Headset, Phone
+from relayd.brokers.redis_deliveries import Deliveries, Ready, Write, Written
+from relayd.brokers.redis_inbox import Inbox
+from relayd.brokers.redis_leases import Leases
+from relayd.brokers.redis_pair_scripts import Ask, News, PairScripts, Replaced
+from relayd.redis.server import RedisServer
+from relayd.redis.shards import Redis
+
+TTL = 7.0
+RENEWAL = 2.0
+"""With `TTL`: who dies loses its leases within 7 s, and phones have heard of it within 9 s."""
+MEMORY = 3600.0
+WITHIN = 2.0
+MOST = 10_000
+
+_Message = Replaced | News | Ask | Ready | Write | Written
+_decoder: msgspec.json.Decoder[_Message] = msgspec.json.Decoder(_Message)
+
+
+class RedisPairs:
+    """`interface.Pairs` over Redis.
+
+    Args:
+        redis: the servers; somebody else starts and stops them.
+        clock: for everything that waits.
+        process: the unique id of this process, letters and digits.
+        prefix: what the names of all keys and channels begin with.
+        ttl: seconds that a lease lives if it is not renewed.
+        renewal: seconds between two renewals, less than half of `ttl`.
+        memory: seconds that Redis remembers of a connection that there was a newer one.
+        within: seconds that a phone waits for its receipt.
+        most: frames that may be on their way at once.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        redis: Redis,
+        clock: IReactorTime,
+        process: str,
+        prefix: str,
+        *,
+        ttl: float = TTL,
+        renewal: float = RENEWAL,
+        memory: float = MEMORY,
+        within: float = WITHIN,
+        most: int = MOST,
+    ) -> None:
+        self._redis = redis
+        self._scripts = PairScripts(redis, process, prefix, ttl=ttl, memory=memory)
+        self._inbox = Inbox(redis, self._scripts.inbox, self._received)
+        self._leases = Leases(self._scripts, clock, self._inbox.ready, grace=ttl)
+        self._deliveries = Deliveries(self._scripts, self._leases, clock, within=within, most=most)
+        self._renewal = renewal
+        self._beat = LoopingCall(self._renew)
+        self._beat.clock = clock
+        for server in redis.servers:
+            server.watch(partial(self._changed, server))
+
+    def start(self) -> None:
+        """Opens the inbox, now or as soon as Redis is there, and begins to renew."""
+        self._inbox.start()
+        self._beat.start(self._renewal, now=False)
+
+    def stop(self) -> "Deferred[None]":
+        """Takes all leases back; to be called before the servers are stopped.
+
+        Returns:
+            A Deferred that fires when Redis has heard of it, or does not answer.
+        """
+        if self._beat.running:
+            self._beat.stop()
+        self._inbox.stop()
+        self._deliveries.stop()
+        return self._leases.stop()
+
+    async def headset_present(self, uuid: str) -> bool:
+        await self._inbox.ready(self._scripts.find(uuid))
+        return await self._scripts.headset_present(uuid)
+
+    async def add_headset(self, uuid: str, headset: Headset) -> None:
+        await self._leases.add("unity", uuid, headset)
+
+    def remove_headset(self, uuid: str, headset: Headset) -> None:
+        self._leases.remove("unity", uuid, headset)
+
+    async def add_phone(self, uuid: str, phone: Phone) -> None:
+        await self._leases.add("android", uuid, phone)
+
+    def remove_phone(self, uuid: str, phone: Phone) -> None:
+        self._leases.remove("android", uuid, phone)
+
+    async def deliver(self, uuid: str, payload: bytes) -> None:
+        await self._inbox.ready(self._scripts.find(uuid))
+        await self._deliveries.deliver(uuid, payload)
+
+    def _renew(self) -> None:
+        self._deliveries.tidy()
+        for server in self._redis.servers:
+            if server.available:
+                self._leases.renew(server)
+
+    def _changed(self, server: RedisServer, available: bool) -> None:
+        if available and self._beat.running:
+            self._leases.recovered(server)
+
+    def _received(self, data: bytes) -> None:
+        try:
+            message = _decoder.decode(data)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            self._log.warn("something in the inbox is no message: {error}", error=error)
+            return
+        match message:
+            case Replaced():
+                self._leases.replaced(message.side, message.uuid, message.token)
+            case News():
+                self._leases.news(message.uuid, message.token, message.present)
+            case Ask():
+                self._deliveries.ask(message)
+            case Ready():
+                self._deliveries.ready(message.process, message.number)
+            case Write():
+                self._deliveries.write(message)
+            case Written():
+                self._deliveries.written(message.number, message.success)

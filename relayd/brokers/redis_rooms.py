@@ -1,0 +1,309 @@
+"""Rooms over Redis: kept in a stream and published in one step, shown in one order everywhere.
+
+Implements `brokers.interface.Rooms`; sits on `redis_history` and on the hub. What is said comes to
+every process, the sender's too, through the room's channel only, so all see one order. A process
+knows the last id that it has shown in each room where it has members: what the channel skips, and
+what was said while Redis was away, it fetches from the history.
+"""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from relayd import wire
+from relayd.brokers.django import DjangoChannels
+from relayd.brokers.redis_groups import RedisGroups
+from relayd.brokers.redis_history import Draft, RedisHistory
+from relayd.errors import RedisUnavailable, StoreUnavailable
+from relayd.hub import Hub
+from relayd.redis.replies import RedisRefused
+from relayd.redis.server import RedisServer
+from relayd.redis.shards import Redis
+from relayd.storage.history import Entry
+
+_PAGE = 500
+_BATCH = 500
+_BATCH_BYTES = 1024 * 1024
+_MOST_WAITING = 10_000
+T = TypeVar("T")
+_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Room:
+    """A room that has members in this process.
+
+    Attributes:
+        position: the last id that was shown to them; None until it is known where they begin.
+        early: what came through the channel while that, or what was missed, is being read.
+        catching_up: whether it is.
+        cut_off: whether the members were told that the room is.
+        waiting: who waits for an id to be shown.
+    """
+
+    def __init__(self) -> None:
+        self.position: int | None = None
+        self.early: list[Entry] = []
+        self.catching_up = False
+        self.cut_off = False
+        self.waiting: list[tuple[int, Deferred[None]]] = []
+
+
+class _Outgoing:
+    """What this process says in a room: one script at a time, with all that came meanwhile."""
+
+    def __init__(self) -> None:
+        self.drafts: deque[tuple[Draft, Deferred[Entry]]] = deque()
+        self.sending = False
+
+
+class RedisRooms:
+    """`interface.Rooms` over Redis.
+
+    Args:
+        hub: the members in this process.
+        groups: has the rooms' channels read.
+        redis: the servers.
+        history: where messages are kept.
+        clock: for deadlines.
+        now: Unix time in seconds.
+        deadline: seconds that a reader waits until what it read was shown.
+        django: the way to programs that use Django Channels, if they are to be reached.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        hub: Hub,
+        groups: RedisGroups,
+        redis: Redis,
+        history: RedisHistory,
+        *,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        deadline: float,
+        django: DjangoChannels | None = None,
+    ) -> None:
+        self._hub = hub
+        self._redis = redis
+        self._history = history
+        self._clock = clock
+        self._now = now
+        self._deadline = deadline
+        self._django = django
+        self._rooms: dict[str, _Room] = {}
+        self._outgoing: dict[str, _Outgoing] = {}
+        groups.leave_to("chat", self)
+        for server in redis.servers:
+            server.watch(partial(self._changed, server))
+
+    # -- what relays ask for
+
+    def say(
+        self, room: str, message: str, user: str | None = None, *, to_django: bool = True
+    ) -> "Deferred[Entry]":
+        said: Deferred[Entry] = Deferred()
+        outgoing = self._outgoing.setdefault(room, _Outgoing())
+        server = self._redis.find(f"chat/{room}")
+        if not server.available or len(outgoing.drafts) >= _MOST_WAITING:
+            said.errback(StoreUnavailable(f"{server.name} is away or too slow"))
+            self._tidy(room, outgoing)
+            return said
+        outgoing.drafts.append((_draft(message, user, self._now()), said))
+        said.addCallback(self._after_shown, room)
+        if self._django is not None and to_django:
+            said.addCallback(self._tell_django, room, message)
+        if not outgoing.sending:
+            Deferred.fromCoroutine(self._send(room, outgoing))
+        return said
+
+    async def last(self, room: str, count: int, limit: int) -> list[Entry]:
+        if count <= 0:
+            return []
+        entries = await self._read(self._history.last(room, count))
+        await self._shown(room, entries[-1].id if entries else 0)
+        return entries[:limit]
+
+    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+        state = self._rooms.get(room)
+        shown = (state and state.position) or 0
+        _, gap, entries = await self._read(self._history.since(room, position, limit, shown))
+        await self._shown(room, entries[-1].id if entries else 0)
+        return gap, entries
+
+    async def _read(self, reading: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await reading
+        except (RedisUnavailable, RedisRefused) as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def _shown(self, room: str, id: int) -> None:
+        """Returns when an id has been shown to the members in this process, if there are any."""
+        state = self._rooms.get(room)
+        if state is None or (state.position is not None and state.position >= id):
+            return
+        shown: Deferred[None] = Deferred()
+        state.waiting.append((id, shown))
+        shown.addTimeout(self._deadline, self._clock)
+        try:
+            await shown
+        except Exception as error:
+            raise StoreUnavailable("what was said does not come through the channel") from error
+
+    # -- saying
+
+    async def _send(self, room: str, outgoing: _Outgoing) -> None:
+        outgoing.sending = True
+        while outgoing.drafts:
+            batch: list[tuple[Draft, Deferred[Entry]]] = []
+            size = 0
+            while outgoing.drafts and len(batch) < _BATCH and size < _BATCH_BYTES:
+                batch.append(outgoing.drafts.popleft())
+                size += len(batch[-1][0].head)
+            try:
+                now = int(self._now() * 1000)
+                entries = await self._history.append(room, [draft for draft, _ in batch], now)
+            except Exception as error:
+                if not isinstance(error, RedisUnavailable | RedisRefused):
+                    self._log.failure("keeping messages of {room} failed", room=room)
+                for _, said in batch:
+                    said.errback(StoreUnavailable(str(error)))
+                continue
+            for entry, (_, said) in zip(entries, batch, strict=True):
+                said.callback(entry)
+        outgoing.sending = False
+        self._tidy(room, outgoing)
+
+    def _tidy(self, room: str, outgoing: _Outgoing) -> None:
+        if not outgoing.sending and not outgoing.drafts:
+            self._outgoing.pop(room, None)
+
+    def _after_shown(self, entry: Entry, room: str) -> "Deferred[Entry]":
+        """Fires when the members in this process have seen it; it is kept in any case."""
+        shown = Deferred.fromCoroutine(self._shown(room, entry.id))
+        return shown.addErrback(lambda _: None).addCallback(lambda _: entry)
+
+    def _tell_django(self, entry: Entry, room: str, message: str) -> Entry:
+        assert self._django is not None
+        self._django.say(f"chat/{room}", message)
+        return entry
+
+    # -- the channels (`redis_groups.Topics`)
+
+    async def began(self, group: str) -> None:
+        room = group.partition("/")[2]
+        state = self._rooms[room] = self._rooms.get(room) or _Room()
+        # whoever joins reads the history after this: what is older comes from there
+        last, _, _ = await self._history.since(room, 2**53, 1)
+        state.position = last
+        self._release(room, state)
+
+    def received(self, group: str, data: bytes) -> None:
+        room = group.partition("/")[2]
+        try:
+            first, *bodies = map(bytes, _decode(data))
+            entries = [Entry(id, body) for id, body in enumerate(bodies, int(first))]
+        except (msgspec.MsgspecError, ValueError):
+            self._log.warn("{group}: something on the channel is no message", group=group)
+            return
+        state = self._rooms.get(room)
+        if state is None:
+            state = self._rooms[room] = _Room()
+        state.early += entries
+        if state.position is not None and not state.catching_up:
+            self._release(room, state)
+
+    def ended(self, group: str) -> None:
+        state = self._rooms.pop(group.partition("/")[2], None)
+        if state is not None:
+            for _, shown in state.waiting:
+                shown.cancel()
+
+    def _release(self, room: str, state: _Room, *, complete: bool = False) -> None:
+        """Shows what came through the channel.
+
+        If something before it is missing, that is fetched first, unless it was (`complete`).
+        """
+        assert state.position is not None
+        early, state.early = state.early, []
+        for place, entry in enumerate(early):
+            if entry.id > state.position + 1 and state.position and not complete:
+                state.early = early[place:]
+                Deferred.fromCoroutine(self._catch_up(room, state))
+                return
+            self._show(room, state, entry)
+
+    def _show(self, room: str, state: _Room, entry: Entry) -> None:
+        if state.position is not None and entry.id <= state.position:
+            return
+        state.position = entry.id
+        self._hub.fan_out(f"chat/{room}", entry.body)
+        if state.waiting:
+            done = [shown for id, shown in state.waiting if id <= entry.id]
+            state.waiting = [(id, shown) for id, shown in state.waiting if id > entry.id]
+            for shown in done:
+                shown.callback(None)
+
+    # -- Redis goes and comes
+
+    def _changed(self, server: RedisServer, available: bool) -> None:
+        for room, state in tuple(self._rooms.items()):
+            if self._redis.find(f"chat/{room}") is not server:
+                continue
+            if available:
+                Deferred.fromCoroutine(self._catch_up(room, state))
+            elif not state.cut_off:
+                state.cut_off = True
+                self._hub.fan_out(f"chat/{room}", wire.CUT_OFF)
+
+    async def _catch_up(self, room: str, state: _Room) -> None:
+        """Shows what was said while nothing came through the channel."""
+        if state.catching_up:
+            return
+        state.catching_up = True
+        try:
+            await self._fetch(room, state)
+        except (RedisUnavailable, RedisRefused) as error:
+            # when Redis comes back, all of this is done again
+            self._log.info("{room}: cannot catch up yet: {why}", room=room, why=str(error))
+            return
+        except Exception:
+            self._log.failure("catching up in {room} failed", room=room)
+        finally:
+            state.catching_up = False
+        if self._rooms.get(room) is not state:
+            return
+        if state.cut_off:
+            state.cut_off = False
+            self._hub.fan_out(f"chat/{room}", wire.RESTORED)
+        if state.position is not None:
+            self._release(room, state, complete=True)
+
+    async def _fetch(self, room: str, state: _Room) -> None:
+        more = state.position is not None
+        while more and self._rooms.get(room) is state:
+            position = state.position or 0
+            last, gap, entries = await self._history.since(room, position, _PAGE, position)
+            if gap:
+                self._hub.fan_out(f"chat/{room}", wire.GAP)
+                # what was shown before is not shown again
+                state.position = max(position, entries[0].id - 1 if entries else last)
+            for entry in entries:
+                self._show(room, state, entry)
+            more = len(entries) == _PAGE
+
+
+def _draft(message: str, user: str | None, time: float) -> Draft:
+    """The JSON of a `wire.ChatMessage` before and behind its id."""
+    stamp = datetime.fromtimestamp(int(time * 1000) / 1000, UTC).isoformat(timespec="milliseconds")
+    tail = b',"time":"%b"' % stamp.replace("+00:00", "Z").encode()
+    if user is not None:
+        tail += b',"user":%b' % wire.encode(user)
+    return Draft(b'{"message":%b,"id":' % wire.encode(message), tail + b"}")

@@ -1,0 +1,245 @@
+"""Which processes there are: each registers itself in Redis with a lease, anybody may read them.
+
+Sits under `node`, which starts it, and beside nobody: `relayctl status` reads what is written here.
+Every 3 seconds a process writes, on the server that `<prefix>:processes` belongs to:
+
+    <prefix>:process:<id>:status    its report (JSON); expires after 10 s: that is the lease
+    <prefix>:process:<id>:last      the same for an hour, to say who is gone
+    <prefix>:processes              sorted set of the ids, by Redis' own time of the last report
+
+A process that stops takes all three back. One that died is "gone" for an hour, then forgotten.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from relayd.errors import RedisUnavailable
+from relayd.redis.commands import Script
+from relayd.redis.replies import RedisRefused
+from relayd.redis.shards import Redis
+
+INTERVAL = 3.0
+"""Seconds between two reports of a process."""
+LEASE = 10.0
+"""Seconds without a report after which a process is gone."""
+MEMORY = 3600.0
+"""Seconds that a process that is gone is remembered."""
+
+# ARGV: id, report, lease in ms, memory in ms
+_REPORT = Script("""
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+redis.call('ZADD', KEYS[3], string.format('%.3f', now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.3f', now - ARGV[4] / 1000))
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+""")
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What a process says of itself.
+
+    Attributes:
+        id: unique for each start of a process.
+        version: of relayd.
+        host: name of the machine.
+        pid: process id on it.
+        worker: number among the workers of one parent; None where there is none.
+        started: Unix time.
+        listen: where it listens.
+        connections: open WebSocket connections by kind of path.
+        groups: groups that have members in it.
+        delivered: frames handed to its clients since it started, counted once for each client.
+        deliveries_per_second: the same since the report before.
+        drops: frames left out since it started, by reason.
+        redis_round_trip: seconds the last ping took, of the slowest server; None before the first.
+        draining: whether it is about to stop.
+    """
+
+    id: str
+    version: str
+    host: str
+    pid: int
+    worker: int | None
+    started: float
+    listen: list[str]
+    connections: dict[str, int]
+    groups: int
+    delivered: int
+    deliveries_per_second: float = 0.0
+    drops: dict[str, int]
+    redis_round_trip: float | None
+    draining: bool
+
+
+class Seen(msgspec.Struct, kw_only=True):
+    """A process as the others see it.
+
+    Attributes:
+        id: its id.
+        state: "ok", "draining" or "gone".
+        seen: Unix time of its last report, by the clock of Redis.
+        report: that report; None if it cannot be read (one of another version, say).
+    """
+
+    id: str
+    state: str
+    seen: float
+    report: Report | None
+
+
+class Membership:
+    """Keeps this process registered. Redis may be away: then it is tried again.
+
+    Args:
+        redis: started and stopped by somebody else.
+        clock: provides IReactorTime.
+        prefix: what the keys begin with.
+        report: what is to be written now.
+        process: the unique id of this process.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, redis: Redis, clock: Any, prefix: str, report: Callable[[], Report], process: str
+    ) -> None:
+        self._server = redis.find(_set_key(prefix))
+        self._clock = clock
+        self._report = report
+        self._process = process
+        self._keys = (*_keys(prefix, process), _set_key(prefix))
+        self._loop = LoopingCall(self.tell)
+        self._loop.clock = clock
+        self._counted: tuple[float, int] | None = None  # when, and what was delivered by then
+        self._rate = 0.0
+        self._telling = 0
+        self._idle: list[Deferred[None]] = []
+        self._refused = False
+        self._stopped = False
+        self._server.watch(self._changed)
+
+    def start(self) -> None:
+        """Begins to report."""
+        self._loop.start(INTERVAL)
+
+    def stop(self) -> "Deferred[None]":
+        """Takes the registration back. Never fails; ends within a deadline of Redis or two."""
+        self._stopped = True
+        if self._loop.running:
+            self._loop.stop()
+        return Deferred.fromCoroutine(self._leave())
+
+    def tell(self) -> None:
+        """Reports now; no effect while Redis is away."""
+        if self._server.available and not self._stopped:
+            Deferred.fromCoroutine(self._tell()).addErrback(self._failed)
+
+    def _changed(self, available: bool) -> None:
+        if available and self._loop.running:
+            self.tell()
+
+    async def _tell(self) -> None:
+        self._telling += 1
+        try:
+            text = msgspec.json.encode(self._measured())
+            args = (self._process, text, _milliseconds(LEASE), _milliseconds(MEMORY))
+            await self._server.run(_REPORT, self._keys, args)
+            self._refused = False
+        finally:
+            self._telling -= 1
+            if not self._telling:
+                idle, self._idle = self._idle, []
+                for waiting in idle:
+                    waiting.callback(None)
+
+    def _measured(self) -> Report:
+        """A report with the rate; of an extra report, it is that of the one before."""
+        report, now = self._report(), self._clock.seconds()
+        then, before = self._counted or (now, report.delivered)
+        if now - then >= INTERVAL / 2:
+            self._rate = round((report.delivered - before) / (now - then), 1)
+            then, before = now, report.delivered
+        self._counted = (then, before)
+        report.deliveries_per_second = self._rate
+        return report
+
+    async def _leave(self) -> None:
+        if self._telling:  # a report that comes behind would undo it
+            idle: Deferred[None] = Deferred()
+            self._idle.append(idle)
+            await idle
+        try:
+            await self._server.call("DEL", *self._keys[:2])
+            await self._server.call("ZREM", self._keys[2], self._process)
+        except Exception:
+            self._failed(Failure())
+
+    def _failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, RedisUnavailable):
+            return  # that is logged where it is noticed
+        if not isinstance(failure.value, RedisRefused):
+            self._log.failure("registering this process failed", failure)
+        elif not self._refused:
+            self._refused = True
+            why = str(failure.value)
+            self._log.warn("this process cannot be registered, trying on: {why}", why=why)
+
+
+async def read_processes(redis: Redis, prefix: str) -> list[Seen]:
+    """All processes that are registered, or were within the last hour; the oldest first.
+
+    Raises:
+        RedisUnavailable: Redis is away.
+        RedisRefused: Redis does not let us.
+    """
+    server = redis.find(_set_key(prefix))
+    seconds, microseconds = await server.call("TIME")
+    now = int(seconds) + int(microseconds) / 1e6
+    found = await server.call(
+        "ZRANGEBYSCORE", _set_key(prefix), f"{now - MEMORY:.3f}", "+inf", "WITHSCORES"
+    )
+    if not found:
+        return []
+    ids = [id.decode() for id in found[::2]]
+    leases = await server.call("MGET", *(_keys(prefix, id)[0] for id in ids))
+    lasts = await server.call("MGET", *(_keys(prefix, id)[1] for id in ids))
+    processes = []
+    for id, score, lease, last in zip(ids, found[1::2], leases, lasts, strict=True):
+        report = _decoded(lease or last)
+        state = "draining" if report is not None and report.draining else "ok"
+        state = "gone" if lease is None else state
+        processes.append(Seen(id=id, state=state, seen=float(score), report=report))
+    processes.sort(key=_age)
+    return processes
+
+
+def _age(process: Seen) -> tuple[float, str]:
+    report = process.report
+    return (process.seen if report is None else report.started, process.id)
+
+
+def _decoded(text: bytes | None) -> Report | None:
+    try:
+        return None if text is None else msgspec.json.decode(text, type=Report)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _keys(prefix: str, process: str) -> tuple[str, str]:
+    return f"{prefix}:process:{process}:status", f"{prefix}:process:{process}:last"
+
+
+def _set_key(prefix: str) -> str:
+    return f"{prefix}:processes"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,130 @@
+"""Listening ports: opened as `[server] listen` says, or inherited from a process that opened them.
+
+Sits under `node` and `workers`. Knows Twisted's endpoints; what is behind a port is an argument.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from twisted.internet import endpoints, tcp, unix
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+
+def open_ports(
+    listener: Any, descriptions: Iterable[str], door: IProtocolFactory
+) -> Iterator[IListeningPort]:
+    """Opens ports, one after the other; nobody is accepted before the reactor runs.
+
+    Args:
+        listener: the reactor, or `Inherited`.
+        descriptions: Twisted endpoints.
+        door: the factory behind all of them.
+
+    Raises:
+        SystemExit: a port cannot be opened; the text says which and why.
+    """
+    for description in descriptions:
+        endpoint = endpoints.serverFromString(listener, description)
+        opened: list[IListeningPort] = []
+        failures: list[BaseException] = []
+        endpoint.listen(door).addCallbacks(
+            opened.append, lambda failure, kept=failures: kept.append(failure.value)
+        )
+        for error in failures:
+            reason = error.socketError if isinstance(error, CannotListenError) else error
+            raise SystemExit(f"relayd: cannot listen on {description}: {reason}")
+        yield from opened
+
+
+def describe(port: IListeningPort) -> str:
+    """A listening port the way one would type it into a browser, where that makes sense."""
+    address = port.getHost()
+    if isinstance(address, UNIXAddress):
+        return f"unix:{(address.name or b'').decode(errors='replace')}"
+    if isinstance(address, IPv4Address | IPv6Address):
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        scheme = "https" if "TLS" in type(port).__name__ or "TLS" in str(port) else "http"
+        return f"{scheme}://{host}:{address.port}"
+    return str(address)
+
+
+class Inherited:
+    """Where the endpoints of a worker listen: stands in for the reactor.
+
+    Each listens on the next of the sockets that another process has opened for the same
+    descriptions, so addresses, modes and lengths of queues are not looked at. Closing such a port
+    takes it from this process only.
+
+    Args:
+        reactor: reads the sockets.
+        descriptors: of listening sockets, in the order of the endpoints; they are taken over.
+    """
+
+    def __init__(self, reactor: Any, descriptors: Sequence[int]) -> None:
+        self._reactor = reactor
+        self._descriptors = iter(descriptors)
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """The next socket, IPv4 or IPv6 (`IReactorTCP`)."""
+        descriptor = next(self._descriptors)
+        with socket.socket(fileno=descriptor) as opened:
+            adopted: IListeningPort = self._reactor.adoptStreamPort(
+                descriptor, opened.family, factory
+            )
+        return adopted
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        """The next socket, with TLS on it, as the reactor puts it there (`IReactorSSL`)."""
+        encrypted = TLSMemoryBIOFactory(contextFactory, False, factory)
+        return self.listenTCP(port, encrypted, backlog, interface)
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> IListeningPort:
+        """The next socket (`IReactorUNIX`)."""
+        # not adoptStreamPort: that sets the mode anew, and its port removes the file in the end
+        descriptor = next(self._descriptors)
+        adopted = _UnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
+        os.close(descriptor)  # it has a copy
+        adopted.startListening()
+        return adopted
+
+
+class _UnixPort(unix.Port):
+    """A unix socket whose file belongs to another process."""
+
+    _shouldShutdown = False  # that would end it for all
+
+    def startListening(self) -> None:
+        opened = self._preexistingSocket
+        assert opened is not None
+        self.factory.doStart()  # type: ignore[union-attr]
+        self.connected = True
+        self.socket = opened
+        self.fileno = opened.fileno  # type: ignore[method-assign]
+        self.numberAccepts = 100
+        self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        tcp.Port.connectionLost(self, reason)

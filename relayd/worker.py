@@ -1,0 +1,123 @@
+"""One of the processes of `[server] workers`: what it has inherited from its parent.
+
+A worker is a `twistd relayd` like any other. Sits under `tap`; its parent (`workers`) gives it
+
+    VARIABLE           its number, in the environment
+    FROM_PARENT        a pipe: the configuration (JSON, one line), then nothing until its end
+    TO_PARENT          a pipe: it writes a byte there as soon as it serves
+    FIRST_SOCKET ...   the listening sockets, in the order of [server] listen
+
+A worker without a parent, whatever became of it, drains and ends.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    formatEventAsClassicLogText,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relayd.config import Config
+from relayd.ports import Inherited
+
+VARIABLE = "_RELAYD_WORKER"
+FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
+
+
+class Worker:
+    """The worker's side: what it has inherited.
+
+    Attributes:
+        number: from 1.
+        config: the parent's, so that all workers have the same.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, config: Config) -> None:
+        self.number = number
+        self.config = config
+
+    @classmethod
+    def inherited(cls, environ: Mapping[str, str]) -> "Worker | None":
+        """What this process has inherited if it is a worker, else None.
+
+        Raises:
+            SystemExit: the parent is gone already.
+        """
+        if VARIABLE not in environ:
+            return None
+        with open(FROM_PARENT, "rb", closefd=False) as pipe:
+            line = pipe.readline()
+        if not line.endswith(b"\n"):
+            raise SystemExit("relayd: the parent of this worker is gone")
+        return cls(int(environ[VARIABLE]), msgspec.json.decode(line, type=Config))
+
+    def listener(self, reactor: Any) -> Inherited:
+        """Where the endpoints are to listen."""
+        last = FIRST_SOCKET + len(self.config.server.listen)
+        return Inherited(reactor, range(FIRST_SOCKET, last))
+
+    def watch(self, reactor: Any, end: Callable[[], bool]) -> None:
+        """Tells the parent when the reactor runs, and has it end when the parent has.
+
+        Args:
+            reactor: the reactor.
+            end: ends it; returns False if it is ending already.
+        """
+
+        def gone() -> None:
+            reactor.removeReader(line)
+            if end():
+                self._log.warn("the parent process is gone, so this one ends, too")
+
+        line = _Line(gone)
+        reactor.addReader(line)
+        reactor.callWhenRunning(self._say_that_we_serve)
+
+    def _say_that_we_serve(self) -> None:
+        os.write(TO_PARENT, b"1")
+        os.close(TO_PARENT)
+
+
+@implementer(IReadDescriptor)
+class _Line:
+    """The pipe from the parent, on which nothing more comes than its end."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def fileno(self) -> int:
+        return FROM_PARENT
+
+    def doRead(self) -> None:
+        if not os.read(FROM_PARENT, 1024):
+            self._ended()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._ended()
+
+    def logPrefix(self) -> str:
+        return "relayd"
+
+
+def log_observer() -> ILogObserver:
+    """Writes the log of a worker to stdout, each line marked with its number (twistd --logger)."""
+    mark = f"w{os.environ.get(VARIABLE, '?')} "
+
+    def marked(event: LogEvent) -> str | None:
+        text = formatEventAsClassicLogText(event)
+        return text and mark + text.rstrip("\n").replace("\n", f"\n{mark}") + "\n"
+
+    # twistd's log takes the place of sys.stdout later
+    return FileLogObserver(sys.stdout, marked)

@@ -1,0 +1,315 @@
+"""`[server] workers`: a parent that opens the ports, and worker processes that share them.
+
+The parent's side: it accepts nobody, keeps the workers running and passes signals on. Sits under
+`tap`. What a worker is given, and what it does with it, is in `worker`.
+"""
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.reflect import fullyQualifiedName
+
+from relayd import __version__
+from relayd.config import Config
+from relayd.node import prepare_file
+from relayd.ports import describe, open_ports
+from relayd.worker import FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE, log_observer
+
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+"""Seconds before a worker that keeps dying is started for the third time, and at the most."""
+STEADY = 10.0
+"""Seconds that a worker has to serve until its next death counts as its first."""
+MARGIN = 5.0
+"""Seconds that a worker may take to end, beyond what its configuration allows it for."""
+
+
+def count(workers: int | str) -> int:
+    """How many `[server] workers` are: "auto" is one for each core that we may use."""
+    return len(os.sched_getaffinity(0)) if workers == "auto" else int(workers)
+
+
+class _Worker:
+    """What the parent knows of one worker."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: Any = None  # IProcessTransport while it runs
+        self.started = 0.0
+        self.serving: float | None = None  # since when
+        self.delay = 0.0
+        self.retry: IDelayedCall | None = None
+
+
+class Supervisor(Service):
+    """The service that twistd runs in the parent.
+
+    Args:
+        reactor: provides IReactorCore, IReactorProcess, IReactorTime and whatever the endpoints
+            need.
+        config: handed to the workers.
+        command: the command line of a worker, by its number.
+        end: ends the parent.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        command: Callable[[int], list[str]],
+        end: Callable[[], object],
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._command = command
+        self._end = end
+        self._workers = [_Worker(number) for number in range(1, count(config.server.workers) + 1)]
+        self._ports: list[IListeningPort] = []
+        self._failed: dict[int, int] = {}  # exit statuses before any worker ever served
+        self._any_served = False
+        self._stopping = False
+        self._waiting: list[Deferred[None]] = []
+
+    def privilegedStartService(self) -> None:
+        """Opens the ports, while the process may still be root.
+
+        Raises:
+            SystemExit: a port cannot be opened, or not be shared; the text says which and why.
+        """
+        super().privilegedStartService()
+        descriptions = self._config.server.listen
+        for description in descriptions:
+            if description.partition(":")[0] not in ("tcp", "tcp6", "unix", "ssl"):
+                raise SystemExit(
+                    f"relayd: [server] workers cannot share {description}: that works with tcp:, "
+                    "tcp6:, unix: and ssl: endpoints"
+                )
+        for port in open_ports(self._reactor, descriptions, _Nobody()):
+            port.stopReading()  # type: ignore[attr-defined]
+            # it would end the socket for the workers, too, before they say goodbye
+            port._shouldShutdown = False  # type: ignore[attr-defined]
+            self._ports.append(port)
+
+    def startService(self) -> None:
+        """Prepares the embedded database, then starts the workers.
+
+        Raises:
+            SystemExit: the embedded database cannot be used; the text says why.
+        """
+        super().startService()
+        prepare_file(self._config)
+        self._log.info(
+            "relayd {version}: {count} workers share {places}",
+            version=__version__,
+            count=len(self._workers),
+            places=", ".join(map(describe, self._ports)),
+        )
+        self._pass_on_rotation()
+        for worker in self._workers:
+            self._start(worker)
+
+    def stopService(self) -> "Deferred[None]":
+        """Has all workers drain; fires when they have ended, killed if they take too long."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def _start(self, worker: _Worker) -> None:
+        worker.retry = None
+        worker.serving = None
+        worker.started = self._reactor.seconds()
+        sockets: dict[int, Any] = {
+            descriptor: port.fileno()  # type: ignore[attr-defined]
+            for descriptor, port in enumerate(self._ports, FIRST_SOCKET)
+        }
+        try:
+            worker.process = self._reactor.spawnProcess(
+                _Child(self, worker, msgspec.json.encode(self._config) + b"\n"),
+                sys.executable,
+                [sys.executable, *self._command(worker.number)],
+                env={**os.environ, VARIABLE: str(worker.number)},
+                childFDs={0: 0, 1: 1, 2: 2, FROM_PARENT: "w", TO_PARENT: "r", **sockets},
+            )
+        except OSError as error:
+            self._ended(worker, f"it could not be started: {error.strerror}", os.EX_OSERR)
+        else:
+            pid = worker.process.pid
+            self._log.info("worker {number} is process {pid}", number=worker.number, pid=pid)
+
+    def served(self, worker: _Worker) -> None:
+        """A worker has begun to serve."""
+        worker.serving = self._reactor.seconds()
+        self._any_served = True
+        self._log.info("worker {number} serves", number=worker.number)
+
+    def exited(self, worker: _Worker, reason: Any) -> None:
+        """The process of a worker has ended (twisted.internet.error.ProcessTerminated or Done)."""
+        how = f"exit status {reason.exitCode}"
+        if reason.signal is not None:
+            how = f"killed by {signal.Signals(reason.signal).name}"
+        self._ended(worker, how, 1 if reason.exitCode is None else reason.exitCode)
+
+    def _ended(self, worker: _Worker, how: str, status: int) -> None:
+        worker.process = None
+        if self._stopping:
+            self._note_gone()
+            return
+        now = self._reactor.seconds()
+        if worker.serving is not None and now - worker.serving >= STEADY:
+            worker.delay = 0.0
+        wait, worker.delay = worker.delay, min(2 * worker.delay or FIRST_DELAY, LONGEST_DELAY)
+        self._log.error(
+            "worker {number} ended after {lived:.1f} s: {how}; starts again {when}",
+            number=worker.number,
+            lived=now - worker.started,
+            how=how,
+            when=f"in {wait:g} s" if wait else "at once",
+        )
+        if not self._any_served:
+            self._failed[worker.number] = status
+            if len(self._failed) == len(self._workers):
+                self._give_up(how)
+                return
+        worker.retry = self._reactor.callLater(wait, self._start, worker)
+
+    def _give_up(self, how: str) -> None:
+        """No worker could be started at all."""
+        self._log.critical("no worker can be started, so relayd ends; the last one: {how}", how=how)
+        statuses = set(self._failed.values())
+        status = statuses.pop() if len(statuses) == 1 else 1
+        # twistd ends with 0 whatever happened to a service; an exit handler has the last word
+        atexit.register(os._exit, status or 1)
+        self._end()
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            if worker.retry is not None:
+                worker.retry.cancel()
+                worker.retry = None
+        self._signal(signal.SIGTERM)
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        self._ports.clear()
+        # what a worker's drain takes at the most: its clients, then its database
+        patience = self._config.server.drain_timeout + self._config.database.deadline + MARGIN
+        try:
+            await self._all_gone().addTimeout(patience, self._reactor)
+        except Exception:
+            left = [worker for worker in self._workers if worker.process is not None]
+            self._log.warn(
+                "killed, for not ending in {patience:g} s: workers {numbers}",
+                patience=patience,
+                numbers=", ".join(str(worker.number) for worker in left),
+            )
+            self._signal(signal.SIGKILL)
+            await self._all_gone()
+        self._log.info("all workers have ended")
+
+    def _signal(self, number: int, *, serving: bool = False) -> None:
+        for worker in self._workers:
+            if worker.process is not None and (not serving or worker.serving is not None):
+                # not reaped yet, so the id is still its own
+                worker.process.signalProcess(number)
+
+    def _all_gone(self) -> "Deferred[None]":
+        gone: Deferred[None] = Deferred()
+        self._waiting.append(gone)
+        self._note_gone()
+        return gone
+
+    def _note_gone(self) -> None:
+        if all(worker.process is None for worker in self._workers):
+            waiting, self._waiting = self._waiting, []
+            for gone in waiting:
+                gone.callback(None)
+
+    def _pass_on_rotation(self) -> None:
+        """Has the workers begin new log files when twistd does, at SIGUSR1."""
+        rotate = signal.getsignal(signal.SIGUSR1)
+        if not callable(rotate):
+            return
+
+        def rotate_all(number: int, frame: Any) -> None:
+            rotate(number, frame)
+            self._signal(number, serving=True)
+
+        signal.signal(signal.SIGUSR1, rotate_all)
+
+
+class _Nobody(Factory):
+    """Behind the parent's ports, which accept nobody."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        return "relayd"
+
+
+class _Child(ProcessProtocol):
+    """What comes from a worker."""
+
+    transport: Any
+
+    def __init__(self, supervisor: Supervisor, worker: _Worker, config: bytes) -> None:
+        self._supervisor = supervisor
+        self._worker = worker
+        self._config = config
+
+    def connectionMade(self) -> None:
+        self.transport.writeToChild(FROM_PARENT, self._config)
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._supervisor.served(self._worker)
+
+    def processExited(self, reason: Failure) -> None:
+        self._supervisor.exited(self._worker, reason.value)
+
+
+def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], list[str]]:
+    """How workers are started: as this process was, but for what only a parent does.
+
+    A worker neither becomes a daemon nor writes a pidfile; user, folder and umask are inherited.
+    What is logged to stdout is marked with its number at the start of each line; beside a log file
+    it has one of its own, the name ending in .w1, .w2, ...; for syslog the prefix ends in -w1.
+
+    Args:
+        twistd: twistd's own options.
+        script: the path of twistd.
+
+    Returns:
+        The arguments for Python, by the number of the worker.
+    """
+    given = twistd or {}
+    program = ["-P", "-c", "from twisted.scripts.twistd import run; run()"]
+    if Path(script).name == "twistd" and Path(script).is_file():
+        program = [str(Path(script).absolute())]
+    program += ["--nodaemon", "--pidfile="]
+    if given.get("reactor"):
+        program.append(f"--reactor={given['reactor']}")
+    file = given.get("logfile") or ("" if given.get("nodaemon", True) else "twistd.log")
+    # a worker may be started when twistd has gone to another folder
+    path = "" if file in ("", "-") else str(Path(file).absolute())
+
+    def log_options(number: int) -> list[str]:
+        if given.get("logger") is not None:
+            return [f"--logger={fullyQualifiedName(given['logger'])}"]
+        if given.get("syslog"):
+            return ["--syslog", f"--prefix={given['prefix']}-w{number}"]
+        if path:
+            return [f"--logfile={path}.w{number}"]
+        return [f"--logger={fullyQualifiedName(log_observer)}"]
+
+    return lambda number: [*program, *log_options(number), "relayd"]

@@ -1,0 +1,333 @@
+"""`relayctl status` and `relayctl publish`, with spawned relayds and a real Redis."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relayd import __version__
+from tests.daemon import Daemon
+from tests.integration.clients import PATIENCE, read, settle
+from tests.integration.conftest import KEY, Connect, Dial, Spawn
+from tests.redis_servers import Redis
+
+RELAYCTL = "import sys; from relayd.ctl.main import main; main(prog_name='relayctl')"
+Done = subprocess.CompletedProcess[str]
+
+
+class Operator:
+    """Runs relayctl in a folder, with these settings and nothing else of ours."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        kept = ("PATH", "HOME", "LANG")
+        self.folder = folder
+        self.environ = {name: os.environ[name] for name in kept if name in os.environ}
+        self.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        self.environ |= {f"RELAYD_{name.upper()}": str(text) for name, text in settings.items()}
+
+    def __call__(self, *arguments: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-c", RELAYCTL, *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done
+        return done
+
+    def status(self) -> dict[str, Any]:
+        """What `relayctl status --json` prints."""
+        done = self("status", "--json")
+        assert done.returncode == 0, done
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def status_when(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first status that the condition holds for; processes report every three seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition(found := self.status()):
+            assert time.monotonic() < deadline, found
+        return found
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    """A Redis for one test."""
+    with Redis() as server:
+        yield server
+
+
+def url(redis: Redis) -> str:
+    return f"unix://{redis.socket}"
+
+
+@pytest.fixture
+def relayctl(redis: Redis, tmp_path: Path) -> Operator:
+    return Operator(tmp_path, redis_url=url(redis))
+
+
+def check_failed(done: Done, status: int, *words: str) -> None:
+    """It ended with the status and one sentence that has all the words."""
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done
+    assert done.stderr.startswith("Error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def wait_for_processes(redis: Redis, count: int) -> None:
+    """Returns when so many have registered."""
+    deadline = time.monotonic() + PATIENCE
+    while redis.tell("ZCARD", "relayd:processes") != count:
+        assert time.monotonic() < deadline, "they do not come"
+        time.sleep(0.01)
+
+
+def pids(daemon: Daemon) -> dict[int, int]:
+    """The process of each worker, by the worker's number."""
+    found = re.findall(r"worker (\d+) is process (\d+)\n", daemon.log)
+    return {int(number): int(pid) for number, pid in found}
+
+
+def test_status_shows_every_process_and_says_who_is_gone(
+    redis: Redis, relayctl: Operator, spawn: Spawn, connect: Connect
+) -> None:
+    assert relayctl("status").stdout == "no process is registered under the prefix relayd\n"
+    daemon = spawn(server_workers=2, redis_url=url(redis))
+    wait_for_processes(redis, 2)
+    clients = [connect(daemon, f"/ws/{path}") for path in ("camera", "camera", "push/a")]
+    settle(*clients)
+    kinds = {"camera": 2, "push": 1}
+    found = relayctl.status_when(lambda found: found["totals"]["connections"] == kinds)
+    assert {each["worker"]: each["pid"] for each in found["processes"]} == pids(daemon)
+    for each in found["processes"]:
+        assert (each["state"], each["version"]) == ("ok", __version__)
+        assert each["listen"] == [daemon.url]
+        assert 0 <= time.time() - each["started"] < 60
+        assert each["groups"] <= sum(each["connections"].values())
+        assert 0 < each["redis_round_trip"] < 2
+    assert found["totals"] == {
+        "processes": 2, "gone": 0, "connections": kinds, "deliveries_per_second": 0.0,
+        "drops": {"replaced": 0, "too_slow": 0, "redis_away": 0},
+    }  # fmt: skip
+    lines = relayctl("status").stdout.splitlines()
+    assert lines[-1] == "2 processes, 3 clients (camera 2, push 1), 0.0 deliveries/s, 0 drops"
+    shown = {tuple(line.split()[2:4]) for line in lines[1:3]}
+    assert shown == {(str(pid), f"w{number}") for number, pid in pids(daemon).items()}
+
+    for pid in pids(daemon).values():
+        os.kill(pid, signal.SIGSTOP)  # else they would say goodbye
+    daemon.kill()
+    for pid in pids(daemon).values():
+        os.kill(pid, signal.SIGKILL)
+    for each in found["processes"]:  # their leases run out
+        redis.tell("DEL", f"relayd:process:{each['id']}:status")
+    gone = relayctl.status()
+    assert [each["id"] for each in gone["processes"]] == [each["id"] for each in found["processes"]]
+    assert {each["state"] for each in gone["processes"]} == {"gone"}
+    assert (gone["totals"]["processes"], gone["totals"]["gone"]) == (0, 2)
+    lines = relayctl("status").stdout.splitlines()
+    assert all(re.search(r"gone since \d\d:\d\d:\d\d$", line) for line in lines[1:3])
+    assert lines[-1] == "0 processes, 0 clients, 0.0 deliveries/s, 0 drops; 2 gone"
+
+
+def test_leases_and_memories_run_out(redis: Redis, spawn: Spawn) -> None:
+    spawn(redis_url=url(redis))
+    wait_for_processes(redis, 1)
+    ((id),) = redis.tell("ZRANGE", "relayd:processes", 0, -1)
+    key = f"relayd:process:{id.decode()}"
+    assert 6_000 < redis.tell("PTTL", f"{key}:status") <= 10_000
+    assert 3_590_000 < redis.tell("PTTL", f"{key}:last") <= 3_600_000
+    assert 3_590_000 < redis.tell("PTTL", "relayd:processes") <= 3_600_000
+
+
+def test_who_was_gone_an_hour_ago_is_forgotten(
+    redis: Redis, relayctl: Operator, spawn: Spawn
+) -> None:
+    seconds, _ = redis.tell("TIME")
+    redis.tell("ZADD", "relayd:processes", int(seconds) - 3590, "late", int(seconds) - 3610, "old")
+    assert [each["id"] for each in relayctl.status()["processes"]] == ["late"]
+    assert relayctl("status").stdout.splitlines()[1].split()[0] == "late"
+    spawn(redis_url=url(redis))
+    wait_for_processes(redis, 2)
+    assert redis.tell("ZSCORE", "relayd:processes", "old") is None
+
+
+def test_a_process_that_stops_leaves_nothing(redis: Redis, spawn: Spawn) -> None:
+    daemon = spawn(redis_url=url(redis), redis_prefix="a:b")
+    deadline = time.monotonic() + PATIENCE
+    while redis.tell("EXISTS", "a:b:processes") == 0:
+        assert time.monotonic() < deadline
+    daemon.stop()
+    assert redis.tell("KEYS", "*process*") == []
+
+
+def test_a_process_that_drains_is_shown_as_such(
+    redis: Redis, relayctl: Operator, spawn: Spawn, dial: Dial
+) -> None:
+    daemon = spawn(redis_url=url(redis), server_drain_timeout=30)
+    wait_for_processes(redis, 1)
+    silent = dial(daemon).open("/ws/camera")
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGTERM)
+    silent.close_frame()
+    found = relayctl.status_when(lambda found: found["processes"][0]["state"] != "ok")
+    assert found["processes"][0]["state"] == "draining"
+    silent.reset()
+    daemon.stop()
+    assert relayctl.status()["processes"] == []
+
+
+def test_processes_are_there_again_as_soon_as_a_redis_that_lost_everything_is(
+    redis: Redis, relayctl: Operator, spawn: Spawn
+) -> None:
+    daemon = spawn(redis_url=url(redis))
+    wait_for_processes(redis, 1)
+    redis.kill()
+    check_failed(relayctl("status"), 1, "Redis", "cannot be used")
+    redis.start()
+    wait_for_processes(redis, 1)
+    assert relayctl.status()["processes"][0]["pid"] == daemon.pid
+
+
+def test_with_several_redis_their_order_does_not_matter(
+    redis: Redis, spawn: Spawn, tmp_path: Path
+) -> None:
+    with Redis() as other:
+        daemon = spawn(redis_url=f"{url(redis)} {url(other)}")
+        for urls in (f"{url(redis)} {url(other)}", f"{url(other)} {url(redis)}"):
+            operator = Operator(tmp_path, redis_url=urls)
+            found = operator.status_when(lambda found: found["processes"])
+            assert [each["pid"] for each in found["processes"]] == [daemon.pid]
+        daemon.stop()
+
+
+# -- what may be wrong
+
+
+def test_status_needs_redis(tmp_path: Path) -> None:
+    check_failed(Operator(tmp_path)("status"), 2, "[redis] url is not set")
+
+
+def test_a_redis_that_does_not_let_us_in_or_do_it_is_a_sentence(tmp_path: Path) -> None:
+    with Redis(password="correct") as redis:
+        for login, word in (("", "NOAUTH"), (":wrong@", "WRONGPASS")):
+            operator = Operator(tmp_path, redis_url=f"redis://{login}127.0.0.1:{redis.port}")
+            done = operator("status")
+            check_failed(done, 1, f"Redis 127.0.0.1:{redis.port} cannot be used: {word}")
+            assert "wrong@" not in done.stderr
+        redis.tell("ACL", "SETUSER", "weak", "on", ">pw", "+@connection", "+subscribe", "+time")
+        operator = Operator(tmp_path, redis_url=f"redis://weak:pw@127.0.0.1:{redis.port}")
+        check_failed(operator("status"), 1, "NOPERM", "zrangebyscore")
+
+
+def test_a_redis_that_does_not_answer_is_waited_for_in_vain(redis: Redis, tmp_path: Path) -> None:
+    redis.hang_up()
+    redis.pause()
+    operator = Operator(tmp_path, redis_url=url(redis), redis_deadline=0.3)
+    began = time.monotonic()
+    check_failed(operator("status"), 1, "cannot be used: no answer in 0.3 s")
+    assert time.monotonic() - began < 10
+    redis.resume()
+
+
+# -- publish
+
+
+def test_a_push_reaches_the_clients_of_all_processes(
+    redis: Redis, relayctl: Operator, spawn: Spawn, connect: Connect
+) -> None:
+    daemons = [spawn(redis_url=url(redis)) for _ in range(2)]
+    clients = [connect(daemon, "/ws/push/build") for daemon in daemons]
+    settle(*clients)
+    done = relayctl("publish", "push/build", '{"percent": 40.0}')
+    assert done.stdout == "2 processes with clients of push/build got it\n"
+    assert [client.recv(timeout=PATIENCE) for client in clients] == ['{"percent": 40.0}'] * 2
+    done = relayctl("publish", "push/nobody", "{}")
+    assert (done.returncode, done.stdout) == (0, "0 processes with clients of push/nobody got it\n")
+
+
+def test_what_is_said_is_kept_and_shown_by_all_processes(
+    redis: Redis, spawn: Spawn, connect: Connect, tmp_path: Path
+) -> None:
+    settings = {"redis_url": url(redis), "chat_message_prefix": "> "}
+    daemons = [spawn(**settings) for _ in range(2)]
+    clients = [connect(daemon, "/ws/chat/küche") for daemon in daemons]
+    settle(*clients)
+    done = Operator(tmp_path, **settings)("publish", "chat/küche", "Gruß")
+    (first, second) = map(read, clients)
+    assert first == second
+    assert first["message"] == "> Gruß"
+    assert done.stdout == f"said in küche as message {first['id']}\n"
+    assert read(connect(daemons[0], "/ws/chat/küche")) == first
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "word"),
+    [
+        ("push/a", "[1]", "one JSON object"),
+        ("push/a", "no", "one JSON object"),
+        ("push/a b", "{}", "The name must be"),
+        ("push/", "{}", "The name must be"),
+        ("push", "{}", "The name must be"),
+        ("camera/a", "{}", "push/TOPIC or chat/ROOM"),
+        ("chat/a/b", "x", "The room name must be"),
+        ("chat/a", "x" * 101, "max_message_size"),
+    ],
+)
+def test_wrong_input_is_published_nowhere(
+    tmp_path: Path, target: str, text: str, word: str
+) -> None:
+    operator = Operator(tmp_path, redis_url="redis://127.0.0.1:1", limits_max_message_size=100)
+    check_failed(operator("publish", target, text), 2, word)
+
+
+def test_publish_says_when_redis_is_away(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, redis_url="redis://127.0.0.1:1")
+    for arguments in (("push/a", "{}"), ("chat/a", "x")):
+        check_failed(operator("publish", *arguments), 1, "Redis 127.0.0.1:1 cannot be used")
+
+
+def test_without_redis_the_one_process_is_asked(
+    relayd: Daemon, connect: Connect, tmp_path: Path
+) -> None:
+    listen = f"tcp:{relayd.port}:interface=127.0.0.1"
+    operator = Operator(tmp_path, server_listen=listen, api_key=KEY)
+    push, chat = connect(relayd, "/ws/push/a"), connect(relayd, "/ws/chat/ü?history=0")
+    settle(push, chat)
+    assert operator("publish", "push/a", '{"a": 1}').stdout == "1 client of push/a got it\n"
+    assert push.recv(timeout=PATIENCE) == '{"a": 1}'
+    done = operator("publish", "chat/ü", '"Hallo"')
+    said = read(chat)
+    assert said["message"] == '"Hallo"'
+    assert done.stdout == f"said in ü as message {said['id']}\n"
+    wrong = Operator(tmp_path, server_listen=listen, api_key="wrong")
+    check_failed(wrong("publish", "push/a", "{}"), 1, "answered 401", "Authorization")
+
+
+def test_without_redis_a_unix_socket_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "relayd.sock"
+    settings = {"server_listen": f"unix:{path}", "api_key": KEY}
+    operator = Operator(tmp_path, **settings)
+    check_failed(operator("publish", "push/a", "{}"), 1, f"unix:{path} cannot be reached")
+    daemon = Daemon(tmp_path, {"RELAYD_API_KEY": KEY}, "--listen", f"unix:{path}").start()
+    try:
+        assert operator("publish", "push/a", "{}").stdout == "0 clients of push/a got it\n"
+    finally:
+        daemon.stop()
+
+
+def test_without_redis_publish_says_what_it_needs(tmp_path: Path) -> None:
+    check_failed(Operator(tmp_path)("publish", "push/a", "{}"), 2, "[redis] url", "[api] key")
+    operator = Operator(tmp_path, api_key=KEY, server_listen="ssl:1:privateKey=a:certKey=b")
+    assert operator("publish", "push/a", "{}").returncode == 2

@@ -1,0 +1,202 @@
+"""Poses over several processes and one Redis, which goes away for a while or fails over."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.daemon import Daemon
+from tests.integration.clients import PATIENCE, Refused, read, read_many, read_rest, say, settle
+from tests.integration.conftest import Connect, Spawn
+from tests.redis_servers import Redis
+
+AWAY = 30
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+def pose(x: int) -> dict[str, Any]:
+    return {"x": x, "y": None, "z": None}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.02)
+
+
+def answers(daemon: Daemon) -> bool:
+    """Whether a relayd answers at all."""
+    try:
+        return bool(daemon.get("/healthz")[0] == 200)
+    except OSError:
+        return False
+
+
+def wait_until_joined(sender: Any, viewer: Any) -> None:
+    """Returns when the two processes' groups have found each other; both have read everything."""
+    for number in range(1_000_000, 1_001_000):
+        say(sender, pose(number))
+        assert read(sender) == pose(number)
+        settle(viewer)
+        if [pose(number)] in read_rest(viewer):
+            return
+        time.sleep(0.02)
+        read_rest(viewer)
+
+
+def test_everyone_in_both_processes_gets_every_pose_once_in_the_senders_order(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    here, there = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(2))
+    clients = [connect(daemon, "/ws/camera") for daemon in (here, there, here, there)]
+    for number in range(200):
+        say(clients[0], pose(number))
+        say(clients[1], pose(1000 + number))
+    for client in clients:
+        got = [frame["x"] for frame in read_many(client, 400)]
+        assert [x for x in got if x < 1000] == list(range(200))
+        assert [x for x in got if x >= 1000] == list(range(1000, 1200))
+    assert read_rest(*clients) == [[], [], [], []]
+
+
+def test_a_slow_viewer_of_another_process_gets_the_newest_pose(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    """The keys that newer poses replace older ones by go through Redis, too."""
+    here, there = (
+        spawn(REDIS_URL=f"unix://{redis.socket}", limits_send_buffer=20_000) for _ in range(2)
+    )
+    sender, other = connect(here, "/ws/camera"), connect(here, "/ws/camera")
+    slow = there.connect("/ws/camera", max_queue=1, ping_interval=None)
+    watch = connect(there, "/ws/camera")
+    wait_until_joined(sender, watch)
+    text = json.dumps({"x": 1, "y": 1.123456789, "z": 2})
+    for _ in range(150):
+        for _ in range(200):
+            sender.send(text)
+        read_rest(sender)
+    say(sender, pose(42))
+    say(other, pose(43))
+    last = {}
+    while 42 not in last or 43 not in last:
+        frame = json.loads(slow.recv(timeout=PATIENCE))
+        last[frame["x"]] = frame
+    slow.close()
+
+
+@pytest.mark.noisy_log
+def test_local_poses_go_on_while_redis_is_away_and_memory_stays_bounded(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    """Redis is killed for half a minute under load; afterwards everything is as before."""
+    here, there = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(2))
+    viewers = [connect(daemon, f"/ws/camera/g{n}") for daemon in (here, there) for n in range(5)]
+    senders = [connect(here, f"/ws/camera/g{n}") for n in range(5)]
+    wait_until_joined(senders[0], viewers[5])
+    read_rest(*senders, *viewers)
+    before = here.memory()
+    redis.kill()
+    until = time.monotonic() + AWAY
+    sent = 0
+    while time.monotonic() < until:
+        for sender in senders:
+            for number in range(20):
+                say(sender, pose(number))
+        sent += 20
+        for client in (*senders, *viewers[:5]):
+            assert [frame["x"] for frame in read_many(client, 20)] == list(range(20))
+        time.sleep(0.05)
+    assert sent >= 20 * 20
+    grown = here.memory() - before
+    assert grown < 20e6, f"{grown / 1e6:.1f} MB more"
+    assert here.get("/readyz")[0] == 503
+    assert Refused(here, "/ws/camera/new").status == 503
+    assert Refused(here, "/ws/push/new").status == 503
+    redis.start()
+    for daemon in (here, there):
+        daemon.wait_until_ready()
+    for sender, near, far in zip(senders, viewers[:5], viewers[5:], strict=True):
+        wait_until_joined(sender, far)
+        read_rest(near, far)
+        say(far, pose(7))
+        assert [read(client) for client in (sender, near, far)] == [pose(7)] * 3
+
+
+def test_the_first_member_of_a_group_does_not_join_without_redis(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    daemon = spawn(REDIS_URL=f"unix://{redis.socket}")
+    present = connect(daemon, "/ws/camera/known")
+    redis.kill()
+    until(lambda: daemon.get("/readyz")[0] == 503)
+    refused = Refused(daemon, "/ws/camera/unknown")
+    assert (refused.status, refused.error) == (503, "store_unavailable")
+    # a group with members goes on, also for those who come to it
+    newcomer = connect(daemon, "/ws/camera/known")
+    say(newcomer, pose(1))
+    assert [read(client) for client in (present, newcomer)] == [pose(1)] * 2
+    redis.start()
+    daemon.wait_until_ready()
+    connect(daemon, "/ws/camera/unknown")
+
+
+def test_a_relayd_that_starts_before_its_redis_serves_when_that_comes(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    redis.kill()
+    daemon = spawn(REDIS_URL=f"unix://{redis.socket}", wait=False)
+    until(lambda: answers(daemon))
+    status, answer = daemon.get("/readyz")
+    assert status == 503
+    assert answer["parts"]["redis"]["ok"] is False
+    assert Refused(daemon, "/ws/camera").status == 503
+    assert Refused(daemon, "/ws/chat").status == 503
+    redis.start()
+    daemon.wait_until_ready()
+    client = connect(daemon, "/ws/camera")
+    say(client, pose(1))
+    assert read(client) == pose(1)
+
+
+def test_groups_are_spread_over_several_redis(spawn: Spawn, connect: Connect) -> None:
+    with Redis() as one, Redis() as two:
+        urls = f"unix://{one.socket} unix://{two.socket}"
+        here, there = (spawn(REDIS_URL=urls) for _ in range(2))
+        pairs = [
+            (connect(here, f"/ws/camera/g{n}"), connect(there, f"/ws/camera/g{n}"))
+            for n in range(20)
+        ]
+        for number, (near, far) in enumerate(pairs):
+            say(near, pose(number))
+            assert [read(client) for client in (near, far)] == [pose(number)] * 2
+        counts = [
+            len(server.tell("PUBSUB", "CHANNELS", "relayd:camera/*")) for server in (one, two)
+        ]
+        assert sum(counts) == 20
+        assert min(counts) >= 1
+
+
+def test_a_group_ends_its_subscription_when_the_last_member_has_left(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    daemon = spawn(REDIS_URL=f"unix://{redis.socket}")
+
+    def channels() -> list[bytes]:
+        found: list[bytes] = redis.tell("PUBSUB", "CHANNELS", "relayd:camera/*")
+        return found
+
+    client = connect(daemon, "/ws/camera/a")
+    assert channels() == [b"relayd:camera/a"]
+    client.close()
+    # a newcomer within the second finds it subscribed
+    connect(daemon, "/ws/camera/a").close()
+    until(lambda: not channels())

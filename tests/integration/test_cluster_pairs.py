@@ -1,0 +1,211 @@
+"""The quiz pairing with phone and headset on different processes, one of which stops or dies."""
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from tests.daemon import Daemon
+from tests.integration.clients import PATIENCE, Refused, read, read_close, read_many, read_rest, say
+from tests.integration.conftest import Connect, Spawn
+from tests.redis_servers import Redis
+
+TAKEOVERS = 1000
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis("appendonly yes", "appendfsync everysec") as server:
+        yield server
+
+
+@pytest.fixture
+def two(redis: Redis, spawn: Spawn) -> tuple[Daemon, Daemon]:
+    """Two processes."""
+    here, there = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(2))
+    return here, there
+
+
+def unity(pair: object) -> str:
+    return f"/ws/difficulty/unity/{pair}"
+
+
+def android(pair: object) -> str:
+    return f"/ws/difficulty/android/{pair}"
+
+
+def ask(phone: ClientConnection) -> Any:
+    """Sends a request; returns the answer, whatever news come before."""
+    say(phone, {"difficulty": 1})
+    while True:
+        frame = read(phone)
+        if frame["status"] in ("received", "error"):
+            return frame
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
+    """Returns when the condition holds: after so many seconds."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "it never came so far"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def test_a_phone_reaches_a_headset_of_another_process(
+    two: tuple[Daemon, Daemon], connect: Connect
+) -> None:
+    here, there = two
+    pair = uuid.uuid4()
+    refused = Refused(there, android(pair))
+    assert (refused.status, refused.error) == (400, "no_unity")
+    headset = connect(here, unity(pair))
+    phone = connect(there, android(str(pair).upper()))
+    for _ in range(20):
+        assert ask(phone) == {"status": "received"}
+        assigned = read(headset)
+        assert 1 <= len(assigned["quiz_id"]) <= 3
+        assert assigned["action_id"]
+    say(phone, {"difficulty": 10**6})
+    assert read(phone)["error"] == "no_content"
+    headset.close()
+    assert read(phone) == {"status": "unity_disconnected"}
+    assert ask(phone)["error"] == "no_unity"
+    again = connect(there, unity(pair))
+    assert read(phone) == {"status": "unity_connected"}
+    assert ask(phone) == {"status": "received"}
+    assert read(again)["quiz_id"]
+    # and back to the other process, while this one is still there: a headset that lost its Wi-Fi
+    newest = connect(here, unity(pair))
+    assert read_close(again)[0] == 4001
+    assert ask(phone) == {"status": "received"}
+    assert read(newest)["quiz_id"]
+    other_phone = connect(here, android(pair))
+    assert read_close(phone)[0] == 4001
+    assert ask(other_phone) == {"status": "received"}
+    assert read_rest(newest, other_phone)[1] == []
+
+
+def test_a_phone_whose_headsets_process_is_killed_gets_no_unity_within_12_s(
+    two: tuple[Daemon, Daemon], connect: Connect
+) -> None:
+    here, there = two
+    pair = uuid.uuid4()
+    connect(here, unity(pair))
+    phone = connect(there, android(pair))
+    assert ask(phone) == {"status": "received"}
+    here.kill()
+    began = time.monotonic()
+    assert ask(phone)["error"] == "no_unity"
+    assert time.monotonic() - began < 12
+    # by itself, without being asked
+    frame = read(phone)
+    assert frame == {"status": "unity_disconnected"}
+    assert time.monotonic() - began < 15
+    until(lambda: _refused(there, android(pair)) == (400, "no_unity"), 12)
+
+
+def _refused(daemon: Daemon, path: str) -> tuple[int, str] | None:
+    """Status and code of a refused handshake; None if it was not refused."""
+    try:
+        daemon.connect(path).close()
+    except ConnectionClosed:
+        return None
+    except Exception:
+        answer = Refused(daemon, path)
+        return answer.status, answer.error
+    return None
+
+
+def test_every_request_is_answered_while_the_headsets_process_is_stopped_and_none_comes_late(
+    two: tuple[Daemon, Daemon], connect: Connect
+) -> None:
+    here, there = two
+    pair = uuid.uuid4()
+    headset = connect(here, unity(pair))
+    phone = connect(there, android(pair))
+    assert ask(phone) == {"status": "received"}
+    read(headset)
+    os.kill(here.pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            answer = ask(phone)
+            assert answer["status"] == "error"
+            assert answer["error"] == "no_unity"
+            assert time.monotonic() - began < 3
+    finally:
+        os.kill(here.pid, signal.SIGCONT)
+    # whatever was under way has come through: it answers again, and nothing of it was late
+    deadline = time.monotonic() + PATIENCE
+    while ask(phone)["status"] != "received":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    frames = read_rest(headset)[0]
+    assert len(frames) == 1, "a late frame"
+
+
+def test_redis_away_refuses_and_all_comes_back_by_itself(
+    redis: Redis, two: tuple[Daemon, Daemon], connect: Connect
+) -> None:
+    here, there = two
+    pair = uuid.uuid4()
+    headset = connect(here, unity(pair))
+    phone = connect(there, android(pair))
+    assert ask(phone) == {"status": "received"}
+    redis.kill()
+    until(lambda: there.get("/readyz")[0] == 503)
+    assert ask(phone)["error"] == "store_unavailable"
+    for path in (unity(uuid.uuid4()), android(pair)):
+        answer = Refused(there, path)
+        assert (answer.status, answer.error) == (503, "store_unavailable")
+    redis.start()
+    for daemon in two:
+        daemon.wait_until_ready()
+    deadline = time.monotonic() + PATIENCE
+    while ask(phone)["status"] != "received":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert read_many(headset, 2)
+
+
+@pytest.mark.noisy_log
+def test_a_thousand_takeovers_leave_exactly_one_headset_the_newest(
+    redis: Redis, two: tuple[Daemon, Daemon], connect: Connect
+) -> None:
+    """Two processes at random, some headsets leaving; at every rest the newest one is the one."""
+    choice = random.Random(4)
+    pair = uuid.uuid4()
+    first = connect(two[0], unity(pair))
+    phone = connect(two[1], android(pair))
+    open_ones: list[ClientConnection] = [first]
+    for number in itertools.count(1):
+        newest = choice.choice(two).connect(unity(pair), ping_interval=None)
+        open_ones.append(newest)
+        if choice.random() < 0.2:
+            choice.choice(open_ones[:-1]).close()  # an older one leaves: that changes nothing
+        if number % 50 == 0:
+            for older in open_ones[:-1]:
+                with contextlib.suppress(ConnectionClosed):  # by us, just now
+                    assert read_close(older)[0] == 4001
+                older.close()
+            open_ones = [newest]
+            keys = redis.tell("KEYS", "relayd:*unity*")
+            assert len([key for key in keys if key.endswith(b":unity")]) == 1
+            assert ask(phone) == {"status": "received"}
+            assert read(newest)["quiz_id"]
+            read_rest(phone)
+        if number >= TAKEOVERS:
+            break
+    newest.close()
+    until(lambda: json.loads(phone.recv(PATIENCE)) == {"status": "unity_disconnected"})

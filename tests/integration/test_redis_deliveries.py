@@ -1,0 +1,231 @@
+"""`RedisPairs`: frames on their way between processes, however slowly these and Redis answer."""
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import gatherResults
+
+from relayd.brokers.redis_deliveries import NoAnswer
+from relayd.errors import NoUnity, RedisUnavailable
+from tests.contract.test_brokers import UUID, FakeHeadset, eventually
+from tests.pairs_scene import (
+    Node,
+    address,
+    begin,
+    failures,
+    gated,
+    logged,
+    nodes,
+    pause,
+    quiet_log,
+    told,
+    until,
+)
+from tests.redis_servers import Redis
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[list[str]]:
+    """What relayd logs."""
+    with quiet_log() as lines:
+        yield lines
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frame_reaches_the_newest_headset_from_wherever_the_phone_is(redis: Redis) -> None:
+    async with nodes(address(redis), count=3) as processes:
+        for _ in range(3):
+            for home in processes:
+                headset = FakeHeadset()
+                await home.pairs.add_headset(UUID, headset)
+                for number, from_ in enumerate(processes):
+                    payload = f'{{"quiz_id":[1,2,{number}],"x":"é"}}'
+                    await from_.pairs.deliver(UUID, payload.encode())
+                    assert await told(headset.inbox) == [payload.encode()]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_fails_to_take_a_frame_is_no_unity(redis: Redis) -> None:
+    class Broken(FakeHeadset):
+        def assign(self, payload: bytes) -> bool:
+            raise RuntimeError("broken on purpose")
+
+    async with nodes(address(redis)) as (here, there):
+        await here.pairs.add_headset(UUID, Broken())
+        for node in (here, there):
+            with logged(RuntimeError), pytest.raises(NoUnity):
+                await node.pairs.deliver(UUID, b"1")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_headset_that_left_while_the_frame_was_on_its_way_is_no_unity(
+    redis: Redis,
+) -> None:
+    async with gated(redis) as gate, nodes(address(redis)) as (there, _):
+        here = Node("gated", gate.url)
+        await here.until(True)
+        for closes in (b'"ask"', b'"write"'):
+            headset = FakeHeadset()
+            await here.pairs.add_headset(UUID, headset)
+            gate.closes = closes
+            delivering = begin(there.pairs.deliver(UUID, b"1"))
+            await until(lambda: gate.closed)
+            here.pairs.remove_headset(UUID, headset)
+            gate.open()
+            with pytest.raises(NoUnity) as raised:
+                await delivering
+            assert type(raised.value) is NoUnity
+            assert await told(headset.inbox) == []
+        await here.stop()
+
+
+@pytest.mark.parametrize("closes", [b'"ask"', b'"write"'])
+@pytest_twisted.ensureDeferred
+async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
+    closes: bytes, redis: Redis
+) -> None:
+    """The headset's process stands still, before it hears of the frame or before it gets it."""
+    within = 0.6
+    async with gated(redis) as gate, nodes(address(redis), within=within) as (there, _):
+        here = Node("gated", gate.url, within=within)
+        await here.until(True)
+        headset = FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        for number in range(3):
+            gate.closes = closes
+            began = time.monotonic()
+            with pytest.raises(NoAnswer):
+                await there.pairs.deliver(UUID, b"late")
+            assert within <= time.monotonic() - began < within + 0.2
+            await pause(number * 0.1)
+            gate.open()
+            await there.pairs.deliver(UUID, b"in time %d" % number)
+            assert await told(headset.inbox) == [b"in time %d" % number]
+        await here.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_stands_still_a_little_still_answers(redis: Redis) -> None:
+    async with gated(redis) as gate, nodes(address(redis)) as (there, _):
+        here = Node("gated", gate.url)
+        await here.until(True)
+        headset = FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        for closes in (b'"ask"', b'"write"'):
+            gate.closes = closes
+            delivering = begin(there.pairs.deliver(UUID, closes))
+            await until(lambda: gate.closed)
+            await pause(0.3)
+            gate.open()
+            await delivering
+            assert await told(headset.inbox) == [closes]
+        await here.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_receipt_that_is_lost_is_an_error_in_time(redis: Redis) -> None:
+    """Then nobody can know; the phone may ask again."""
+    async with gated(redis) as gate, nodes(address(redis), within=0.4) as (here, _):
+        there = Node("gated", gate.url, within=0.4)
+        await there.until(True)
+        headset = FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        gate.closes = b'"written"'
+        with pytest.raises(NoAnswer):
+            await there.pairs.deliver(UUID, b"1")
+        gate.open()
+        await there.pairs.deliver(UUID, b"2")
+        assert await told(headset.inbox) == [b"1", b"2"]
+        await there.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_frame_is_written_after_its_phone_was_told_that_it_failed(redis: Redis) -> None:
+    """Everything takes its random time, about as long as the phone waits."""
+    chance = random.Random(11)
+    within = 0.25
+    written: dict[bytes, float] = {}
+
+    class Timed(FakeHeadset):
+        def assign(self, payload: bytes) -> bool:
+            assert payload not in written
+            written[payload] = time.monotonic()
+            return True
+
+    async with gated(redis) as one, gated(redis) as two:
+        here, there = (Node("here", one.url, within=within), Node("there", two.url, within=within))
+        for node in (here, there):
+            await node.until(True)
+        uuids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(40)]
+        for uuid in uuids:
+            await here.pairs.add_headset(uuid, Timed())
+        one.delay = two.delay = lambda: chance.choice((0.001, 0.01, 0.03, 0.06))
+        received = failed = late = 0
+        for _ in range(10):
+            payloads = [b"%d" % chance.getrandbits(60) for _ in uuids]
+            ended: dict[bytes, tuple[bool, float]] = {}
+
+            async def deliver(uuid: str, payload: bytes, ended: Any = ended) -> None:
+                await pause(chance.uniform(0, 0.1))
+                try:
+                    await there.pairs.deliver(uuid, payload)
+                    ended[payload] = (True, time.monotonic())
+                except (NoUnity, RedisUnavailable):
+                    ended[payload] = (False, time.monotonic())
+
+            await gatherResults(
+                [begin(deliver(*frame)) for frame in zip(uuids, payloads, strict=True)]
+            )
+            await pause(0.1)
+            for payload, (success, when) in ended.items():
+                if success:
+                    received += 1
+                    assert written[payload] <= when
+                else:
+                    failed += 1
+                    late += payload in written  # its receipt came too late
+                    assert written.get(payload, when) <= when
+        one.delay = two.delay = None
+        await pause(0.5)
+        assert len(written) == received + late
+        assert received + failed == 400
+        assert received > 50, (received, failed, late)
+        assert failed > 50, (received, failed, late)
+        for node in (here, there):
+            await node.stop()
+            assert node.empty
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_on_its_way_is_bounded(redis: Redis) -> None:
+    """Beyond it, the phone is told to try again; what is lost makes room."""
+    async with gated(redis) as gate, nodes(address(redis), within=0.4, most=5) as (there, _):
+        here = Node("gated", gate.url, within=0.4, most=2)
+        await here.until(True)
+        headset = FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        gate.closes = b'"ask"'
+        kinds = await failures([there.pairs.deliver(UUID, b"1") for _ in range(8)])
+        assert kinds == [NoAnswer] * 5 + [RedisUnavailable] * 3
+        gate.open()  # now it gets ready for five that do not wait any more, and has room for two
+        await eventually(lambda: count_offers(here), 2)
+        with pytest.raises(NoUnity):
+            await there.pairs.deliver(UUID, b"2")
+        await pause(0.4)
+        await there.pairs.deliver(UUID, b"3")
+        assert await told(headset.inbox) == [b"3"]
+        await here.stop()
+
+
+async def count_offers(node: Node) -> int:
+    return len(node.pairs._deliveries._offers)

@@ -1,0 +1,222 @@
+"""`RedisPairs` while Redis is away, stopped, empty when it comes back, or says no."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from relayd.errors import RedisUnavailable
+from tests.contract.test_brokers import UUID, FakeHeadset, FakePhone, eventually
+from tests.pairs_scene import (
+    PREFIX,
+    QUICK,
+    SHORT,
+    Node,
+    address,
+    failures,
+    holder,
+    keys,
+    nodes,
+    pause,
+    quiet_log,
+    told,
+    until,
+)
+from tests.redis_servers import Redis
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[list[str]]:
+    """What relayd logs."""
+    with quiet_log() as lines:
+        yield lines
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["with its data", "without its data"])
+@pytest_twisted.ensureDeferred
+async def test_all_returns_when_redis_does(keeps: bool, redis: Redis) -> None:
+    """The connections stay, nobody is told anything, and nobody new is registered meanwhile."""
+    async with nodes(address(redis), **QUICK) as (here, there):
+        headset, phone, newer = FakeHeadset(), FakePhone(), FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        await there.pairs.add_phone(UUID, phone)
+        for number in range(3):
+            before = holder(redis)
+            if keeps:
+                assert redis.tell("SAVE") == b"OK"
+            redis.kill()
+            for node in (here, there):
+                await node.until(False)
+                kinds = await failures(
+                    [
+                        node.pairs.headset_present(UUID),
+                        node.pairs.add_headset(UUID, FakeHeadset()),
+                        node.pairs.add_phone(UUID, FakePhone()),
+                        node.pairs.deliver(UUID, b"0"),
+                    ]
+                )
+                assert kinds == [RedisUnavailable] * 4
+            redis.start()
+            for node in (here, there):
+                await node.until(True)
+            await until(lambda held=before: holder(redis) == held)  # type: ignore[misc]
+            await until(lambda: holder(redis, "android") != "")
+            await there.pairs.deliver(UUID, b"%d" % number)
+            assert await told(headset.inbox) == [b"%d" % number]
+        await there.pairs.add_headset(UUID, newer)
+        assert await headset.inbox.take(1) == ["replaced"]
+        there.pairs.remove_headset(UUID, newer)
+        assert await phone.inbox.take(1) == ["left"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_that_is_stopped_makes_nobody_wait_long_and_nothing_comes_late(
+    redis: Redis,
+) -> None:
+    """What it was sent, it carries out when it goes on, though nobody waits for it any more."""
+    short: dict[str, Any] = {"ttl": 0.8, "renewal": 0.2, "within": 1.0}
+    async with nodes(address(redis), **short, **QUICK) as (here, there):
+        headset, phone = FakeHeadset(), FakePhone()
+        await here.pairs.add_headset(UUID, headset)
+        await there.pairs.add_phone(UUID, phone)
+        for number in range(3):
+            redis.pause()
+            began = time.monotonic()
+            kinds = await failures(
+                [
+                    there.pairs.deliver(UUID, b"late"),
+                    here.pairs.deliver(UUID, b"late"),
+                    there.pairs.add_headset(UUID, FakeHeadset()),
+                    here.pairs.headset_present(UUID),
+                ]
+            )
+            assert kinds == [RedisUnavailable] * 4
+            assert time.monotonic() - began < 1.2
+            for node in (here, there):
+                await node.until(False)
+            await pause(number * 0.5)  # the last time for longer than a lease lives
+            redis.resume()
+            for node in (here, there):
+                await node.until(True)
+            await there.pairs.deliver(UUID, b"%d" % number)
+            assert await told(headset.inbox) == [b"%d" % number]
+        await pause(2 * short["ttl"])
+        assert await told(headset.inbox) == []
+        assert await told(phone.inbox) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_leaves_while_redis_is_away_is_gone_when_it_is_back(redis: Redis) -> None:
+    async with nodes(address(redis), **SHORT, **QUICK) as (here, there):
+        headset, phone = FakeHeadset(), FakePhone()
+        await here.pairs.add_headset(UUID, headset)
+        await there.pairs.add_phone(UUID, phone)
+        assert redis.tell("SAVE") == b"OK"
+        redis.kill()
+        for node in (here, there):
+            await node.until(False)
+        here.pairs.remove_headset(UUID, headset)
+        redis.start()
+        began = time.monotonic()
+        assert await phone.inbox.take(1) == ["left"]
+        assert time.monotonic() - began < SHORT["ttl"] + 2 * SHORT["renewal"] + 1
+        assert not await there.pairs.headset_present(UUID)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_starts_before_redis_works_when_that_is_there(redis: Redis) -> None:
+    redis.kill()
+    here, there = (Node(name, address(redis), **QUICK) for name in ("here", "there"))
+    with pytest.raises(RedisUnavailable):
+        await here.pairs.add_headset(UUID, FakeHeadset())
+    redis.start()
+    for node in (here, there):
+        await node.until(True)
+    headset = FakeHeadset()
+    await here.pairs.add_headset(UUID, headset)
+    await there.pairs.deliver(UUID, b"1")
+    assert await told(headset.inbox) == [b"1"]
+    redis.kill()
+    began = time.monotonic()
+    for node in (here, there):
+        await node.until(False)
+        await node.stop()
+    assert time.monotonic() - began < 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_redis_does_not_allow_is_unavailable_and_logged_once(
+    redis: Redis, log: list[str]
+) -> None:
+    redis.tell("ACL", "SETUSER", "some", "on", "nopass", "~*", "&*", "+@all", "-evalsha", "-eval")
+    redis.tell("ACL", "SETUSER", "more", "on", "nopass", "~*", "resetchannels", "+@all")
+    scripts, inbox = (
+        Node(user, f"unix://{user}:x@{redis.socket}", **QUICK) for user in ("some", "more")
+    )
+    for node in (scripts, inbox):
+        await node.until(True)
+        for _ in range(3):
+            kinds = await failures(
+                [node.pairs.add_headset(UUID, FakeHeadset()), node.pairs.deliver(UUID, b"0")]
+            )
+            assert kinds == [RedisUnavailable] * 2
+        await node.stop()
+        assert node.empty
+    refusals = [line for line in log if "refuses" in line]
+    assert len(refusals) == 2, refusals
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_message_is_logged_and_left_out(redis: Redis, log: list[str]) -> None:
+    async with nodes(address(redis)) as (here, there):
+        headset = FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        garbage: list[bytes] = [
+            b"", b"\xff", b"{", b"[]", b"{}", b"1", b'["news"]', b'["other",1]',
+            b'["replaced","x","y",1]', b'["replaced","unity","y","1"]', b"[" * 100_000,
+        ]  # fmt: skip
+        strangers: list[bytes] = [
+            b'["replaced","unity","%b",2]' % UUID.encode(),
+            b'["news","%b",2,false]' % UUID.encode(),
+            b'["ask","nobody",1,"%b",2]' % UUID.encode(),
+            b'["ready","nobody",1]', b'["write","nobody",1,"x"]', b'["written",1,true]',
+        ]  # fmt: skip
+        for payload in (*garbage, *strangers):
+            assert redis.tell("PUBLISH", f"{PREFIX}:process:{here.name}", payload) == 1
+        await there.pairs.deliver(UUID, b"1")
+        assert await told(headset.inbox) == [b"1"]
+        assert len([line for line in log if "no message" in line]) == len(garbage)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pairs_are_spread_over_servers_that_go_away_one_by_one() -> None:
+    with Redis() as one, Redis() as two:
+        async with nodes(address(one), address(two), **QUICK) as (here, there):
+            uuids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(40)]
+            headsets = {uuid: FakeHeadset() for uuid in uuids}
+            for uuid, headset in headsets.items():
+                await here.pairs.add_headset(uuid, headset)
+            assert all(len(keys(server)) > 10 for server in (one, two))
+            two.kill()
+            await there.watches[1].until(False)
+            for uuid, headset in headsets.items():
+                if here.redis.find(f"pair/{uuid}") is here.redis.servers[0]:
+                    await there.pairs.deliver(uuid, b"1")
+                    assert await told(headset.inbox) == [b"1"]
+                else:
+                    with pytest.raises(RedisUnavailable):
+                        await there.pairs.deliver(uuid, b"1")
+            two.start()
+            for node in (here, there):
+                await node.until(True)
+            for uuid in uuids:
+                await eventually(lambda uuid=uuid: there.pairs.headset_present(uuid), True)  # type: ignore[misc]
+                await there.pairs.deliver(uuid, b"2")

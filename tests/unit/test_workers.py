@@ -1,0 +1,432 @@
+"""The parent of workers, on a clock and with processes that are none; and a worker's own side."""
+
+import atexit
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from relayd import tap, worker, workers
+from relayd.config import Chat, Config, Database, Redis, Server
+from tests.unit.fakes import has_fired, logged_lines, success
+
+
+class Process:
+    """A child that the test lets serve and end."""
+
+    def __init__(self, reactor: "Reactor", protocol: Any, environ: dict[str, str]) -> None:
+        self.pid = 1000 + len(reactor.spawned)
+        self.number = int(environ[worker.VARIABLE])
+        self.signals: list[int] = []
+        self.written = b""
+        self._protocol = protocol
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:  # noqa: N802
+        assert descriptor == worker.FROM_PARENT
+        self.written += data
+
+    def signalProcess(self, number: int) -> None:  # noqa: N802
+        self.signals.append(number)
+
+    def serve(self) -> None:
+        self._protocol.childDataReceived(worker.TO_PARENT, b"1")
+
+    def end(self, status: int | None = 0, by: int | None = None) -> None:
+        """It has ended with an exit status, or by a signal."""
+        reason = ProcessTerminated(status, by) if status or by else ProcessDone(0)
+        self._protocol.processExited(Failure(reason))
+
+
+class Reactor(Clock):
+    """Time, and children."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spawned: list[Process] = []
+        self.refuse: OSError | None = None
+
+    def spawnProcess(  # noqa: N802
+        self, protocol: Any, executable: str, args: list[str], env: dict[str, str], **_: Any
+    ) -> Process:
+        if self.refuse is not None:
+            raise self.refuse
+        assert [executable, args[0]] == [sys.executable] * 2
+        process = Process(self, protocol, env)
+        self.spawned.append(process)
+        protocol.makeConnection(process)
+        return process
+
+
+class Scene:
+    """A supervisor of some workers that listens nowhere."""
+
+    def __init__(self, count: int, log: list[str]) -> None:
+        self.reactor = Reactor()
+        self.config = Config(
+            server=Server(listen=(), workers=count, drain_timeout=2.0),
+            database=Database(migrate=False, deadline=3.0),
+            redis=Redis(url="redis://localhost"),
+        )
+        self.ends = 0
+        self.log = log
+        self.supervisor = workers.Supervisor(
+            self.reactor, self.config, lambda number: [f"--worker-{number}"], self._end
+        )
+
+    def start(self) -> "Scene":
+        self.supervisor.privilegedStartService()
+        self.supervisor.startService()
+        return self
+
+    def stop(self) -> "Deferred[None]":
+        """Begins to stop; what takes one turn of the reactor is done."""
+        stopped = self.supervisor.stopService()
+        self.reactor.advance(0)
+        return stopped
+
+    @property
+    def spawned(self) -> list[Process]:
+        return self.reactor.spawned
+
+    def newest(self, number: int = 1) -> Process:
+        """The process that was spawned last for a worker."""
+        return next(each for each in reversed(self.spawned) if each.number == number)
+
+    def _end(self) -> None:
+        self.ends += 1
+
+
+@pytest.fixture
+def scene() -> Iterator[Callable[[int], Scene]]:
+    """Makes a scene with so many workers."""
+    with logged_lines("relayd.workers") as lines:
+        yield lambda count: Scene(count, lines)
+
+
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit statuses that were asked for."""
+    found: list[int] = []
+
+    def register(function: object, status: int) -> None:
+        assert function is os._exit
+        found.append(status)
+
+    monkeypatch.setattr(atexit, "register", register)
+    return found
+
+
+def test_auto_is_one_worker_for_each_core_that_may_be_used() -> None:
+    assert workers.count("auto") == len(os.sched_getaffinity(0))
+    assert workers.count(7) == 7
+
+
+def test_each_worker_gets_its_number_and_the_parents_configuration(
+    scene: Callable[[int], Scene],
+) -> None:
+    running = scene(3).start()
+    assert [each.number for each in running.spawned] == [1, 2, 3]
+    for each in running.spawned:
+        assert each.written.endswith(b"\n")
+        assert msgspec.json.decode(each.written, type=Config) == running.config
+
+
+def test_every_setting_survives_the_way_to_a_worker() -> None:
+    config = Config(
+        server=Server(listen=("tcp:1", "unix:/é\n"), allowed_origins=("https://a.example",)),
+        chat=Chat(message_prefix='"\\\u2028 '),
+        redis=Redis(history_age=1.5),
+    )
+    text = msgspec.json.encode(config)
+    assert b"\n" not in text
+    assert msgspec.json.decode(text, type=Config) == config
+
+
+def test_a_worker_that_keeps_dying_is_started_at_once_and_then_later_and_later(
+    scene: Callable[[int], Scene],
+) -> None:
+    running = scene(1).start()
+    waits = []
+    for _ in range(10):
+        running.newest().serve()
+        before, count = running.reactor.seconds(), len(running.spawned)
+        running.newest().end(3)
+        while len(running.spawned) == count:
+            running.reactor.advance(0.25)
+        waits.append(running.reactor.seconds() - before)
+    assert waits[0] <= 0.25
+    assert waits[1:] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_worker_that_served_long_enough_is_started_at_once_again(
+    scene: Callable[[int], Scene],
+) -> None:
+    running = scene(1).start()
+    for _ in range(4):
+        running.newest().serve()
+        running.newest().end(3)
+        running.reactor.advance(60)
+    running.newest().serve()
+    running.reactor.advance(workers.STEADY)
+    running.newest().end(3)
+    running.reactor.advance(0)
+    assert len(running.spawned) == 6
+
+
+def test_a_worker_that_only_took_long_to_start_was_not_steady(
+    scene: Callable[[int], Scene],
+) -> None:
+    running = scene(2).start()
+    running.spawned[0].serve()
+    for count in (3, 3):
+        running.reactor.advance(60)
+        running.newest(2).end(1)
+        running.reactor.advance(0)
+        assert len(running.spawned) == count
+
+
+def test_each_death_is_one_line_with_its_cause(scene: Callable[[int], Scene]) -> None:
+    running = scene(2).start()
+    for each in running.spawned:
+        each.serve()
+    running.log.clear()
+    running.reactor.advance(1.5)
+    running.newest(1).end(None, signal.SIGKILL)
+    running.newest(2).end(78)
+    running.reactor.advance(0)
+    assert running.log == [
+        "worker 1 ended after 1.5 s: killed by SIGKILL; starts again at once",
+        "worker 2 ended after 1.5 s: exit status 78; starts again at once",
+        "worker 1 is process 1002",
+        "worker 2 is process 1003",
+    ]
+
+
+def test_if_no_worker_ever_serves_the_parent_ends_with_their_exit_status(
+    scene: Callable[[int], Scene], statuses: list[int]
+) -> None:
+    running = scene(2).start()
+    running.newest(1).end(78)
+    running.reactor.advance(0)
+    assert running.ends == 0
+    running.newest(2).end(78)
+    assert running.ends == 1
+    assert statuses == [78]
+    assert "no worker can be started, so relayd ends; the last one: exit status 78" in running.log
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 78), (0, 0)])
+def test_different_statuses_and_none_at_all_are_1(
+    scene: Callable[[int], Scene], statuses: list[int], first: int, second: int
+) -> None:
+    running = scene(2).start()
+    running.newest(1).end(first)
+    running.newest(2).end(second)
+    assert statuses == [1]
+
+
+def test_if_one_has_served_the_parent_goes_on(
+    scene: Callable[[int], Scene], statuses: list[int]
+) -> None:
+    running = scene(2).start()
+    running.newest(1).end(1)
+    running.newest(2).serve()
+    running.newest(2).end(1)
+    assert running.ends == 0
+    assert statuses == []
+
+
+def test_a_worker_that_cannot_even_be_spawned_counts_as_one_that_died(
+    scene: Callable[[int], Scene], statuses: list[int]
+) -> None:
+    running = scene(2)
+    running.reactor.refuse = OSError(11, "Resource temporarily unavailable")
+    running.start()
+    assert running.ends == 1
+    assert statuses == [os.EX_OSERR]
+    assert "could not be started: Resource temporarily unavailable" in "".join(running.log)
+
+
+def test_a_spawn_that_fails_later_is_tried_again(scene: Callable[[int], Scene]) -> None:
+    running = scene(1).start()
+    running.newest().serve()
+    running.reactor.refuse = OSError(24, "Too many open files")
+    running.newest().end(1)
+    running.reactor.advance(0)
+    assert len(running.spawned) == 1
+    running.reactor.refuse = None
+    running.reactor.advance(0.5)
+    assert len(running.spawned) == 2
+
+
+def test_stopping_passes_sigterm_on_and_waits_for_all(scene: Callable[[int], Scene]) -> None:
+    running = scene(2).start()
+    stopped = running.stop()
+    assert [each.signals for each in running.spawned] == [[signal.SIGTERM]] * 2
+    running.spawned[0].end(None, signal.SIGTERM)
+    assert not has_fired(stopped)
+    running.spawned[1].end(0)
+    success(stopped)
+    running.reactor.advance(100)
+    assert len(running.spawned) == 2
+    assert not running.reactor.getDelayedCalls()
+
+
+def test_stopping_while_a_worker_waits_for_its_restart(scene: Callable[[int], Scene]) -> None:
+    running = scene(2).start()
+    running.newest(2).serve()
+    running.newest(1).end(1)
+    running.reactor.advance(0)
+    running.newest(1).end(1)
+    stopped = running.stop()
+    running.newest(2).end(None, signal.SIGTERM)
+    success(stopped)
+    running.reactor.advance(100)
+    assert len(running.spawned) == 3
+
+
+def test_a_worker_that_does_not_end_is_killed(scene: Callable[[int], Scene]) -> None:
+    running = scene(2).start()
+    stopped = running.stop()
+    running.newest(1).end(None, signal.SIGTERM)
+    running.reactor.advance(2.0 + 3.0 + workers.MARGIN - 0.1)
+    assert running.newest(2).signals == [signal.SIGTERM]
+    running.reactor.advance(0.1)
+    assert running.newest(2).signals == [signal.SIGTERM, signal.SIGKILL]
+    assert running.newest(1).signals == [signal.SIGTERM]
+    assert "killed, for not ending in 10 s: workers 2" in running.log
+    assert not has_fired(stopped)
+    running.newest(2).end(None, signal.SIGKILL)
+    success(stopped)
+
+
+def test_only_endpoints_that_can_be_shared_are_taken(scene: Callable[[int], Scene]) -> None:
+    config = Config(server=Server(listen=("systemd:domain=INET:index=0",), workers=2))
+    supervisor = workers.Supervisor(Reactor(), config, lambda number: [], lambda: None)
+    with pytest.raises(SystemExit, match="workers cannot share systemd:domain=INET:index=0"):
+        supervisor.privilegedStartService()
+
+
+# -- how a worker is started
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    """The path of a twistd."""
+    path = tmp_path / "twistd"
+    path.touch()
+    return str(path)
+
+
+LOG = "--logger=relayd.worker.log_observer"
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"nodaemon": True}, [LOG]),
+        ({"nodaemon": True, "reactor": "asyncio", "logfile": "-"}, ["--reactor=asyncio", LOG]),
+        ({"nodaemon": True, "logfile": "/a/relayd.log"}, ["--logfile=/a/relayd.log.w3"]),
+        ({"nodaemon": False, "logfile": None}, [f"--logfile={Path.cwd()}/twistd.log.w3"]),
+        ({"nodaemon": True, "syslog": True, "prefix": "r"}, ["--syslog", "--prefix=r-w3"]),
+        ({"nodaemon": True, "logger": Path}, ["--logger=pathlib.Path"]),
+        (None, [LOG]),
+    ],
+)
+def test_a_worker_is_started_with_the_parents_options_that_concern_it(
+    script: str, given: dict[str, Any] | None, options: list[str]
+) -> None:
+    assert workers.command(given, script)(3) == [
+        script, "--nodaemon", "--pidfile=", *options, "relayd",
+    ]  # fmt: skip
+
+
+def test_without_the_script_of_twistd_its_function_is_called(tmp_path: Path) -> None:
+    for name in ("-c", str(tmp_path / "twistd"), str(tmp_path / "pytest")):
+        flags = workers.command(None, name)(1)[:3]
+        assert flags == ["-P", "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+def test_every_line_of_a_workers_log_is_marked_with_its_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv(worker.VARIABLE, "12")
+    observer = worker.log_observer()
+    observer({"log_format": "one\ntwo", "log_system": "here", "log_time": 0})
+    observer({"log_format": ""})
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("w12 1970-01-01T")
+    assert first.endswith(" [here] one")
+    assert second == "w12 \ttwo"
+
+
+def test_a_process_without_a_parent_is_no_worker() -> None:
+    assert worker.Worker.inherited({}) is None
+
+
+# -- the end
+
+
+class Ending:
+    """A reactor that can be stopped once, as Twisted's; it is running."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+
+    def callWhenRunning(self, call: Callable[..., None], *args: Any) -> None:  # noqa: N802
+        call(*args)
+
+    def callFromThread(self, call: Callable[..., None]) -> None:  # noqa: N802
+        call()
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The handlers of signals are as before when the test ends."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_however_often_and_in_whichever_way_a_process_is_told_to_end_it_is_told_once() -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    reactor = Ending()
+    end = tap._end_once(reactor)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    assert heard == [signal.SIGTERM]
+    assert end() is False
+    assert reactor.stops == 0
+
+
+@pytest.mark.usefixtures("handlers")
+def test_signals_come_too_late_when_the_parent_is_gone() -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    reactor = Ending()
+    end = tap._end_once(reactor)
+    assert end() is True
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert heard == []
+    assert reactor.stops == 1
