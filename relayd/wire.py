@@ -96,6 +96,7 @@ _chat_decoder = msgspec.json.Decoder(ChatInput)
 
 _BAD_POSE = "The members x, y and z must be numbers that fit a double, or null."
 _LONGEST_DOUBLE = 308
+_SHORT_HEADS = [bytes((0x81, length)) for length in range(126)]
 RECEIVED = b'{"status":"received"}'
 UNITY_CONNECTED = b'{"status":"unity_connected"}'
 UNITY_DISCONNECTED = b'{"status":"unity_disconnected"}'
@@ -139,7 +140,8 @@ def _decode(
     try:
         value = decoder.decode(payload)
         # msgspec does not look into the strings of members it skips
-        payload.decode()
+        if not payload.isascii():
+            payload.decode()
         return value
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if is_blank(payload):
@@ -156,6 +158,11 @@ def _decode(
 
 def decode_pose(payload: bytes) -> Pose | None:
     """Reads a camera frame; None for a blank one. Raises ClientError: `bad_json`, `bad_pose`."""
+    if len(payload) <= _LONGEST_DOUBLE and payload.isascii():
+        try:
+            return _pose_decoder.decode(payload)
+        except (msgspec.MsgspecError, RecursionError):
+            pass  # it is wrong, or blank
     pose = _decode(_pose_decoder, payload, ErrorCode.BAD_POSE, _BAD_POSE)
     if pose is not None and len(payload) > _LONGEST_DOUBLE:
         # only here may an integer be too large for the doubles of every client
@@ -222,7 +229,8 @@ def encode_status_error(code: ErrorCode, message: str) -> bytes:
 
 def text_frame(payload: bytes) -> bytes:
     """One complete unmasked text frame (RFC 6455 section 5.2: FIN, opcode 1)."""
-    return _frame(b"\x81", payload)
+    length = len(payload)
+    return _SHORT_HEADS[length] + payload if length < 126 else _frame(b"\x81", payload)
 
 
 def binary_frame(payload: bytes) -> bytes:
