@@ -1,0 +1,87 @@
+"""A TCP proxy between two programs that lets bytes through, swallows, delays or cuts them."""
+
+import contextlib
+import socket
+import threading
+import time
+from typing import Literal
+
+State = Literal["through", "swallow", "cut"]
+_CHUNK = 64 * 1024
+
+
+class Cable:
+    """Listens on a free port of 127.0.0.1 and leads to another one.
+
+    Args:
+        port: where it leads to.
+
+    Attributes:
+        port: where it listens.
+        delay: seconds that bytes take, each way.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._state: State = "through"
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self.delay = 0.0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Cable":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.close()
+        self.be("cut")
+
+    def be(self, state: State) -> None:
+        """From now on it lets bytes through, swallows them without a word, or cuts connections."""
+        self._state = state
+        if state == "cut":
+            with self._lock:
+                for end in self._sockets:
+                    _hang_up(end)
+                self._sockets.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._state == "cut":
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                self._sockets |= {near, far}
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        swallowed = False
+        try:
+            while data := source.recv(_CHUNK):
+                if self.delay:
+                    time.sleep(self.delay)
+                swallowed = swallowed or self._state == "swallow"
+                # half of a stream is of no use: this connection never recovers
+                if not swallowed:
+                    target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            _hang_up(end)
+
+
+def _hang_up(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
