@@ -283,7 +283,7 @@ def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], li
 
     A worker neither becomes a daemon nor writes a pidfile; user, folder and umask are inherited.
     What is logged to stdout is marked with its number at the start of each line; beside a log file
-    it has one of its own, the name ending in .w1, .w2, ...; for syslog the prefix ends in -w1.
+    it has one of its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
 
     Args:
         twistd: twistd's own options.
@@ -301,15 +301,16 @@ def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], li
         program.append(f"--reactor={given['reactor']}")
     file = given.get("logfile") or ("" if given.get("nodaemon", True) else "twistd.log")
     # a worker may be started when twistd has gone to another folder
-    path = "" if file in ("", "-") else str(Path(file).absolute())
+    path = None if file in ("", "-") else Path(file).absolute()
 
     def log_options(number: int) -> list[str]:
         if given.get("logger") is not None:
             return [f"--logger={fullyQualifiedName(given['logger'])}"]
         if given.get("syslog"):
             return ["--syslog", f"--prefix={given['prefix']}-w{number}"]
-        if path:
-            return [f"--logfile={path}.w{number}"]
+        if path is not None:
+            # not behind the suffix: twistd would take it for an older part of the parent's
+            return [f"--logfile={path.with_stem(f'{path.stem}-w{number}')}"]
         return [f"--logger={fullyQualifiedName(log_observer)}"]
 
     return lambda number: [*program, *log_options(number), "relayd"]

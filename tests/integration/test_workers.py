@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,17 +33,24 @@ def redis() -> Iterator[Redis]:
 
 
 @pytest.fixture
-def spawn_workers(spawn: Spawn, redis: Redis) -> Spawn:
+def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
     """Starts a relayd with two workers, and waits until both serve and have Redis."""
+    daemons: list[Daemon] = []
 
     def start(*, wait: bool = True, **settings: object) -> Daemon:
         settings = {"server_workers": 2, "redis_url": f"unix://{redis.socket}", **settings}
-        daemon = spawn(wait=False, **settings)
+        daemons.append(spawn(wait=False, **settings))
         if wait:
-            wait_for_workers(daemon)
-        return daemon
+            wait_for_workers(daemons[-1])
+        return daemons[-1]
 
-    return start
+    yield start
+    for daemon in daemons:
+        daemon.stop()
+        for pid in map(int, re.findall(r"worker \d+ is process (\d+)\n", daemon.log)):
+            with contextlib.suppress(OSError):  # it has ended, as it should
+                if Path(f"/proc/{pid}/cwd").readlink() == daemon.folder:
+                    os.kill(pid, signal.SIGKILL)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -381,6 +389,11 @@ def test_every_kind_of_endpoint_is_shared(redis: Redis, tmp_path: Path) -> None:
 # -- as a daemon
 
 
+def have_older_parts(logs: list[Path], count: int) -> bool:
+    """Whether each log file has so many, as twistd names them."""
+    return all(len(list(log.parent.glob(f"{log.name}.*"))) == count for log in logs)
+
+
 def test_as_a_daemon_each_worker_has_its_own_log_file(redis: Redis, tmp_path: Path) -> None:
     """And SIGUSR1 begins new ones, as twistd does it."""
     port, folder = free_port(), tmp_path / "run"
@@ -393,15 +406,17 @@ def test_as_a_daemon_each_worker_has_its_own_log_file(redis: Redis, tmp_path: Pa
         cwd=tmp_path, env=environ, check=True, timeout=PATIENCE,
     )  # fmt: skip
     pid = int((tmp_path / "twistd.pid").read_text())
-    logs = [tmp_path / name for name in ("relayd.txt", "relayd.txt.w1", "relayd.txt.w2")]
+    logs = [tmp_path / name for name in ("relayd.txt", "relayd-w1.txt", "relayd-w2.txt")]
     try:
         eventually(lambda: logs[0].read_text().count("serves\n") == 2)
         assert all(f"listens on http://127.0.0.1:{port}" in log.read_text() for log in logs[1:])
-        os.kill(pid, signal.SIGUSR1)
-        eventually(lambda: all(Path(f"{log}.1").exists() for log in logs))
+        for count in (1, 2):
+            os.kill(pid, signal.SIGUSR1)
+            eventually(partial(have_older_parts, logs, count))
     finally:
         os.kill(pid, signal.SIGTERM)
         eventually(lambda: has_ended(pid))
     assert not (tmp_path / "twistd.pid").exists()
     assert "all workers have ended" in logs[0].read_text()
     assert all("Server Shut Down." in log.read_text() for log in logs)
+    assert not any("Traceback" in log.read_text() for log in tmp_path.glob("relayd*"))

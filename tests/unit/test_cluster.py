@@ -219,7 +219,8 @@ def test_the_table_shows_who_is_there_and_who_is_gone(
     monkeypatch.setattr(ctl, "run_with_redis", lambda *_: processes)
     ctl.status(Config(redis=Redis(url="redis://x")), as_json=False)
     assert capsys.readouterr().out == (
-        "ID  HOST  PID   VERSION  UP SINCE (UTC)       CLIENTS  GROUPS  DELIVERIES/S  DROPS  STATE\n"
+        "ID  HOST  PID   VERSION  UP SINCE (UTC)       CLIENTS  GROUPS  DELIVERIES/S  DROPS"
+        "  STATE\n"
         "p1  web   7 w1  0.1.0    1970-01-01 00:00:00        4       2        1234.5      3  ok\n"
         "p2  web   7     0.1.0    1970-01-01 00:00:00        1       0           0.0      0"
         "  draining\n"

@@ -336,8 +336,8 @@ LOG = "--logger=relayd.worker.log_observer"
     [
         ({"nodaemon": True}, [LOG]),
         ({"nodaemon": True, "reactor": "asyncio", "logfile": "-"}, ["--reactor=asyncio", LOG]),
-        ({"nodaemon": True, "logfile": "/a/relayd.log"}, ["--logfile=/a/relayd.log.w3"]),
-        ({"nodaemon": False, "logfile": None}, [f"--logfile={Path.cwd()}/twistd.log.w3"]),
+        ({"nodaemon": True, "logfile": "/a/relayd.log"}, ["--logfile=/a/relayd-w3.log"]),
+        ({"nodaemon": False, "logfile": None}, [f"--logfile={Path.cwd()}/twistd-w3.log"]),
         ({"nodaemon": True, "syslog": True, "prefix": "r"}, ["--syslog", "--prefix=r-w3"]),
         ({"nodaemon": True, "logger": Path}, ["--logger=pathlib.Path"]),
         (None, [LOG]),
