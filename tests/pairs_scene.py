@@ -159,7 +159,8 @@ class Gate(Factory):
 
     Attributes:
         closes: bytes at which it closes before they pass.
-        closed: whether nothing comes back.
+        alone: whether only the connection with these bytes is closed.
+        closed: whether nothing comes back, or, with `alone`, something does not.
         delay: makes up how many seconds each piece takes, in both directions.
     """
 
@@ -168,6 +169,7 @@ class Gate(Factory):
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.closes = b""
+        self.alone = False
         self.closed = False
         self.delay: Callable[[], float] | None = None
         self.ways: list[Way] = []
@@ -177,8 +179,9 @@ class Gate(Factory):
         return Entrance(self)
 
     def open(self) -> None:
-        self.closed, self.closes = False, b""
+        self.closed, self.alone, self.closes = False, False, b""
         for way in self.ways:
+            way.closed = False
             way.flow()
 
 
@@ -191,6 +194,7 @@ class Way:
         self._under_way: deque[bytes] = deque()
         self._waiting: deque[bytes] = deque()
         self._due = 0.0  # when the last piece arrives
+        self.closed = False
         self.transport: Any = None
         gate.ways.append(self)
 
@@ -213,8 +217,8 @@ class Way:
         while self._waiting and self.transport is not None:
             gate = self._gate
             if self._is_back and gate.closes and gate.closes in self._waiting[0]:
-                gate.closed = True
-            if self._is_back and gate.closed:
+                gate.closed = self.closed = True
+            if self._is_back and (self.closed if gate.alone else gate.closed):
                 return
             self.transport.write(self._waiting.popleft())
 

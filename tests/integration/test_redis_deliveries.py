@@ -115,6 +115,28 @@ async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_gets_ready_too_late_is_not_given_the_frame(redis: Redis) -> None:
+    """It could still write it when the phone has been told that it failed."""
+    within = 0.8
+    async with gated(redis) as gate, nodes(address(redis), within=within) as (there, _):
+        here = Node("gated", gate.url, within=within)
+        await here.until(True)
+        headset = FakeHeadset()
+        await here.pairs.add_headset(UUID, headset)
+        gate.closes = b'"ask"'
+        delivering = begin(there.pairs.deliver(UUID, b"late"))
+        await pause(within * 0.75)
+        gate.open()
+        gate.closes = b'"write"'
+        with pytest.raises(NoAnswer):
+            await delivering
+        gate.open()
+        await there.pairs.deliver(UUID, b"in time")
+        assert await told(headset.inbox) == [b"in time"]
+        await here.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_process_that_stands_still_a_little_still_answers(redis: Redis) -> None:
     async with gated(redis) as gate, nodes(address(redis)) as (there, _):
         here = Node("gated", gate.url)

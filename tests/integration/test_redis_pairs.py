@@ -384,6 +384,27 @@ async def test_news_that_was_lost_shows_in_the_next_renewal(redis: Redis) -> Non
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_renewal_that_is_answered_late_does_not_take_back_what_came_meanwhile(
+    redis: Redis,
+) -> None:
+    async with gated(redis) as gate, nodes(address(redis)) as (here, _):
+        there = Node("gated", gate.url, ttl=0.3, renewal=0.05)
+        await there.until(True)
+        await pause(0.35)  # or it doubts that a headset has left
+        phone, headset = FakePhone(), FakeHeadset()
+        await there.pairs.add_phone(UUID, phone)
+        assert await told(phone.inbox) == ["left"]
+        gate.closes, gate.alone = b"*1\r\n:%d\r\n" % ALONE, True
+        await until(lambda: gate.closed)
+        await here.pairs.add_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["came"]
+        gate.open()
+        await pause(0.2)
+        assert await told(phone.inbox) == []
+        await there.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_phone_without_a_headset_is_told_so_when_it_is_registered(redis: Redis) -> None:
     async with nodes(address(redis)) as (here, there):
         phone = FakePhone()

@@ -16,6 +16,7 @@ from tests.pairs_scene import (
     Node,
     address,
     failures,
+    gated,
     holder,
     keys,
     nodes,
@@ -111,6 +112,30 @@ async def test_a_redis_that_is_stopped_makes_nobody_wait_long_and_nothing_comes_
         await pause(2 * short["ttl"])
         assert await told(headset.inbox) == []
         assert await told(phone.inbox) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_headset_whose_process_finds_back_a_little_later_has_not_left(redis: Redis) -> None:
+    async with gated(redis) as gate, nodes(address(redis), **SHORT, **QUICK) as (there, _):
+        here = Node("gated", gate.url, **SHORT, **QUICK)
+        await here.until(True)
+        headset, phone = FakeHeadset(), FakePhone()
+        await here.pairs.add_headset(UUID, headset)
+        await there.pairs.add_phone(UUID, phone)
+        redis.kill()
+        for node in (here, there):
+            await node.until(False)
+        gate.closed = True
+        redis.start()
+        await there.until(True)
+        await pause(2 * SHORT["renewal"])
+        assert not await there.pairs.headset_present(UUID)
+        gate.open()
+        await here.until(True)
+        await eventually(lambda: there.pairs.headset_present(UUID), True)
+        await pause(SHORT["ttl"])
+        assert await told(phone.inbox) == []
+        await here.stop()
 
 
 @pytest_twisted.ensureDeferred
