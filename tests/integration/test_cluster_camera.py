@@ -13,6 +13,9 @@ from tests.integration.conftest import Connect, Spawn
 from tests.redis_servers import Redis
 
 AWAY = 30
+"""Seconds without Redis."""
+BACK = 3
+"""Seconds after its return within which all subscriptions work again."""
 
 
 @pytest.fixture
@@ -122,8 +125,11 @@ def test_local_poses_go_on_while_redis_is_away_and_memory_stays_bounded(
     assert Refused(here, "/ws/camera/new").status == 503
     assert Refused(here, "/ws/push/new").status == 503
     redis.start()
+    began = time.monotonic()
     for daemon in (here, there):
         daemon.wait_until_ready()
+    assert time.monotonic() - began < BACK
+    print(f"grown by {grown / 1e6:.2f} MB; back after {time.monotonic() - began:.2f} s")
     for sender, near, far in zip(senders, viewers[:5], viewers[5:], strict=True):
         wait_until_joined(sender, far)
         read_rest(near, far)
