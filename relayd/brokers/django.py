@@ -8,8 +8,9 @@ it to subscribe and to publish; groups and messages are translated here:
     chat/ROOM    group chat_ROOM   {"type": "chat_message", "message": "…"}
     push/TOPIC   group push_TOPIC  {"type": "push_message", "message": {…}}
 
-What relayd publishes there carries a further member, `relayd`; every relayd leaves such messages
-out when they come, so none goes round. Consumers of Django ignore it.
+Camera groups whose names begin with `chat_` or `push_` are not joined. What relayd publishes there
+carries a further member, `relayd`; every relayd leaves such messages out when they come, so none
+goes round. Consumers of Django ignore it.
 """
 
 import re
@@ -57,7 +58,9 @@ class DjangoChannels:
         """Redis' name for a group; None if Django Channels could not call it so."""
         kind, _, name = group.partition("/")
         theirs = _NAMES[kind].format(name)
-        if not _VALID.fullmatch(theirs):
+        # a camera group may not pass itself off as a room: poses would end Django's chat consumers
+        stolen = kind == "camera" and theirs.startswith(("chat_", "push_"))
+        if stolen or not _VALID.fullmatch(theirs):
             return None
         return f"{self._prefix}__group__{theirs}"
 
@@ -86,7 +89,13 @@ class DjangoChannels:
         if channel is not None:
             kind = f"{group.partition('/')[0]}_message"
             data = {"type": kind, "message": message, "relayd": self._process}
-            self._server.publish(channel.encode(), msgspec.msgpack.encode(data))
+            try:
+                packed = msgspec.msgpack.encode(data)
+            except (OverflowError, msgspec.MsgspecError) as error:
+                # msgpack's integers have 64 bits; relayd's own clients have got it
+                self._log.warn("{group}: not sent to Django: {why}", group=group, why=str(error))
+            else:
+                self._server.publish(channel.encode(), packed)
 
     def _received(self, group: str, data: bytes) -> None:
         kind = group.partition("/")[0]
@@ -98,7 +107,9 @@ class DjangoChannels:
             if str(event.get("type")).replace(".", "_") != f"{kind}_message":
                 return
             self._takers[kind](group, _checked(kind, event["message"]))
-        except (msgspec.MsgspecError, ClientError, KeyError, TypeError, ValueError) as error:
+        except (
+            msgspec.MsgspecError, ClientError, LookupError, RecursionError, TypeError, ValueError
+        ) as error:  # fmt: skip
             self._log.warn("{group}: a message from Django: {why}", group=group, why=str(error))
 
 

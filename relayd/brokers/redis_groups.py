@@ -207,6 +207,9 @@ class RedisGroups:
                 ready.callback(None)
             else:
                 ready.errback(failure)
+        if failure is None:
+            # whoever wanted it may have gone away meanwhile
+            self._linger(group, channel)
 
     def _linger(self, group: str, channel: _Channel) -> None:
         """Ends the subscription in a moment if nobody is in the group."""
@@ -273,7 +276,7 @@ class RedisGroups:
             return
         try:
             origin, *rest = map(bytes, _decode(data))
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, RecursionError, ValueError):
             self._log.warn("{group}: something on the channel is no message", group=group)
             return
         for key, payload in zip(rest[::2], rest[1::2], strict=False):

@@ -60,7 +60,7 @@ return first
 """
 )
 
-# ARGV: id, most entries, the last id that the asking process has shown
+# ARGV: id, most entries, the last id that the asking process has shown, and its JSON
 _SINCE = Script(
     _FORMAT
     + """
@@ -72,6 +72,14 @@ if last < shown then
   last, hole = shown, shown
   if first == 0 then first = shown + 1 end
   redis.call('HSET', ids, 'first', text(first), 'last', text(last), 'hole', text(hole))
+  -- others may have been given ids since that this process knows as older messages
+  hole = shown + 1
+elseif shown > 0 then
+  local kept = redis.call('XRANGE', messages, text(shown), text(shown))[1]
+  if kept and ARGV[4] ~= '' and kept[2][4] ~= ARGV[4] then
+    hole = last + 1
+    redis.call('HSET', ids, 'hole', text(hole))
+  end
 end
 local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
 oldest = oldest and string.match(oldest[1], '%d+') or text(last + 1)
@@ -131,7 +139,7 @@ class RedisHistory:
         ]
 
     async def since(
-        self, room: str, id: int, limit: int, shown: int = 0
+        self, room: str, id: int, limit: int, shown: Entry | None = None
     ) -> tuple[int, bool, list[Entry]]:
         """The first `limit` messages after an id; 0 for all there ever were.
 
@@ -139,8 +147,8 @@ class RedisHistory:
             room: the room's name.
             id: the last one seen.
             limit: how many messages at most.
-            shown: the last id that this process has shown to anybody: never given again, even if
-                Redis has lost it, and what it lost is known as missing from then on.
+            shown: the last that this process has shown to anybody: its id is never given again,
+                even if Redis has lost it, and what it lost is known as missing from then on.
 
         Returns:
             The newest id of the room (0: it never had a message), whether something after `id` is
@@ -152,7 +160,9 @@ class RedisHistory:
         """
         id = max(0, min(id, 2**53))
         answer: list[Any] = await self._redis.find(f"chat/{room}").run(
-            _SINCE, self._keys(room), (id, limit, shown)
+            _SINCE,
+            self._keys(room),
+            (id, limit, shown.id if shown else 0, shown.body if shown else b""),
         )
         first, oldest, last, hole = map(int, answer[:4])
         bodies = answer[4 : 4 + (len(answer) - 4) // 2]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from relayd import wire
@@ -29,6 +29,7 @@ from relayd.redis.shards import Redis
 from relayd.storage.history import Entry
 
 _PAGE = 500
+_RETRY = 1.0
 _BATCH = 500
 _BATCH_BYTES = 1024 * 1024
 _MOST_WAITING = 10_000
@@ -41,16 +42,21 @@ class _Room:
 
     Attributes:
         position: the last id that was shown to them; None until it is known where they begin.
+        newest: the last that was shown, if any was.
         early: what came through the channel while that, or what was missed, is being read.
-        catching_up: whether it is.
+        catching_up: whether it is; `again`: whether it must be once more afterwards.
+        retry: when it is tried again.
         cut_off: whether the members were told that the room is.
         waiting: who waits for an id to be shown.
     """
 
     def __init__(self) -> None:
         self.position: int | None = None
+        self.newest: Entry | None = None
         self.early: list[Entry] = []
         self.catching_up = False
+        self.again = False
+        self.retry: IDelayedCall | None = None
         self.cut_off = False
         self.waiting: list[tuple[int, Deferred[None]]] = []
 
@@ -133,7 +139,7 @@ class RedisRooms:
 
     async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
         state = self._rooms.get(room)
-        shown = (state and state.position) or 0
+        shown = state.newest if state else None
         _, gap, entries = await self._read(self._history.since(room, position, limit, shown))
         await self._shown(room, entries[-1].id if entries else 0)
         return gap, entries
@@ -210,7 +216,7 @@ class RedisRooms:
         try:
             first, *bodies = map(bytes, _decode(data))
             entries = [Entry(id, body) for id, body in enumerate(bodies, int(first))]
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, RecursionError, ValueError):
             self._log.warn("{group}: something on the channel is no message", group=group)
             return
         state = self._rooms.get(room)
@@ -223,6 +229,8 @@ class RedisRooms:
     def ended(self, group: str) -> None:
         state = self._rooms.pop(group.partition("/")[2], None)
         if state is not None:
+            if state.retry is not None:
+                state.retry.cancel()
             for _, shown in state.waiting:
                 shown.cancel()
 
@@ -244,6 +252,7 @@ class RedisRooms:
         if state.position is not None and entry.id <= state.position:
             return
         state.position = entry.id
+        state.newest = entry
         self._hub.fan_out(f"chat/{room}", entry.body)
         if state.waiting:
             done = [shown for id, shown in state.waiting if id <= entry.id]
@@ -266,31 +275,46 @@ class RedisRooms:
     async def _catch_up(self, room: str, state: _Room) -> None:
         """Shows what was said while nothing came through the channel."""
         if state.catching_up:
+            state.again = True
             return
         state.catching_up = True
+        complete = False
         try:
-            await self._fetch(room, state)
+            state.again = True
+            while state.again:
+                state.again = False
+                await self._fetch(room, state)
+            complete = True
         except (RedisUnavailable, RedisRefused) as error:
-            # when Redis comes back, all of this is done again
             self._log.info("{room}: cannot catch up yet: {why}", room=room, why=str(error))
-            return
         except Exception:
             self._log.failure("catching up in {room} failed", room=room)
         finally:
             state.catching_up = False
         if self._rooms.get(room) is not state:
             return
-        if state.cut_off:
+        available = self._redis.find(f"chat/{room}").available
+        if not complete:
+            # if Redis is away, its return begins this anew; if it was only slow, nobody else does
+            if available and state.retry is None:
+                state.retry = self._clock.callLater(_RETRY, self._retry, room, state)
+            return
+        if state.cut_off and available:
             state.cut_off = False
             self._hub.fan_out(f"chat/{room}", wire.RESTORED)
         if state.position is not None:
             self._release(room, state, complete=True)
 
+    def _retry(self, room: str, state: _Room) -> None:
+        state.retry = None
+        if self._rooms.get(room) is state:
+            Deferred.fromCoroutine(self._catch_up(room, state))
+
     async def _fetch(self, room: str, state: _Room) -> None:
         more = state.position is not None
         while more and self._rooms.get(room) is state:
             position = state.position or 0
-            last, gap, entries = await self._history.since(room, position, _PAGE, position)
+            last, gap, entries = await self._history.since(room, position, _PAGE, state.newest)
             if gap:
                 self._hub.fan_out(f"chat/{room}", wire.GAP)
                 # what was shown before is not shown again

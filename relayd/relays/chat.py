@@ -107,7 +107,9 @@ class ChatProtocol(RelayProtocol):
             self.close(CloseCode.TOO_SLOW, "too slow")
             return
         for frame in stand_in.frames:
-            if wire.read_position(frame) > position:
+            at = wire.read_position(frame)
+            # 0: news of the room, no message
+            if not at or at > position:
                 self.send(frame)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
@@ -173,7 +175,10 @@ class _StandIn:
 
     def reaches_back_to(self, position: int) -> bool:
         """Whether nothing is missing between a position and the first collected frame."""
-        return bool(self.frames) and wire.read_position(self.frames[0]) <= position + 1
+        for frame in self.frames:
+            if at := wire.read_position(frame):
+                return at <= position + 1
+        return False
 
 
 class ChatFactory(RelayFactory):

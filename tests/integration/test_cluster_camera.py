@@ -1,6 +1,7 @@
 """Poses over several processes and one Redis, which goes away for a while or fails over."""
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_many, read_rest, say, settle
-from tests.integration.conftest import Connect, Spawn
+from tests.integration.conftest import Connect, Dial, Spawn
 from tests.redis_servers import Redis
+from tests.unit.fakes import Client
 
 AWAY = 30
 """Seconds without Redis."""
@@ -205,4 +207,24 @@ def test_a_group_ends_its_subscription_when_the_last_member_has_left(
     client.close()
     # a newcomer within the second finds it subscribed
     connect(daemon, "/ws/camera/a").close()
+    until(lambda: not channels())
+
+
+def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind(
+    redis: Redis, spawn: Spawn, dial: Dial
+) -> None:
+    """It goes away while Redis has not confirmed the group's channel yet."""
+    daemon = spawn(REDIS_URL=f"unix://{redis.socket}")
+    redis.pause()
+    visitor = dial(daemon)
+    visitor.send(Client.head_for("/ws/camera/a"))
+    until(lambda: "/ws/camera/a" in daemon.log or daemon.get("/healthz")[0] == 200)
+    visitor.socket.shutdown(socket.SHUT_RDWR)
+    redis.resume()
+
+    def channels() -> list[bytes]:
+        found: list[bytes] = redis.tell("PUBSUB", "CHANNELS", "relayd:camera/*")
+        return found
+
+    until(lambda: bool(channels()))
     until(lambda: not channels())
