@@ -149,7 +149,6 @@ class RelayProtocol(Handshake):
         self.outbox = make_outbox(
             self.transport, context.config.limits.send_buffer, self._fell_behind, context.drops
         )
-        self._open_inlet()
         context.keepalive.add(self)
         if self.guest.expires is not None:
             remaining = self.guest.expires - context.admission.now()
@@ -159,6 +158,7 @@ class RelayProtocol(Handshake):
             self._bucket = TokenBucket(
                 context.config.limits.messages_per_second, context.clock.seconds()
             )
+        self._open_inlet()
         self._log.info("c{id} {path} opened by {peer}", id=self._number, **self._names())
         try:
             self.opened()
@@ -173,8 +173,7 @@ class RelayProtocol(Handshake):
         inlet = transport.inlet if polled else Inlet(self)
         inlet.owner = self
         inlet.longest = self.factory.longest_short_frame
-        limited = self.context.config.limits.messages_per_second
-        inlet.take = self._take if limited else self.received
+        inlet.take = self.received if self._bucket is None else self._take
         self._inlet = inlet
 
     def _names(self) -> dict[str, Any]:

@@ -6,17 +6,17 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 from relayd import names, wire
 from relayd.brokers.interface import Groups, Publish
 from relayd.errors import ErrorCode, Refusal
-from relayd.websocket import Context, RelayFactory, RelayProtocol
+from relayd.relays.member import MemberFactory, MemberProtocol
+from relayd.websocket import Context
 
 DEFAULT_GROUP = "Camera_group"
 
 
-class CameraProtocol(RelayProtocol):
+class CameraProtocol(MemberProtocol):
     """A camera or a viewer: both may send, both see everything."""
 
     kind = "camera"
     factory: "CameraFactory"
-    group = ""
     _publish: Publish | None = None
 
     async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
@@ -31,17 +31,6 @@ class CameraProtocol(RelayProtocol):
         self.group = f"camera/{names.parse_group(segments[0]) if segments else DEFAULT_GROUP}"
         await self.factory.groups.prepare(self.group)
 
-    def opened(self) -> None:
-        """Joins the group."""
-        self.spawn(self._join())
-
-    async def _join(self) -> None:
-        assert self.outbox is not None
-        await self.factory.groups.join(self.group, self.outbox)
-        if not self.can_send:
-            # it left meanwhile
-            self.factory.groups.leave(self.group, self.outbox)
-
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""
         pose = wire.decode_pose(payload)
@@ -52,22 +41,12 @@ class CameraProtocol(RelayProtocol):
             self._publish = self.factory.groups.publisher(self.group, key)
         self._publish(wire.encode(pose))
 
-    def flush(self) -> None:
-        """Sends what waits in the group for its next batch."""
-        self.factory.groups.flush(self.group)
 
-    def left(self) -> None:
-        """Leaves the group."""
-        if self.outbox is not None:
-            self.factory.groups.leave(self.group, self.outbox)
-
-
-class CameraFactory(RelayFactory):
+class CameraFactory(MemberFactory):
     """Builds the connections of `/ws/camera`."""
 
     protocol = CameraProtocol
 
     def __init__(self, context: Context, groups: Groups) -> None:
-        super().__init__(context)
-        self.groups = groups
+        super().__init__(context, groups)
         self.latest = context.config.camera.slow_viewers == "latest"

@@ -1,0 +1,42 @@
+"""A connection that is a member of one group and nothing else: what `camera` and `push` share.
+
+Sits between the WebSocket adapter and the broker's groups.
+"""
+
+from relayd.brokers.interface import Groups
+from relayd.websocket import Context, RelayFactory, RelayProtocol
+
+
+class MemberProtocol(RelayProtocol):
+    """Joins its group when it opens; `admit` names the group and prepares it."""
+
+    factory: "MemberFactory"
+    group = ""
+
+    def opened(self) -> None:
+        """Joins the group."""
+        self.spawn(self._join())
+
+    async def _join(self) -> None:
+        assert self.outbox is not None
+        await self.factory.groups.join(self.group, self.outbox)
+        if not self.can_send:
+            # it left meanwhile
+            self.factory.groups.leave(self.group, self.outbox)
+
+    def flush(self) -> None:
+        """Sends what waits in the group for its next batch."""
+        self.factory.groups.flush(self.group)
+
+    def left(self) -> None:
+        """Leaves the group."""
+        if self.outbox is not None:
+            self.factory.groups.leave(self.group, self.outbox)
+
+
+class MemberFactory(RelayFactory):
+    """Builds connections that are members of one group each."""
+
+    def __init__(self, context: Context, groups: Groups) -> None:
+        super().__init__(context)
+        self.groups = groups
