@@ -21,7 +21,7 @@ from relayd import names, wire
 from relayd.brokers.redis import RedisBrokers
 from relayd.cluster import Seen, read_processes
 from relayd.config import Config
-from relayd.ctl.bench_target import listening_url
+from relayd.ctl.bench.target import listening_url
 from relayd.ctl.redis import run_with_redis
 from relayd.drops import Drops
 from relayd.errors import ClientError, ConfigError, Refusal, RelaydError

@@ -16,8 +16,9 @@ import click
 
 from relayd import __version__
 from relayd.config import Config, read_dotenv
-from relayd.ctl import bench as load
-from relayd.ctl import bench_options, cluster
+from relayd.ctl import cluster
+from relayd.ctl.bench import command as load
+from relayd.ctl.bench import options as bench_options
 from relayd.errors import ConfigError, RelaydError
 from relayd.storage import engines, schema, tables
 from relayd.storage.tables import Table

@@ -37,6 +37,8 @@ class MemberProtocol(RelayProtocol):
 class MemberFactory(RelayFactory):
     """Builds connections that are members of one group each."""
 
+    protocol: type[MemberProtocol]
+
     def __init__(self, context: Context, groups: Groups) -> None:
         super().__init__(context)
         self.groups = groups

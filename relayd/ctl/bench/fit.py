@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from relayd.ctl.bench_figures import Figures
-from relayd.ctl.bench_target import Full, Silent
+from relayd.ctl.bench.figures import Figures
+from relayd.ctl.bench.target import Full, Silent
 
 
 class Bound(StrEnum):

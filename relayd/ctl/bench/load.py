@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from relayd.ctl import bench_process as process
-from relayd.ctl.bench_clients import Client, Sampled, Tally, join_all, leave_all
-from relayd.ctl.bench_figures import Figures, Profile, summarize
-from relayd.ctl.bench_report import in_words
-from relayd.ctl.bench_target import BenchFailed, Silent, Target
+from relayd.ctl.bench import process as process
+from relayd.ctl.bench.clients import Client, Sampled, Tally, join_all, leave_all
+from relayd.ctl.bench.figures import Figures, Profile, summarize
+from relayd.ctl.bench.report import in_words
+from relayd.ctl.bench.target import BenchFailed, Silent, Target
 
 _SAMPLES = 5000  # latencies a second that the generator notes, about
 _HELLO = 5.0

@@ -20,12 +20,12 @@ import click
 
 from relayd import names
 from relayd.config import Config
-from relayd.ctl import bench_process as process
-from relayd.ctl import bench_report as report
-from relayd.ctl.bench_figures import Figures, Profile
-from relayd.ctl.bench_fit import Bound, Search
-from relayd.ctl.bench_options import Options
-from relayd.ctl.bench_target import BenchFailed, Target, listening_url, parse_target
+from relayd.ctl.bench import process as process
+from relayd.ctl.bench import report as report
+from relayd.ctl.bench.figures import Figures, Profile
+from relayd.ctl.bench.fit import Bound, Search
+from relayd.ctl.bench.options import Options
+from relayd.ctl.bench.target import BenchFailed, Target, listening_url, parse_target
 from relayd.errors import ConfigError, Refusal
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -86,7 +86,7 @@ def _profile(options: Options) -> Profile:
 
 def _once(options: Options, target: Target, profile: Profile, pids: list[int], server: str) -> int:
     """One run: prints its figures."""
-    from relayd.ctl.bench_load import measure
+    from relayd.ctl.bench.load import measure
 
     if not options.json:
         click.echo(f"{target.shown}: {report.load(profile)}\n")
@@ -109,7 +109,7 @@ def _search(
     options: Options, target: Target, profile: Profile, pids: list[int], search: Search
 ) -> int:
     """A search: prints a line for each step, and what it has found, whatever ends it."""
-    from relayd.ctl.bench_load import measure
+    from relayd.ctl.bench.load import measure
 
     progress = _Progress(search)
 

@@ -27,8 +27,8 @@ from picows import (
     ws_connect,
 )
 
-from relayd.ctl.bench_report import NO_CODE
-from relayd.ctl.bench_target import PATH, BenchFailed, Full, Silent, Target
+from relayd.ctl.bench.report import NO_CODE
+from relayd.ctl.bench.target import PATH, BenchFailed, Full, Silent, Target
 from relayd.errors import ErrorCode
 
 NO_STATUS = 1005  # RFC 6455 section 7.1.5: the close frame has no code

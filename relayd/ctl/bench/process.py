@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from relayd.ctl.bench_target import Target
+from relayd.ctl.bench.target import Target
 
 _PROC = Path("/proc")
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp
