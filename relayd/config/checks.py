@@ -1,0 +1,76 @@
+"""What must hold of a setting beyond its type. Pure.
+
+Beside `sections`; `settings` asks. Each check raises ValueError with what is allowed instead.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet import endpoints
+
+from relayd import redis_urls as urls
+
+
+def check_endpoints(descriptions: tuple[str, ...]) -> None:
+    """Twisted server endpoints (https://docs.twisted.org/). Raises ValueError."""
+    if not descriptions:
+        raise ValueError("must name at least one endpoint, such as tcp:8080:interface=127.0.0.1")
+    for description in descriptions:
+        try:
+            # TCP, TLS and unix endpoints keep the reactor for later and do not touch it here
+            endpoints.serverFromString(None, description)
+            port = re.match(r"(?:tcp6?|ssl):(?:port=)?(-?\d+)", description)
+            if port is not None and not 0 <= int(port[1]) <= 65535:
+                raise ValueError("the port must be a number from 0 to 65535")
+        except Exception as error:
+            raise ValueError(
+                f"{description!r} is no Twisted server endpoint ({error}); allowed are such as "
+                "tcp:8080:interface=127.0.0.1, unix:/run/relayd.sock, "
+                "ssl:8443:privateKey=key.pem:certKey=cert.pem"
+            ) from error
+
+
+def check_origins(origins: tuple[str, ...]) -> None:
+    """Web origins (RFC 6454 section 6.2), or `*`. Raises ValueError."""
+    for origin in origins:
+        if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+            raise ValueError(
+                f"{origin!r} is no origin; allowed are such as https://example.org or "
+                "https://example.org:8443, without a path or a slash at the end, and *"
+            )
+
+
+def check_database_url(url: str) -> None:
+    """A database that `storage` knows. Raises ValueError."""
+    allowed = "must be empty, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or sqlite:///FILE"
+    if url and not re.match(r"(postgres|postgresql)://.|sqlite:///.", url):
+        raise ValueError(allowed)
+    if url.startswith("postgres"):
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+        for host in hosts.split(","):
+            port = re.fullmatch(r"(?:\[.*\]|[^:]*)(?::(.*))?", host)
+            if port is None or (port[1] and not port[1].isdigit()):
+                raise ValueError(f"{allowed}; the port must be a number")
+
+
+def check_redis_url(url: str) -> None:
+    """One Redis, or several separated by spaces. Raises ValueError."""
+    if url:
+        urls.parse_all(url.split())
+
+
+def check_secret(secret: str) -> None:
+    """A key for HS256. Raises ValueError."""
+    if secret and len(secret.encode()) < 32:
+        raise ValueError("must be empty or at least 32 bytes (RFC 7518 section 3.2)")
+
+
+CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
+    ("server", "listen"): check_endpoints,
+    ("server", "allowed_origins"): check_origins,
+    ("database", "url"): check_database_url,
+    ("redis", "url"): check_redis_url,
+    ("auth", "secret"): check_secret,
+}

@@ -1,0 +1,122 @@
+"""Every setting with its type, its bounds and its default: one class a section. Pure.
+
+The ground of `relayd.config`. `etc/relayd.toml` shows every setting; a test keeps it equal to the
+classes below. What a type cannot say is in `checks`.
+"""
+
+from typing import Annotated, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Count = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1, le=1 << 30)]
+Name = Annotated[str, Meta(pattern=r"^[\w-]{1,100}\Z")]
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Where relayd listens and how it stops."""
+
+    listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
+    allowed_origins: tuple[str, ...] = ("*",)
+    drain_timeout: Seconds = 5.0
+    workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """Quizzes, actions and, on one process, the chat history."""
+
+    url: str = ""
+    migrate: bool = True
+    samples: bool = True
+    pool_size: Annotated[int, Meta(ge=1, le=100)] = 4
+    connect_timeout: Seconds = 3.0
+    statement_timeout: Seconds = 3.0
+    deadline: Seconds = 4.0
+
+
+class Redis(msgspec.Struct, frozen=True, kw_only=True):
+    """What joins several processes."""
+
+    url: str = ""
+    ca_file: str = ""
+    prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "relayd"
+    deadline: Seconds = 2.0
+    history_age: Annotated[float, Meta(ge=0)] = 0.0
+    django_channels: bool = False
+    django_prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "asgi"
+
+
+class Camera(msgspec.Struct, frozen=True, kw_only=True):
+    """The pose relay."""
+
+    slow_viewers: Literal["latest", "close"] = "latest"
+
+
+class Chat(msgspec.Struct, frozen=True, kw_only=True):
+    """The chat rooms."""
+
+    default_room: Name = "lobby"
+    history: Annotated[int, Meta(ge=0, le=1000)] = 50
+    history_length: Annotated[int, Meta(ge=1)] = 10_000
+    message_prefix: str = ""
+
+
+class Echo(msgspec.Struct, frozen=True, kw_only=True):
+    """The echo path, for conformance suites and for checking a proxy."""
+
+    enabled: bool = False
+    max_message_size: Size = 16 * 1024 * 1024
+
+
+class Api(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP API that publishes; off without a key."""
+
+    key: str = ""
+
+
+class Auth(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens that clients show in the handshake; ignored without a secret."""
+
+    secret: str = ""
+    required: bool = False
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on what one client may cost."""
+
+    max_connections: Count = 0
+    max_message_size: Size = 64 * 1024
+    max_head_size: Size = 16 * 1024
+    send_buffer: Size = 1024 * 1024
+    coalesce: Annotated[float, Meta(ge=0, le=1)] = 0.005
+    max_waiting: Annotated[int, Meta(ge=1)] = 1000
+    messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+
+
+class Keepalive(msgspec.Struct, frozen=True, kw_only=True):
+    """How dead and slow peers are noticed."""
+
+    ping_interval: Seconds = 25.0
+    pong_timeout: Seconds = 20.0
+    handshake_timeout: Seconds = 10.0
+    close_timeout: Seconds = 10.0
+
+
+class Sections(msgspec.Struct, frozen=True, kw_only=True):
+    """One member a section; `relayd.config.Config` is what the rest of relayd uses."""
+
+    server: Server = Server()
+    database: Database = Database()
+    redis: Redis = Redis()
+    camera: Camera = Camera()
+    chat: Chat = Chat()
+    echo: Echo = Echo()
+    api: Api = Api()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    keepalive: Keepalive = Keepalive()
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Sections)

@@ -1,0 +1,66 @@
+"""One setting as it was found: where it stands, what it sets, how an error shows it. Pure.
+
+Sits above `sections` and `checks`; `sources` finds the settings, `Config.load` takes their values.
+"""
+
+import re
+from typing import Any, get_type_hints
+
+import msgspec
+
+from relayd.config.checks import CHECKS
+from relayd.config.sections import SECTIONS
+from relayd.errors import ConfigError
+
+# from the first colon behind the slashes to the last at sign
+_PASSWORD = re.compile(r"(?<=//)([^:]*):.*@")
+_SENSITIVE = re.compile("api|auth|database|redis|key|secret|pass|token|ur[il]", re.IGNORECASE)
+_HINTS = {name: get_type_hints(kind, include_extras=True) for name, kind in SECTIONS.items()}
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting as it was found: where, under which name, and what it sets to which value."""
+
+    place: str
+    name: str
+    section: str
+    key: str
+    value: Any
+    strict: bool = True
+
+    def convert(self) -> Any:
+        """The value in the type of its setting. Raises ConfigError."""
+        hint = _HINTS[self.section][self.key]
+        try:
+            value = msgspec.convert(self.value, hint, strict=self.strict, str_keys=not self.strict)
+        except msgspec.ValidationError as error:
+            reason = str(error).split(" - at ")[0].replace("`bool`", "true or false")
+            raise self.error(f"{reason[0].lower()}{reason[1:]}") from error
+        check = CHECKS.get((self.section, self.key))
+        if check is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise self.error(str(error)) from error
+        return value
+
+    def error(self, reason: str) -> ConfigError:
+        """What is wrong with it."""
+        return ConfigError(f"{self.place}: {self.name} = {shown(self.key, self.value)}: {reason}")
+
+
+def listed(names: Any) -> str:
+    """Names as an error message lists them."""
+    return ", ".join(sorted(names))
+
+
+def shown(key: str, value: Any) -> str:
+    """A value as an error message may show it: no key, no secret, no password."""
+    if key in ("key", "secret") and value:
+        return "(hidden)"
+    return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0]) if key == "url" else repr(value)
+
+
+def guess(section: str, key: str, value: Any) -> str:
+    """The value of a setting that does not exist, unless it may be a secret that was misspelt."""
+    return "(hidden)" if _SENSITIVE.search(f"{section} {key}") else repr(value)

@@ -1,0 +1,107 @@
+"""Where settings stand: a TOML file, the environment, a `.env` file.
+
+Sits above `settings`, below `Config.load`, which says which source wins.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dotenv
+
+from relayd.config.sections import SECTIONS
+from relayd.config.settings import Setting, guess, listed
+from relayd.errors import ConfigError
+
+_PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
+# what Kubernetes sets for a Service that is called relayd
+_KUBERNETES = re.compile(r"RELAYD_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+
+
+def read_dotenv() -> dict[str, str]:
+    """What the file `.env` in the working directory sets, if there is one."""
+    try:
+        found = dotenv.dotenv_values(".env")
+    except OSError as error:
+        raise ConfigError(f".env: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f".env: is not UTF-8: {error}") from error
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def read_file(path: str) -> list[Setting]:
+    """What a TOML file sets. Raises ConfigError, naming the file and the key."""
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    found = []
+    for section, table in document.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{path}: {section} = {guess(section, '', table)}: stands outside a section; "
+                f"write [SECTION] above it, one of {listed(SECTIONS)}"
+            )
+        if section not in SECTIONS:
+            raise ConfigError(f"{path}: [{section}]: no such section; there are {listed(SECTIONS)}")
+        for key, value in table.items():
+            if key not in SECTIONS[section].__struct_fields__:
+                raise ConfigError(
+                    f"{path}: [{section}] {key} = {guess(section, key, value)}: no such setting; "
+                    f"[{section}] has {listed(SECTIONS[section].__struct_fields__)}"
+                )
+            found.append(Setting(path, f"[{section}] {key}", section, key, value))
+    return found
+
+
+def by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The variables that are settings, ours after those of the platforms: the later one wins."""
+    theirs = [(name, environ[name]) for name in ("PORT", *_PLATFORM) if environ.get(name)]
+    ours = [
+        (name, text)
+        for name, text in environ.items()
+        if name.startswith("RELAYD_")
+        and name != "RELAYD_CONFIG"
+        and not _KUBERNETES.fullmatch(name)
+    ]
+    return theirs + ours
+
+
+def read_variable(place: str, name: str, text: str) -> Setting:
+    """What a variable sets. Raises ConfigError, naming it."""
+    if name == "PORT":
+        if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+            raise ConfigError(f"{place}: PORT = {text!r}: must be a number from 0 to 65535")
+        return Setting(place, name, "server", "listen", [f"tcp:{int(text)}:interface=0.0.0.0"])
+    if name in _PLATFORM:
+        section, key = _PLATFORM[name]
+        return Setting(place, name, section, key, text)
+    section, _, key = name.removeprefix("RELAYD_").lower().partition("_")
+    if section not in SECTIONS:
+        raise ConfigError(
+            f"{place}: {name} = {guess(section, key, text)}: no such section; "
+            f"RELAYD_<SECTION>_<KEY> with a section of {listed(SECTIONS)}"
+        )
+    if key not in SECTIONS[section].__struct_fields__:
+        raise ConfigError(
+            f"{place}: {name} = {guess(section, key, text)}: no such setting; "
+            f"[{section}] has {listed(SECTIONS[section].__struct_fields__)}"
+        )
+    value: Any = text
+    if isinstance(getattr(SECTIONS[section](), key), tuple):
+        value = _to_list(text)
+    return Setting(place, name, section, key, value, strict=False)
+
+
+def _to_list(text: str) -> Any:
+    """A list in a variable: a TOML array, or separated by commas."""
+    if text.lstrip().startswith("["):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return [part.strip() for part in text.split(",") if part.strip()]
