@@ -26,6 +26,7 @@ from twisted.web.server import Site
 from relayd.config import Config
 from relayd.errors import ErrorCode, Refusal
 from relayd.handshake import encode_refusal
+from relayd.tally import Tally
 from relayd.websocket import RelayFactory
 
 _END = b"\r\n\r\n"
@@ -194,6 +195,7 @@ class FrontDoor(Protocol):
         self._refused = True
         self._head = b""
         self._stop_timer()
+        self.factory.tally.refused[refusal.code] += 1
         self._log.info("a request head was refused: {why}", why=refusal.message)
         self.transport.write(encode_refusal(refusal))
         if ISSLTransport.providedBy(self.transport):
@@ -237,6 +239,7 @@ class FrontDoorFactory(Factory):
         relays: the factories by kind of path (`camera` answers `/ws/camera...`).
         unknown: answers WebSocket handshakes on any other path.
         site: answers plain HTTP.
+        tally: refused heads are counted there.
     """
 
     noisy = False
@@ -249,12 +252,14 @@ class FrontDoorFactory(Factory):
         relays: Mapping[str, RelayFactory],
         unknown: RelayFactory,
         site: Site,
+        tally: Tally,
     ) -> None:
         self.config = config
         self.clock = clock
         self._relays = relays
         self._unknown = unknown
         self._site = site
+        self.tally = tally
 
     def doStart(self) -> None:
         """Starts the site too: it keeps the cached date of HTTP answers."""

@@ -27,6 +27,7 @@ from relayd.connections import Connections
 from relayd.drops import Drops
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.keepalive import Keepalive
+from relayd.tally import Tally
 
 _ids = itertools.count(1)
 # Autobahn's own failures to understand a handshake
@@ -42,6 +43,7 @@ class Context(msgspec.Struct, frozen=True):
     connections: Connections
     keepalive: Keepalive
     drops: Drops
+    tally: Tally = msgspec.field(default_factory=Tally)
 
 
 class Handshake(WebSocketServerProtocol):
@@ -191,6 +193,7 @@ class Handshake(WebSocketServerProtocol):
         self.transport.write(encode_refusal(refusal, responseHeaders or ()))
 
     def _log_refusal(self, refusal: Refusal, what: str) -> None:
+        self.context.tally.refused[refusal.code] += 1
         self._log.info(
             "c{id} {what} refused: {status} {code}",
             id=self._number,

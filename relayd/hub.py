@@ -14,9 +14,11 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from relayd.outbox import Item
+from relayd.tally import Buckets
 from relayd.wire import text_frame
 
 _FULL = 64 * 1024
+_SAMPLE = 16 - 1  # of frames that are served at once, one in so many is timed
 
 
 class Member(Protocol):
@@ -35,7 +37,7 @@ class Member(Protocol):
 
 
 class _Group:
-    __slots__ = ("call", "items", "members", "served", "size")
+    __slots__ = ("began", "call", "items", "members", "served", "size")
 
     def __init__(self) -> None:
         # insertion-ordered: members are served in the order in which they came
@@ -43,6 +45,7 @@ class _Group:
         self.items: list[Item] = []
         self.size = 0
         self.served = -math.inf
+        self.began = 0.0
         self.call: IDelayedCall | None = None
 
 
@@ -55,13 +58,17 @@ class Hub:
 
     Attributes:
         delivered: frames handed to members so far, counted once for each member.
+        batches: how often a group was served.
+        latency: seconds from a frame's arrival to the last member it was handed to: of the first
+            frame of every batch that was waited for, and of one in 16 that were served at once.
     """
 
     def __init__(self, clock: IReactorTime, coalesce: float) -> None:
         self._clock = clock
         self._coalesce = coalesce
         self._groups: dict[str, _Group] = {}
-        self.delivered = 0
+        self.delivered = self.batches = 0
+        self.latency = Buckets()
 
     def join(self, name: str, member: Member) -> None:
         """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
@@ -113,7 +120,10 @@ class Hub:
             if now - group.served >= self._coalesce:
                 group.served = now
                 self._serve(group, ((key, frame),), frame)
+                if not self.batches & _SAMPLE:
+                    self.latency.observe(self._clock.seconds() - now)
                 return len(group.members)
+            group.began = now
             group.call = self._clock.callLater(self._coalesce, self._flush, group)
         group.items.append((key, frame))
         group.size += len(frame)
@@ -134,9 +144,11 @@ class Hub:
         group.served = self._clock.seconds()
         items, group.items, group.size = group.items, [], 0
         self._serve(group, items, b"".join([frame for _, frame in items]))
+        self.latency.observe(self._clock.seconds() - group.began)
 
     def _serve(self, group: _Group, items: Sequence[Item], frames: bytes) -> None:
         size = len(frames)
+        self.batches += 1
         self.delivered += len(items) * len(group.members)
         # a copy: a member that is too slow leaves the group while it is served
         for member in tuple(group.members):

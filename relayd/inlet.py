@@ -47,9 +47,10 @@ class Inlet:
         heard: set whenever bytes come.
         transport: whose socket is read, where the poller does it.
         recv: that socket's.
+        taken: how many short frames were read.
     """
 
-    __slots__ = ("heard", "longest", "owner", "recv", "short", "take", "transport")
+    __slots__ = ("heard", "longest", "owner", "recv", "short", "take", "taken", "transport")
 
     owner: Owner
     take: Callable[[bytes, bool], None]
@@ -60,6 +61,7 @@ class Inlet:
         self.owner = owner
         self.short = False
         self.longest = 0
+        self.taken = 0
         self.heard = True
 
     def feed(self, data: bytes) -> None:
@@ -76,6 +78,7 @@ class Inlet:
                 if found is None:
                     break
                 payload, at = found
+                self.taken += 1
                 try:
                     self.take(payload, False)
                 except Exception:

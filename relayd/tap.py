@@ -211,6 +211,7 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
         {factory.kind: factory for factory in relays},
         UnknownFactory(context),
         make_site(Publisher(context, database, redis, chat, push), reactor),
+        context.tally,
     )
     return Node(
         reactor, context, database, door, brokers,

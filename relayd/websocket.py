@@ -78,6 +78,7 @@ class RelayProtocol(Handshake):
     def send(self, frame: bytes) -> None:
         """Sends a complete frame, if the connection is open."""
         if self.outbox is not None:
+            self.factory.answers += 1
             self.outbox.write(frame)
 
     def send_payload(self, payload: bytes) -> None:
@@ -146,6 +147,7 @@ class RelayProtocol(Handshake):
         if self._refusal is not None:
             self._close(4000 + self._refusal.status, self._refusal.code.value)
             return
+        self.factory.opened += 1
         self.outbox = make_outbox(
             self.transport, context.config.limits.send_buffer, self._fell_behind, context.drops
         )
@@ -199,6 +201,7 @@ class RelayProtocol(Handshake):
         """A whole message from Autobahn; nothing is raised out of here."""
         if self.state != self.STATE_OPEN:
             return
+        self.factory.messages += 1
         try:
             self._take(payload, isBinary)
         except Exception:
@@ -326,8 +329,13 @@ class RelayProtocol(Handshake):
         super().connectionLost(reason)
         if self.outbox is not None:
             self.outbox.close()
+        if self._inlet is not None:
+            self.factory.messages += self._inlet.taken
+            self._inlet.taken = 0
         self.context.keepalive.remove(self)
         self.context.connections.remove(self)
+        if self.outbox is not None or self.localCloseCode is not None:
+            self.context.tally.ended(self.localCloseCode, self.remoteCloseCode)
         if self.outbox is not None:
             replaced = self.outbox.replaced
             self._log.info(
@@ -346,10 +354,16 @@ class RelayFactory(WebSocketServerFactory):
     Args:
         context: what all connections need.
         max_message_size: bytes a message may have; a larger one is closed with 1009.
+
+    Attributes:
+        opened: connections that were let in so far.
+        messages: messages that came, without those that inlets of open connections have taken.
+        answers: frames sent to one connection alone.
     """
 
     protocol: type[RelayProtocol]  # type: ignore[assignment]
     noisy = False
+    opened = messages = answers = 0
 
     def __init__(self, context: Context, *, max_message_size: int | None = None) -> None:
         super().__init__(server="relayd", reactor=context.clock)

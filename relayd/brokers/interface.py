@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from relayd.hub import Member
 from relayd.storage.history import Entry
+from relayd.tally import Buckets
 
 Publish = Callable[[bytes], int]
 """Sends a JSON payload to every member of a group; returns how many are in this process."""
@@ -62,6 +63,10 @@ class Rooms(Protocol):
 
     What `last` and `since` return was shown to the members of the room's group before they return.
     """
+
+    @property
+    def appended(self) -> Buckets:
+        """How many messages were kept together, each time."""
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
         """Keeps a message, then publishes it to `chat/<room>`, in one order for all.

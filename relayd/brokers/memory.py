@@ -12,6 +12,7 @@ from relayd.brokers.interface import Headset, Phone, Publish
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
 from relayd.storage.history import Entry, History
+from relayd.tally import Buckets
 
 T = TypeVar("T")
 
@@ -51,6 +52,10 @@ class MemoryRooms:
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
         # the history fires its Deferreds in the order of the ids: so all members see one order
         return self._history.append(room, message, user).addCallback(self._show, f"chat/{room}")
+
+    @property
+    def appended(self) -> Buckets:
+        return self._history.appended
 
     async def last(self, room: str, count: int, limit: int) -> list[Entry]:
         return await self._read(self._history.last(room, count, limit))

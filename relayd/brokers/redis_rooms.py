@@ -27,6 +27,7 @@ from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 from relayd.storage.history import Entry
+from relayd.tally import SIZES, Buckets
 
 _PAGE = 500
 _RETRY = 1.0
@@ -81,6 +82,9 @@ class RedisRooms:
         now: Unix time in seconds.
         deadline: seconds that a reader waits until what it read was shown.
         django: the way to programs that use Django Channels, if they are to be reached.
+
+    Attributes:
+        appended: messages that were kept together, by one script.
     """
 
     _log = Logger()
@@ -104,6 +108,7 @@ class RedisRooms:
         self._now = now
         self._deadline = deadline
         self._django = django
+        self.appended = Buckets(SIZES)
         self._rooms: dict[str, _Room] = {}
         self._outgoing: dict[str, _Outgoing] = {}
         groups.leave_to("chat", self)
@@ -176,6 +181,7 @@ class RedisRooms:
             try:
                 now = int(self._now() * 1000)
                 entries = await self._history.append(room, [draft for draft, _ in batch], now)
+                self.appended.observe(len(entries))
             except Exception as error:
                 if not isinstance(error, RedisUnavailable | RedisRefused):
                     self._log.failure("keeping messages of {room} failed", room=room)

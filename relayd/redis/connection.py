@@ -15,7 +15,7 @@ or two for each reply, also for those that nobody wants to see.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from relayd.errors import RedisUnavailable
 from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
+from relayd.tally import Buckets
 
 _PATIENCE = 4  # deadlines after which a connection is ended although something still comes
 _GRACE = 0.02  # seconds after a deadline, for what is in the socket already
@@ -39,11 +40,13 @@ class Stats:
         dropped_posts: posts that were not sent, or that Redis refused.
         reconnects: how often a lost connection was made again.
         round_trip: seconds that the last ping took; None before the first.
+        round_trips: seconds that all pings took.
     """
 
     dropped_posts: int = 0
     reconnects: int = 0
     round_trip: float | None = None
+    round_trips: Buckets = field(default_factory=Buckets)
 
 
 class _Call:

@@ -172,6 +172,7 @@ class Link:
 
         def answered(_: object) -> None:
             self._stats.round_trip = self._clock.seconds() - sent
+            self._stats.round_trips.observe(self._stats.round_trip)
 
         def failed(failure: Failure) -> None:
             if isinstance(failure.value, RedisRefused):

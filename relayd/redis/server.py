@@ -26,6 +26,7 @@ from relayd.redis.sentinel import Masters
 from relayd.redis.settings import Settings
 from relayd.redis.subscriptions import Receive, Subscriptions
 from relayd.redis_urls import TCP, Address, Sentinels, Target
+from relayd.tally import Buckets
 
 _REMIND = 60.0  # seconds after which a lasting outage is logged again
 _SENTINEL_DEADLINE = 1.0  # seconds at the most for one sentinel: another may know
@@ -97,6 +98,11 @@ class RedisServer:
     def round_trip(self) -> float | None:
         """Seconds the last ping of the connection for commands took; None before the first."""
         return self._stats.round_trip
+
+    @property
+    def round_trips(self) -> Buckets:
+        """Seconds that the pings of the connection for commands took so far."""
+        return self._stats.round_trips
 
     @property
     def reconnects(self) -> int:

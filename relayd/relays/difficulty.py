@@ -70,6 +70,8 @@ class DifficultyProtocol(RelayProtocol):
 class _Headset:
     """The Unity side: gets assignments (`brokers.interface.Headset`)."""
 
+    name = "unity"
+
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection
         self._replaced = False
@@ -100,6 +102,8 @@ class _Phone:
     Draws begin as soon as they are asked for, so that they share an interaction; the answers are
     given one after the other.
     """
+
+    name = "android"
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from relayd.storage.batches import Batches
 from relayd.storage.engines import Cursor
 from relayd.storage.pool import Database
+from relayd.tally import Buckets
 
 QUIZZES = 3  # the most quizzes of one draw; schema/postgresql/0002 has it too
 
@@ -41,10 +42,14 @@ class Draws:
 
     Args:
         database: with migration 0002.
+
+    Attributes:
+        latency: seconds from a request to its draw; those that failed are not in it.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.latency = Buckets()
         self._interaction: Callable[[Cursor, Sequence[int]], list[Draw | None]] = (
             draw_postgresql if database.dialect == "postgresql" else draw_sqlite
         )
@@ -64,7 +69,11 @@ class Draws:
         """
         if not _SMALLEST <= difficulty <= _GREATEST:
             return succeed(None)
-        return self._batches.ask(difficulty)
+        return self._batches.ask(difficulty).addCallback(self._drawn, self._database.seconds())
+
+    def _drawn(self, draw: Draw | None, asked: float) -> Draw | None:
+        self.latency.observe(self._database.seconds() - asked)
+        return draw
 
     async def _perform(self, difficulties: Sequence[int], timeout: float) -> list[Draw | None]:
         return await self._database.run("draw", self._interaction, difficulties, timeout=timeout)

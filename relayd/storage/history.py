@@ -17,6 +17,7 @@ from relayd.errors import StoreUnavailable
 from relayd.storage.batches import Batches
 from relayd.storage.engines import Cursor
 from relayd.storage.pool import Database
+from relayd.tally import SIZES, Buckets
 
 _STRIDE = 100  # trimmed rows are deleted by the hundred
 _ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
@@ -74,6 +75,9 @@ class History:
         database: with migration 0003.
         clock: Unix time in seconds.
         keep: how many messages a room keeps.
+
+    Attributes:
+        appended: messages that were kept together, in one transaction.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class History:
         self._database = database
         self._clock = clock
         self._keep = keep
+        self.appended = Buckets(SIZES)
         self._take_ids = database.sql(_TAKE_IDS)
         self._set_oldest = database.sql(_SET_OLDEST)
         self._trim = database.sql(_TRIM)
@@ -155,9 +160,11 @@ class History:
         return not oldest - 1 <= id <= last, entries
 
     async def _perform(self, messages: Sequence[_Message], timeout: float) -> list[Entry]:
-        return await self._database.run(
+        entries = await self._database.run(
             "history.append", self._append, messages, write=True, timeout=timeout
         )
+        self.appended.observe(len(entries))
+        return entries
 
     def _append(self, cursor: Cursor, messages: Sequence[_Message]) -> list[Entry]:
         places: dict[str, list[int]] = {}

@@ -11,7 +11,7 @@ Stands on `engines` and `jobs`; `draws` and `history` stand on it. What it promi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -21,6 +21,7 @@ from relayd.errors import DatabaseUnavailable
 from relayd.storage import engines
 from relayd.storage.engines import Bounds, Cursor
 from relayd.storage.jobs import Job, Pool
+from relayd.tally import Buckets
 
 T = TypeVar("T")
 
@@ -35,12 +36,12 @@ class Stats:
     Attributes:
         count: how many were asked for.
         failures: how many of these failed, for whatever reason.
-        seconds: how long all of them took together, waiting for a thread included.
+        seconds: how long they took, waiting for a thread included.
     """
 
     count: int = 0
     failures: int = 0
-    seconds: float = 0.0
+    seconds: Buckets = field(default_factory=Buckets)
 
 
 class Database:
@@ -58,6 +59,8 @@ class Database:
         engine: what is particular to the kind of database.
         deadline: as given.
         stats: what was done, by the interactions' names.
+        threads: as many interactions can be under way; the others wait.
+        given_up: interactions whose thread was freed because the deadline had passed.
 
     Raises:
         ConfigError: the URL is wrong.
@@ -79,6 +82,8 @@ class Database:
         self.deadline = deadline
         self.stats: dict[str, Stats] = {}
         self._reactor = reactor
+        self.threads = pool_size
+        self.given_up = 0
         self._jobs: dict[Job, Deferred[Any]] = {}
         self._max_jobs = pool_size + _MAX_WAITING
         self._away_since: dict[str, float] = {}
@@ -99,6 +104,16 @@ class Database:
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect
+
+    @property
+    def unfinished(self) -> int:
+        """Interactions that have a thread or wait for one."""
+        return len(self._jobs)
+
+    @property
+    def available(self) -> bool:
+        """Whether the last interaction of every name found the database."""
+        return not self._away_since
 
     def sql(self, text: str) -> str:
         """The statement in this database's dialect; its parameters are written `%s`."""
@@ -147,7 +162,7 @@ class Database:
             stats.failures += 1
             raise
         finally:
-            stats.seconds += self.seconds() - started
+            stats.seconds.observe(self.seconds() - started)
         self._note_back(name)
         return result
 
@@ -214,6 +229,7 @@ class Database:
         self._jobs[job] = work
 
         def late() -> None:
+            self.given_up += 1
             job.give_up()
             answer.errback(DatabaseUnavailable(f"{self.engine.label}: no answer in {limit:.1f} s"))
 

@@ -19,6 +19,7 @@ LAYERS = (
     ("workers",),
     ("node", "worker"),
     ("cluster", "ports", "web"),
+    ("metrics",),
     ("frontdoor",),
     ("relays",),
     ("websocket",),
@@ -28,7 +29,7 @@ LAYERS = (
     ("hub",),
     ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
     ("wire",),
-    ("config", "drops", "names"),
+    ("config", "drops", "names", "tally"),
     ("errors", "redis_urls"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")

@@ -84,6 +84,7 @@ class House:
             {factory.kind: factory for factory in relays},
             UnknownFactory(world.context),
             make_site(self.backend, world.clock),
+            world.context.tally,
         )
 
     def call(self, *pieces: bytes, factory: Any = None) -> "Caller":

@@ -1,0 +1,104 @@
+"""Counts that nobody but the metrics needs: refusals, close codes, times in buckets. Pure.
+
+Plain integers: what counts here may lie on the way of a frame. `metrics` reads them when asked.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+
+from relayd.errors import CloseCode, ErrorCode
+
+SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0),
+)  # fmt: skip
+"""Bounds for times: from a frame among neighbours to a database that hangs."""
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Bounds for how much is done at once."""
+
+REFUSALS = (
+    ErrorCode.BAD_NAME,
+    ErrorCode.BAD_REQUEST,
+    ErrorCode.BAD_SINCE,
+    ErrorCode.BAD_UUID,
+    ErrorCode.DATABASE_UNAVAILABLE,
+    ErrorCode.DRAINING,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.HEAD_TOO_LARGE,
+    ErrorCode.INTERNAL,
+    ErrorCode.METHOD_NOT_ALLOWED,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.NO_UNITY,
+    ErrorCode.ORIGIN_NOT_ALLOWED,
+    ErrorCode.STORE_UNAVAILABLE,
+    ErrorCode.TIMEOUT,
+    ErrorCode.TOO_MANY,
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.UPGRADE_REQUIRED,
+)
+"""The codes that a handshake is refused with, as far as is known; others are counted, too."""
+
+NO_CODE, OTHER_CODE = "none", "other"
+# RFC 6455 section 7.4 and its registry at IANA; 4000 + the status of a refusal (`?refuse=close`)
+_CODES = {
+    *CloseCode,
+    *range(1000, 1004),
+    *range(1007, 1015),
+    *(3000, 3003, 3008),
+    *(4000 + status for status in (400, 401, 403, 404, 429, 500, 503)),
+}
+
+
+class Buckets:
+    """How many values there were, by size: what a Prometheus histogram is made of.
+
+    Args:
+        bounds: upper bounds, inclusive, ascending.
+
+    Attributes:
+        bounds: as given.
+        counts: how many values fell between two bounds; the last one, above all of them.
+        total: the values' sum.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Counts a value. One below zero, of a clock that was set back, counts as zero."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        if value > 0:
+            self.total += value
+
+
+class Tally:
+    """What became of the handshakes and connections of this process.
+
+    Attributes:
+        refused: handshakes by the code they were refused with.
+        closes_sent: connections that have ended, by the close code they were sent.
+        closes_received: the same, by the code that came from the client.
+    """
+
+    def __init__(self) -> None:
+        self.refused = Counter[ErrorCode](dict.fromkeys(REFUSALS, 0))
+        ours = dict.fromkeys(map(str, map(int, CloseCode)), 0) | {NO_CODE: 0}
+        self.closes_sent = Counter[str](ours)
+        self.closes_received = Counter[str]({"1000": 0, "1001": 0, NO_CODE: 0, OTHER_CODE: 0})
+
+    def ended(self, sent: int | None, received: int | None) -> None:
+        """A connection has ended, after these close codes; None for a side that sent none."""
+        self.closes_sent[_label(sent)] += 1
+        self.closes_received[_label(received)] += 1
+
+
+def _label(code: int | None) -> str:
+    """A code as a label: clients may send any of thousands, so only known ones have their own."""
+    if code is None:
+        return NO_CODE
+    return str(int(code)) if code in _CODES else OTHER_CODE
