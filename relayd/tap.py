@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from relayd import __version__, workers
@@ -21,7 +22,7 @@ from relayd.admission import Admission
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
 from relayd.brokers.redis import RedisBrokers
-from relayd.config import Config, read_dotenv
+from relayd.config import Config, read, read_dotenv
 from relayd.connections import Connections
 from relayd.drops import Drops
 from relayd.errors import ConfigError
@@ -44,6 +45,8 @@ from relayd.web.site import make_site
 from relayd.websocket import Context
 from relayd.worker import Worker
 
+_log = Logger()
+
 EX_CONFIG = 78
 """The exit status for a wrong configuration (sysexits.h)."""
 
@@ -58,8 +61,9 @@ Without options it listens on 127.0.0.1:8080 and keeps its data in ./var/relayd.
 
 Settings come from these places; the first that has one wins: an option, the environment
 (RELAYD_<SECTION>_<KEY>, such as RELAYD_ECHO_ENABLED=true; also PORT and DATABASE_URL; a .env
-file in the working directory is read too), the file given with --config, the default.
-etc/relayd.toml shows every setting."""
+file in the working directory is read too), systemd's credentials, the files conf.d/*.toml
+beside the file given with --config, that file, the default. etc/relayd.toml shows every
+setting."""
 
     optFlags: ClassVar = [["check", None, "Check the configuration, say what is wrong, and exit."]]
     optParameters: ClassVar = [["config", "c", None, "Read settings from this TOML file."]]
@@ -68,6 +72,7 @@ etc/relayd.toml shows every setting."""
     )
 
     config: Config
+    warnings: tuple[str, ...] = ()
     worker: Worker | None = None
 
     def __init__(self) -> None:
@@ -92,13 +97,14 @@ etc/relayd.toml shows every setting."""
             self.config = self.worker.config
             return
         try:
-            self.config = Config.load(
-                self["config"], os.environ, dotenv=read_dotenv(), listen=self["listen"]
-            )
+            loaded = read(self["config"], os.environ, dotenv=read_dotenv(), listen=self["listen"])
         except ConfigError as error:
             print(f"relayd: {error}", file=sys.stderr)
             sys.exit(EX_CONFIG)
+        self.config, self.warnings = loaded.config, loaded.warnings
         if self["check"]:
+            for warning in self.warnings:
+                print(f"relayd: warning: {warning}", file=sys.stderr)
             print("relayd: the configuration is good")
             sys.exit(0)
 
@@ -108,6 +114,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor as found
 
     reactor: Any = found
+    for warning in options.warnings:
+        _log.warn("{warning}", warning=warning)
     end = _end_once(reactor)
     worker = options.worker
     if worker is not None:

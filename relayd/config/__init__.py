@@ -1,13 +1,18 @@
 """File, environment and options become one frozen `Config`; all its errors are raised here.
 
-Sits just above `errors`. Precedence: option, environment, file, default. The environment is
-`RELAYD_<SECTION>_<KEY>` for any setting, and what hosting platforms set: `PORT`, `DATABASE_URL`,
-`REDIS_URL` (our own names win over theirs).
+Sits just above `errors`. Precedence: option, environment, `.env`, systemd's credentials, the last
+file of conf.d, ..., the first, the file, default. The environment is `RELAYD_<SECTION>_<KEY>` for
+any setting, and what hosting platforms set: `PORT`, `DATABASE_URL`, `REDIS_URL` (our own names win
+over theirs). A secret may stand in a file of its own (`secret_files`).
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from relayd.config.secret_files import follow, read_credentials, warn_of_open_file
 from relayd.config.sections import (
     SECTIONS,
     Api,
@@ -22,8 +27,8 @@ from relayd.config.sections import (
     Sections,
     Server,
 )
-from relayd.config.settings import Setting
-from relayd.config.sources import by_strength, read_dotenv, read_file, read_variable
+from relayd.config.settings import Setting, shown
+from relayd.config.sources import beside, by_strength, read_dotenv, read_file, read_variable
 
 __all__ = [
     "SECTIONS",
@@ -36,8 +41,11 @@ __all__ = [
     "Echo",
     "Keepalive",
     "Limits",
+    "Line",
+    "Loaded",
     "Redis",
     "Server",
+    "read",
     "read_dotenv",
 ]
 
@@ -54,36 +62,109 @@ class Config(Sections, frozen=True, kw_only=True):
         dotenv: Mapping[str, str] | None = None,
         listen: Sequence[str] = (),
     ) -> "Config":
-        """Reads a configuration.
+        """Reads a configuration; the arguments are those of `read`. Raises ConfigError."""
+        return read(path, environ, dotenv=dotenv, listen=listen).config
 
-        Args:
-            path: the TOML file, or None for none (`RELAYD_CONFIG` may still name one).
-            environ: the environment.
-            dotenv: what a `.env` file sets; `environ` wins.
-            listen: Twisted endpoint descriptions from the command line; they win over all.
 
-        Raises:
-            ConfigError: naming where the wrong setting stands, its key, its value, what is allowed.
-        """
-        merged = {**(dotenv or {}), **environ}
-        path = path or merged.get("RELAYD_CONFIG") or None
-        found = read_file(path) if path is not None else []
-        for name, text in by_strength(merged):
-            found.append(read_variable("environment" if name in environ else ".env", name, text))
-        if listen:
-            found.append(Setting("command line", "--listen", "server", "listen", list(listen)))
-        values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        for setting in found:
-            values[setting.section][setting.key] = setting.convert()
-        sections: dict[str, Any] = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
-        config = cls(**sections)
-        if config.auth.required and not config.auth.secret:
-            setting = next(one for one in reversed(found) if one.key == "required")
-            raise setting.error("needs [auth] secret, the key that tokens are signed with")
-        if config.server.workers != 1 and not config.redis.url:
-            setting = next(one for one in reversed(found) if one.key == "workers")
-            raise setting.error("needs [redis] url: without it they could not reach each other")
-        if config.redis.django_channels and len(config.redis.url.split()) != 1:
-            setting = next(one for one in reversed(found) if one.key == "django_channels")
-            raise setting.error("needs one Redis in [redis] url, the one that Django uses")
-        return config
+class Line(msgspec.Struct, frozen=True):
+    """One setting as `relayctl check-config` lists it: secrets and passwords are hidden."""
+
+    section: str
+    key: str
+    value: str
+    source: str
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration and where it came from.
+
+    Attributes:
+        config: the configuration.
+        found: the settings that were found somewhere, the stronger behind the weaker.
+        warnings: what works and should not stay as it is, a sentence each.
+    """
+
+    config: Config
+    found: tuple[Setting, ...]
+    warnings: tuple[str, ...]
+
+    def lines(self) -> list[Line]:
+        """Every setting in the order of `etc/relayd.toml`, with its value and its source."""
+        sources = {(one.section, one.key): one.source for one in self.found}
+        return [
+            Line(
+                section,
+                key,
+                shown(key, getattr(getattr(self.config, section), key)),
+                sources.get((section, key), "default"),
+            )
+            for section, kind in SECTIONS.items()
+            for key in kind.__struct_fields__
+        ]
+
+
+def read(
+    path: str | None,
+    environ: Mapping[str, str],
+    *,
+    dotenv: Mapping[str, str] | None = None,
+    listen: Sequence[str] = (),
+    folder: str = "",
+) -> Loaded:
+    """Reads a configuration from all its sources.
+
+    Args:
+        path: the TOML file, or None for none (`RELAYD_CONFIG` may still name one); the folder
+            conf.d beside it is read, too.
+        environ: the environment.
+        dotenv: what a `.env` file sets; `environ` wins.
+        listen: Twisted endpoint descriptions from the command line; they win over all.
+        folder: what relative paths start from; "" for the working directory.
+
+    Raises:
+        ConfigError: naming where the wrong setting stands, its key, its value, what is allowed.
+    """
+    merged = {**(dotenv or {}), **environ}
+    path = path or merged.get("RELAYD_CONFIG") or None
+    found: list[Setting] = []
+    warnings: list[str] = []
+    if path is not None:
+        path = os.path.join(folder, path)
+        for file in (path, *beside(path)):
+            there = read_file(file)
+            warn_of_open_file(file, there, warnings)
+            found += there
+    if environ.get("CREDENTIALS_DIRECTORY"):
+        found += read_credentials(environ["CREDENTIALS_DIRECTORY"])
+    for name, text in by_strength(merged):
+        found.append(read_variable("environment" if name in environ else ".env", name, text))
+    if listen:
+        found.append(Setting("command line", "--listen", "server", "listen", list(listen)))
+    found = follow(found, folder, warnings)
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for setting in found:
+        values[setting.section][setting.key] = setting.convert()
+    sections: dict[str, Any] = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
+    config = Config(**sections)
+    _check_together(config, found)
+    return Loaded(config, tuple(found), tuple(warnings))
+
+
+def _check_together(config: Config, found: Sequence[Setting]) -> None:
+    """What must hold between settings. Raises ConfigError."""
+
+    def last(section: str, key: str) -> Setting:
+        return next(one for one in reversed(found) if (one.section, one.key) == (section, key))
+
+    if config.auth.required and not config.auth.secret:
+        raise last("auth", "required").error(
+            "needs [auth] secret, the key that tokens are signed with"
+        )
+    if config.server.workers != 1 and not config.redis.url:
+        raise last("server", "workers").error(
+            "needs [redis] url: without it they could not reach each other"
+        )
+    if config.redis.django_channels and len(config.redis.url.split()) != 1:
+        raise last("redis", "django_channels").error(
+            "needs one Redis in [redis] url, the one that Django uses"
+        )

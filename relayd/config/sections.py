@@ -28,6 +28,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     """Quizzes, actions and, on one process, the chat history."""
 
     url: str = ""
+    url_file: str = ""
     migrate: bool = True
     samples: bool = True
     pool_size: Annotated[int, Meta(ge=1, le=100)] = 4
@@ -40,6 +41,7 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     """What joins several processes."""
 
     url: str = ""
+    url_file: str = ""
     ca_file: str = ""
     prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "relayd"
     deadline: Seconds = 2.0
@@ -74,12 +76,14 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP API that publishes; off without a key."""
 
     key: str = ""
+    key_file: str = ""
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that clients show in the handshake; ignored without a secret."""
 
     secret: str = ""
+    secret_file: str = ""
     required: bool = False
 
 

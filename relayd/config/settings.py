@@ -44,6 +44,11 @@ class Setting(msgspec.Struct, frozen=True):
                 raise self.error(str(error)) from error
         return value
 
+    @property
+    def source(self) -> str:
+        """Where it stands, for people: a file, or the name of a variable or an option."""
+        return self.place if self.name.startswith("[") else f"{self.place} {self.name}"
+
     def error(self, reason: str) -> ConfigError:
         """What is wrong with it."""
         return ConfigError(f"{self.place}: {self.name} = {shown(self.key, self.value)}: {reason}")
@@ -58,7 +63,16 @@ def shown(key: str, value: Any) -> str:
     """A value as an error message may show it: no key, no secret, no password."""
     if key in ("key", "secret") and value:
         return "(hidden)"
-    return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0]) if key == "url" else repr(value)
+    if key != "url":
+        return repr(value)
+    return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0])
+
+
+def holds_a_secret(key: str, value: Any) -> bool:
+    """Whether a value is one that not everyone is to read: a key, or a URL with a password."""
+    if key in ("key", "secret"):
+        return bool(value)
+    return key == "url" and _PASSWORD.search(str(value)) is not None
 
 
 def guess(section: str, key: str, value: Any) -> str:

@@ -1,8 +1,9 @@
-"""Where settings stand: a TOML file, the environment, a `.env` file.
+"""Where settings stand: a TOML file and its folder conf.d, the environment, a `.env` file.
 
 Sits above `settings`, below `Config.load`, which says which source wins.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -20,10 +21,10 @@ _PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
 _KUBERNETES = re.compile(r"RELAYD_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 
 
-def read_dotenv() -> dict[str, str]:
-    """What the file `.env` in the working directory sets, if there is one."""
+def read_dotenv(folder: str = "") -> dict[str, str]:
+    """What the file `.env` in a folder, the working directory, sets, if there is one."""
     try:
-        found = dotenv.dotenv_values(".env")
+        found = dotenv.dotenv_values(os.path.join(folder, ".env"))
     except OSError as error:
         raise ConfigError(f".env: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -56,6 +57,23 @@ def read_file(path: str) -> list[Setting]:
                 )
             found.append(Setting(path, f"[{section}] {key}", section, key, value))
     return found
+
+
+def beside(path: str) -> list[str]:
+    """The files of `conf.d` beside a configuration file, in the order of their names.
+
+    `*.toml` alone, without hidden ones: what editors and dpkg leave behind is not read.
+    """
+    folder = Path(path).parent / "conf.d"
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
+    return [
+        str(folder / name) for name in names if name.endswith(".toml") and not name.startswith(".")
+    ]
 
 
 def by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relayd.config import SECTIONS, Config
+from relayd.config import SECTIONS, Config, read
 from relayd.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "relayd.toml"
@@ -346,6 +346,218 @@ def test_a_number_that_is_none_is_named(
 
 def test_a_default_room_is_a_name_to_its_last_character() -> None:
     assert "DEFAULT_ROOM" in wrong(environ={"RELAYD_CHAT_DEFAULT_ROOM": "lobby\n"})
+
+
+# The folder conf.d
+
+
+@pytest.fixture
+def drop_in(tmp_path: Path) -> Callable[[str, str], str]:
+    """Writes a file of conf.d and returns its path."""
+
+    def write(name: str, text: str) -> str:
+        path = tmp_path / "conf.d" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+DropIn = Callable[[str, str], str]
+
+
+def test_the_files_of_conf_d_are_read_in_the_order_of_their_names_and_the_later_wins(
+    write_file: WriteFile, drop_in: DropIn
+) -> None:
+    path = write_file("[chat]\nhistory = 1\nhistory_length = 1\ndefault_room = 'main'\n")
+    drop_in("20-b.toml", "[chat]\nhistory = 20\n")
+    drop_in("10-a.toml", "[chat]\nhistory = 10\nhistory_length = 10\n[echo]\nenabled = true\n")
+    config = Config.load(path, {})
+    assert (config.chat.history, config.chat.history_length) == (20, 10)
+    assert (config.chat.default_room, config.echo.enabled) == ("main", True)
+    assert Config.load(path, {"RELAYD_CHAT_HISTORY": "30"}).chat.history == 30
+
+
+def test_what_editors_and_dpkg_leave_in_conf_d_is_not_read(
+    write_file: WriteFile, drop_in: DropIn
+) -> None:
+    for name in (".a.toml", "a.toml~", "a.toml.dpkg-new", "a.toml.bak", "a.conf"):
+        drop_in(name, "this is no TOML")
+    assert Config.load(write_file(""), {}) == Config()
+
+
+def test_an_error_names_the_very_file_of_conf_d(write_file: WriteFile, drop_in: DropIn) -> None:
+    path = write_file("[chat]\nhistory = 1\n")
+    drop_in("10-good.toml", "[chat]\nhistory = 2\n")
+    bad = drop_in("20-bad.toml", "[chat]\nhistory = -1\n")
+    assert wrong(path).startswith(f"{bad}: [chat] history = -1: ")
+    drop_in("20-bad.toml", "[chat]\nroom = 1\n")
+    assert wrong(path).startswith(f"{bad}: [chat] room = 1: no such setting")
+    drop_in("20-bad.toml", "[chat")
+    assert wrong(path).startswith(f"{bad}: is not TOML: ")
+    drop_in("20-bad.toml", "[auth]\nrequired = true\n")
+    assert wrong(path).startswith(f"{bad}: [auth] required = True: needs [auth] secret")
+    Path(bad).unlink()
+    Path(bad).symlink_to("nowhere")
+    assert wrong(path) == f"{bad}: cannot be read: No such file or directory"
+
+
+def test_without_a_configuration_file_there_is_no_conf_d(
+    tmp_path: Path, drop_in: DropIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_in("10-a.toml", "[chat]\nhistory = 10\n")
+    monkeypatch.chdir(tmp_path)
+    assert Config.load(None, {}) == Config()
+
+
+# Where each setting came from
+
+
+def test_every_setting_is_listed_with_its_value_and_its_source(
+    write_file: WriteFile, drop_in: DropIn, tmp_path: Path
+) -> None:
+    path = write_file("[chat]\nhistory = 1\nhistory_length = 2\n[api]\nkey = 'hunter2'\n")
+    conf_d = drop_in("10-a.toml", "[chat]\nhistory_length = 10\n")
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    environ = {
+        "PORT": "1",
+        "RELAYD_ECHO_ENABLED": "1",
+        "RELAYD_AUTH_SECRET_FILE": str(secret),
+        "RELAYD_DATABASE_URL": "postgresql://joe:hunter2@h/d?sslpassword=hunter2",
+    }
+    lines = read(path, environ, dotenv={"RELAYD_REDIS_PREFIX": "mine"}).lines()
+    assert [(one.section, one.key) for one in lines] == [
+        (section, key) for section, kind in SECTIONS.items() for key in kind.__struct_fields__
+    ]
+    by_name = {f"{one.section}.{one.key}": (one.value, one.source) for one in lines}
+    assert by_name["chat.history"] == ("1", path)
+    assert by_name["chat.history_length"] == ("10", conf_d)
+    assert by_name["chat.default_room"] == ("'lobby'", "default")
+    assert by_name["api.key"] == ("(hidden)", path)
+    assert by_name["auth.secret"] == ("(hidden)", str(secret))
+    assert by_name["server.listen"] == ("('tcp:1:interface=0.0.0.0',)", "environment PORT")
+    assert by_name["echo.enabled"] == ("True", "environment RELAYD_ECHO_ENABLED")
+    assert by_name["redis.prefix"] == ("'mine'", ".env RELAYD_REDIS_PREFIX")
+    assert by_name["database.url"][1] == "environment RELAYD_DATABASE_URL"
+    assert SECRET not in str(lines)
+    assert "hunter2" not in str(lines)
+
+
+# Secrets in files of their own
+
+SECRET_SETTINGS = [
+    ("database", "url", "postgresql://joe:hunter2@h/d"),
+    ("redis", "url", "redis://joe:hunter2@h"),
+    ("api", "key", "hunter2"),
+    ("auth", "secret", "hunter2 " * 5 + "x"),
+]
+
+
+def value_of(config: Config, section: str, key: str) -> object:
+    return getattr(getattr(config, section), key)
+
+
+@pytest.mark.parametrize(("section", "key", "secret"), SECRET_SETTINGS)
+@pytest.mark.parametrize("end", ["", "\n", " \r\n\n"])
+def test_a_secret_may_stand_in_a_file(
+    tmp_path: Path, write_file: WriteFile, section: str, key: str, secret: str, end: str
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(secret + end)
+    file.chmod(0o640)
+    loaded = read(write_file(f"[{section}]\n{key}_file = '{file}'\n"), {})
+    assert value_of(loaded.config, section, key) == secret
+    assert loaded.warnings == ()
+    named = {f"RELAYD_{section}_{key}_FILE".upper(): str(file)}
+    assert value_of(Config.load(None, named), section, key) == secret
+
+
+@pytest.mark.parametrize(("section", "key", "secret"), SECRET_SETTINGS)
+def test_systemds_credentials_are_read_and_win_over_the_files(
+    tmp_path: Path, write_file: WriteFile, section: str, key: str, secret: str
+) -> None:
+    (tmp_path / f"{section}_{key}").write_text(f"{secret}\n")
+    (tmp_path / "something_else").write_text("not ours")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    loaded = read(write_file(f"[{section}]\n{key} = '{secret}-of-the-file'\n"), environ)
+    assert value_of(loaded.config, section, key) == secret
+    listed = {(one.section, one.key): one.source for one in loaded.lines()}
+    assert listed[section, key] == str(tmp_path / f"{section}_{key}")
+    environ[f"RELAYD_{section}_{key}".upper()] = secret + "-of-the-environment"
+    assert value_of(Config.load(None, environ), section, key) == secret + "-of-the-environment"
+
+
+def test_the_stronger_place_wins_whether_it_names_a_file_or_not(
+    tmp_path: Path, write_file: WriteFile
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("in-a-file")
+    path = write_file(f"[api]\nkey_file = '{file}'\n")
+    assert Config.load(path, {"RELAYD_API_KEY": "by-itself"}).api.key == "by-itself"
+    path = write_file("[api]\nkey = 'by-itself'\n")
+    assert Config.load(path, {"RELAYD_API_KEY_FILE": str(file)}).api.key == "in-a-file"
+
+
+def test_a_secret_and_its_file_in_one_place_are_too_many(
+    tmp_path: Path, write_file: WriteFile
+) -> None:
+    path = write_file("[api]\nkey_file = '/nowhere'\nkey = 'hunter2'\n")
+    said = wrong(path)
+    assert said.startswith(f"{path}: [api] key_file = '/nowhere': [api] key is set there, too")
+
+
+def test_a_secret_file_that_cannot_be_used_is_named(tmp_path: Path, write_file: WriteFile) -> None:
+    file = tmp_path / "secret"
+    path = write_file(f"[auth]\nsecret_file = '{file}'\n")
+    start = f"{path}: [auth] secret_file = '{file}': "
+    assert wrong(path) == start + "cannot be read: No such file or directory"
+    file.write_text(" \n")
+    assert wrong(path).startswith(start + "the file is empty; ")
+    file.write_bytes(b"\xff\xfe")
+    assert wrong(path) == start + "the file is not UTF-8 text"
+    file.write_text("hunter2")
+    assert wrong(path).startswith(f"{file}: [auth] secret = (hidden): must be empty or at least 32")
+    file.unlink()
+    file.mkdir()
+    assert wrong(path) == start + "cannot be read: Is a directory"
+
+
+def test_a_credential_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "api_key").write_text("")
+    said = wrong(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert said.startswith(f"{tmp_path}/api_key: the file is empty; ")
+
+
+def test_relative_paths_start_from_the_folder_that_is_given(
+    tmp_path: Path, write_file: WriteFile
+) -> None:
+    write_file("[api]\nkey_file = 'key'\n")
+    (tmp_path / "key").write_text("in-a-file")
+    assert read("relayd.toml", {}, folder=str(tmp_path)).config.api.key == "in-a-file"
+    assert wrong(str(tmp_path / "relayd.toml")).endswith(
+        f"No such file or directory in {Path.cwd()}"
+    )
+
+
+def test_a_file_with_a_secret_that_everyone_may_read_is_warned_of(
+    tmp_path: Path, write_file: WriteFile
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("hunter2")
+    file.chmod(0o644)
+    path = write_file(f"[api]\nkey_file = '{file}'\n[redis]\nurl = 'redis://h'\n")
+    Path(path).chmod(0o644)
+    (warning,) = read(path, {}).warnings
+    assert warning.startswith(f"{file}: ")
+    assert warning.endswith(f"chmod 640 {file}")
+    path = write_file("[api]\nkey = 'hunter2'\n[redis]\nurl = 'redis://:hunter2@h'\n")
+    (warning,) = read(path, {}).warnings
+    assert warning.startswith(f"{path}: holds [api] key and [redis] url, ")
+    assert "hunter2" not in warning
+    Path(path).chmod(0o640)
+    assert read(path, {}).warnings == ()
 
 
 # Secrets

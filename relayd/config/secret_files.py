@@ -1,0 +1,109 @@
+"""Secrets that stand in files of their own: systemd's credentials, and `<key>_file` settings.
+
+Sits above `settings`, beside `sources`. A file holds one secret and nothing else; white space
+around it is left out. systemd puts what a unit names with `LoadCredential=database_url:PATH` into
+$CREDENTIALS_DIRECTORY (systemd.exec(5)), readable by the service alone.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from relayd.config.settings import Setting, holds_a_secret
+from relayd.errors import ConfigError
+
+SECRETS = (("database", "url"), ("redis", "url"), ("api", "key"), ("auth", "secret"))
+"""Section and key of what may stand in a file of its own."""
+
+
+class _Missing(ValueError):
+    """There is no such file."""
+
+
+def read_credentials(directory: str) -> list[Setting]:
+    """What systemd has put there: `database_url`, `redis_url`, `api_key`, `auth_secret`.
+
+    Raises:
+        ConfigError: one of them is there and cannot be used.
+    """
+    found = []
+    for section, key in SECRETS:
+        path = Path(directory, f"{section}_{key}")
+        try:
+            text = _read(path)
+        except _Missing:
+            continue
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        found.append(Setting(str(path), f"[{section}] {key}", section, key, text))
+    return found
+
+
+def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[Setting]:
+    """Puts behind each `<key>_file` setting the one that stands in its file.
+
+    Args:
+        found: the settings, weakest first.
+        folder: what a relative path starts from; "" for the working directory.
+        warnings: gets a sentence for each file that everyone may read.
+
+    Raises:
+        ConfigError: a file cannot be used, or the same place gives the secret as well.
+    """
+    followed: list[Setting] = []
+    places = {(one.place, one.section, one.key): one for one in found}
+    for setting in found:
+        followed.append(setting)
+        key = setting.key.removesuffix("_file")
+        if (setting.section, key) not in SECRETS or key == setting.key or not setting.convert():
+            continue
+        other = places.get((setting.place, setting.section, key))
+        if other is not None and other.value:
+            raise setting.error(f"{other.name} is set there, too; set one of the two")
+        path = Path(folder, setting.convert())
+        try:
+            text = _read(path)
+        except ValueError as error:
+            raise setting.error(str(error)) from error
+        if _is_open(path):
+            warnings.append(f"{path}: everyone on this machine may read it: chmod 640 {path}")
+        name = f"[{setting.section}] {key}"
+        followed.append(Setting(str(path), name, setting.section, key, text))
+    return followed
+
+
+def warn_of_open_file(path: str, found: Iterable[Setting], warnings: list[str]) -> None:
+    """Adds a sentence if a TOML file holds secrets and everyone may read it."""
+    names = [one.name for one in found if holds_a_secret(one.key, one.value)]
+    if names and _is_open(Path(path)):
+        warnings.append(
+            f"{path}: holds {' and '.join(names)}, and everyone on this machine may read it: "
+            f"chmod 640 {path}"
+        )
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False  # it is gone again
+
+
+def _read(path: Path) -> str:
+    """The secret in a file. Raises ValueError with the reason."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError("the file is not UTF-8 text") from error
+    except FileNotFoundError as error:
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise _Missing(f"cannot be read: {error.strerror}{where}") from error
+    except PermissionError as error:
+        user = f"the user with the id {os.geteuid()}, who asks for it,"
+        raise ValueError(f"cannot be read: {error.strerror}; {user} must be able to") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    if not text:
+        raise ValueError("the file is empty; write the secret into it, or take the setting out")
+    return text
