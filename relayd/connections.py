@@ -4,6 +4,7 @@ Kept by the WebSocket adapter, read by the pages and by whoever drains the proce
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -41,6 +42,9 @@ class Connections:
             waiting, self._empty = self._empty, []
             for deferred in waiting:
                 deferred.callback(None)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._open))
 
     def __len__(self) -> int:
         return len(self._open)

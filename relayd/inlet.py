@@ -47,7 +47,7 @@ class Inlet:
         heard: set whenever bytes come.
         transport: whose socket is read, where the poller does it.
         recv: that socket's.
-        taken: how many short frames were read.
+        taken: how many messages came.
     """
 
     __slots__ = ("heard", "longest", "owner", "recv", "short", "take", "taken", "transport")

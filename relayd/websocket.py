@@ -53,6 +53,11 @@ class RelayProtocol(Handshake):
     _waiting = 0
     _waiting_bytes = 0
 
+    @property
+    def inlet(self) -> Inlet | None:
+        """Where its frames come in; None before it is open."""
+        return self._inlet
+
     # -- what a relay overrides
 
     def opened(self) -> None:
@@ -201,7 +206,8 @@ class RelayProtocol(Handshake):
         """A whole message from Autobahn; nothing is raised out of here."""
         if self.state != self.STATE_OPEN:
             return
-        self.factory.messages += 1
+        assert self._inlet is not None
+        self._inlet.taken += 1
         try:
             self._take(payload, isBinary)
         except Exception:
@@ -357,7 +363,7 @@ class RelayFactory(WebSocketServerFactory):
 
     Attributes:
         opened: connections that were let in so far.
-        messages: messages that came, without those that inlets of open connections have taken.
+        messages: messages that came from clients that are gone; see `Inlet.taken` for the others.
         answers: frames sent to one connection alone.
     """
 
