@@ -19,13 +19,15 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Site
 
 from relayd.config import Config
 from relayd.errors import ErrorCode, Refusal
-from relayd.handshake import encode_refusal
+from relayd.forwarded import proxies
+from relayd.handshake import encode_refusal, host_of
 from relayd.tally import Tally
 from relayd.websocket import RelayFactory
 
@@ -102,6 +104,15 @@ class FrontDoor(Protocol):
             # Autobahn means to, but asks for an attribute that it has not set yet
             self.transport.setTcpNoDelay(True)
         self._start_timer()
+        if isinstance(self.transport, HAProxyProtocolWrapper):
+            self._check_proxy(host_of(self.transport.getPeer()))
+
+    def _check_proxy(self, host: str) -> None:
+        """On a `haproxy:` port, who connects says whose bytes come: only proxies may."""
+        settings = self.factory.config.proxy
+        if not proxies(settings.trusted, settings.header).trusts(host):
+            self._log.warn("{host} is not in [proxy] trusted: dropped", host=host)
+            self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Collects a head, or passes on the body of a request that is under way."""

@@ -20,7 +20,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from relayd import wire
+from relayd import forwarded, wire
 from relayd.admission import Admission, Guest
 from relayd.config import Config
 from relayd.connections import Connections
@@ -95,6 +95,12 @@ class Handshake(WebSocketServerProtocol):
         """The front door has handed a connection over."""
         self._number = next(_ids)
         super().connectionMade()
+        address = self.transport.getPeer()
+        host = host_of(address)
+        if host == forwarded.UNIX:
+            self.peer = host
+        else:
+            self.peer = f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
     def onConnect(  # type: ignore[override]
         self, request: ConnectionRequest
@@ -106,6 +112,7 @@ class Handshake(WebSocketServerProtocol):
         query = urlsplit(self.http_request_uri).query
         request.params = parse_qs(query, keep_blank_values=True)
         self._request = request
+        self._find_client(request)
         admission = Deferred.fromCoroutine(self._admit(request))
         if not admission.called:
             self._admission = admission
@@ -115,6 +122,22 @@ class Handshake(WebSocketServerProtocol):
                 self._admission_timed_out,
             )
         return admission
+
+    def _find_client(self, request: ConnectionRequest) -> None:
+        """From now on the peer is the client, not the proxy that has connected for it."""
+        settings = self.context.config.proxy
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        host, hinted = host_of(self.transport.getPeer()), proxies.ignored
+        client = proxies.client(host, request.headers.get(settings.header))
+        if client != host:
+            self.peer = client
+        if proxies.ignored and not hinted:
+            self._log.warn(
+                "{host} sends {header}, but is not in [proxy] trusted: its own address is shown "
+                "for all clients behind it",
+                host=host,
+                header=settings.header,
+            )
 
     async def _admit(self, request: ConnectionRequest) -> None:
         context = self.context
@@ -253,6 +276,11 @@ def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
         lines.append(f"Retry-After: {refusal.retry_after}")
     lines.extend(f"{name}: {value}" for name, value in headers)
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def host_of(address: Any) -> str:
+    """The IP address of who has connected, or `unix:`."""
+    return getattr(address, "host", forwarded.UNIX)
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,6 @@
 Beside `sections`; `settings` asks. Each check raises ValueError with what is allowed instead.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from twisted.internet import endpoints
 
 from relayd import redis_urls as urls
+from relayd.forwarded import parse_trusted
 
 
 def check_endpoints(descriptions: tuple[str, ...]) -> None:
@@ -22,7 +22,7 @@ def check_endpoints(descriptions: tuple[str, ...]) -> None:
         try:
             # TCP, TLS and unix endpoints keep the reactor for later and do not touch it here
             endpoints.serverFromString(None, description)
-            port = re.match(r"(?:tcp6?|ssl):(?:port=)?(-?\d+)", description)
+            port = re.match(r"(?:haproxy:)?(?:tcp6?|ssl):(?:port=)?(-?\d+)", description)
             if port is not None and not 0 <= int(port[1]) <= 65535:
                 raise ValueError("the port must be a number from 0 to 65535")
         except Exception as error:
@@ -41,6 +41,12 @@ def check_origins(origins: tuple[str, ...]) -> None:
                 f"{origin!r} is no origin; allowed are such as https://example.org or "
                 "https://example.org:8443, without a path or a slash at the end, and *"
             )
+
+
+def check_trusted(networks: tuple[str, ...]) -> None:
+    """Proxies that are believed. Raises ValueError."""
+    for network in networks:
+        parse_trusted(network)
 
 
 def check_database_url(url: str) -> None:
@@ -68,23 +74,11 @@ def check_secret(secret: str) -> None:
         raise ValueError("must be empty or at least 32 bytes (RFC 7518 section 3.2)")
 
 
-def check_networks(networks: tuple[str, ...]) -> None:
-    """Networks of addresses (RFC 4632, RFC 4291 section 2.3). Raises ValueError."""
-    for network in networks:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise ValueError(
-                f"{network!r} is no network ({error}); allowed are such as 10.1.0.0/16, 10.1.2.3 "
-                "and 2001:db8::/32"
-            ) from error
-
-
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "listen"): check_endpoints,
     ("server", "allowed_origins"): check_origins,
+    ("proxy", "trusted"): check_trusted,
     ("database", "url"): check_database_url,
     ("redis", "url"): check_redis_url,
     ("auth", "secret"): check_secret,
-    ("metrics", "allow"): check_networks,
 }

@@ -24,6 +24,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
 
 
+class Proxy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is believed when it says on whose behalf it connects."""
+
+    trusted: tuple[str, ...] = ()
+    header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+
 class Database(msgspec.Struct, frozen=True, kw_only=True):
     """Quizzes, actions and, on one process, the chat history."""
 
@@ -79,13 +86,6 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
 
 
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures for Prometheus at `/metrics`."""
-
-    enabled: bool = True
-    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-
-
 class Auth(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that clients show in the handshake; ignored without a secret."""
 
@@ -119,13 +119,13 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     """One member a section; `relayd.config.Config` is what the rest of relayd uses."""
 
     server: Server = Server()
+    proxy: Proxy = Proxy()
     database: Database = Database()
     redis: Redis = Redis()
     camera: Camera = Camera()
     chat: Chat = Chat()
     echo: Echo = Echo()
     api: Api = Api()
-    metrics: Metrics = Metrics()
     auth: Auth = Auth()
     limits: Limits = Limits()
     keepalive: Keepalive = Keepalive()

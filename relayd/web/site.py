@@ -12,12 +12,12 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.web import resource, server
 
+from relayd import forwarded
 from relayd.errors import ErrorCode, Refusal
 from relayd.web.answers import Answer, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend
 from relayd.web.health import Health
-from relayd.web.metrics import Metrics
 from relayd.web.pages import Pages
 from relayd.web.request import Request
 from relayd.web.static_files import StaticFiles
@@ -74,15 +74,23 @@ class Site(server.Site):
         None for probes: they come every few seconds.
         """
         path = (request.uri or b"?").partition(b"?")[0].decode("ascii", "backslashreplace")
-        probe = path.startswith(("/healthz", "/readyz"))
-        if not (probe or (path.startswith("/metrics") and request.code == 200)):
+        if not path.startswith(("/healthz", "/readyz")):
             self._log.info(
                 "{peer} {method} {path}: {status}",
-                peer=getattr(request.getClientAddress(), "host", "unix"),
+                peer=self._client(request),
                 method=request.method.decode("latin-1"),
                 path=path if path.isprintable() else ascii(path),
                 status=request.code,
             )
+
+    def _client(self, request: Any) -> str:
+        """Who asks: what a trusted proxy says, or who has connected."""
+        settings = self._backend.config.proxy
+        lines = request.requestHeaders.getRawHeaders(settings.header)
+        return forwarded.proxies(settings.trusted, settings.header).client(
+            getattr(request.getClientAddress(), "host", forwarded.UNIX),
+            None if lines is None else ", ".join(lines),
+        )
 
     def closing(self) -> bool:
         """Connections are not kept alive while relayd goes down."""
@@ -128,9 +136,6 @@ class Site(server.Site):
         files = StaticFiles()
         pages = Pages(self._backend)
         health = Health(self._backend)
-        metrics = []
-        if self._backend.config.metrics.enabled:
-            metrics.append(Route.make("/metrics[/]", GET=Metrics(self._backend).serve))
         return [
             Route.make("/", GET=pages.home),
             Route.make("/chat", GET=pages.to_lobby),
@@ -140,7 +145,6 @@ class Site(server.Site):
             Route.make("/static/{name}", GET=files.serve),
             Route.make("/healthz[/]", GET=health.alive),
             Route.make("/readyz[/]", GET=health.ready),
-            *metrics,
             Route.make("/api/push/{topic}[/]", POST=self._api.push),
             Route.make("/api/chat/{room}[/]", POST=self._api.say),
         ]

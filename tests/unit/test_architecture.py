@@ -30,7 +30,7 @@ LAYERS = (
     ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
     ("wire",),
     ("config", "drops", "names", "tally"),
-    ("errors", "redis_urls"),
+    ("errors", "forwarded", "redis_urls"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400

@@ -1,0 +1,151 @@
+"""Who is behind a proxy: the client's address, from a header that trusted proxies set. Pure.
+
+On the ground, read by the configuration, the handshakes and the pages. A client may write anything
+into `X-Forwarded-For` and `Forwarded`; each proxy adds, at the right, the address it has seen. So
+the hops are read from the right for as long as the one that tells them is trusted, and of two
+headers only the configured one: the other may have come from the client as it is.
+"""
+
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+UNIX = "unix:"
+"""What stands for whoever connects through a unix socket."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# RFC 7239 section 4: pairs of a token and a token or quoted string, with ; and , between them
+_TOKEN = r"[\w!#$%&'*+.^`|~-]+"
+_VALUE = r'"(?:[^"\\]|\\.)*"' + r"|[\w!#$%&'*+.^`|~:\[\]-]*"  # unquoted ports and IPv6 occur, too
+_PAIR = re.compile(rf"\s*(?:({_TOKEN})=({_VALUE}))?\s*")
+_PORT = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:]*))(?P<port>:\d{1,5})?")
+
+
+def parse_trusted(text: str) -> Network | None:
+    """What `[proxy] trusted` holds: a network or an address; None for the unix sockets.
+
+    Raises:
+        ValueError: it is neither; the text says what is allowed.
+    """
+    if text == UNIX:
+        return None
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is no network ({error}); allowed are such as 127.0.0.1, 10.0.0.0/8, "
+            '2001:db8::/32, and "unix:" for all who connect through a unix socket'
+        ) from error
+
+
+class Proxies:
+    """The proxies that are believed.
+
+    Args:
+        trusted: networks, addresses, and `unix:`.
+        header: `x-forwarded-for` or `forwarded`, the one that they set.
+
+    Attributes:
+        header: that.
+        ignored: whether `client` has left out what somebody on this machine, who is not trusted,
+            said: most likely a proxy that was not configured.
+    """
+
+    def __init__(self, trusted: Iterable[str], header: str) -> None:
+        parsed = [parse_trusted(text) for text in trusted]
+        self._networks = [network for network in parsed if network is not None]
+        self._unix = None in parsed
+        self.header = header
+        self.ignored = False
+
+    def trusts(self, host: str) -> bool:
+        """Whether a hop is a proxy that is believed: an IP address, or `unix:`."""
+        if host == UNIX:
+            return self._unix
+        address = _parse_address(host)
+        return address is not None and any(address in network for network in self._networks)
+
+    def client(self, host: str, value: str | None) -> str:
+        """The right-most hop that is not trusted: whoever that is, it is not made up.
+
+        Args:
+            host: who has connected, an IP address or `unix:`.
+            value: the header of that name, all its lines joined with commas; None without one.
+
+        Returns:
+            An IP address or `unix:`; `host`, if nothing else is known for sure.
+        """
+        if value is None:
+            return host
+        if not self.trusts(host):
+            self.ignored = self.ignored or _is_local(host)
+            return host
+        hops = _forwarded(value) if self.header == "forwarded" else value.split(",")
+        for hop in reversed(list(hops)):
+            address = _parse_hop(hop.strip())
+            if address is None:
+                break
+            host = address
+            if not self.trusts(host):
+                break
+        return host
+
+
+@functools.lru_cache(maxsize=8)
+def proxies(trusted: Sequence[str], header: str) -> Proxies:
+    """The proxies of a configuration, one object for each."""
+    return Proxies(trusted, header)
+
+
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _parse_hop(text: str) -> str | None:
+    """An address with or without a port, as proxies write it; None for anything else."""
+    if text == UNIX:
+        return text
+    address = _parse_address(text)  # an IPv6 address without brackets, too
+    if address is None:
+        found = _PORT.fullmatch(text)
+        address = _parse_address(found["six"] or found["four"] or "") if found else None
+    return None if address is None else str(address)
+
+
+def _forwarded(value: str) -> Iterator[str]:
+    """The `for` of each element of a Forwarded header; empty for one without.
+
+    Of a header that breaks the grammar, nothing: an open quote of the client's would swallow what
+    a proxy has added behind it.
+    """
+    hops = []
+    current, at = "", 0
+    while True:
+        pair = _PAIR.match(value, at)
+        assert pair is not None
+        name, content = pair[1], pair[2]
+        if name is not None and name.lower() == "for":
+            current = re.sub(r"\\(.)", r"\1", content[1:-1]) if content[:1] == '"' else content
+        at = pair.end()
+        separator = value[at : at + 1]
+        if separator not in ("", ",", ";"):
+            return
+        if separator != ";":
+            hops.append(current)
+            current = ""
+        if not separator:
+            break
+        at += 1
+    yield from hops
+
+
+def _is_local(host: str) -> bool:
+    address = _parse_address(host)
+    return host == UNIX or (address is not None and address.is_loopback)
