@@ -132,6 +132,9 @@ test-tools:
 	need chromium chromium
 	need chromium-driver chromedriver
 	need nginx nginx
+	need haproxy haproxy
+	need caddy caddy
+	need curl curl
 	need redis-server redis-server
 	need redis-sentinel redis-sentinel
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi

@@ -279,28 +279,31 @@ class Certificates:
     Args:
         folder: where the files go.
         *hosts: host names and IP addresses that the certificate is for.
+        days: from now, until the certificate expires; negative for one that has expired.
 
     Attributes:
         ca_file: the authority, in PEM.
+        certificate: what it signed, in PEM.
+        key: of that certificate, in PEM.
     """
 
-    def __init__(self, folder: Path, *hosts: str) -> None:
+    def __init__(self, folder: Path, *hosts: str, days: float = 60) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.ca_file = folder / "ca.pem"
-        self._certificate, self._key = folder / "server.pem", folder / "server.key"
+        self.certificate, self.key = folder / "server.pem", folder / "server.key"
         authority, key = (
             ec.generate_private_key(ec.SECP256R1()),
             ec.generate_private_key(ec.SECP256R1()),
         )
         issuer = _name(f"authority in {folder.name}")
-        root = _builder(issuer, issuer, authority).add_extension(
+        root = _builder(issuer, issuer, authority, 60).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.ca_file.write_bytes(_pem(root.sign(authority, hashes.SHA256())))
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        leaf = _builder(_name("a Redis"), issuer, key).add_extension(names, critical=False)
-        self._certificate.write_bytes(_pem(leaf.sign(authority, hashes.SHA256())))
-        self._key.write_bytes(
+        leaf = _builder(_name("a server"), issuer, key, days).add_extension(names, critical=False)
+        self.certificate.write_bytes(_pem(leaf.sign(authority, hashes.SHA256())))
+        self.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
@@ -313,8 +316,8 @@ class Certificates:
         return [
             "port 0",
             f"tls-port {port}",
-            f"tls-cert-file {self._certificate}",
-            f"tls-key-file {self._key}",
+            f"tls-cert-file {self.certificate}",
+            f"tls-key-file {self.key}",
             f"tls-ca-cert-file {self.ca_file}",
             "tls-auth-clients no",
         ]
@@ -332,7 +335,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -341,8 +344,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - datetime.timedelta(days=30))
+        .not_valid_after(now + datetime.timedelta(days=days))
     )
 
 

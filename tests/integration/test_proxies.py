@@ -1,0 +1,209 @@
+"""The examples of etc/examples/ with the real proxies: frames, refusals, restarts, addresses."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection
+
+from tests.daemon import Daemon
+from tests.integration.clients import check_refusal, read, read_close, say, settle
+from tests.integration.conftest import Spawn
+from tests.integration.raw import handshake
+from tests.proxies import Caddy, HAProxy, Nginx, Proxy
+
+PROXIES = [Nginx, HAProxy, Caddy]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Daemon]:
+    """A relayd on TCP and on a unix socket, that a test may stop."""
+    (tmp_path / "node").mkdir()
+    running = Daemon(
+        tmp_path / "node",
+        {"RELAYD_ECHO_ENABLED": "true"},
+        *("--listen", f"unix:{tmp_path}/node/relayd.sock"),
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+def upstream(node: Daemon, kind: str) -> str:
+    """Where the proxy finds the node."""
+    return f"{node.folder}/relayd.sock" if kind == "unix" else f"127.0.0.1:{node.port}"
+
+
+@pytest.fixture(params=PROXIES)
+def kind_of_proxy(request: pytest.FixtureRequest) -> type[Proxy]:
+    """Each proxy in turn."""
+    kind: type[Proxy] = request.param
+    return kind
+
+
+@pytest.fixture
+def proxy(kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path) -> Iterator[Proxy]:
+    """Each proxy in turn, in front of the node's TCP port."""
+    with kind_of_proxy(tmp_path / "proxy", [upstream(node, "tcp")]) as running:
+        yield running
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_the_program_finds_no_fault_in_the_example(
+    kind_of_proxy: type[Proxy], kind: str, tmp_path: Path
+) -> None:
+    upstreams = {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "unix": [f"{tmp_path}/relayd.sock"]}
+    proxy = kind_of_proxy(tmp_path / "proxy", upstreams[kind])
+    proxy.configure()
+    ran = subprocess.run(proxy.check(), capture_output=True, text=True, check=False)
+    output = ran.stdout + ran.stderr
+    assert ran.returncode == 0, output
+    # that it listens under no name of the system's own is said of every certificate without OCSP
+    assert "[warn]" not in output, output
+    assert "WARNING" not in output, output
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_frames_of_all_kinds_pass(
+    kind_of_proxy: type[Proxy], kind: str, node: Daemon, tmp_path: Path
+) -> None:
+    with kind_of_proxy(tmp_path / "proxy", [upstream(node, kind)]) as proxy:
+        camera, viewer = proxy.connect("/ws/camera/through"), proxy.connect("/ws/camera/through")
+        settle(camera, viewer)
+        say(camera, {"x": 1, "y": 2.5, "z": -3})
+        assert read(camera) == read(viewer) == {"x": 1, "y": 2.5, "z": -3}
+        echo = proxy.connect("/ws/echo")
+        for message in ("text", "grün", b"\x00binary", "x" * 60_000, b""):
+            echo.send(message)
+            assert echo.recv(timeout=20) == message
+        settle(echo)  # a ping of the client's, and its pong
+        for client in (camera, viewer, echo):
+            client.close()
+            assert client.close_code == 1000
+
+
+def test_pings_of_relayd_reach_the_client_and_its_pongs_come_back(
+    kind_of_proxy: type[Proxy], spawn: Spawn, tmp_path: Path
+) -> None:
+    """A client that answers stays; one that does not is closed with 4002, through the proxy."""
+    node = spawn(
+        keepalive_ping_interval=0.2, keepalive_pong_timeout=0.6, keepalive_close_timeout=0.5
+    )
+    with kind_of_proxy(tmp_path / "proxy", [f"127.0.0.1:{node.port}"]) as proxy:
+        alive = proxy.connect("/ws/camera/alive")
+        plain = socket.create_connection(("127.0.0.1", proxy.port), 20)
+        with proxy.tls().wrap_socket(plain, server_hostname="127.0.0.1") as mute:
+            mute.sendall(handshake("/ws/camera/mute"))
+            received = b""
+            while chunk := mute.recv(4096):
+                received += chunk
+        frames = received.partition(b"\r\n\r\n")[2]
+        assert frames == b"\x89\x00" + b"\x88\x09" + (4002).to_bytes(2) + b"no pong"
+        settle(alive)
+
+
+def test_a_restart_closes_the_clients_with_1012(proxy: Proxy, node: Daemon) -> None:
+    clients = [proxy.connect(f"/ws/camera/{number}") for number in range(5)]
+    settle(*clients)
+    node.stop()
+    assert [read_close(client)[0] for client in clients] == [1012] * 5
+
+
+def test_refusals_reach_the_client_whole(proxy: Proxy) -> None:
+    for path, status, error in [
+        ("/ws/nothing", 404, "not_found"),
+        ("/ws/difficulty/unity/no-uuid", 400, "bad_uuid"),
+    ]:
+        refusal = refused(proxy, path)
+        assert (refusal.status, refusal.error) == (status, error)
+
+
+def test_pages_come_over_http_2_and_metrics_do_not(proxy: Proxy) -> None:
+    written = "\\n%{http_version} %{http_code}"
+    page, _, end = proxy.curl("/", "--write-out", written).rpartition("\n")
+    assert "relayd" in page
+    assert end == "2 200"
+    for path in ("/metrics", "/metrics/", "/%6detrics"):
+        assert proxy.curl(path, "--write-out", written).endswith("\n2 404"), path
+
+
+# Caddy does that by itself; the tests turn it off, for want of port 80
+@pytest.mark.parametrize("kind_of_proxy", [Nginx, HAProxy])
+def test_plain_http_is_sent_to_https(proxy: Proxy) -> None:
+    found = subprocess.run(
+        ["curl", "-sSI", "--noproxy", "*", f"http://127.0.0.1:{proxy.plain_port}/chat/lobby/?x=1"],
+        capture_output=True, text=True, check=True,
+    ).stdout.lower()  # fmt: skip
+    assert " 308 " in found.splitlines()[0]
+    assert "location: https://127.0.0.1" in found
+    assert "/chat/lobby/?x=1" in found
+
+
+def test_a_body_that_is_too_large_is_refused(proxy: Proxy) -> None:
+    data = ("--write-out", "%{http_code}", "--data", "x" * 70_000)
+    assert proxy.curl("/api/push/topic", *data).endswith("413")
+
+
+class _Refused:
+    def __init__(self, status: int, error: str) -> None:
+        self.status, self.error = status, error
+
+
+def refused(proxy: Proxy, path: str, **options: object) -> _Refused:
+    """Status and code of a refused handshake, after the checks that hold for every one."""
+    with pytest.raises(InvalidStatus) as caught:
+        proxy.connect(path, **options)
+    response = caught.value.response
+    check_refusal(response.status_code, dict(response.headers.raw_items()), response.body or b"")
+    return _Refused(response.status_code, json.loads(response.body or b"")["error"])
+
+
+# Caddy has no rate limits of its own
+@pytest.mark.parametrize("kind_of_proxy", [Nginx, HAProxy])
+def test_one_address_that_opens_too_many_is_told_to_wait(
+    kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path
+) -> None:
+    """In the form of relayd's own refusals."""
+    changes = {
+        Nginx: {"burst=200": "burst=5", "rate=20r/s": "rate=1r/m"},
+        HAProxy: {"gt 200": "gt 6"},
+    }[kind_of_proxy]
+    with kind_of_proxy(tmp_path / "proxy", [upstream(node, "tcp")], changes) as proxy:
+        clients: list[ClientConnection] = [proxy.connect("/ws/camera") for _ in range(6)]
+        settle(*clients)
+        refusal = refused(proxy, "/ws/camera")
+        assert (refusal.status, refusal.error) == (429, "too_many_connections")
+
+
+def test_without_a_relayd_the_handshake_is_refused_with_503_and_pages_come_back(
+    kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path
+) -> None:
+    with kind_of_proxy(tmp_path / "proxy", [upstream(node, "tcp")]) as proxy:
+        proxy.connect("/ws/camera").close()
+        node.stop()
+        with pytest.raises(InvalidStatus) as caught:
+            proxy.connect("/ws/camera")
+        assert caught.value.response.status_code in (502, 503)
+        if kind_of_proxy is Nginx:
+            assert refused(proxy, "/ws/camera").error == "draining"
+        node.start()
+        wait_for(proxy)
+
+
+def wait_for(proxy: Proxy) -> None:
+    """Until the proxy lets clients through again."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            client = proxy.connect("/ws/camera/back")
+        except InvalidStatus:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        else:
+            client.close()
+            return
