@@ -95,6 +95,7 @@ setup(
         "hiredis>=3.5.0",
         "msgspec>=0.22.0",
         "picows>=2.3.1",
+        "prometheus-client>=0.26.0",
         "psycopg2-binary>=2.9.13",
         "PyJWT>=2.15.1",
         "python-dotenv>=1.2.4",

@@ -27,6 +27,8 @@ from relayd.config import Config
 from relayd.errors import CloseCode, DatabaseUnavailable, RedisUnavailable
 from relayd.hub import Hub
 from relayd.inlet import Poller
+from relayd.metrics.figures import Family
+from relayd.metrics.process import ProcessFigures
 from relayd.ports import describe, open_ports
 from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
@@ -48,12 +50,14 @@ class Publisher:
         redis: Redis | None,
         chat: ChatFactory,
         push: PushFactory,
+        figures: ProcessFigures,
     ) -> None:
         self._context = context
         self._database = database
         self._redis = redis
         self._chat = chat
         self._push = push
+        self._figures = figures
 
     @property
     def config(self) -> Config:
@@ -77,6 +81,10 @@ class Publisher:
         """Says something in a room. Raises StoreUnavailable."""
         return (await self._chat.say(room, message)).body
 
+    async def figures(self) -> list[Family]:
+        """The figures of all processes of this relayd."""
+        return await self._figures.all()
+
     async def check_database(self) -> None:
         """Raises DatabaseUnavailable with the reason."""
         await self._database.check_schema()
@@ -97,6 +105,7 @@ class Node(Service):
         door: the factory behind every listening port.
         brokers: what connects the clients, here and in other processes.
         hub: whose groups are reported to the cluster.
+        figures: for the metrics.
         redis: where the process is registered; None for one process alone.
         process: its unique id.
         worker: its number among those of one parent, or None.
@@ -116,6 +125,7 @@ class Node(Service):
         brokers: Brokers,
         *,
         hub: Hub,
+        figures: ProcessFigures,
         redis: Redis | None = None,
         process: str = "",
         worker: int | None = None,
@@ -128,6 +138,7 @@ class Node(Service):
         self._door = door
         self._brokers = brokers
         self._hub = hub
+        self._figures = figures
         self._redis = redis
         self._process = process
         self._worker = worker
@@ -162,6 +173,7 @@ class Node(Service):
         """
         super().startService()
         self._context.keepalive.start()
+        self._figures.start()
         self._poller.start()
         self._brokers.start()
         prepare_file(self._config)
@@ -196,6 +208,7 @@ class Node(Service):
             self._log.warn("{count} did not go, dropped", count=len(context.connections))
             context.connections.abort_all()
         context.keepalive.stop()
+        self._figures.stop()
         if self._membership is not None:
             await self._membership.stop()
         await self._brokers.stop()

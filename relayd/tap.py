@@ -29,6 +29,9 @@ from relayd.errors import ConfigError
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.keepalive import Keepalive
+from relayd.metrics.collector import Parts
+from relayd.metrics.lag import Lag
+from relayd.metrics.process import ProcessFigures
 from relayd.node import Node, Publisher
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
@@ -204,24 +207,37 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
         )
     else:
         brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length))
+    draws = Draws(database)
     chat = ChatFactory(context, brokers.groups, brokers.rooms)
     push = PushFactory(context, brokers.groups)
     relays = [
         CameraFactory(context, brokers.groups),
-        DifficultyFactory(context, brokers.pairs, Draws(database)),
+        DifficultyFactory(context, brokers.pairs, draws),
         chat,
         push,
         EchoFactory(context),
     ]
+    figures = ProcessFigures(
+        Parts(
+            context=context,
+            factories=relays,
+            hub=hub,
+            brokers=brokers,
+            database=database,
+            draws=draws,
+            redis=redis,
+            lag=Lag(reactor),
+        )
+    )
     door = FrontDoorFactory(
         config,
         reactor,
         {factory.kind: factory for factory in relays},
         UnknownFactory(context),
-        make_site(Publisher(context, database, redis, chat, push), reactor),
+        make_site(Publisher(context, database, redis, chat, push, figures), reactor),
         context.tally,
     )
     return Node(
         reactor, context, database, door, brokers,
-        hub=hub, redis=redis, process=process, worker=worker,
+        hub=hub, figures=figures, redis=redis, process=process, worker=worker,
     )  # fmt: skip

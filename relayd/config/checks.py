@@ -3,6 +3,7 @@
 Beside `sections`; `settings` asks. Each check raises ValueError with what is allowed instead.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,18 @@ def check_secret(secret: str) -> None:
         raise ValueError("must be empty or at least 32 bytes (RFC 7518 section 3.2)")
 
 
+def check_networks(networks: tuple[str, ...]) -> None:
+    """Networks of addresses (RFC 4632, RFC 4291 section 2.3). Raises ValueError."""
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ValueError(
+                f"{network!r} is no network ({error}); allowed are such as 10.1.0.0/16, 10.1.2.3 "
+                "and 2001:db8::/32"
+            ) from error
+
+
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "listen"): check_endpoints,
     ("server", "allowed_origins"): check_origins,
@@ -81,4 +94,5 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("database", "url"): check_database_url,
     ("redis", "url"): check_redis_url,
     ("auth", "secret"): check_secret,
+    ("metrics", "allow"): check_networks,
 }

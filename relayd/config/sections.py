@@ -86,6 +86,13 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
 
 
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures for Prometheus at `/metrics`."""
+
+    enabled: bool = True
+    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+
+
 class Auth(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that clients show in the handshake; ignored without a secret."""
 
@@ -126,6 +133,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     chat: Chat = Chat()
     echo: Echo = Echo()
     api: Api = Api()
+    metrics: Metrics = Metrics()
     auth: Auth = Auth()
     limits: Limits = Limits()
     keepalive: Keepalive = Keepalive()

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from relayd.config import Config
+from relayd.metrics.figures import Family
 
 
 class Backend(Protocol):
@@ -37,6 +38,9 @@ class Backend(Protocol):
 
     async def check_database(self) -> None:
         """Raises DatabaseUnavailable, whose text says why and holds no password."""
+
+    async def figures(self) -> list[Family]:
+        """The figures of all processes of this relayd, for `/metrics`. Raises Refusal."""
 
     def check_redis(self) -> None:
         """Raises RedisUnavailable if Redis is configured and away."""

@@ -30,7 +30,7 @@ from relayd.web.templates import error_page
 # answer instead of a reset connection (RFC 9112 section 9.6).
 MOST_DROPPED = 4 * 1024 * 1024
 
-_FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|static)(/|$)")
+_FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
 
 
 class Answering(Protocol):

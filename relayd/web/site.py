@@ -18,6 +18,7 @@ from relayd.web.answers import Answer, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend
 from relayd.web.health import Health
+from relayd.web.metrics import Metrics
 from relayd.web.pages import Pages
 from relayd.web.request import Request
 from relayd.web.static_files import StaticFiles
@@ -74,7 +75,8 @@ class Site(server.Site):
         None for probes: they come every few seconds.
         """
         path = (request.uri or b"?").partition(b"?")[0].decode("ascii", "backslashreplace")
-        if not path.startswith(("/healthz", "/readyz")):
+        probe = path.startswith(("/healthz", "/readyz"))
+        if not (probe or (path.startswith("/metrics") and request.code == 200)):
             self._log.info(
                 "{peer} {method} {path}: {status}",
                 peer=self._client(request),
@@ -136,6 +138,9 @@ class Site(server.Site):
         files = StaticFiles()
         pages = Pages(self._backend)
         health = Health(self._backend)
+        metrics = []
+        if self._backend.config.metrics.enabled:
+            metrics.append(Route.make("/metrics[/]", GET=Metrics(self._backend).serve))
         return [
             Route.make("/", GET=pages.home),
             Route.make("/chat", GET=pages.to_lobby),
@@ -145,6 +150,7 @@ class Site(server.Site):
             Route.make("/static/{name}", GET=files.serve),
             Route.make("/healthz[/]", GET=health.alive),
             Route.make("/readyz[/]", GET=health.ready),
+            *metrics,
             Route.make("/api/push/{topic}[/]", POST=self._api.push),
             Route.make("/api/chat/{room}[/]", POST=self._api.say),
         ]

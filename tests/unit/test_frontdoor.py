@@ -19,6 +19,8 @@ from relayd.brokers.memory import MemoryGroups
 from relayd.config import Api, Config, Echo, Keepalive, Limits
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
+from relayd.metrics.figures import Family
+from relayd.metrics.totals import describe_workers
 from relayd.relays.camera import CameraFactory
 from relayd.relays.echo import EchoFactory
 from relayd.relays.unknown import UnknownFactory
@@ -58,6 +60,9 @@ class FakeBackend:
     async def say(self, room: str, message: str) -> bytes:
         self.saying.append(Deferred())
         return await self.saying[-1]
+
+    async def figures(self) -> list[Family]:
+        return describe_workers(1, 1, 0, 0)
 
     def check_redis(self) -> None:
         pass

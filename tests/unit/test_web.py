@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -16,8 +17,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from relayd.config import Api, Config, Echo, Limits
+from relayd.config import Api, Config, Echo, Limits, Metrics
 from relayd.errors import DatabaseUnavailable, RedisUnavailable, StoreUnavailable
+from relayd.metrics.figures import Family
+from relayd.metrics.totals import describe_workers
 from relayd.web import request as web_request
 from relayd.web.site import Site, make_site
 
@@ -56,6 +59,9 @@ class FakeBackend:
     async def check_database(self) -> None:
         if self.database_error is not None:
             raise self.database_error
+
+    async def figures(self) -> list[Family]:
+        return describe_workers(1, 1, 0, 0)
 
     def check_redis(self) -> None:
         if self.redis_error is not None:
@@ -201,6 +207,78 @@ def test_readyz_says_no_while_draining_and_ends_the_connection(backend: FakeBack
     assert reply.status == 503
     assert reply.json["parts"]["draining"]["ok"] is False
     assert reply.headers["connection"] == "close"
+
+
+# Metrics
+
+
+def ask_metrics(
+    host: str | None, headers: str = "", path: str = "/metrics", **settings: Any
+) -> Reply:
+    """What a client with an address gets; None: it comes through a unix socket."""
+    client = Client(make_site(FakeBackend(config=Config(metrics=Metrics(**settings))), Clock()))
+    address: Any = UNIXAddress(None)
+    if host is not None:
+        address = (IPv6Address if ":" in host else IPv4Address)("TCP", host, 5)
+    client.transport.peerAddr = address
+    client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode())
+    [reply] = client.replies()
+    return reply
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])
+def test_metrics_are_for_the_same_machine(host: str, path: str) -> None:
+    reply = ask_metrics(host, path=path)
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert reply.headers["cache-control"] == "no-store"
+    assert b"\nrelayd_workers 1.0\n" in reply.body
+
+
+def test_metrics_come_as_openmetrics_if_that_is_asked_for() -> None:
+    reply = ask_metrics("127.0.0.1", "Accept: application/openmetrics-text;version=1.0.0\r\n")
+    assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert reply.body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0"])
+def test_metrics_are_not_for_others(host: str) -> None:
+    reply = ask_metrics(host)
+    assert (reply.status, reply.json["error"]) == (403, "forbidden")
+    assert "[metrics] allow" in reply.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("10.1.2.3", 200), ("2001:db8:1::9", 200), ("127.0.0.1", 403)]
+)
+def test_other_networks_can_be_allowed(host: str, status: int) -> None:
+    assert ask_metrics(host, allow=("10.1.0.0/16", "2001:db8::/32")).status == status
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For: 127.0.0.1",
+        "Forwarded: for=127.0.0.1",
+        "x-real-ip: 127.0.0.1",
+        "X-Forwarded-Proto: https",
+        "Via: 1.1 proxy",
+        "X-Forwarded-For: ",
+    ],
+)
+def test_what_a_proxy_has_passed_on_is_not_from_this_machine(header: str) -> None:
+    reply = ask_metrics("127.0.0.1", f"{header}\r\n")
+    assert (reply.status, reply.json["error"]) == (403, "forbidden")
+    assert "proxy" in reply.json["message"]
+
+
+def test_behind_a_unix_socket_there_are_proxies() -> None:
+    assert ask_metrics(None, allow=("0.0.0.0/0", "::/0")).status == 403
+
+
+def test_metrics_that_are_turned_off_are_not_there() -> None:
+    assert ask_metrics("127.0.0.1", enabled=False).status == 404
 
 
 # The API

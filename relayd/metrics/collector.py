@@ -1,0 +1,301 @@
+"""The figures of one process, read from its parts when somebody asks. `docs/metrics.md` has all.
+
+Sits on `families`; `node` registers it. What is counted on the way of a frame is a plain integer of
+the part that counts it, so that only who asks pays for the metrics.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autobahn import __version__ as autobahn_version
+from prometheus_client import ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+import twisted
+from relayd import __version__
+from relayd.brokers.interface import Brokers
+from relayd.handshake import Context
+from relayd.hub import Hub
+from relayd.metrics.families import counter, gauge, histogram
+from relayd.metrics.figures import Rule
+from relayd.metrics.lag import Lag
+from relayd.redis.shards import Redis
+from relayd.storage.draws import Draws
+from relayd.storage.pool import Database
+from relayd.websocket import RelayFactory
+
+RULES: dict[str, Rule] = {
+    "relayd_build_info": "max",
+    "relayd_database_up": "min",
+    "relayd_draining": "max",
+    "relayd_reactor_lag_max_seconds": "max",
+    "relayd_redis_servers": "max",
+    "relayd_redis_servers_up": "min",
+    "process_start_time_seconds": "min",
+}
+"""How a figure of several processes becomes one, where that is not their sum."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the figures are read from."""
+
+    context: Context
+    factories: Sequence[RelayFactory]
+    hub: Hub
+    brokers: Brokers
+    database: Database
+    draws: Draws
+    redis: Redis | None
+    lag: Lag
+
+
+def make_registry(parts: Parts) -> CollectorRegistry:
+    """The registry of this process: its parts, and what the kernel knows of it."""
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    registry.register(PartsCollector(parts))
+    return registry
+
+
+class PartsCollector(Collector):
+    """Reads the parts."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of one process (`prometheus_client.registry.Collector`)."""
+        yield build_info()
+        yield from self._connections()
+        yield from self._handshakes()
+        yield from self._frames()
+        yield from self._database()
+        yield from self._redis()
+        lag = self._parts.lag
+        yield histogram(
+            "reactor_lag_seconds",
+            "How late relayd did what was due, looked at four times a second; "
+            "more than 0.1 means that it has too much to do",
+            lag.seconds,
+        )
+        yield gauge(
+            "reactor_lag_max_seconds",
+            "The longest that anything was late within the last minute, of the worst process",
+            lag.longest,
+        )
+
+    def _connections(self) -> Iterator[Metric]:
+        context, factories = self._parts.context, self._parts.factories
+        found = _look_through(context.connections)
+        kinds = [factory.kind for factory in factories]
+        yield gauge(
+            "connections",
+            "Open WebSocket connections by kind of path",
+            {kind: found.open[kind] for kind in kinds},
+            "kind",
+        )
+        yield counter(
+            "connections_opened",
+            "WebSocket connections that were let in",
+            {factory.kind: factory.opened for factory in factories},
+            "kind",
+        )
+        yield counter(
+            "messages_received",
+            "Messages that clients sent, blank and wrong ones too",
+            {factory.kind: factory.messages + found.taken[factory.kind] for factory in factories},
+            "kind",
+        )
+        yield counter(
+            "messages_sent",
+            "Frames sent to one client alone: answers, errors, history; "
+            "what goes to groups is in relayd_deliveries_total",
+            {factory.kind: factory.answers for factory in factories},
+            "kind",
+        )
+        yield gauge(
+            "pair_sides",
+            "Clients of the quiz pairing by side: unity is a headset, android a phone",
+            {side: found.sides[side] for side in ("unity", "android")},
+            "side",
+        )
+        yield gauge(
+            "outbox_bytes",
+            "Bytes that wait for clients that read slowly",
+            found.waiting,
+        )
+        yield gauge("slow_clients", "Clients for whom bytes wait", found.slow)
+        yield gauge(
+            "draining",
+            "1 while relayd takes no new clients because it is about to stop",
+            int(context.admission.draining),
+        )
+
+    def _handshakes(self) -> Iterator[Metric]:
+        tally = self._parts.context.tally
+        yield counter(
+            "handshakes_refused",
+            "Handshakes that were refused, by the code that the client was told",
+            {code.value: count for code, count in tally.refused.items()},
+            "error",
+        )
+        yield counter(
+            "closes_sent",
+            "Connections that have ended, by the close code that relayd sent; "
+            "none: it sent none, other: a code it does not know",
+            tally.closes_sent,
+            "code",
+        )
+        yield counter(
+            "closes_received",
+            "Connections that have ended, by the close code that the client sent; "
+            "none: it sent none, other: a code that relayd does not know",
+            tally.closes_received,
+            "code",
+        )
+
+    def _frames(self) -> Iterator[Metric]:
+        hub, drops = self._parts.hub, self._parts.context.drops
+        groups = Counter(name.partition("/")[0] for name in hub)
+        yield gauge(
+            "groups",
+            "Groups that have members, by kind; chat: rooms. "
+            "A group with members in two workers counts twice",
+            {kind: groups[kind] for kind in ("camera", "chat", "push")},
+            "kind",
+        )
+        yield counter(
+            "deliveries",
+            "Frames handed to members of groups and rooms, counted once for each of them",
+            hub.delivered,
+        )
+        yield counter(
+            "batches",
+            "How often a group was served; deliveries by this is what one turn brings",
+            hub.batches,
+        )
+        yield histogram(
+            "delivery_latency_seconds",
+            "From taking a message from its sender to handing it to the last member here; "
+            "of each batch its first message, of lone messages one in 16",
+            hub.latency,
+        )
+        yield counter(
+            "drops",
+            "Frames that a client did not get. replaced: a newer pose took its place; "
+            "too_slow: the client was closed with 4003; redis_away: other processes did not get it",
+            drops.counts(),
+            "reason",
+        )
+
+    def _database(self) -> Iterator[Metric]:
+        database, brokers = self._parts.database, self._parts.brokers
+        yield histogram(
+            "draw_latency_seconds",
+            "From a phone's request to the quizzes drawn for it",
+            self._parts.draws.latency,
+        )
+        stats = {name.replace(" ", "_"): stats for name, stats in database.stats.items()}
+        yield histogram(
+            "database_interaction_seconds",
+            "How long the database took, by what was asked, waiting for a thread included",
+            {name: one.seconds for name, one in stats.items()},
+            "interaction",
+        )
+        yield counter(
+            "database_failures",
+            "Interactions with the database that failed, by what was asked",
+            {name: one.failures for name, one in stats.items()},
+            "interaction",
+        )
+        yield counter(
+            "database_threads_given_up",
+            "Interactions given up because the database did not answer in time",
+            database.given_up,
+        )
+        busy = min(database.unfinished, database.threads)
+        yield gauge("database_threads", "Threads that may talk to the database", database.threads)
+        yield gauge("database_threads_busy", "Threads that talk to the database now", busy)
+        yield gauge(
+            "database_waiting",
+            "Interactions that wait for a thread",
+            database.unfinished - busy,
+        )
+        yield gauge(
+            "database_up",
+            "0 if the database was away when it was asked last, of the worst process",
+            int(database.available),
+        )
+        yield histogram(
+            "history_append_messages",
+            "Chat messages that were kept together",
+            brokers.rooms.appended,
+        )
+
+    def _redis(self) -> Iterator[Metric]:
+        servers = self._parts.redis.servers if self._parts.redis is not None else ()
+        yield gauge("redis_servers", "Redis servers in the configuration", len(servers))
+        yield gauge(
+            "redis_servers_up",
+            "Redis servers that can be used now, of the worst process",
+            sum(server.available for server in servers),
+        )
+        yield histogram(
+            "redis_round_trip_seconds",
+            "How long Redis takes to answer a ping, asked every two seconds",
+            [server.round_trips for server in servers],
+        )
+        yield counter(
+            "redis_reconnects",
+            "How often a lost connection to Redis was made again",
+            sum(server.reconnects for server in servers),
+        )
+
+
+def build_info() -> Metric:
+    """What runs here, as labels."""
+    metric = Metric(
+        "relayd_build_info", "Versions of relayd and of what it stands on; always 1", "gauge"
+    )
+    labels = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "twisted": twisted.__version__,
+        "autobahn": autobahn_version,
+    }
+    metric.add_sample(metric.name, labels, 1)
+    return metric
+
+
+@dataclass
+class _Found:
+    """What the open connections have, together."""
+
+    open: Counter[str]
+    taken: Counter[str]
+    sides: Counter[str]
+    waiting: int = 0
+    slow: int = 0
+
+
+def _look_through(connections: Iterable[Any]) -> _Found:
+    """Looks at each open connection once."""
+    found = _Found(Counter(), Counter(), Counter())
+    for connection in connections:
+        kind = connection.kind
+        found.open[kind] += 1
+        if connection.inlet is not None:
+            found.taken[kind] += connection.inlet.taken
+        outbox = connection.outbox
+        if outbox is not None and outbox.waiting:
+            found.waiting += outbox.waiting
+            found.slow += 1
+        side = getattr(connection, "side", None)
+        if side is not None:
+            found.sides[side.name] += 1
+    return found

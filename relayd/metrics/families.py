@@ -1,0 +1,66 @@
+"""One family of figures from plain values: how `collector` and `totals` write them. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from prometheus_client.core import Metric
+from prometheus_client.utils import floatToGoString
+
+from relayd.tally import SECONDS, Buckets
+
+Value = float | Mapping[str, float]
+"""A figure, or figures by the value of a label."""
+
+
+def gauge(name: str, text: str, value: Value, label: str = "") -> Metric:
+    """What goes up and down."""
+    return _simple(name, text, "gauge", "", value, label)
+
+
+def counter(name: str, text: str, value: Value, label: str = "") -> Metric:
+    """What only grows; `_total` is added to the name."""
+    return _simple(name, text, "counter", "_total", value, label)
+
+
+def histogram(
+    name: str,
+    text: str,
+    value: Buckets | Sequence[Buckets] | Mapping[str, Buckets],
+    label: str = "",
+) -> Metric:
+    """How often something was how large.
+
+    Args:
+        name: without the prefix.
+        text: for a person.
+        value: one; several, to be added up; or several by the value of a label.
+        label: its name.
+    """
+    metric = Metric(f"relayd_{name}", text, "histogram")
+    if isinstance(value, Buckets):
+        _add_buckets(metric, {}, [value])
+    elif isinstance(value, Mapping):
+        for key, buckets in value.items():
+            _add_buckets(metric, {label: key}, [buckets])
+    else:
+        _add_buckets(metric, {}, value)
+    return metric
+
+
+def _simple(name: str, text: str, type: str, ending: str, value: Value, label: str) -> Metric:
+    metric = Metric(f"relayd_{name}", text, type)
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            metric.add_sample(metric.name + ending, {label: key}, one)
+    else:
+        metric.add_sample(metric.name + ending, {}, value)
+    return metric
+
+
+def _add_buckets(metric: Metric, labels: dict[str, str], several: Sequence[Buckets]) -> None:
+    bounds = several[0].bounds if several else SECONDS
+    count = 0
+    for place, bound in enumerate([*bounds, float("inf")]):
+        count += sum(buckets.counts[place] for buckets in several)
+        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": floatToGoString(bound)}, count)
+    metric.add_sample(f"{metric.name}_count", labels, count)
+    metric.add_sample(f"{metric.name}_sum", labels, sum(buckets.total for buckets in several))

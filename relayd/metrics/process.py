@@ -1,0 +1,37 @@
+"""The figures of one process: a registry of its own, and the clock that watches the reactor.
+
+Sits on `collector`; `tap` makes it, `node` starts and stops it, `/metrics` and the control socket
+ask it.
+"""
+
+from relayd.metrics.collector import RULES, Parts, make_registry
+from relayd.metrics.figures import Family, read
+from relayd.metrics.totals import describe_workers
+
+
+class ProcessFigures:
+    """What one process has to say.
+
+    Args:
+        parts: what the figures are read from.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._lag = parts.lag
+        self._registry = make_registry(parts)
+
+    def start(self) -> None:
+        """Begins to watch the reactor."""
+        self._lag.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._lag.stop()
+
+    def own(self) -> list[Family]:
+        """The figures of this process alone, for its parent to sum."""
+        return read(self._registry, RULES)
+
+    async def all(self) -> list[Family]:
+        """The figures of a relayd that is this one process."""
+        return [*self.own(), *describe_workers(1, 1, 0, 0)]

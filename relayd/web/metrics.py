@@ -1,0 +1,60 @@
+"""`/metrics`: the figures of all processes, for Prometheus, and for nobody else.
+
+The public port may be on the internet, so `[metrics] allow` names the networks that may read. An
+address only counts if it is surely the client's own: what a proxy has passed on is not from there.
+"""
+
+import ipaddress
+
+from relayd.errors import ErrorCode, Refusal
+from relayd.metrics.figures import to_text
+from relayd.web.answers import Answer
+from relayd.web.backend import Backend
+from relayd.web.request import Request
+
+_FORWARDED = (
+    *("Forwarded", "Via"),
+    *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"),
+)  # fmt: skip
+"""Headers that proxies add; Prometheus sends none of them."""
+
+
+class Metrics:
+    """The answer, and who gets it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._allowed = [ipaddress.ip_network(network) for network in backend.config.metrics.allow]
+
+    async def serve(self, request: Request) -> Answer:
+        """The figures as text.
+
+        Raises:
+            Refusal: 403 for who may not read them, 503 if they cannot be had.
+        """
+        self._check(request)
+        text, content_type = to_text(await self._backend.figures(), request.header("Accept"))
+        return Answer(200, text, content_type, {"Cache-Control": "no-store"})
+
+    def _check(self, request: Request) -> None:
+        if any(request.header(name) is not None for name in _FORWARDED):
+            raise Refusal(
+                403,
+                ErrorCode.FORBIDDEN,
+                "A proxy has passed this request on; metrics are for Prometheus alone, which is to "
+                "ask relayd itself.",
+            )
+        host = getattr(request.getClientAddress(), "host", None)
+        if host is None or not self._is_allowed(host):
+            raise Refusal(
+                403,
+                ErrorCode.FORBIDDEN,
+                "Metrics are not for this address; [metrics] allow in the configuration lists the "
+                "networks that may read them.",
+            )
+
+    def _is_allowed(self, host: str) -> bool:
+        address = ipaddress.ip_address(host.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._allowed)
