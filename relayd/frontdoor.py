@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -103,6 +104,7 @@ class FrontDoor(Protocol):
         if ITCPTransport.providedBy(self.transport):
             # Autobahn means to, but asks for an attribute that it has not set yet
             self.transport.setTcpNoDelay(True)
+        self.factory.fresh.add(self)
         self._start_timer()
         if isinstance(self.transport, HAProxyProtocolWrapper):
             self._check_proxy(host_of(self.transport.getPeer()))
@@ -128,7 +130,9 @@ class FrontDoor(Protocol):
         """The HTTP channel has answered; `rest` came behind that request."""
         self._busy = False
         self._head = rest
-        if rest and not self._must_wait():
+        if not rest:
+            self.factory.kept.add(self)
+        elif not self._must_wait():
             self._look()
 
     def answers_read(self) -> None:
@@ -145,12 +149,15 @@ class FrontDoor(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer is gone."""
+        self.factory.kept.discard(self)
+        self.factory.understood(self)
         self._stop_timer()
         if self._channel is not None:
             self._channel.connectionLost(reason)
 
     def _look(self) -> None:
         """Hands the head over as soon as it is whole."""
+        self.factory.kept.discard(self)
         if self._searched == 0:
             # RFC 9112 section 2.2: an empty line before the request line is to be ignored
             self._head = self._head.lstrip(b"\r\n")
@@ -174,6 +181,7 @@ class FrontDoor(Protocol):
             self._become_websocket(data, end)
         else:
             self._to_http(data)
+        self.factory.understood(self)
 
     def _become_websocket(self, data: bytes, end: int) -> None:
         if self._channel is not None:
@@ -204,6 +212,7 @@ class FrontDoor(Protocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answers, then reads and forgets for a moment: a reset would take the answer with it."""
         self._refused = True
+        self.factory.understood(self)
         self._head = b""
         self._stop_timer()
         self.factory.tally.refused[refusal.code] += 1
@@ -251,6 +260,10 @@ class FrontDoorFactory(Factory):
         unknown: answers WebSocket handshakes on any other path.
         site: answers plain HTTP.
         tally: refused heads are counted there.
+
+    Attributes:
+        fresh: doors whose first request is not known yet.
+        kept: doors between two HTTP requests.
     """
 
     noisy = False
@@ -271,6 +284,29 @@ class FrontDoorFactory(Factory):
         self._unknown = unknown
         self._site = site
         self.tally = tally
+        self.fresh: set[FrontDoor] = set()
+        self.kept: set[FrontDoor] = set()
+        self._settling: list[Deferred[None]] = []
+
+    def settled(self) -> "Deferred[None]":
+        """Ends kept-alive connections; fires when it is known what the others are for."""
+        for door in tuple(self.kept):
+            door.transport.loseConnection()
+        settled: Deferred[None] = Deferred()
+        self._settling.append(settled)
+        self._tell_if_settled()
+        return settled
+
+    def understood(self, door: FrontDoor) -> None:
+        """It is known what a connection is for, or it is gone."""
+        self.fresh.discard(door)
+        self._tell_if_settled()
+
+    def _tell_if_settled(self) -> None:
+        if self._settling and not self.fresh:
+            settling, self._settling = self._settling, []
+            for settled in settling:
+                settled.callback(None)
 
     def doStart(self) -> None:
         """Starts the site too: it keeps the cached date of HTTP answers."""

@@ -5,6 +5,7 @@ HTTP API may ask for (`web.backend.Backend`), and the service that twistd runs: 
 database, listen, and at the end drain: no new clients, 1012 to everyone, then the stores.
 """
 
+import contextlib
 import os
 import socket
 import threading
@@ -13,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +26,7 @@ from relayd.brokers.interface import Brokers
 from relayd.cluster import Membership, Report
 from relayd.config import Config
 from relayd.errors import CloseCode, DatabaseUnavailable, RedisUnavailable
+from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.inlet import Poller
 from relayd.metrics.figures import Family
@@ -38,6 +40,8 @@ from relayd.storage.pool import Database
 from relayd.websocket import Context
 
 _RETRY = 2.0
+_GRACE = 0.5
+"""Seconds that those who were accepted already have to say what they want, when relayd stops."""
 
 
 class Publisher:
@@ -112,6 +116,7 @@ class Node(Service):
 
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
+        serving: called as soon as clients are let in.
     """
 
     _log = Logger()
@@ -121,7 +126,7 @@ class Node(Service):
         reactor: Any,
         context: Context,
         database: Database,
-        door: Factory,
+        door: FrontDoorFactory,
         brokers: Brokers,
         *,
         hub: Hub,
@@ -131,6 +136,7 @@ class Node(Service):
         worker: int | None = None,
     ) -> None:
         self.listener = reactor
+        self.serving: Callable[[], object] = lambda: None
         self._reactor = reactor
         self._context = context
         self._config = context.config
@@ -160,13 +166,15 @@ class Node(Service):
         super().privilegedStartService()
         for port in open_ports(self.listener, self._config.server.listen, self._door):
             self._poller.watch(port)
+            port.stopReading()  # type: ignore[attr-defined]
             self._ports.append(port)
 
     def startService(self) -> None:
         """Prepares the database and says where to go.
 
-        An embedded database is ready before the first client; a server that is away is waited
-        for in the background, while what needs no database works.
+        An embedded database is ready before the first client, and so is Redis, if it answers
+        within its deadline. A server that is away is waited for in the background, while what
+        does not need it works.
 
         Raises:
             SystemExit: the embedded database cannot be used; the text says why.
@@ -182,6 +190,19 @@ class Node(Service):
         if self._membership is not None:
             self._membership.start()
         self._announce()
+        self._reactor.callWhenRunning(Deferred.fromCoroutine, self._let_in())
+
+    async def _let_in(self) -> None:
+        """Accepts clients: who comes while Redis is being connected waits, and is not refused."""
+        if self._redis is not None:
+            with contextlib.suppress(defer.TimeoutError):
+                await self._redis.when_available().addTimeout(
+                    self._config.redis.deadline, self._context.clock
+                )
+        if self.running:
+            for port in self._ports:
+                port.startReading()  # type: ignore[attr-defined]
+            self.serving()
 
     def stopService(self) -> "Deferred[None]":
         """Drains; fires when every client is gone, or after `drain_timeout`, and all is closed."""
@@ -190,7 +211,6 @@ class Node(Service):
 
     async def _drain(self) -> None:
         context = self._context
-        context.admission.draining = True
         self._log.info("stopping: {count} connections to close", count=len(context.connections))
         if self._preparing is not None:
             self._preparing.cancel()
@@ -199,6 +219,10 @@ class Node(Service):
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         self._ports.clear()
+        # a client that was accepted a moment ago is let in and told to come again, not refused
+        with contextlib.suppress(defer.TimeoutError):
+            await self._door.settled().addTimeout(_GRACE, context.clock)
+        context.admission.draining = True
         context.connections.close_all(CloseCode.RESTART, "restart")
         gone = context.connections.all_gone()
         gone.addTimeout(self._config.server.drain_timeout, context.clock)
@@ -216,6 +240,15 @@ class Node(Service):
         # answers to requests that waited for the database are written now
         await deferLater(context.clock, 0)
         self._poller.stop()
+
+    def connections(self) -> int:
+        """How many WebSockets are open."""
+        return len(self._context.connections)
+
+    def status(self) -> str:
+        """One sentence: how many are served."""
+        what = "Serving" if self.running else "Stopping"
+        return f"{what}: {self.connections()} connections"
 
     def report(self) -> Report:
         """What the cluster is told of this process now."""

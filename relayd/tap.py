@@ -10,8 +10,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
 from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
@@ -33,6 +35,7 @@ from relayd.metrics.collector import Parts
 from relayd.metrics.lag import Lag
 from relayd.metrics.process import ProcessFigures
 from relayd.node import Node, Publisher
+from relayd.ports import Inherited
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
 from relayd.relays.camera import CameraFactory
@@ -44,9 +47,12 @@ from relayd.relays.unknown import UnknownFactory
 from relayd.storage.draws import Draws
 from relayd.storage.history import History
 from relayd.storage.pool import Database
+from relayd.systemd import Notifier, Systemd
 from relayd.web.site import make_site
 from relayd.websocket import Context
-from relayd.worker import Worker
+from relayd.worker import BEAT, Worker
+
+_log = Logger()
 
 _log = Logger()
 
@@ -124,12 +130,41 @@ def makeService(options: Options) -> IService:
     if worker is not None:
         node = build(options.config, reactor, worker=worker.number)
         node.listener = worker.listener(reactor)
+        node.serving = partial(worker.serving, reactor, node.connections)
         worker.watch(reactor, end)
         return node
-    if options.config.server.workers != 1:
+    systemd = Systemd.inherited(os.environ)
+    config = _with_sockets(options.config, systemd)
+    service: Node | workers.Supervisor
+    if config.server.workers != 1:
         start = workers.command(options.parent, sys.argv[0])
-        return workers.Supervisor(reactor, options.config, start, end)
-    return build(options.config, reactor)
+        service = workers.Supervisor(reactor, config, start, end)
+        service.silence = systemd.watchdog and max(systemd.watchdog, 3 * BEAT)
+        notifier = Notifier(reactor, systemd, service.status)
+        service.first_serves = notifier.serving
+    else:
+        service = build(config, reactor)
+        notifier = Notifier(reactor, systemd, service.status)
+        service.serving = notifier.serving
+    if systemd.sockets:
+        service.listener = Inherited(reactor, systemd.sockets)
+    reactor.addSystemEventTrigger("before", "shutdown", notifier.stopping)
+    return service
+
+
+def _with_sockets(config: Config, systemd: Systemd) -> Config:
+    """The configuration with the sockets from systemd, if any, in the place of its own."""
+    if not systemd.sockets:
+        return config
+    endpoints = systemd.endpoints()
+    _log.info(
+        "systemd passed {count} listening sockets, in the place of [server] listen: {endpoints}",
+        count=len(endpoints),
+        endpoints=", ".join(endpoints),
+    )
+    return msgspec.structs.replace(
+        config, server=msgspec.structs.replace(config.server, listen=endpoints)
+    )
 
 
 def _end_once(reactor: Any) -> Callable[[], bool]:

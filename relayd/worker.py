@@ -4,12 +4,14 @@ A worker is a `twistd relayd` like any other. Sits under `tap`; its parent (`wor
 
     VARIABLE           its number, in the environment
     FROM_PARENT        a pipe: the configuration (JSON, one line), then nothing until its end
-    TO_PARENT          a pipe: it writes a byte there as soon as it serves
+    TO_PARENT          a pipe: as soon as it serves, and every 5 seconds from then on, it writes a
+                       line there: how many connections it has
     FIRST_SOCKET ...   the listening sockets, in the order of [server] listen
 
 A worker without a parent, whatever became of it, drains and ends.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FileLogObserver,
     ILogObserver,
@@ -32,6 +35,8 @@ from relayd.ports import Inherited
 
 VARIABLE = "_RELAYD_WORKER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
+BEAT = 5.0
+"""Seconds between two signs of life of a worker."""
 
 
 class Worker:
@@ -69,7 +74,7 @@ class Worker:
         return Inherited(reactor, range(FIRST_SOCKET, last))
 
     def watch(self, reactor: Any, end: Callable[[], bool]) -> None:
-        """Tells the parent when the reactor runs, and has it end when the parent has.
+        """Has the process end when the parent has.
 
         Args:
             reactor: the reactor.
@@ -83,11 +88,18 @@ class Worker:
 
         line = _Line(gone)
         reactor.addReader(line)
-        reactor.callWhenRunning(self._say_that_we_serve)
 
-    def _say_that_we_serve(self) -> None:
-        os.write(TO_PARENT, b"1")
-        os.close(TO_PARENT)
+    def serving(self, reactor: Any, connections: Callable[[], int]) -> None:
+        """Tells the parent so, from now on again and again, with how many connections."""
+        os.set_blocking(TO_PARENT, False)
+        beat = LoopingCall(self._sign_of_life, connections)
+        beat.clock = reactor
+        beat.start(BEAT)
+
+    def _sign_of_life(self, connections: Callable[[], int]) -> None:
+        # a parent that does not read, or is gone, must not stop the relay
+        with contextlib.suppress(OSError):
+            os.write(TO_PARENT, b"%d\n" % connections())
 
 
 @implementer(IReadDescriptor)

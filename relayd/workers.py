@@ -17,6 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import fullyQualifiedName
@@ -25,7 +26,7 @@ from relayd import __version__
 from relayd.config import Config
 from relayd.node import prepare_file
 from relayd.ports import describe, open_ports
-from relayd.worker import FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE, log_observer
+from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE, log_observer
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that keeps dying is started for the third time, and at the most."""
@@ -48,6 +49,8 @@ class _Worker:
         self.process: Any = None  # IProcessTransport while it runs
         self.started = 0.0
         self.serving: float | None = None  # since when
+        self.heard = 0.0  # when it gave its last sign of life
+        self.connections = 0  # what it said then
         self.delay = 0.0
         self.retry: IDelayedCall | None = None
 
@@ -61,6 +64,12 @@ class Supervisor(Service):
         config: handed to the workers.
         command: the command line of a worker, by its number.
         end: ends the parent.
+
+    Attributes:
+        listener: where the endpoints listen: the reactor, or who has inherited their sockets.
+        first_serves: called when the first worker serves.
+        silence: seconds after which a worker that gives no sign of life is killed, to be started
+            again; 0 for never.
     """
 
     _log = Logger()
@@ -72,6 +81,9 @@ class Supervisor(Service):
         command: Callable[[int], list[str]],
         end: Callable[[], object],
     ) -> None:
+        self.listener = reactor
+        self.first_serves: Callable[[], object] = lambda: None
+        self.silence = 0.0
         self._reactor = reactor
         self._config = config
         self._command = command
@@ -82,6 +94,8 @@ class Supervisor(Service):
         self._any_served = False
         self._stopping = False
         self._waiting: list[Deferred[None]] = []
+        self._listening = LoopingCall(self._kill_the_silent)
+        self._listening.clock = reactor
 
     def privilegedStartService(self) -> None:
         """Opens the ports, while the process may still be root.
@@ -97,7 +111,7 @@ class Supervisor(Service):
                     f"relayd: [server] workers cannot share {description}: that works with tcp:, "
                     "tcp6:, unix: and ssl: endpoints"
                 )
-        for port in open_ports(self._reactor, descriptions, _Nobody()):
+        for port in open_ports(self.listener, descriptions, _Nobody()):
             port.stopReading()  # type: ignore[attr-defined]
             # it would end the socket for the workers, too, before they say goodbye
             port._shouldShutdown = False  # type: ignore[attr-defined]
@@ -120,6 +134,16 @@ class Supervisor(Service):
         self._pass_on_rotation()
         for worker in self._workers:
             self._start(worker)
+        if self.silence:
+            self._listening.start(BEAT, now=False)
+
+    def status(self) -> str:
+        """One sentence: how many serve whom."""
+        serving = [worker for worker in self._workers if worker.serving is not None]
+        connections = sum(worker.connections for worker in serving)
+        what = "Stopping" if self._stopping else "Serving"
+        workers = f"{len(serving)} of {len(self._workers)} workers"
+        return f"{what}: {connections} connections, {workers}"
 
     def stopService(self) -> "Deferred[None]":
         """Has all workers drain; fires when they have ended, killed if they take too long."""
@@ -128,7 +152,6 @@ class Supervisor(Service):
 
     def _start(self, worker: _Worker) -> None:
         worker.retry = None
-        worker.serving = None
         worker.started = self._reactor.seconds()
         sockets: dict[int, Any] = {
             descriptor: port.fileno()  # type: ignore[attr-defined]
@@ -148,11 +171,29 @@ class Supervisor(Service):
             pid = worker.process.pid
             self._log.info("worker {number} is process {pid}", number=worker.number, pid=pid)
 
-    def served(self, worker: _Worker) -> None:
-        """A worker has begun to serve."""
-        worker.serving = self._reactor.seconds()
-        self._any_served = True
+    def heard(self, worker: _Worker, connections: int) -> None:
+        """A worker serves, and has so many connections."""
+        worker.heard = self._reactor.seconds()
+        worker.connections = connections
+        if worker.serving is not None:
+            return
+        worker.serving = worker.heard
         self._log.info("worker {number} serves", number=worker.number)
+        if not self._any_served:
+            self._any_served = True
+            self.first_serves()
+
+    def _kill_the_silent(self) -> None:
+        """A worker whose reactor hangs serves nobody, but is not dead by itself."""
+        for worker in self._workers:
+            silent = self._reactor.seconds() - worker.heard
+            if worker.process is not None and worker.serving is not None and silent > self.silence:
+                self._log.error(
+                    "worker {number} gave no sign of life for {silent:.0f} s, so it is killed",
+                    number=worker.number,
+                    silent=silent,
+                )
+                worker.process.signalProcess(signal.SIGKILL)
 
     def exited(self, worker: _Worker, reason: Any) -> None:
         """The process of a worker has ended (twisted.internet.error.ProcessTerminated or Done)."""
@@ -169,6 +210,7 @@ class Supervisor(Service):
         now = self._reactor.seconds()
         if worker.serving is not None and now - worker.serving >= STEADY:
             worker.delay = 0.0
+        worker.serving = None
         wait, worker.delay = worker.delay, min(2 * worker.delay or FIRST_DELAY, LONGEST_DELAY)
         self._log.error(
             "worker {number} ended after {lived:.1f} s: {how}; starts again {when}",
@@ -195,6 +237,8 @@ class Supervisor(Service):
 
     async def _stop(self) -> None:
         self._stopping = True
+        if self._listening.running:
+            self._listening.stop()
         for worker in self._workers:
             if worker.retry is not None:
                 worker.retry.cancel()
@@ -272,7 +316,8 @@ class _Child(ProcessProtocol):
         self.transport.writeToChild(FROM_PARENT, self._config)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self._supervisor.served(self._worker)
+        if newest := [line for line in data.split(b"\n") if line.isdigit()]:
+            self._supervisor.heard(self._worker, int(newest[-1]))
 
     def processExited(self, reason: Failure) -> None:
         self._supervisor.exited(self._worker, reason.value)

@@ -32,6 +32,10 @@ class Daemon:
         folder: its working directory; its database and log go there.
         env: further environment, such as RELAYD_ settings.
         args: further command-line options.
+
+    Attributes:
+        prefix: a command that executes the one that follows it.
+        descriptors: what the process inherits beside its standard streams.
     """
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, *args: str) -> None:
@@ -39,6 +43,8 @@ class Daemon:
         self.port = free_port()
         self.env = dict(env or {})
         self.args = args
+        self.prefix: tuple[str, ...] = ()
+        self.descriptors: tuple[int, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,6 +78,7 @@ class Daemon:
         with open(self.folder / "relayd.log", "ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.prefix,
                     *(BIN / "twistd", "--nodaemon", "--pidfile=", "relayd"),
                     *("--listen", f"tcp:{self.port}:interface=127.0.0.1", *self.args),
                 ],
@@ -80,6 +87,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.descriptors,
             )
         if wait:
             self.wait_until_ready()

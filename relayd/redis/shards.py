@@ -43,6 +43,19 @@ class Redis:
         """Whether all servers are."""
         return all(server.available for server in self.servers)
 
+    def when_available(self) -> "Deferred[None]":
+        """Fires when commands may be sent to every server for the first time; may be cancelled."""
+        there: Deferred[None] = Deferred()
+
+        def look(_: bool) -> None:
+            if self.available and not there.called:
+                there.callback(None)
+
+        for server in self.servers:
+            server.watch(look)
+        look(True)
+        return there
+
     def find(self, key: str | bytes) -> RedisServer:
         """The server that a key belongs to."""
         if len(self.servers) == 1:

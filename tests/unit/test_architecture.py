@@ -30,7 +30,7 @@ LAYERS = (
     ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
     ("wire",),
     ("config", "drops", "names", "tally"),
-    ("errors", "forwarded", "redis_urls"),
+    ("errors", "forwarded", "redis_urls", "systemd"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400

@@ -38,8 +38,9 @@ class Process:
     def signalProcess(self, number: int) -> None:  # noqa: N802
         self.signals.append(number)
 
-    def serve(self) -> None:
-        self._protocol.childDataReceived(worker.TO_PARENT, b"1")
+    def serve(self, connections: int = 0) -> None:
+        """It gives a sign of life."""
+        self._protocol.childDataReceived(worker.TO_PARENT, b"%d\n" % connections)
 
     def end(self, status: int | None = 0, by: int | None = None) -> None:
         """It has ended with an exit status, or by a signal."""
@@ -193,6 +194,31 @@ def test_a_worker_that_only_took_long_to_start_was_not_steady(
         running.newest(2).end(1)
         running.reactor.advance(0)
         assert len(running.spawned) == count
+
+
+def test_a_worker_that_gives_no_sign_of_life_is_killed(scene: Callable[[int], Scene]) -> None:
+    running = scene(2)
+    running.supervisor.silence = 30.0
+    running.start()
+    for each in running.spawned:
+        each.serve()
+    for _ in range(7):
+        assert running.newest(2).signals == []
+        running.reactor.advance(worker.BEAT)
+        running.newest(1).serve()
+    assert running.newest(2).signals == [signal.SIGKILL]
+    assert running.newest(1).signals == []
+    assert "worker 2 gave no sign of life for 35 s, so it is killed" in running.log
+
+
+def test_the_first_worker_that_serves_is_told_once(scene: Callable[[int], Scene]) -> None:
+    running, told = scene(2), []
+    running.supervisor.first_serves = lambda: told.append(running.supervisor.status())
+    running.start()
+    for each in running.spawned * 2:
+        each.serve(7)
+    assert told == ["Serving: 7 connections, 1 of 2 workers"]
+    assert running.supervisor.status() == "Serving: 14 connections, 2 of 2 workers"
 
 
 def test_each_death_is_one_line_with_its_cause(scene: Callable[[int], Scene]) -> None:

@@ -1,0 +1,155 @@
+"""What systemd hands to a service, and what the service tells it.
+
+At the ground: imports nothing of ours. Sockets that systemd has opened (sd_listen_fds(3)) are
+described as Twisted endpoints, so that they take the place of `[server] listen` wherever that is
+read. The other way goes sd_notify(3): whether relayd serves, how many it serves, that it lives.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from twisted.internet.endpoints import _SystemdParser, quoteStringArgument
+from twisted.internet.task import LoopingCall
+
+STATUS_INTERVAL = 5.0
+"""Seconds between two looks at what `systemctl status` shows."""
+
+
+class Systemd:
+    """What this process got from systemd; nothing if another has started it.
+
+    Attributes:
+        sockets: descriptors of listening sockets.
+        watchdog: seconds within which systemd wants a sign of life; 0 if it wants none.
+    """
+
+    def __init__(
+        self, *, sockets: tuple[int, ...] = (), notify: str = "", watchdog: float = 0.0
+    ) -> None:
+        self.sockets = sockets
+        self.watchdog = watchdog
+        self._notify = notify
+
+    @classmethod
+    def inherited(cls, environ: MutableMapping[str, str]) -> "Systemd":
+        """What the environment says; it is taken out of it, so that no child claims it, too.
+
+        Raises:
+            SystemExit: a descriptor is no socket that streams are accepted from.
+        """
+        # Twisted takes LISTEN_FDS out of the environment as soon as it is imported
+        sockets = tuple(_SystemdParser._sddaemon.inheritedDescriptors())
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        found = cls(
+            sockets=sockets,
+            notify=environ.get("NOTIFY_SOCKET", ""),
+            watchdog=int(microseconds) / 1e6 if ours and microseconds.isdecimal() else 0.0,
+        )
+        for name in ("LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+            environ.pop(name, None)
+        for descriptor in sockets:
+            found._check(descriptor)
+            os.set_blocking(descriptor, False)
+            os.set_inheritable(descriptor, False)
+        return found
+
+    @staticmethod
+    def _check(descriptor: int) -> None:
+        try:
+            opened = socket.socket(fileno=os.dup(descriptor))
+        except OSError as error:
+            raise SystemExit(
+                f"relayd: systemd passed descriptor {descriptor}, which is no socket: "
+                f"{error.strerror}"
+            ) from error
+        with opened:
+            listens = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if opened.type != socket.SOCK_STREAM or not listens:
+            raise SystemExit(
+                f"relayd: systemd passed descriptor {descriptor}, from which no connections can "
+                "be accepted: the socket unit needs ListenStream= and Accept=no"
+            )
+
+    def endpoints(self) -> tuple[str, ...]:
+        """The sockets, described as `[server] listen` would do it."""
+        return tuple(map(_endpoint, self.sockets))
+
+    def tell(self, *lines: str) -> None:
+        """Sends assignments, such as READY=1; nobody may be there to hear them."""
+        if not self._notify:
+            return
+        address = self._notify
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line,
+        ):
+            # systemd that does not read must not stop the relay
+            line.setblocking(False)
+            line.sendto("\n".join(lines).encode(), address)
+
+
+def _endpoint(descriptor: int) -> str:
+    with socket.socket(fileno=os.dup(descriptor)) as opened:
+        family, name = opened.family, opened.getsockname()
+    if family == socket.AF_UNIX:
+        # an abstract name is bytes and begins with a zero
+        return f"unix:{quoteStringArgument(os.fsdecode(name))}"
+    host, port = name[:2]
+    kind = "tcp6" if family == socket.AF_INET6 else "tcp"
+    return f"{kind}:{port}:interface={quoteStringArgument(host)}"
+
+
+class Notifier:
+    """Tells systemd how this process is doing.
+
+    Args:
+        reactor: provides IReactorTime, on which the signs of life are given: if it hangs, there
+            are none.
+        systemd: who is told.
+        status: one sentence for `systemctl status`.
+    """
+
+    def __init__(self, reactor: Any, systemd: Systemd, status: Callable[[], str]) -> None:
+        self._systemd = systemd
+        self._status = status
+        self._shown = ""
+        self._beat = LoopingCall(self._sign_of_life)
+        self._beat.clock = reactor
+
+    def serving(self) -> None:
+        """It serves now. From here on systemd hears of it."""
+        if self._beat.running:
+            return
+        self._systemd.tell("READY=1")
+        self._beat.start(min(STATUS_INTERVAL, self._systemd.watchdog / 2 or STATUS_INTERVAL))
+
+    def reloading(self) -> None:
+        """It reads its configuration again; `serving_again` is to follow."""
+        # systemd 253 and newer wants to know when, to tell this reload from an earlier one
+        self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def serving_again(self) -> None:
+        """The reload is done, with whatever success."""
+        self._systemd.tell("READY=1")
+
+    def stopping(self) -> None:
+        """It ends; signs of life go on, for a drain takes its time."""
+        self._systemd.tell("STOPPING=1")
+        if self._beat.running:
+            self._sign_of_life()
+
+    def _sign_of_life(self) -> None:
+        lines = ["WATCHDOG=1"] if self._systemd.watchdog else []
+        status = self._status()
+        if status != self._shown:
+            self._shown = status
+            lines.append(f"STATUS={status}")
+        if lines:
+            self._systemd.tell(*lines)

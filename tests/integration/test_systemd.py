@@ -1,0 +1,286 @@
+"""Under systemd, without one: the test passes the sockets and hears what relayd tells.
+
+`tests/package` does it with a real one.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon
+from tests.integration.clients import PATIENCE, read_close
+from tests.integration.conftest import Connect
+from tests.integration.raw import CLOSE, Raw, handshake, request
+from tests.redis_servers import Redis
+
+# what systemd does between fork and exec: the sockets are 3, 4, ... and meant for this process
+AS_SYSTEMD = """
+import fcntl, os, sys
+kept = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 100) for each in sys.argv[1].split()]
+for number, descriptor in enumerate(kept, 3):
+    os.dup2(descriptor, number)
+os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Service(Daemon):
+    """A relayd that gets listening sockets, and whose notifications are heard."""
+
+    def __init__(self, folder: Path, *sockets: socket.socket, **env: str) -> None:
+        super().__init__(folder, env)
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._line.bind(f"\0{folder}/notify")
+        self._line.settimeout(PATIENCE)
+        self.heard: list[str] = []
+        self.descriptors = tuple(each.fileno() for each in sockets)
+        self.prefix = (sys.executable, "-c", AS_SYSTEMD, " ".join(map(str, self.descriptors)))
+        self.env |= {
+            "LISTEN_FDS": str(len(sockets)),
+            "LISTEN_FDNAMES": ":".join(["relayd.socket"] * len(sockets)),
+            "NOTIFY_SOCKET": f"@{folder}/notify",
+        }
+        for each in sockets:
+            if each.family == socket.AF_INET:
+                self.port = each.getsockname()[1]
+
+    def hear(self, wanted: str) -> None:
+        """Returns when relayd has told that."""
+        while wanted not in self.heard:
+            self.heard += self._line.recv(4096).decode().splitlines()
+
+    def close(self) -> None:
+        """Ends it."""
+        if self.process is not None:
+            self.stop()
+        self._line.close()
+
+
+@pytest.fixture
+def port() -> Iterator[socket.socket]:
+    """A socket that listens, as the socket unit's does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as opened:
+        yield opened
+
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts a relayd with these sockets and environment."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*sockets: socket.socket, **env: str) -> Service:
+            service = Service(tmp_path, *sockets, **env)
+            stack.callback(service.close)
+            service.start(wait=False)
+            return service
+
+        yield start
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    """A Redis for one test."""
+    with Redis() as server:
+        yield server
+
+
+def workers(redis: Redis) -> dict[str, str]:
+    """The environment of a relayd with two workers."""
+    return {"RELAYD_SERVER_WORKERS": "2", "RELAYD_REDIS_URL": f"unix://{redis.socket}"}
+
+
+def test_a_passed_socket_takes_the_place_of_listen(
+    serve: Serve, port: socket.socket, connect: Connect
+) -> None:
+    service = serve(port)
+    service.hear("READY=1")
+    connect(service, "/ws/camera")
+    place = f"tcp:{service.port}:interface=127.0.0.1"
+    line = f"systemd passed 1 listening sockets, in the place of [server] listen: {place}"
+    assert line in service.log
+
+
+def test_it_is_ready_when_it_serves_then_shows_its_clients_then_stops(
+    serve: Serve, port: socket.socket, connect: Connect
+) -> None:
+    service = serve(port, WATCHDOG_USEC="200000")
+    service.hear("READY=1")
+    with Raw(service.port) as client:
+        client.open("/ws/camera")
+        service.hear("STATUS=Serving: 1 connections")
+        service.heard.clear()
+        service.hear("WATCHDOG=1")
+        assert service.process is not None
+        service.process.send_signal(signal.SIGTERM)
+        service.hear("STOPPING=1")
+        service.hear("STATUS=Stopping: 1 connections")
+    assert service.process.wait(PATIENCE) == -signal.SIGTERM
+
+
+def test_without_a_watchdog_there_are_no_signs_of_life(serve: Serve, port: socket.socket) -> None:
+    service = serve(port)
+    service.hear("STATUS=Serving: 0 connections")
+    assert "WATCHDOG=1" not in service.heard
+
+
+def test_a_process_that_hangs_gives_no_sign_of_life(serve: Serve, port: socket.socket) -> None:
+    service = serve(port, WATCHDOG_USEC="200000")
+    service.hear("WATCHDOG=1")
+    os.kill(service.pid, signal.SIGSTOP)
+    try:
+        service._line.settimeout(1)
+        with pytest.raises(TimeoutError):
+            service.hear("nothing")  # after what it told before
+    finally:
+        os.kill(service.pid, signal.SIGCONT)
+
+
+def test_what_systemd_passed_is_not_passed_on(
+    serve: Serve, port: socket.socket, redis: Redis
+) -> None:
+    """A worker that took the parent's sockets or notification for its own would do harm."""
+    service = serve(port, **workers(redis), WATCHDOG_USEC="30000000")
+    service.hear("READY=1")
+    (pid, *_) = re.findall(r"worker \d is process (\d+)", service.log)
+    names = {line.partition("=")[0] for line in environ(int(pid))}
+    assert "_RELAYD_WORKER" in names
+    passed = {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC"}
+    assert names & passed == set()
+
+
+def environ(pid: int) -> list[str]:
+    """The environment a process was started with."""
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
+def test_workers_share_a_passed_socket_and_are_counted(
+    serve: Serve, port: socket.socket, redis: Redis, connect: Connect
+) -> None:
+    service = serve(port, **workers(redis), WATCHDOG_USEC="2000000")
+    service.hear("READY=1")
+    assert re.search(r"worker \d serves\n", service.log)
+    for _ in range(3):
+        connect(service, "/ws/camera")
+    service.hear("STATUS=Serving: 3 connections, 2 of 2 workers")
+    assert service.log.count("systemd passed 1 listening sockets") == 1
+
+
+def test_a_unix_socket_of_another_process_stays(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "front.sock"
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(path))
+        opened.listen()
+        service = serve(opened)
+        service.hear("READY=1")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(request("/healthz", "Connection: close"))
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        service.stop()
+        assert path.exists()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))  # nobody answers, nobody refuses
+    assert f"in the place of [server] listen: unix:{path}" in service.log
+
+
+def test_a_descriptor_that_accepts_nobody_ends_the_start(serve: Serve) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(("127.0.0.1", 0))
+        service = serve(datagrams)
+        assert service.process is not None
+        assert service.process.wait(PATIENCE) == 1
+    assert "relayd: systemd passed descriptor 3, from which no connections can be" in (service.log)
+
+
+# -- the end, and the next start
+
+
+def test_who_was_accepted_but_has_not_spoken_is_let_in_and_told_to_come_again(
+    serve: Serve, port: socket.socket
+) -> None:
+    service = serve(port)
+    service.hear("READY=1")
+    with Raw(service.port) as late, Raw(service.port) as early:
+        late.send(b"GET /ws/camera HTTP/1.1\r\n")
+        early.open("/ws/camera")  # accepted after the other
+        assert service.process is not None
+        service.process.send_signal(signal.SIGTERM)
+        service.hear("STOPPING=1")
+        late.send(handshake("/ws/camera").partition(b"\r\n")[2])
+        assert late.response().status == 101
+        for client in (early, late):
+            opcode, payload = client.frame()
+            assert (opcode, int.from_bytes(payload[:2])) == (CLOSE, 1012)
+
+
+def test_an_idle_kept_alive_connection_is_closed_at_once(serve: Serve, port: socket.socket) -> None:
+    """A proxy must not send the next handshake to a process that refuses it."""
+    service = serve(port, RELAYD_SERVER_DRAIN_TIMEOUT="10")
+    service.hear("READY=1")
+    with Raw(service.port) as idle, Raw(service.port) as silent:
+        idle.send(request("/healthz"))
+        assert idle.response().status == 200
+        silent.open("/ws/camera")
+        assert service.process is not None
+        service.process.send_signal(signal.SIGTERM)
+        assert idle.socket.recv(1) == b""
+        assert service.process.poll() is None
+        silent.close_frame()
+
+
+@pytest.mark.parametrize("with_workers", [False, True])
+def test_nobody_is_refused_while_it_starts_again(
+    serve: Serve, port: socket.socket, redis: Redis, connect: Connect, with_workers: bool
+) -> None:
+    service = serve(port, **(workers(redis) if with_workers else {}))
+    service.hear("READY=1")
+    kept = connect(service, "/ws/camera")
+    statuses: list[int] = []
+    failures: list[BaseException] = []
+    clients: list[threading.Thread] = []
+    enough = threading.Event()
+
+    def come() -> None:
+        try:
+            with Raw(service.port) as client:
+                client.send(handshake("/ws/camera/new"))
+                statuses.append(client.response().status)
+        except BaseException as error:
+            failures.append(error)
+
+    def arrive() -> None:
+        while not enough.wait(0.02):
+            clients.append(threading.Thread(target=come))
+            clients[-1].start()
+
+    arrivals = threading.Thread(target=arrive)
+    arrivals.start()
+    try:
+        for _ in range(2):
+            time.sleep(0.5)  # a stretch of time in which clients come
+            service.stop()
+            service.heard.clear()
+            service.start(wait=False)
+            service.hear("READY=1")
+    finally:
+        enough.set()
+        arrivals.join()
+        for client in clients:
+            client.join()
+    assert failures == []
+    assert len(statuses) > 50
+    assert set(statuses) == {101}
+    assert read_close(kept)[0] == 1012
