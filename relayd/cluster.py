@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
 from relayd.redis.shards import Redis

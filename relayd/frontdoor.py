@@ -19,7 +19,6 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
@@ -29,6 +28,7 @@ from relayd.config import Config
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import proxies
 from relayd.handshake import encode_refusal, host_of
+from relayd.logs import Logger
 from relayd.tally import Tally
 from relayd.websocket import RelayFactory
 
@@ -216,7 +216,13 @@ class FrontDoor(Protocol):
         self._head = b""
         self._stop_timer()
         self.factory.tally.refused[refusal.code] += 1
-        self._log.info("a request head was refused: {why}", why=refusal.message)
+        self._log.info(
+            "a request head from {peer} was refused: {status} {code}: {why}",
+            peer=host_of(self.transport.getPeer()),
+            status=refusal.status,
+            code=refusal.code.value,
+            why=refusal.message,
+        )
         self.transport.write(encode_refusal(refusal))
         if ISSLTransport.providedBy(self.transport):
             # TLS has no half-closed connections in Twisted

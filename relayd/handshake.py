@@ -17,7 +17,6 @@ from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd import forwarded, wire
@@ -27,6 +26,7 @@ from relayd.connections import Connections
 from relayd.drops import Drops
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.keepalive import Keepalive
+from relayd.logs import Logger
 from relayd.tally import Tally
 
 _ids = itertools.count(1)
@@ -61,6 +61,8 @@ class Handshake(WebSocketServerProtocol):
     factory: Any
     transport: Any
     guest = Guest()
+    since = 0.0
+    """Unix time at which the handshake was answered."""
 
     _number = 0
     _asked = False
@@ -68,6 +70,22 @@ class Handshake(WebSocketServerProtocol):
     _admission: "Deferred[None] | None" = None
     _refusal: Refusal | None = None
     _reading = True
+
+    @property
+    def number(self) -> int:
+        """Its number in this process: `c17` in the log."""
+        return self._number
+
+    @property
+    def path(self) -> str:
+        """The path it asked for, without the query, printable."""
+        return "" if self._request is None else printable(self._request.path)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every line of the log about this connection has as fields."""
+        facts = {"conn": f"c{self._number}", "peer": self.peer, "kind": self.kind}
+        return {**facts, "path": self.path} if self._request is not None else facts
 
     @property
     def context(self) -> Context:
@@ -158,15 +176,14 @@ class Handshake(WebSocketServerProtocol):
         except Unavailable as error:
             self._refuse(Refusal(503, error.code, error.sentence))
         except Exception:
-            path = printable(request.path)
-            self._log.failure("c{id}: admitting {path} failed", id=self._number, path=path)
+            self._log.failure("{conn} {path}: admitting it failed", **self.facts)
             self._refuse(internal_error())
 
     def _refuse(self, refusal: Refusal) -> None:
         """Refuses with a status, or accepts in order to close for who cannot read a status."""
         self._refusal = refusal
         assert self._request is not None
-        self._log_refusal(refusal, self._request.path)
+        self._log_refusal(refusal, self.path)
         if "close" not in self._request.params.get("refuse", ()):
             raise ConnectionDeny(refusal.status, refusal.message)
 
@@ -212,17 +229,17 @@ class Handshake(WebSocketServerProtocol):
         refusal = self._refusal
         if refusal is None:
             refusal = Refusal(code, _CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.")
-            self._log_refusal(refusal, reason)
+            self._log_refusal(refusal, printable(reason))
         self.transport.write(encode_refusal(refusal, responseHeaders or ()))
 
     def _log_refusal(self, refusal: Refusal, what: str) -> None:
         self.context.tally.refused[refusal.code] += 1
         self._log.info(
-            "c{id} {what} refused: {status} {code}",
-            id=self._number,
-            what=printable(what),
+            "{conn} {what} from {peer} refused: {status} {code}",
+            what=what,
             status=refusal.status,
             code=refusal.code.value,
+            **self.facts,
         )
 
     def dataReceived(self, data: bytes) -> None:
@@ -249,6 +266,7 @@ class Handshake(WebSocketServerProtocol):
         super().connectionLost(reason)
         self._leave()
         if self._admission is not None:
+            self._log.info("{conn} {path}: {peer} went away before it was let in", **self.facts)
             self._admission.cancel()
 
     def _leave(self) -> None:
@@ -259,7 +277,7 @@ class Handshake(WebSocketServerProtocol):
         try:
             self.left()
         except Exception:
-            self._log.failure("c{id}: leaving failed", id=self._number)
+            self._log.failure("{conn} {path}: leaving failed", **self.facts)
 
 
 def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:

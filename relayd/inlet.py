@@ -15,11 +15,11 @@ from twisted.internet import tcp, unix
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd import wire
+from relayd.logs import Logger
 
 _CHUNK = 64 * 1024
 _MOST_EVENTS = 512

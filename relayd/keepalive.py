@@ -9,7 +9,8 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+
+from relayd.logs import Logger
 
 
 class Peer(Protocol):

@@ -18,7 +18,6 @@ from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd import __version__
@@ -29,6 +28,7 @@ from relayd.errors import CloseCode, DatabaseUnavailable, RedisUnavailable
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.inlet import Poller
+from relayd.logs import Logger
 from relayd.metrics.figures import Family
 from relayd.metrics.process import ProcessFigures
 from relayd.ports import describe, open_ports

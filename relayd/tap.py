@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 
 import msgspec
 from twisted.application.service import IService
-from twisted.logger import Logger
 from twisted.python import usage
 
-from relayd import __version__, workers
+from relayd import __version__, logs, workers
 from relayd import redis_urls as urls
 from relayd.admission import Admission
 from relayd.brokers.interface import Brokers
@@ -31,6 +30,8 @@ from relayd.errors import ConfigError
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.keepalive import Keepalive
+from relayd.logs import Logger
+from relayd.logs.setup import choose
 from relayd.metrics.collector import Parts
 from relayd.metrics.lag import Lag
 from relayd.metrics.process import ProcessFigures
@@ -104,6 +105,7 @@ setting."""
         self.worker = Worker.inherited(os.environ)
         if self.worker is not None:
             self.config = self.worker.config
+            self._set_up_log(self.worker.number)
             return
         try:
             loaded = read(self["config"], os.environ, dotenv=read_dotenv(), listen=self["listen"])
@@ -116,6 +118,12 @@ setting."""
                 print(f"relayd: warning: {warning}", file=sys.stderr)
             print("relayd: the configuration is good")
             sys.exit(0)
+        self._set_up_log()
+
+    def _set_up_log(self, worker: int | None = None) -> None:
+        logs.set_level(self.config.log.level)
+        if self.parent is not None:
+            choose(self.parent, self.config.log.format, os.environ, worker)
 
 
 def makeService(options: Options) -> IService:

@@ -9,18 +9,19 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.util import encode_truncate
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
-from relayd import wire
+from relayd import logs, wire
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
+from relayd.factory import RelayFactory
 from relayd.handshake import Context, Handshake, internal_error, printable
 from relayd.inlet import Inlet, PolledTransport
+from relayd.logs import Logger
 from relayd.outbox import Outbox, make_outbox
 from relayd.ratelimit import TokenBucket
 
@@ -41,7 +42,7 @@ class RelayProtocol(Handshake):
 
     _log = Logger()
 
-    factory: "RelayFactory"
+    factory: RelayFactory
     silent = 0.0
 
     _gone = False
@@ -94,6 +95,8 @@ class RelayProtocol(Handshake):
         """Tells this client, and nobody else, what was wrong."""
         self.flush()
         self.send_payload(self.encode_error(code, message))
+        if logs.is_on(LogLevel.debug):
+            self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
 
     async def writable(self) -> None:
         """Returns when the peer has read what was sent. Raises CancelledError when it left."""
@@ -115,7 +118,7 @@ class RelayProtocol(Handshake):
 
     def fail(self, what: str, failure: Failure | None = None) -> None:
         """Logs an error of our own (the one being handled, by default) and tells the client."""
-        self._log.failure("c{id}: {what} failed", failure, id=self._number, what=what)
+        self._log.failure("{conn} {path}: {what} failed", failure, what=what, **self.facts)
         refusal = internal_error()
         self.send_error(refusal.code, refusal.message)
 
@@ -149,6 +152,7 @@ class RelayProtocol(Handshake):
         """The handshake is answered."""
         context = self.context
         context.connections.add(self)
+        self.since = context.admission.now()
         if self._refusal is not None:
             self._close(4000 + self._refusal.status, self._refusal.code.value)
             return
@@ -166,11 +170,11 @@ class RelayProtocol(Handshake):
                 context.config.limits.messages_per_second, context.clock.seconds()
             )
         self._open_inlet()
-        self._log.info("c{id} {path} opened by {peer}", id=self._number, **self._names())
+        self._log.info("{conn} {path} opened by {peer}", **self.facts)
         try:
             self.opened()
         except Exception:
-            self._log.failure("c{id}: opening failed", id=self._number)
+            self._log.failure("{conn} {path}: opening failed", **self.facts)
             self.close(CloseCode.INTERNAL_ERROR, ErrorCode.INTERNAL.value)
 
     def _open_inlet(self) -> None:
@@ -182,10 +186,6 @@ class RelayProtocol(Handshake):
         inlet.longest = self.factory.longest_short_frame
         inlet.take = self.received if self._bucket is None else self._take
         self._inlet = inlet
-
-    def _names(self) -> dict[str, Any]:
-        assert self._request is not None
-        return {"path": printable(self._request.path), "peer": self.peer}
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer: before the WebSocket is open, and where no poller reads."""
@@ -263,6 +263,7 @@ class RelayProtocol(Handshake):
     def ping(self) -> None:
         """Asks a silent peer for a sign of life (`keepalive.Peer`)."""
         self.send(_PING)
+        self._log.debug("{conn} {path} was silent and is pinged", **self.facts)
 
     def close_silent(self) -> None:
         """No sign of life came (`keepalive.Peer`)."""
@@ -274,8 +275,8 @@ class RelayProtocol(Handshake):
 
     def _fell_behind(self) -> None:
         self._log.warn(
-            "c{id}: reads too slowly, closing with 4003; what waited for it is let go",
-            id=self._number,
+            "{conn} {path}: reads too slowly, closing with 4003; what waited for it is let go",
+            **self.facts,
         )
         self._close(CloseCode.TOO_SLOW, "too slow")
 
@@ -335,64 +336,33 @@ class RelayProtocol(Handshake):
         super().connectionLost(reason)
         if self.outbox is not None:
             self.outbox.close()
+        messages = 0
         if self._inlet is not None:
-            self.factory.messages += self._inlet.taken
-            self._inlet.taken = 0
+            messages, self._inlet.taken = self._inlet.taken, 0
+            self.factory.messages += messages
         self.context.keepalive.remove(self)
         self.context.connections.remove(self)
         if self.outbox is not None or self.localCloseCode is not None:
             self.context.tally.ended(self.localCloseCode, self.remoteCloseCode)
         if self.outbox is not None:
             replaced = self.outbox.replaced
+            why = self._reason()
             self._log.info(
-                "c{id} {path} closed: sent {sent}, got {got}{left_out}",
-                id=self._number,
+                "{conn} {path} closed: sent {sent}, got {got}{because}; it was open for "
+                "{seconds:.1f} s, {messages} messages came{more}",
                 sent=self.localCloseCode or "no code",
                 got=self.remoteCloseCode or "no code",
-                left_out=f"; {replaced} poses left out" if replaced else "",
-                **self._names(),
+                reason=why,
+                because=f" ({why})" if why else "",
+                seconds=round(self.context.admission.now() - self.since, 3),
+                messages=messages,
+                left_out=replaced,
+                more=f"; {replaced} poses left out" if replaced else "",
+                **self.facts,
             )
 
-
-class RelayFactory(WebSocketServerFactory):
-    """Builds the connections of one kind of path.
-
-    Args:
-        context: what all connections need.
-        max_message_size: bytes a message may have; a larger one is closed with 1009.
-
-    Attributes:
-        opened: connections that were let in so far.
-        messages: messages that came from clients that are gone; see `Inlet.taken` for the others.
-        answers: frames sent to one connection alone.
-    """
-
-    protocol: type[RelayProtocol]  # type: ignore[assignment]
-    noisy = False
-    opened = messages = answers = 0
-
-    def __init__(self, context: Context, *, max_message_size: int | None = None) -> None:
-        super().__init__(server="relayd", reactor=context.clock)
-        self.context = context
-        size = max_message_size or context.config.limits.max_message_size
-        self.setProtocolOptions(
-            versions=[13],
-            webStatus=False,
-            failByDrop=False,
-            # our own timers, on the clock we were given, take the place of Autobahn's
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-            maxFramePayloadSize=size,
-            maxMessagePayloadSize=size,
-            allowNullOrigin=True,
-        )
-        self.longest_short_frame = min(size, 125)
-        # Autobahn would copy these to every connection: 1.5 KB, and 0.3 ms to log them for nobody
-        options = {name: getattr(self, name) for name in self.protocol.CONFIG_ATTRS}
-        name = self.protocol.__name__
-        self.protocol = type(name, (self.protocol,), {**options, "CONFIG_ATTRS": ()})
-
-    @property
-    def kind(self) -> str:
-        """The path it answers: `/ws/<kind>`."""
-        return self.protocol.kind
+    def _reason(self) -> str:
+        """Why it was closed, in the words of the side that began to close it."""
+        # Autobahn keeps ours as UTF-8, whatever its types say
+        ours: Any = self.localCloseReason
+        return printable(ours.decode() if ours else self.remoteCloseReason or "")

@@ -20,17 +20,13 @@ from typing import Any
 import msgspec
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
-from twisted.logger import (
-    FileLogObserver,
-    ILogObserver,
-    LogEvent,
-    Logger,
-    formatEventAsClassicLogText,
-)
+from twisted.logger import ILogObserver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.config import Config
+from relayd.logs import Logger
+from relayd.logs.lines import TextLines
 from relayd.ports import Inherited
 
 VARIABLE = "_RELAYD_WORKER"
@@ -124,12 +120,5 @@ class _Line:
 
 
 def log_observer() -> ILogObserver:
-    """Writes the log of a worker to stdout, each line marked with its number (twistd --logger)."""
-    mark = f"w{os.environ.get(VARIABLE, '?')} "
-
-    def marked(event: LogEvent) -> str | None:
-        text = formatEventAsClassicLogText(event)
-        return text and mark + text.rstrip("\n").replace("\n", f"\n{mark}") + "\n"
-
-    # twistd's log takes the place of sys.stdout later
-    return FileLogObserver(sys.stdout, marked)
+    """The log of a worker whose parent was told to log to stdout (twistd --logger)."""
+    return TextLines(sys.stdout, int(os.environ.get(VARIABLE, "0")))

@@ -18,12 +18,13 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import fullyQualifiedName
 
 from relayd import __version__
 from relayd.config import Config
+from relayd.logs import Logger
+from relayd.logs.setup import is_chosen
 from relayd.node import prepare_file
 from relayd.ports import describe, open_ports
 from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE, log_observer
@@ -327,8 +328,8 @@ def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], li
     """How workers are started: as this process was, but for what only a parent does.
 
     A worker neither becomes a daemon nor writes a pidfile; user, folder and umask are inherited.
-    What is logged to stdout is marked with its number at the start of each line; beside a log file
-    it has one of its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
+    Where its log goes, it finds as its parent did; beside a log file of the parent it has one of
+    its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
 
     Args:
         twistd: twistd's own options.
@@ -349,6 +350,8 @@ def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], li
     path = None if file in ("", "-") else Path(file).absolute()
 
     def log_options(number: int) -> list[str]:
+        if not is_chosen({"nodaemon": True, **given}):
+            return []
         if given.get("logger") is not None:
             return [f"--logger={fullyQualifiedName(given['logger'])}"]
         if given.get("syslog"):

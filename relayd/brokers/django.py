@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from twisted.logger import Logger
 
 from relayd import wire
 from relayd.errors import ClientError
+from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 
 Take = Callable[[str, Any], object]

@@ -9,10 +9,10 @@ relayd's clients, as Django's channel layer loses what nobody hears.
 from collections import deque
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from relayd.brokers.redis_rooms import RedisRooms
 from relayd.errors import RedisUnavailable, Unavailable
+from relayd.logs import Logger
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer

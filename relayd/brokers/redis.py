@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from relayd.brokers.django import DjangoChannels
 from relayd.brokers.django_chat import DjangoChat
@@ -18,6 +17,7 @@ from relayd.brokers.redis_rooms import RedisRooms
 from relayd.config import Config
 from relayd.drops import Drops
 from relayd.hub import Hub
+from relayd.logs import Logger
 from relayd.redis.shards import Redis
 
 

@@ -22,12 +22,12 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd.brokers.redis_leases import Lease, Leases
 from relayd.brokers.redis_pair_scripts import Ask, PairScripts
 from relayd.errors import NoUnity, RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 
 

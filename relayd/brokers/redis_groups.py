@@ -18,7 +18,6 @@ from typing import Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from relayd import wire
 from relayd.brokers.django import DjangoChannels
@@ -26,6 +25,7 @@ from relayd.brokers.interface import Publish
 from relayd.drops import DropReason, Drops
 from relayd.errors import ClientError, RedisUnavailable
 from relayd.hub import Hub, Member
+from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 

@@ -7,9 +7,9 @@ not one that it has never had.
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis

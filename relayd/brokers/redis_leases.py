@@ -15,11 +15,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.redis_pair_scripts import PAIRED, REPLACED, Claim, PairScripts, Side
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 
 _BATCH = 200

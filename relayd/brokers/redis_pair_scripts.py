@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
-from twisted.logger import Logger
 
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.commands import Script, Word
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from relayd import wire
 from relayd.brokers.django import DjangoChannels
@@ -23,6 +22,7 @@ from relayd.brokers.redis_groups import RedisGroups
 from relayd.brokers.redis_history import Draft, RedisHistory
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
+from relayd.logs import Logger
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis

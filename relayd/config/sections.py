@@ -122,6 +122,13 @@ class Keepalive(msgspec.Struct, frozen=True, kw_only=True):
     close_timeout: Seconds = 10.0
 
 
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged, and in which form; for whoever leaves it to relayd where the log goes."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json", "journal"] = "auto"
+
+
 class Sections(msgspec.Struct, frozen=True, kw_only=True):
     """One member a section; `relayd.config.Config` is what the rest of relayd uses."""
 
@@ -137,6 +144,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     auth: Auth = Auth()
     limits: Limits = Limits()
     keepalive: Keepalive = Keepalive()
+    log: Log = Log()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Sections)

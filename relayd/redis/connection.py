@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
 from relayd.tally import Buckets

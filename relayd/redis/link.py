@@ -11,10 +11,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayd.errors import RelaydError
+from relayd.logs import Logger
 from relayd.redis.commands import pack
 from relayd.redis.connection import Connection, Stats
 from relayd.redis.replies import RedisRefused, describe

@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.commands import pack
 from relayd.redis.connection import Connection, Stats
 from relayd.redis.dial import Dialer

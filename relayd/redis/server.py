@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import Logger
 
 from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
 from relayd.redis.commands import Script, Word, pack, pack_publish
 from relayd.redis.connection import Connection, Stats, SubscriberConnection
 from relayd.redis.dial import Dialer

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
 
 from relayd.errors import DatabaseUnavailable
+from relayd.logs import Logger
 from relayd.storage import engines
 from relayd.storage.engines import Bounds, Cursor
 from relayd.storage.jobs import Job, Pool

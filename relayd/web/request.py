@@ -12,11 +12,11 @@ from typing import Any, Protocol, cast
 from urllib.parse import parse_qs
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
 from relayd.errors import ClientError, ErrorCode, Refusal, Unavailable
+from relayd.logs import Logger
 from relayd.web.answers import (
     HTML,
     Answer,

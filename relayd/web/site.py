@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.logger import Logger
 from twisted.web import resource, server
 
 from relayd import forwarded
 from relayd.errors import ErrorCode, Refusal
+from relayd.logs import Logger
 from relayd.web.answers import Answer, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend

@@ -23,6 +23,7 @@ LAYERS = (
     ("frontdoor",),
     ("relays",),
     ("websocket",),
+    ("factory",),
     ("handshake",),
     ("brokers",),
     ("storage", "redis"),
@@ -30,7 +31,7 @@ LAYERS = (
     ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
     ("wire",),
     ("config", "drops", "names", "tally"),
-    ("errors", "forwarded", "redis_urls", "systemd"),
+    ("errors", "forwarded", "logs", "redis_urls", "systemd"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from relayd import tap, worker, workers
 from relayd.config import Chat, Config, Database, Redis, Server
+from relayd.logs.setup import observer
 from tests.unit.fakes import has_fired, logged_lines, success
 
 
@@ -360,13 +361,14 @@ LOG = "--logger=relayd.worker.log_observer"
 @pytest.mark.parametrize(
     ("given", "options"),
     [
-        ({"nodaemon": True}, [LOG]),
+        ({"nodaemon": True}, []),
+        ({"nodaemon": True, "logger": observer}, []),
         ({"nodaemon": True, "reactor": "asyncio", "logfile": "-"}, ["--reactor=asyncio", LOG]),
         ({"nodaemon": True, "logfile": "/a/relayd.log"}, ["--logfile=/a/relayd-w3.log"]),
         ({"nodaemon": False, "logfile": None}, [f"--logfile={Path.cwd()}/twistd-w3.log"]),
         ({"nodaemon": True, "syslog": True, "prefix": "r"}, ["--syslog", "--prefix=r-w3"]),
         ({"nodaemon": True, "logger": Path}, ["--logger=pathlib.Path"]),
-        (None, [LOG]),
+        (None, []),
     ],
 )
 def test_a_worker_is_started_with_the_parents_options_that_concern_it(

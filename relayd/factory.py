@@ -1,0 +1,52 @@
+"""Builds the connections of one kind of path: what all of them have in common is set here.
+
+Sits between `handshake` and `websocket`, whose `RelayProtocol` it builds, on Autobahn.
+"""
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+
+from relayd.handshake import Context, Handshake
+
+
+class RelayFactory(WebSocketServerFactory):
+    """Builds the connections of one kind of path.
+
+    Args:
+        context: what all connections need.
+        max_message_size: bytes a message may have; a larger one is closed with 1009.
+
+    Attributes:
+        opened: connections that were let in so far.
+        messages: messages that came from clients that are gone; see `Inlet.taken` for the others.
+        answers: frames sent to one connection alone.
+    """
+
+    protocol: type[Handshake]
+    noisy = False
+    opened = messages = answers = 0
+
+    def __init__(self, context: Context, *, max_message_size: int | None = None) -> None:
+        super().__init__(server="relayd", reactor=context.clock)
+        self.context = context
+        size = max_message_size or context.config.limits.max_message_size
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            failByDrop=False,
+            # our own timers, on the clock we were given, take the place of Autobahn's
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            maxFramePayloadSize=size,
+            maxMessagePayloadSize=size,
+            allowNullOrigin=True,
+        )
+        self.longest_short_frame = min(size, 125)
+        # Autobahn would copy these to every connection: 1.5 KB, and 0.3 ms to log them for nobody
+        options = {name: getattr(self, name) for name in self.protocol.CONFIG_ATTRS}
+        name = self.protocol.__name__
+        self.protocol = type(name, (self.protocol,), {**options, "CONFIG_ATTRS": ()})
+
+    @property
+    def kind(self) -> str:
+        """The path it answers: `/ws/<kind>`."""
+        return self.protocol.kind

@@ -1,0 +1,59 @@
+"""What relayd logs: the level, and `Logger`, which everything here logs with.
+
+The ground, which imports nothing of ours. An event is a sentence with fields (`events.FIELDS`);
+`lines` and `journal` write it, `setup` chooses among them. The levels:
+
+    error      relayd could not do something; someone should look
+    warning    something is away, was left out or is not as it should be; relayd goes on by itself
+    info       the life of the process and of each connection, one line an HTTP request
+    debug      what helps to follow one connection: what it was told off for, pings
+
+Faults of relayd itself, with a traceback, are above all of them and always logged.
+"""
+
+from typing import Any
+
+import twisted.logger
+from twisted.logger import LogLevel
+
+__all__ = ["LEVELS", "Logger", "get_level", "is_on", "set_level"]
+
+LEVELS = {
+    "debug": LogLevel.debug,
+    "info": LogLevel.info,
+    "warning": LogLevel.warn,
+    "error": LogLevel.error,
+}
+"""The names that `[log] level` may have, from the most lines to the fewest."""
+
+_ORDER = tuple(LEVELS.values())
+_level = "info"
+_hidden: frozenset[Any] = frozenset({LogLevel.debug})
+
+
+def set_level(name: str) -> None:
+    """Has everything below a level left out from now on. Raises ValueError, naming the levels."""
+    global _level, _hidden
+    if name not in LEVELS:
+        raise ValueError(f"{name!r} is no level; there are {', '.join(LEVELS)}")
+    _hidden = frozenset(_ORDER[: _ORDER.index(LEVELS[name])])
+    _level = name
+
+
+def get_level() -> str:
+    """The level that holds."""
+    return _level
+
+
+def is_on(level: Any) -> bool:
+    """Whether what has this LogLevel is logged: asked where finding the words costs something."""
+    return level not in _hidden
+
+
+class Logger(twisted.logger.Logger):
+    """Twisted's logger, which leaves out at once what is below the level."""
+
+    def emit(self, level: Any, format: str | None = None, **fields: object) -> None:
+        """Logs an event, whoever observes it, if its level is not below that of relayd."""
+        if level not in _hidden:
+            super().emit(level, format, **fields)

@@ -1,0 +1,85 @@
+"""A log event of Twisted as relayd writes it: its words, its fields, and nothing secret. Pure.
+
+Sits above the level, below `lines` and `journal`.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from twisted.logger import LogEvent, formatEvent
+
+FIELDS = (
+    *("conn", "path", "peer", "kind", "method", "status", "code", "reason"),
+    *("sent", "got", "seconds", "messages", "left_out"),
+)
+"""What of an event is a field of its own; the rest is in its words alone."""
+
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Our names of levels, and what they are to syslog (RFC 5424 section 6.2.1)."""
+
+# a token in a query or a header, a JWT wherever it stands, a password in a URL
+_SECRETS = (
+    (re.compile(r"(\btoken(?:=|%3d)|\bbearer\s+)[^\s&'\",;]+", re.IGNORECASE), r"\1***"),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
+    (re.compile(r"(//[^\s/:@]*):\S*@"), r"\1:***@"),
+)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One event.
+
+    Attributes:
+        time: Unix seconds.
+        level: one of `PRIORITIES`.
+        logger: who logged it, such as `relayd.node.Node`.
+        message: its words, without a traceback.
+        traceback: the traceback of what was raised, or None.
+        error: the name of what was raised, or None.
+        fields: those of `FIELDS` that it has.
+    """
+
+    time: float
+    level: str
+    logger: str
+    message: str
+    traceback: str | None
+    error: str | None
+    fields: dict[str, str | int | float]
+
+
+def read_event(event: LogEvent) -> Entry:
+    """Takes an event apart."""
+    failure = event.get("log_failure")
+    message = hide_secrets(formatEvent(event))
+    if failure is not None and not message:
+        message = hide_secrets(f"{failure.type.__name__}: {failure.getErrorMessage()}")
+    return Entry(
+        time=event.get("log_time") or 0.0,
+        level=level_of(event),
+        logger=event.get("log_namespace") or "-",
+        message=message,
+        traceback=None if failure is None else hide_secrets(failure.getTraceback().rstrip()),
+        error=None if failure is None else failure.type.__name__,
+        fields={
+            name: hide_secrets(value) if isinstance(value, str) else value
+            for name in FIELDS
+            if isinstance(value := event.get(name), str | int | float)
+        },
+    )
+
+
+def level_of(event: LogEvent) -> str:
+    """Our name of an event's level; what Twisted gives none is information."""
+    name: Any = getattr(event.get("log_level"), "name", "info")
+    return "warning" if name == "warn" else str(name)
+
+
+def hide_secrets(text: str) -> str:
+    """Text without tokens and passwords, and with nothing that is not UTF-8.
+
+    What relayd logs names no secret; libraries and what is raised in them may.
+    """
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text.encode("utf-8", "backslashreplace").decode()

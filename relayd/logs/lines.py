@@ -1,0 +1,73 @@
+"""The log as lines: text for people, JSON for programs.
+
+Sits above `events`. One event is one line, but for tracebacks in text, which follow it, indented.
+"""
+
+import datetime
+from typing import IO
+
+import msgspec
+from twisted.logger import ILogObserver, LogEvent, formatEventAsClassicLogText
+from zope.interface import implementer
+
+from relayd import logs
+from relayd.logs.events import hide_secrets, read_event
+
+
+@implementer(ILogObserver)
+class Lines:
+    """Writes each event to a stream, without what is below the level.
+
+    Args:
+        stream: where to; twistd puts its log in the place of sys.stdout, so give it before.
+        worker: the number of the process among those of one parent, or None.
+    """
+
+    def __init__(self, stream: IO[str], worker: int | None = None) -> None:
+        self._stream = stream
+        self._worker = worker
+
+    def __call__(self, event: LogEvent) -> None:
+        """Writes one event."""
+        if logs.is_on(event.get("log_level")):
+            text = self.encode(event)
+            if text:
+                self._stream.write(text)
+                self._stream.flush()
+
+    def encode(self, event: LogEvent) -> str:
+        """The event with the end of its line; empty if it has no words."""
+        raise NotImplementedError
+
+
+class TextLines(Lines):
+    """What twistd writes, each line of a worker marked with its number (`w1 `)."""
+
+    def encode(self, event: LogEvent) -> str:
+        """The event as twistd writes it."""
+        text = hide_secrets(formatEventAsClassicLogText(event) or "")
+        if text and self._worker is not None:
+            mark = f"w{self._worker} "
+            text = mark + text.rstrip("\n").replace("\n", f"\n{mark}") + "\n"
+        return text
+
+
+class JsonLines(Lines):
+    """One JSON object a line: time (RFC 3339), level, message, logger, then the fields it has."""
+
+    def encode(self, event: LogEvent) -> str:
+        """The event as one JSON object."""
+        entry = read_event(event)
+        time = datetime.datetime.fromtimestamp(entry.time, datetime.UTC)
+        found: dict[str, str | int | float] = {
+            "time": time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "level": entry.level,
+            "message": entry.message,
+            "logger": entry.logger,
+        }
+        if self._worker is not None:
+            found["worker"] = self._worker
+        found |= entry.fields
+        if entry.error is not None and entry.traceback is not None:
+            found |= {"error": entry.error, "traceback": entry.traceback}
+        return msgspec.json.encode(found).decode() + "\n"
