@@ -1,11 +1,13 @@
 """`/metrics`: the figures of all processes, for Prometheus, and for nobody else.
 
 The public port may be on the internet, so `[metrics] allow` names the networks that may read. An
-address only counts if it is surely the client's own: what a proxy has passed on is not from there.
+address only counts if it is surely the client's own: behind a proxy, what a trusted one says, but
+never that it is this machine.
 """
 
 import ipaddress
 
+from relayd import forwarded
 from relayd.errors import ErrorCode, Refusal
 from relayd.metrics.figures import to_text
 from relayd.web.answers import Answer
@@ -37,21 +39,32 @@ class Metrics:
         return Answer(200, text, content_type, {"Cache-Control": "no-store"})
 
     def _check(self, request: Request) -> None:
+        host = getattr(request.getClientAddress(), "host", forwarded.UNIX)
         if any(request.header(name) is not None for name in _FORWARDED):
-            raise Refusal(
-                403,
-                ErrorCode.FORBIDDEN,
-                "A proxy has passed this request on; metrics are for Prometheus alone, which is to "
-                "ask relayd itself.",
-            )
-        host = getattr(request.getClientAddress(), "host", None)
-        if host is None or not self._is_allowed(host):
+            host = self._client(host, request)
+            if host is None or ipaddress.ip_address(host).is_loopback:
+                raise Refusal(
+                    403,
+                    ErrorCode.FORBIDDEN,
+                    "A proxy has passed this request on; Prometheus is to ask relayd itself.",
+                )
+        if host == forwarded.UNIX or not self._is_allowed(host):
             raise Refusal(
                 403,
                 ErrorCode.FORBIDDEN,
                 "Metrics are not for this address; [metrics] allow in the configuration lists the "
                 "networks that may read them.",
             )
+
+    def _client(self, host: str, request: Request) -> str | None:
+        """On whose behalf a proxy asks; None if it is not to be believed."""
+        settings = self._backend.config.proxy
+        lines = request.requestHeaders.getRawHeaders(settings.header)
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        if lines is None or not proxies.trusts(host):
+            return None
+        client = proxies.client(host, ", ".join(lines))
+        return None if proxies.trusts(client) else client
 
     def _is_allowed(self, host: str) -> bool:
         address = ipaddress.ip_address(host.partition("%")[0])

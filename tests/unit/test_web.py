@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from relayd.config import Api, Config, Echo, Limits, Metrics
+from relayd.config import Api, Config, Echo, Limits, Metrics, Proxy
 from relayd.errors import DatabaseUnavailable, RedisUnavailable, StoreUnavailable
 from relayd.metrics.figures import Family
 from relayd.metrics.totals import describe_workers
@@ -213,10 +213,15 @@ def test_readyz_says_no_while_draining_and_ends_the_connection(backend: FakeBack
 
 
 def ask_metrics(
-    host: str | None, headers: str = "", path: str = "/metrics", **settings: Any
+    host: str | None,
+    headers: str = "",
+    path: str = "/metrics",
+    trusted: tuple[str, ...] = (),
+    **settings: Any,
 ) -> Reply:
     """What a client with an address gets; None: it comes through a unix socket."""
-    client = Client(make_site(FakeBackend(config=Config(metrics=Metrics(**settings))), Clock()))
+    config = Config(metrics=Metrics(**settings), proxy=Proxy(trusted=trusted))
+    client = Client(make_site(FakeBackend(config=config), Clock()))
     address: Any = UNIXAddress(None)
     if host is not None:
         address = (IPv6Address if ":" in host else IPv4Address)("TCP", host, 5)
@@ -271,6 +276,38 @@ def test_what_a_proxy_has_passed_on_is_not_from_this_machine(header: str) -> Non
     reply = ask_metrics("127.0.0.1", f"{header}\r\n")
     assert (reply.status, reply.json["error"]) == (403, "forbidden")
     assert "proxy" in reply.json["message"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", None])
+@pytest.mark.parametrize(
+    ("client", "status"),
+    [
+        ("10.1.2.3", 200),
+        ("192.0.2.1, 10.1.2.3", 200),
+        ("10.1.2.3, 192.0.2.1", 403),  # the left one can be made up
+        ("192.0.2.1", 403),
+        ("127.0.0.1", 403),
+        ("127.0.0.2", 403),
+        ("::ffff:127.0.0.2", 403),
+        ("nonsense", 403),
+        ("", 403),
+    ],
+)
+def test_a_trusted_proxy_says_whose_address_counts(
+    host: str | None, client: str, status: int
+) -> None:
+    reply = ask_metrics(
+        host,
+        f"X-Forwarded-For: {client}\r\n",
+        trusted=("127.0.0.1", "unix:"),
+        allow=("10.1.0.0/16", "127.0.0.0/8"),
+    )
+    assert reply.status == status
+
+
+def test_a_proxy_that_is_not_trusted_cannot_lend_an_address() -> None:
+    reply = ask_metrics("127.0.0.1", "X-Forwarded-For: 10.1.2.3\r\n", allow=("10.1.0.0/16",))
+    assert reply.status == 403
 
 
 def test_behind_a_unix_socket_there_are_proxies() -> None:

@@ -1,0 +1,171 @@
+"""etc/examples/prometheus and grafana: Prometheus takes them; what they ask for, relayd shows."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.daemon import Daemon
+from tests.integration.clients import read, say
+from tests.integration.conftest import Connect, Spawn
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "etc" / "examples" / "prometheus" / "relayd-alerts.yml"
+SCRAPE = RULES.with_name("relayd.yml")
+RULE_TESTS = ROOT / "tests" / "prometheus" / "relayd-alerts-test.yml"
+BOARD = ROOT / "etc" / "examples" / "grafana" / "relayd.json"
+OTHERS = {"probe_ssl_earliest_cert_expiry"}
+"""What blackbox_exporter shows, not relayd."""
+NAME = re.compile(r"\b(?:relayd|process|probe)_[a-z0-9_]+\b")
+
+
+def promtool(*arguments: object, text: str | None = None) -> str:
+    """Runs promtool, which must be content; what it says."""
+    program = shutil.which("promtool")
+    assert program, "these tests need promtool (apt: prometheus)"
+    command = [program, *map(str, arguments)]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def daemon(spawn: Spawn, connect: Connect) -> Daemon:
+    """A relayd that has done a little of everything."""
+    running = spawn(echo_enabled=True)
+    uuid = "0b5e8a4e-6f0d-4a8e-9c1c-0a4c7c1d2e3f"
+    camera, chatter = connect(running, "/ws/camera"), connect(running, "/ws/chat")
+    connect(running, f"/ws/difficulty/unity/{uuid}")
+    phone = connect(running, f"/ws/difficulty/android/{uuid}")
+    for client, message in (
+        (camera, {"x": 1}),
+        (chatter, {"message": "a"}),
+        (phone, {"difficulty": 1}),
+    ):
+        say(client, message)
+        read(client)
+    return running
+
+
+def scrape(daemon: Daemon) -> str:
+    status, text = daemon.get("/metrics")
+    assert status == 200
+    assert isinstance(text, str)
+    return text
+
+
+def sample_names(text: str) -> set[str]:
+    return {
+        line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[0] != "#"
+    }
+
+
+# -- what promtool says
+
+
+def test_the_scrape_file_and_the_rules_are_right() -> None:
+    assert "relayd.yml is valid" in promtool("check", "config", SCRAPE)
+    assert "SUCCESS" in promtool("check", "rules", RULES)
+
+
+def test_each_alert_fires_when_it_should_and_only_then() -> None:
+    assert "SUCCESS" in promtool("test", "rules", RULE_TESTS)
+
+
+def test_no_alert_is_without_a_test() -> None:
+    alerts = re.findall(r"- alert: (\w+)", RULES.read_text())
+    tested = RULE_TESTS.read_text()
+    assert len(alerts) == len(set(alerts)) > 10
+    assert [name for name in alerts if f"alertname: {name}" not in tested.replace('="', ": ")] == []
+
+
+def test_the_figures_follow_the_conventions_of_prometheus(daemon: Daemon) -> None:
+    """Names, units, types and texts, as promtool knows them."""
+    assert promtool("check", "metrics", text=scrape(daemon)) == ""
+
+
+def test_the_figures_are_good_openmetrics(daemon: Daemon) -> None:
+    """As the parser of prometheus-client reads it, which is strict; for nobody else checks it."""
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+    request = urllib.request.Request(f"{daemon.url}/metrics", headers=accept)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text = answer.read().decode()
+    names = {family.name for family in text_string_to_metric_families(text)}
+    assert {"relayd_connections", "relayd_deliveries", "relayd_draw_latency_seconds"} <= names
+
+
+# -- what is asked for is there
+
+
+def expressions(board: Any) -> list[str]:
+    """All queries of a board."""
+    found = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    return found + [
+        variable["definition"]
+        for variable in board["templating"]["list"]
+        if "definition" in variable
+    ]
+
+
+def test_every_figure_that_the_rules_and_the_board_ask_for_exists(daemon: Daemon) -> None:
+    there = sample_names(scrape(daemon)) | OTHERS
+    asked_by_rules = set(
+        NAME.findall("\n".join(re.findall(r"expr: (?:>-\n)?(.*)", RULES.read_text())))
+    )
+    asked_by_board = set(NAME.findall("\n".join(expressions(json.loads(BOARD.read_text())))))
+    assert asked_by_rules - there == set()
+    assert asked_by_board - there == set()
+    assert len(asked_by_rules) > 12
+    # nothing that a sysadmin could want to see is left out
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in there - OTHERS}
+    shown = {re.sub("_(bucket|count|sum)$", "", name) for name in asked_by_board}
+    assert families - shown == {"process_virtual_memory_bytes"}
+
+
+def test_labels_that_are_asked_for_exist(daemon: Daemon) -> None:
+    text = scrape(daemon)
+    everything = RULES.read_text() + "\n".join(expressions(json.loads(BOARD.read_text())))
+    for name, label, value in re.findall(r'(relayd_\w+)\{(\w+)="(\w+)"', everything):
+        assert re.search(rf'^{name}{{(.*,)?{label}="{value}"', text, re.M), (name, label, value)
+    for label in set(re.findall(r"by \((\w+)\)", everything)) - {"instance", "le"}:
+        assert f'{label}="' in text, label
+
+
+def test_every_query_of_the_board_can_be_parsed(tmp_path: Path) -> None:
+    """By promtool, as if each were a rule."""
+    queries = expressions(json.loads(BOARD.read_text()))[:-1]
+    rules = [
+        {"record": f"a:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    path = tmp_path / "board.json"  # which is YAML, too
+    path.write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))
+    assert f"{len(queries)} rules found" in promtool("check", "rules", path)
+
+
+def test_the_panels_of_the_board_do_not_overlap() -> None:
+    board = json.loads(BOARD.read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_the_guide_explains_every_alert() -> None:
+    guide = (ROOT / "docs" / "operate.md").read_text()
+    alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
+    assert set(re.findall(r"`(Relayd\w+)`", guide)) == alerts
