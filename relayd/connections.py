@@ -17,7 +17,7 @@ class Connection(Protocol):
 
     kind: str
 
-    def close(self, code: CloseCode, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Begins the closing handshake."""
 
     def abort(self) -> None:

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import Service
@@ -24,6 +24,10 @@ from relayd import __version__
 from relayd.brokers.interface import Brokers
 from relayd.cluster import Membership, Report
 from relayd.config import Config
+from relayd.control import address
+from relayd.control.listener import FOR_ITS_PARENT, ControlSocket
+from relayd.control.process import Control
+from relayd.control.site import ControlSite
 from relayd.errors import CloseCode, DatabaseUnavailable, RedisUnavailable
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
@@ -37,7 +41,7 @@ from relayd.relays.chat import ChatFactory
 from relayd.relays.push import PushFactory
 from relayd.storage import samples, schema
 from relayd.storage.pool import Database
-from relayd.websocket import Context
+from relayd.websocket import Context, RelayFactory
 
 _RETRY = 2.0
 _GRACE = 0.5
@@ -113,6 +117,8 @@ class Node(Service):
         redis: where the process is registered; None for one process alone.
         process: its unique id.
         worker: its number among those of one parent, or None.
+        publisher: what the pages and the operator may ask for.
+        relays: the factories of all connections.
 
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
@@ -131,6 +137,8 @@ class Node(Service):
         *,
         hub: Hub,
         figures: ProcessFigures,
+        publisher: Publisher,
+        relays: Iterable[RelayFactory],
         redis: Redis | None = None,
         process: str = "",
         worker: int | None = None,
@@ -154,6 +162,8 @@ class Node(Service):
             prefix = context.config.redis.prefix
             self._membership = Membership(redis, reactor, prefix, self.report, process)
         self._poller = Poller(reactor)
+        self._control = Control(context, hub, brokers.groups, publisher, relays, self.report)
+        self._control_socket = self._make_control_socket()
         self._ports: list[IListeningPort] = []
         self._preparing: Deferred[None] | None = None
 
@@ -190,6 +200,9 @@ class Node(Service):
         if self._membership is not None:
             self._membership.start()
         self._announce()
+        self._control.start()
+        self._control_socket.open()
+        self._control.place = str(self._control_socket.path or "")
         self._reactor.callWhenRunning(Deferred.fromCoroutine, self._let_in())
 
     async def _let_in(self) -> None:
@@ -211,6 +224,7 @@ class Node(Service):
 
     async def _drain(self) -> None:
         context = self._context
+        self._control.stopping = True
         self._log.info("stopping: {count} connections to close", count=len(context.connections))
         if self._preparing is not None:
             self._preparing.cancel()
@@ -237,6 +251,8 @@ class Node(Service):
             await self._membership.stop()
         await self._brokers.stop()
         await self._database.close()
+        self._control.stop()
+        await self._control_socket.close()
         # answers to requests that waited for the database are written now
         await deferLater(context.clock, 0)
         self._poller.stop()
@@ -249,6 +265,16 @@ class Node(Service):
         """One sentence: how many are served."""
         what = "Serving" if self.running else "Stopping"
         return f"{what}: {self.connections()} connections"
+
+    def _make_control_socket(self) -> ControlSocket:
+        place = address.find_place(self._config, os.environ)
+        worker = self._worker
+        site = ControlSite(self._control, self._reactor, logs=worker is None)
+        if place is None or worker is None:
+            return ControlSocket(self._reactor, place, site)
+        # only its parent asks a worker, and the place is the worker's, whoever was there before
+        place = address.of_worker(place, worker)
+        return ControlSocket(self._reactor, place, site, mode=FOR_ITS_PARENT, takes_over=True)
 
     def report(self) -> Report:
         """What the cluster is told of this process now."""

@@ -111,6 +111,21 @@ class Inherited:
         return adopted
 
 
+def adopt_unix(reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> IListeningPort:
+    """Accepts at a unix socket that is bound and listens; its file stays as it is, always.
+
+    Args:
+        reactor: reads the socket.
+        listening: taken over.
+        factory: what is behind it.
+    """
+    port = _UnixPort._fromListeningDescriptor(reactor, listening.fileno(), factory)
+    listening.close()  # it has a copy
+    port.startListening()
+    adopted: IListeningPort = port
+    return adopted
+
+
 class _UnixPort(unix.Port):
     """A unix socket whose file belongs to another process."""
 

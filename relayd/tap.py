@@ -272,15 +272,17 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
             lag=Lag(reactor),
         )
     )
+    publisher = Publisher(context, database, redis, chat, push, figures)
     door = FrontDoorFactory(
         config,
         reactor,
         {factory.kind: factory for factory in relays},
         UnknownFactory(context),
-        make_site(Publisher(context, database, redis, chat, push, figures), reactor),
+        make_site(publisher, reactor),
         context.tally,
     )
     return Node(
         reactor, context, database, door, brokers,
-        hub=hub, figures=figures, redis=redis, process=process, worker=worker,
+        hub=hub, figures=figures, publisher=publisher, relays=relays, redis=redis, process=process,
+        worker=worker,
     )  # fmt: skip

@@ -104,7 +104,7 @@ class RelayProtocol(Handshake):
             raise CancelledError
         await self.outbox.drained()
 
-    def close(self, code: CloseCode, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Begins the closing handshake (RFC 6455 section 7.1.2); what was sent goes out first."""
         self._close(int(code), reason)
 

@@ -23,6 +23,10 @@ from twisted.python.reflect import fullyQualifiedName
 
 from relayd import __version__
 from relayd.config import Config
+from relayd.control import address
+from relayd.control.listener import ControlSocket
+from relayd.control.parent import Parent
+from relayd.control.site import ControlSite
 from relayd.logs import Logger
 from relayd.logs.setup import is_chosen
 from relayd.node import prepare_file
@@ -94,6 +98,15 @@ class Supervisor(Service):
         self._failed: dict[int, int] = {}  # exit statuses before any worker ever served
         self._any_served = False
         self._stopping = False
+        self._place = address.find_place(config, os.environ)
+        paths: dict[int, Path] = {}
+        if self._place is not None:
+            for worker in self._workers:
+                paths[worker.number] = address.of_worker(self._place, worker.number).path
+        self._control = Parent(reactor, paths)
+        self._control_socket = ControlSocket(
+            reactor, self._place, ControlSite(self._control, reactor)
+        )
         self._waiting: list[Deferred[None]] = []
         self._listening = LoopingCall(self._kill_the_silent)
         self._listening.clock = reactor
@@ -126,6 +139,7 @@ class Supervisor(Service):
         """
         super().startService()
         prepare_file(self._config)
+        self._control_socket.open()
         self._log.info(
             "relayd {version}: {count} workers share {places}",
             version=__version__,
@@ -180,6 +194,7 @@ class Supervisor(Service):
             return
         worker.serving = worker.heard
         self._log.info("worker {number} serves", number=worker.number)
+        self._control.served(worker.number)
         if not self._any_served:
             self._any_served = True
             self.first_serves()
@@ -261,6 +276,7 @@ class Supervisor(Service):
             )
             self._signal(signal.SIGKILL)
             await self._all_gone()
+        await self._control_socket.close()
         self._log.info("all workers have ended")
 
     def _signal(self, number: int, *, serving: bool = False) -> None:

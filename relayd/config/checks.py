@@ -14,6 +14,9 @@ from twisted.internet import endpoints
 from relayd import redis_urls as urls
 from relayd.forwarded import parse_trusted
 
+LONGEST_SOCKET = 107
+"""Bytes that the path of a unix socket may have on Linux (unix(7))."""
+
 
 def check_endpoints(descriptions: tuple[str, ...]) -> None:
     """Twisted server endpoints (https://docs.twisted.org/). Raises ValueError."""
@@ -87,6 +90,16 @@ def check_networks(networks: tuple[str, ...]) -> None:
             ) from error
 
 
+def check_socket(path: str) -> None:
+    """The path of a unix socket, "off" or "". Raises ValueError."""
+    size = len(path.encode())
+    if size > LONGEST_SOCKET:
+        raise ValueError(
+            f"has {size} bytes, and the path of a unix socket {LONGEST_SOCKET} at most; use a "
+            "shorter folder, such as /run/relayd"
+        )
+
+
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "listen"): check_endpoints,
     ("server", "allowed_origins"): check_origins,
@@ -95,4 +108,5 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("redis", "url"): check_redis_url,
     ("auth", "secret"): check_secret,
     ("metrics", "allow"): check_networks,
+    ("control", "socket"): check_socket,
 }

@@ -129,6 +129,12 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["auto", "text", "json", "journal"] = "auto"
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """The unix socket through which `relayctl` looks after a running relayd."""
+
+    socket: str = ""
+
+
 class Sections(msgspec.Struct, frozen=True, kw_only=True):
     """One member a section; `relayd.config.Config` is what the rest of relayd uses."""
 
@@ -145,6 +151,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     keepalive: Keepalive = Keepalive()
     log: Log = Log()
+    control: Control = Control()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Sections)

@@ -5,14 +5,15 @@ path of relayd uses, or a small page where a browser asked for one.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from relayd import wire
 from relayd.errors import ErrorCode, Refusal
 
 JSON = "application/json"
+LINES = "application/x-ndjson"
 HTML = "text/html; charset=utf-8"
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
@@ -23,7 +24,7 @@ class Answer:
 
     Attributes:
         status: the HTTP status code.
-        body: the whole body; answers are small, nothing is streamed.
+        body: the whole body; answers are small. What has no end is a `Stream`.
         content_type: of the body.
         headers: further headers, beside those that every answer carries.
     """
@@ -32,6 +33,28 @@ class Answer:
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Where the lines of a `Stream` go."""
+
+    def write(self, line: bytes) -> None:
+        """Sends a line of JSON; left out, and counted, while the client does not read."""
+
+    def end(self) -> None:
+        """No more lines will come."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer without a length: lines of JSON until either side has enough.
+
+    Attributes:
+        open: begins to write to a sink; returns what is to be called when the client has gone, or
+            `end` was called.
+    """
+
+    open: Callable[[Sink], Callable[[], None]]
 
 
 def json_answer(message: Any, status: int = 200, **headers: str) -> Answer:

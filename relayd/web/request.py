@@ -20,10 +20,12 @@ from relayd.logs import Logger
 from relayd.web.answers import (
     HTML,
     Answer,
+    Stream,
     error_answer,
     refusal_answer,
     security_headers,
 )
+from relayd.web.stream import LineWriter
 from relayd.web.templates import error_page
 
 # After "too large" the rest of a body is read and dropped up to here, so that the client finds our
@@ -41,7 +43,7 @@ class Answering(Protocol):
     def closing(self) -> bool:
         """Whether connections should end after their answer."""
 
-    def answer(self, request: "Request") -> Answer | Awaitable[Answer]:
+    def answer(self, request: "Request") -> Answer | Stream | Awaitable[Answer | Stream]:
         """Finds out what to say. Raises what `Request.process` turns into error answers."""
 
 
@@ -140,7 +142,7 @@ class Request(server.Request):
         except Exception:
             self._send(self._error(Failure()))
             return
-        if isinstance(answer, Answer):
+        if isinstance(answer, Answer | Stream):
             self._send(answer)
             return
         waiting = Deferred.fromCoroutine(_awaited(answer))
@@ -168,8 +170,11 @@ class Request(server.Request):
     def _lost(self, failure: Failure) -> None:
         self.log.failure("{path} could not be answered", failure=failure, path=self.target)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer | Stream) -> None:
         if self.gone:
+            return
+        if isinstance(answer, Stream):
+            LineWriter(self).run(answer)
             return
         if self.answering.closing():
             self.channel.persistent = False
@@ -204,5 +209,5 @@ class Request(server.Request):
         self.write(answer.body)
 
 
-async def _awaited(answer: Awaitable[Answer]) -> Answer:
+async def _awaited(answer: Awaitable[Answer | Stream]) -> Answer | Stream:
     return await answer

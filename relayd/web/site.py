@@ -1,71 +1,42 @@
-"""Which handler answers which path; `make_site` is what the rest of relayd uses.
+"""Which handler answers which public path; `make_site` is what the rest of relayd uses.
 
-The top module of `web`. Every path works with and without the slash at its end; the pages of the
-chat redirect to the form with it, because their links are relative.
+The top module of `web`. The pages of the chat redirect to the form with the slash
+at its end, because their links are relative.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from typing import Any
 
-from twisted.web import resource, server
-
 from relayd import forwarded
-from relayd.errors import ErrorCode, Refusal
+from relayd.errors import ErrorCode
 from relayd.logs import Logger
-from relayd.web.answers import Answer, error_answer
+from relayd.web.answers import Answer, Stream, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend
 from relayd.web.health import Health
 from relayd.web.metrics import Metrics
 from relayd.web.pages import Pages
 from relayd.web.request import Request
+from relayd.web.routes import Route, RoutedSite
 from relayd.web.static_files import StaticFiles
 
 __all__ = ["Backend", "Site", "make_site"]
 
-# A handler gets the request and, by name, the still percent-encoded segments of its path.
-Handler = Callable[..., Answer | Awaitable[Answer]]
 
+class Site(RoutedSite):
+    """The HTTP side as Twisted sees it: the front door gives it and its requests to a channel."""
 
-@dataclass(frozen=True)
-class Route:
-    """A path and what answers its methods; `/{name}` stands for one segment, `[/]` may be there."""
-
-    path: re.Pattern[str]
-    methods: Mapping[str, Handler]
-
-    @classmethod
-    def make(cls, path: str, **methods: Handler) -> "Route":
-        """Compiles a path such as `/api/push/{topic}[/]`. GET answers HEAD, too."""
-        pattern = re.escape(path).replace(r"\[/\]", "/?")
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
-        if "GET" in methods:
-            methods["HEAD"] = methods["GET"]
-        return cls(re.compile(pattern), methods)
-
-
-class Site(server.Site):
-    """The HTTP side as Twisted sees it: the front door gives it and its requests to a channel.
-
-    Twisted's tree of resources is not used.
-    """
-
-    requestFactory = Request  # noqa: N815
-    noisy = False
     _log = Logger()
 
     def __init__(self, backend: Backend, reactor: Any) -> None:
         super().__init__(
-            resource.Resource(),
-            reactor=reactor,
-            timeout=60,
-            parsePOSTFormSubmission=False,
+            reactor,
+            max_body=backend.config.limits.max_message_size,
+            nothing="There is nothing at this path; the page / lists what is.",
         )
         self._backend = backend
         self._api = Api(backend)
-        self.max_body = backend.config.limits.max_message_size
         self._routes = self._make_routes()
         self._sockets = _socket_paths(echo=backend.config.echo.enabled)
 
@@ -98,11 +69,7 @@ class Site(server.Site):
         """Connections are not kept alive while relayd goes down."""
         return self._backend.draining
 
-    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
-        """HTTP/1.1 alone: the channels of HTTP/2 know nothing of our limits."""
-        return [b"http/1.1"]
-
-    def answer(self, request: Request) -> Answer | Awaitable[Answer]:
+    def answer(self, request: Request) -> Answer | Stream | Awaitable[Answer | Stream]:
         """Finds the handler and calls it.
 
         Raises:
@@ -122,17 +89,7 @@ class Site(server.Site):
             refused = self._api.refused(request)
             if refused is not None:
                 return refused
-        for route in self._routes:
-            found = route.path.fullmatch(path)
-            if found is None:
-                continue
-            handler = route.methods.get(request.method.decode("latin-1"))
-            if handler is None:
-                return _wrong_method(route)
-            return handler(request, **found.groupdict())
-        raise Refusal(
-            404, ErrorCode.NOT_FOUND, "There is nothing at this path; the page / lists what is."
-        )
+        return super().answer(request)
 
     def _make_routes(self) -> list[Route]:
         files = StaticFiles()
@@ -177,13 +134,3 @@ def _socket_paths(*, echo: bool) -> re.Pattern[str]:
     if echo:
         kinds.append("echo")
     return re.compile(f"/ws/({'|'.join(kinds)})/?")
-
-
-def _wrong_method(route: Route) -> Answer:
-    allowed = ", ".join(sorted(route.methods))
-    return error_answer(
-        405,
-        ErrorCode.METHOD_NOT_ALLOWED,
-        f"This path answers {allowed} only.",
-        {"Allow": allowed},
-    )

@@ -18,6 +18,7 @@ LAYERS = (
     ("tap", "ctl"),
     ("workers",),
     ("node", "worker"),
+    ("control",),
     ("cluster", "ports", "web"),
     ("metrics",),
     ("frontdoor",),

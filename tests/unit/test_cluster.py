@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from relayd.cluster import INTERVAL, Membership, Report, Seen
-from relayd.config import Config, Redis
 from relayd.ctl import cluster as ctl
 from relayd.errors import RedisUnavailable
 from relayd.redis.commands import Script
@@ -201,9 +200,7 @@ def test_stopping_before_the_start(scene: Scene) -> None:
 # -- the table
 
 
-def test_the_table_shows_who_is_there_and_who_is_gone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_shows_who_is_there_and_who_is_gone() -> None:
     busy = report(
         id="p1", worker=1, connections={"camera": 3, "chat": 1}, groups=2,
         deliveries_per_second=1234.5, drops={"replaced": 2, "too_slow": 1},
@@ -216,9 +213,7 @@ def test_the_table_shows_who_is_there_and_who_is_gone(
         Seen(id="p3", state="gone", seen=3600.0, report=lost),
         Seen(id="p4", state="gone", seen=3601.0, report=None),
     ]
-    monkeypatch.setattr(ctl, "run_with_redis", lambda *_: processes)
-    ctl.status(Config(redis=Redis(url="redis://x")), as_json=False)
-    assert capsys.readouterr().out == (
+    assert ctl.as_text(processes, "relayd") == (
         "ID  HOST  PID   VERSION  UP SINCE (UTC)       CLIENTS  GROUPS  DELIVERIES/S  DROPS"
         "  STATE\n"
         "p1  web   7 w1  0.1.0    1970-01-01 00:00:00        4       2        1234.5      3  ok\n"
@@ -229,5 +224,5 @@ def test_the_table_shows_who_is_there_and_who_is_gone(
         "p4  -     -     -        -                          -       -             -      -"
         "  gone since 01:00:01\n"
         "\n"
-        "2 processes, 5 clients (camera 3, chat 2), 1234.5 deliveries/s, 3 drops; 2 gone\n"
+        "2 processes, 5 clients (camera 3, chat 2), 1234.5 deliveries/s, 3 drops; 2 gone"
     )

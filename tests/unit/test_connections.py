@@ -13,12 +13,12 @@ class FakeConnection:
 
     def __init__(self, connections: Connections, kind: str, *, leaves: bool = False) -> None:
         self.kind = kind
-        self.closes: list[tuple[CloseCode, str]] = []
+        self.closes: list[tuple[int, str]] = []
         self.aborts = 0
         self._connections = connections
         self._leaves = leaves
 
-    def close(self, code: CloseCode, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         self.closes.append((code, reason))
         if self._leaves:
             self._connections.remove(self)

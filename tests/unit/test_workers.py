@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from relayd import tap, worker, workers
-from relayd.config import Chat, Config, Database, Redis, Server
+from relayd.config import Chat, Config, Control, Database, Redis, Server
 from relayd.logs.setup import observer
 from tests.unit.fakes import has_fired, logged_lines, success
 
@@ -78,6 +78,7 @@ class Scene:
             server=Server(listen=(), workers=count, drain_timeout=2.0),
             database=Database(migrate=False, deadline=3.0),
             redis=Redis(url="redis://localhost"),
+            control=Control(socket="off"),
         )
         self.ends = 0
         self.log = log

@@ -1,0 +1,15 @@
+"""The operator's way in: HTTP/1.1 with JSON over a unix socket, for `relayctl`.
+
+    address     where the socket is, on either side of it
+    listener    opens it; says who asks
+    messages    what goes over it
+    site        paths and methods, in front of one of
+    process     what one process answers, from its connections: `clients`, `tail`, `trace`
+    parent      what the parent of workers answers: it asks them through `asking`, and merges
+
+Sits under `node` and `workers`, which start and stop it. The paths:
+
+    GET   /status /clients /rooms /pairs        what there is
+    GET   /tail?group=chat/lobby /trace?id=c17  lines of JSON, until either side has enough
+    POST  /kick /drain /undrain /publish        what changes something is logged with who did it
+"""

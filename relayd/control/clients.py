@@ -1,0 +1,103 @@
+"""The connections of this process as an operator wants to see them. Pure.
+
+Sits under `process`, on the registry of connections.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from relayd.connections import Connections
+from relayd.control.messages import Client, Listing, Pair, Room, Selection, in_order
+from relayd.websocket import RelayProtocol
+
+
+def each(connections: Connections) -> Iterator[RelayProtocol]:
+    """The connections, as what they are."""
+    all_: Any = connections
+    yield from all_
+
+
+def find(connections: Connections, id: str) -> RelayProtocol | None:
+    """The open connection with an id such as `c17`."""
+    for connection in each(connections):
+        if f"c{connection.number}" == id:
+            return connection
+    return None
+
+
+def messages(connection: RelayProtocol) -> int:
+    """How many messages came from it."""
+    return 0 if connection.inlet is None else connection.inlet.taken
+
+
+def describe(connection: RelayProtocol) -> Client:
+    """One connection."""
+    outbox = connection.outbox
+    return Client(
+        id=f"c{connection.number}",
+        kind=connection.kind,
+        path=connection.path,
+        peer=str(connection.peer),
+        user=connection.guest.user,
+        since=connection.since,
+        messages=messages(connection),
+        waiting=0 if outbox is None else outbox.waiting,
+        replaced=0 if outbox is None else outbox.replaced,
+        closing=not connection.can_send,
+    )
+
+
+def select(connections: Connections, selection: Selection) -> Listing[Client]:
+    """Those that the selection means."""
+    chosen = [client for client in map(describe, each(connections)) if _fits(client, selection)]
+    return Listing(found=in_order(chosen, selection), total=len(chosen))
+
+
+def _fits(client: Client, selection: Selection) -> bool:
+    path, peer = selection.path, selection.peer
+    return (
+        selection.kind in (None, client.kind)
+        and selection.user in (None, client.user)
+        and (path is None or _matches(client.path.rstrip("/"), path))
+        and (peer is None or _is_from(client.peer, peer))
+        and not (selection.slow and not client.waiting and not client.replaced)
+    )
+
+
+def _matches(path: str, wanted: str) -> bool:
+    if wanted.endswith("*"):
+        return path.startswith(wanted[:-1])
+    return path == wanted.rstrip("/")
+
+
+def _is_from(peer: str, wanted: str) -> bool:
+    """Whether an address is the wanted one, with or without its kind and its port."""
+    address = peer.partition(":")[2]
+    host = address.rpartition(":")[0]
+    return wanted in (peer, address, host, host.strip("[]"))
+
+
+def rooms(connections: Connections) -> Listing[Room]:
+    """The groups and chat rooms that have clients."""
+    members = Counter[str](
+        group
+        for connection in each(connections)
+        if connection.can_send and (group := getattr(connection, "group", ""))
+    )
+    found = [Room(group=name, members=count) for name, count in sorted(members.items())]
+    return Listing(found=found, total=len(found))
+
+
+def pairs(connections: Iterable[Any]) -> Listing[Pair]:
+    """The UUIDs under which a headset or a phone is connected."""
+    found: dict[str, Pair] = {}
+    for connection in connections:
+        side = getattr(connection, "side", None)
+        if side is None or not connection.can_send:
+            continue
+        uuid = connection.uuid
+        pair = found.setdefault(uuid, Pair(uuid=uuid, headset=False, phone=False))
+        pair.headset |= side.name == "unity"
+        pair.phone |= side.name == "android"
+    return Listing(found=[found[uuid] for uuid in sorted(found)], total=len(found))

@@ -1,0 +1,226 @@
+"""What one process answers its operator, and does for it.
+
+Sits under `node`, which makes it, and behind `site`; `parent.Parent` answers the same for many.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from relayd import names, wire
+from relayd.brokers.interface import Groups
+from relayd.cluster import Report
+from relayd.control import clients, tail, trace
+from relayd.control.messages import (
+    Client,
+    Done,
+    Drain,
+    Kick,
+    Listing,
+    Pair,
+    Part,
+    Process,
+    Publish,
+    Room,
+    Selection,
+    Status,
+)
+from relayd.control.rates import Rates
+from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
+from relayd.hub import Hub
+from relayd.web.answers import Sink, Stream
+from relayd.web.backend import Backend
+from relayd.websocket import Context, RelayFactory
+
+_LONGEST_REASON = 123  # bytes (RFC 6455 section 5.5)
+
+
+class Control:
+    """The operator's view of this process (`site.Operations`).
+
+    Args:
+        context: the connections, and who may come in.
+        hub: the groups of this process.
+        groups: joined by `tail`.
+        backend: publishes; knows the stores.
+        relays: the factories of all connections.
+        report: what the cluster is told.
+
+    Attributes:
+        stopping: set when the process is about to end.
+        place: where its control socket is, for `status`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        hub: Hub,
+        groups: Groups,
+        backend: Backend,
+        relays: Iterable[RelayFactory],
+        report: Callable[[], Report],
+    ) -> None:
+        self._context = context
+        self._hub = hub
+        self._groups = groups
+        self._backend = backend
+        self._relays = tuple(relays)
+        self._report = report
+        self._rates = Rates(context.clock, self._counts)
+        self._sinks: set[Sink] = set()
+        self.stopping = False
+        self.place = ""
+
+    def start(self) -> None:
+        """Begins to measure."""
+        self._rates.start()
+
+    def stop(self) -> None:
+        """Ends all streams."""
+        self._rates.stop()
+        for sink in tuple(self._sinks):
+            sink.end()
+
+    # -- what is asked
+
+    async def status(self) -> Status:
+        """The process itself."""
+        report = self._report()
+        counts = self._counts()
+        connections = clients.each(self._context.connections)
+        members = msgspec.structs.asdict(report)
+        members["deliveries_per_second"] = self._rates["delivered"]
+        process = Process(
+            **members,
+            messages=counts["messages"],
+            messages_per_second=self._rates["messages"],
+            waiting=sum(each.outbox.waiting for each in connections if each.outbox is not None),
+            stopping=self.stopping,
+            database=await self._database(),
+            redis=self._redis(),
+            control=self.place,
+        )
+        return Status(pid=report.pid, processes=[process])
+
+    async def clients(self, selection: Selection) -> Listing[Client]:
+        """The connections that are meant."""
+        return clients.select(self._context.connections, selection)
+
+    async def rooms(self) -> Listing[Room]:
+        """The groups that have clients here."""
+        return clients.rooms(self._context.connections)
+
+    async def pairs(self) -> Listing[Pair]:
+        """The UUIDs that have clients here."""
+        return clients.pairs(self._context.connections)
+
+    async def tail(self, group: str) -> Stream:
+        """What goes to a group."""
+        name = tail.parse_group(group)
+        return self._kept(tail.tail(self._groups, name, self._context.admission.now))
+
+    async def trace(self, id: str) -> Stream:
+        """What passes through a connection. Raises Refusal: 404."""
+        connection = clients.find(self._context.connections, id)
+        if connection is None:
+            raise no_such_client(id)
+        return self._kept(trace.trace(connection, self._context.admission.now))
+
+    # -- what is done
+
+    async def kick(self, kick: Kick) -> Done:
+        """Begins to close connections. Raises Refusal: 400 for a code that may not be sent."""
+        check_kick(kick)
+        open_ = {f"c{each.number}": each for each in clients.each(self._context.connections)}
+        for id in kick.ids:
+            if id in open_:
+                open_[id].close(kick.code, kick.reason)
+        unknown = [id for id in kick.ids if id not in open_]
+        return Done(count=len(kick.ids) - len(unknown), unknown=unknown)
+
+    async def drain(self, drain: Drain) -> Done:
+        """Takes nobody in any more."""
+        self._context.admission.draining = True
+        count = len(self._context.connections)
+        if drain.close:
+            self._context.connections.close_all(CloseCode.RESTART, "restart")
+        return Done(count=count)
+
+    async def undrain(self) -> Done:
+        """Takes clients in again. Raises Refusal: 503 when the process is about to end."""
+        if self.stopping:
+            raise Refusal(503, ErrorCode.DRAINING, "This process is about to end.")
+        self._context.admission.draining = False
+        return Done(count=len(self._context.connections))
+
+    async def publish(self, publish: Publish) -> dict[str, Any]:
+        """Publishes, and says who got it, or what was said. Raises Refusal, ClientError."""
+        kind, _, name = publish.target.partition("/")
+        if kind == "push":
+            payload = wire.check_object(publish.text.encode())
+            return {"clients": self._backend.push(names.parse_group(name), payload)}
+        if kind == "chat":
+            said = await self._backend.say(names.parse_room(name), publish.text)
+            found: dict[str, Any] = msgspec.json.decode(said)
+            return found
+        raise Refusal(400, ErrorCode.BAD_NAME, "Publish to push/TOPIC or chat/ROOM.")
+
+    # -- how
+
+    def _counts(self) -> dict[str, int]:
+        taken = sum(map(clients.messages, clients.each(self._context.connections)))
+        ended = sum(relay.messages for relay in self._relays)
+        return {"delivered": self._hub.delivered, "messages": ended + taken}
+
+    async def _database(self) -> Part:
+        try:
+            await self._backend.check_database()
+        except Unavailable as error:
+            return Part("away", str(error))
+        return Part("ok")
+
+    def _redis(self) -> Part:
+        if not self._backend.config.redis.url:
+            return Part("off")
+        try:
+            self._backend.check_redis()
+        except Unavailable as error:
+            return Part("away", str(error))
+        return Part("ok")
+
+    def _kept(self, stream: Stream) -> Stream:
+        """The stream, known here as long as it is open."""
+
+        def open_(sink: Sink) -> Callable[[], None]:
+            close = stream.open(sink)
+            self._sinks.add(sink)
+
+            def closed() -> None:
+                self._sinks.discard(sink)
+                close()
+
+            return closed
+
+        return Stream(open_)
+
+
+def no_such_client(id: str) -> Refusal:
+    """Nobody has the id."""
+    return Refusal(404, ErrorCode.NOT_FOUND, f"There is no open connection {id}.")
+
+
+def check_kick(kick: Kick) -> None:
+    """Raises Refusal: 400 for a code or a reason that a server may not send."""
+    code = kick.code
+    if code not in (1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)):
+        raise Refusal(
+            400,
+            ErrorCode.BAD_REQUEST,
+            f"{code} is no close code that may be sent: 1000 to 1003, 1007 to 1014 and 3000 to "
+            "4999 are.",
+        )
+    if len(kick.reason.encode()) > _LONGEST_REASON:
+        raise Refusal(
+            400, ErrorCode.BAD_REQUEST, f"The reason may have {_LONGEST_REASON} bytes at most."
+        )

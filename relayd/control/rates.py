@@ -1,0 +1,49 @@
+"""How fast counters grow: looked at every few seconds. Pure, given a clock."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+INTERVAL = 3.0
+"""Seconds between two looks."""
+
+
+class Rates:
+    """The rates of some counters.
+
+    Args:
+        clock: provides IReactorTime.
+        read: the counters by their names, as they stand.
+    """
+
+    def __init__(self, clock: Any, read: Callable[[], Mapping[str, int]]) -> None:
+        self._clock = clock
+        self._read = read
+        self._rates: dict[str, float] = {}
+        self._before: tuple[float, Mapping[str, int]] | None = None
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._loop.start(INTERVAL)
+
+    def stop(self) -> None:
+        """Looks no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def __getitem__(self, name: str) -> float:
+        """A second, in the last interval; 0 before the first has passed."""
+        return self._rates.get(name, 0.0)
+
+    def _look(self) -> None:
+        now, counts = self._clock.seconds(), self._read()
+        if self._before is not None and now > self._before[0]:
+            then, before = self._before
+            self._rates = {
+                name: round((count - before.get(name, 0)) / (now - then), 1)
+                for name, count in counts.items()
+            }
+        self._before = (now, counts)

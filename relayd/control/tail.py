@@ -1,0 +1,91 @@
+"""`tail`: what goes to a chat room, camera group or push topic, as it goes.
+
+Sits under `process`. A tail is a member of the group like any other, so it sees what comes from
+other processes, too; it is counted as one where members are counted for a publisher.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from relayd import names
+from relayd.brokers.interface import Groups
+from relayd.control import frames
+from relayd.errors import ErrorCode, Refusal, Unavailable
+from relayd.logs import Logger
+from relayd.outbox import Item
+from relayd.web.answers import Sink, Stream
+
+_log = Logger()
+
+
+def parse_group(group: str) -> str:
+    """A group's name such as `chat/lobby`.
+
+    Raises:
+        Refusal: 400; there can be none of that name.
+    """
+    kind, _, name = group.partition("/")
+    if kind == "chat":
+        return f"chat/{names.parse_room(name)}"
+    if kind in ("camera", "push"):
+        return f"{kind}/{names.parse_group(name)}"
+    raise Refusal(
+        400,
+        ErrorCode.BAD_NAME,
+        f"{group!r} is no group: say chat/ROOM, camera/GROUP or push/TOPIC.",
+    )
+
+
+def tail(groups: Groups, group: str, now: Callable[[], float]) -> Stream:
+    """The stream of what goes to a group from now on.
+
+    Args:
+        groups: joined as a member.
+        group: as `parse_group` returns it.
+        now: Unix time.
+    """
+
+    def open_(sink: Sink) -> Callable[[], None]:
+        member = _Tail(sink, now)
+        joining = Deferred.fromCoroutine(groups.join(group, member))
+
+        def joined(_: object) -> None:
+            sink.write(msgspec.json.encode({"event": "begin", "group": group}))
+
+        def failed(failure: Failure) -> None:
+            if not isinstance(failure.value, Unavailable):
+                _log.failure("joining {group} for a tail failed", failure, group=group)
+            line = {"event": "error", "message": str(failure.value)}
+            sink.write(msgspec.json.encode(line))
+            sink.end()
+
+        joining.addCallback(joined).addErrback(failed)
+        return lambda: groups.leave(group, member)
+
+    return Stream(open_)
+
+
+class _Tail:
+    """A member that hands what it gets to an operator (`hub.Member`)."""
+
+    direct: Callable[[bytes], int] | None = None
+
+    def __init__(self, sink: Sink, now: Callable[[], float]) -> None:
+        self._sink = sink
+        self._now = now
+
+    def write_items(self, items: Sequence[Item], joined: bytes) -> None:
+        time = round(self._now(), 6)
+        for _, payload in frames.split(joined):
+            line: dict[str, Any] = {"event": "frame", "time": time, "frame": msgspec.Raw(payload)}
+            self._sink.write(msgspec.json.encode(line))
+
+    def interrupted(self, joined: bytes, sent: int) -> None:
+        """Never called: there is no `direct`."""
+
+    def broken(self) -> None:
+        """Never called: there is no `direct`."""

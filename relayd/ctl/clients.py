@@ -1,0 +1,209 @@
+"""`relayctl clients`, `rooms`, `pairs` and `kick`: who is connected. Sits under `ctl.main`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args
+
+import click
+import msgspec
+
+from relayd.control.messages import (
+    Client,
+    Column,
+    Done,
+    Kick,
+    Listing,
+    Pair,
+    Room,
+    Selection,
+)
+from relayd.ctl.common import (
+    FAILED,
+    WrongInput,
+    counted,
+    echo_json,
+    expected,
+    json_option,
+    moment,
+    read_config,
+    table,
+)
+from relayd.ctl.control import Control
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_HEAD = ("ID", "KIND", "PATH", "PEER", "USER", "SINCE (UTC)", "IN", "WAITING", "REPLACED")
+_NUMBERS = ("IN", "WAITING", "REPLACED", "MEMBERS")
+_KINDS = ("camera", "chat", "difficulty", "echo", "push")
+
+
+def _selection_options(command: _Command) -> _Command:
+    """Adds the options that choose clients."""
+    for option in (
+        click.option("--slow", is_flag=True, help="Those that read too slowly."),
+        click.option("--user", metavar="NAME", help="Those whose token names this user."),
+        click.option("--peer", metavar="ADDRESS", help="Those from this address, or address:port."),
+        click.option("--path", metavar="PATH", help="Those on this path; /ws/chat/* for more."),
+        click.option("--kind", type=click.Choice(_KINDS), help="Those on this kind of path."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_selection_options
+@click.option(
+    "--sort", type=click.Choice(get_args(Column)), default="id", show_default=True,
+    help="The column to sort by; numbers begin with the greatest.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show N at most.")
+@json_option
+@click.pass_context
+@expected
+def clients(
+    context: click.Context, sort: Column, limit: int | None, as_json: bool, **chosen: Any
+) -> None:
+    """Lists the connections.
+
+    IN is how many messages came from a client, WAITING how many bytes wait for it because it reads
+    slowly, REPLACED how many poses were left out for newer ones because of that.
+    """
+    selection = Selection(sort=sort, limit=limit or 0, **chosen)
+    listing = _select(Control(read_config(context)), selection)
+    if as_json:
+        echo_json(listing)
+    else:
+        if listing.found:
+            click.echo(table([_HEAD, *map(_row, listing.found)], _NUMBERS) + "\n")
+        shown = f", {len(listing.found)} shown" if len(listing.found) < listing.total else ""
+        click.echo(f"{counted(listing.total, 'client', 'clients')}{shown}")
+    _end(context, listing.missing)
+
+
+@click.command()
+@json_option
+@click.pass_context
+@expected
+def rooms(context: click.Context, as_json: bool) -> None:
+    """Lists the camera groups, chat rooms and push topics that have clients, and how many."""
+    listing = Control(read_config(context)).get("/rooms", Listing[Room])
+    if as_json:
+        echo_json(listing)
+    else:
+        rows = [(room.group, f"{room.members}") for room in listing.found]
+        _print_table(("ROOM", "MEMBERS"), rows, "no room has clients")
+    _end(context, listing.missing)
+
+
+@click.command()
+@json_option
+@click.pass_context
+@expected
+def pairs(context: click.Context, as_json: bool) -> None:
+    """Lists the UUIDs under which a headset or a phone is connected to this relayd."""
+    listing = Control(read_config(context)).get("/pairs", Listing[Pair])
+    if as_json:
+        echo_json(listing)
+    else:
+        words = {True: "connected", False: "-"}
+        rows = [(pair.uuid, words[pair.headset], words[pair.phone]) for pair in listing.found]
+        _print_table(("UUID", "HEADSET", "PHONE"), rows, "neither headsets nor phones")
+    _end(context, listing.missing)
+
+
+@click.command()
+@click.argument("connections", nargs=-1, metavar="[CONNECTION]...")
+@_selection_options
+@click.option(
+    "--code", type=int, default=1000, show_default=True,
+    help="The close code: 1000 to 1003, 1007 to 1014, 3000 to 4999.",
+)  # fmt: skip
+@click.option("--reason", default="", help="What the client is told, 123 bytes at most.")
+@click.option("--yes", is_flag=True, help="Do not ask when it is more than one.")
+@json_option
+@click.pass_context
+@expected
+def kick(
+    context: click.Context,
+    connections: tuple[str, ...],
+    code: int,
+    reason: str,
+    yes: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Closes connections: those that are named (c17, w2-c17), or all that the options choose.
+
+    The client gets a closing handshake with the code; 1000 tells it not to come back, 1012 to
+    reconnect. Exit code 1 if one of them was not there.
+    """
+    control = Control(read_config(context))
+    missing: list[int] = []
+    if bool(connections) == any(chosen.values()):
+        raise WrongInput(
+            "name the connections (relayctl clients lists them), or choose them with --kind, "
+            "--path, --peer, --user or --slow"
+        )
+    ids = list(connections)
+    if not ids:
+        listing = _select(control, Selection(**chosen))
+        ids, missing = [client.id for client in listing.found], listing.missing
+        if len(ids) > 1 and not yes:
+            click.echo(_summary(listing.found), err=True)
+    if len(ids) > 1 and not yes:
+        click.confirm(f"Close {len(ids)} connections?", abort=True, err=True)
+    done = Done(count=0)
+    if ids:
+        done = control.post("/kick", Kick(ids=ids, code=code, reason=reason), Done)
+    done.missing = sorted({*done.missing, *missing})
+    if as_json:
+        echo_json(done)
+    else:
+        click.echo(f"{counted(done.count, 'connection', 'connections')} closed")
+    for id in done.unknown:
+        click.echo(f"Error: there is no open connection {id}", err=True)
+    _end(context, done.missing, failed=bool(done.unknown))
+
+
+def _select(control: Control, selection: Selection) -> Listing[Client]:
+    query = msgspec.to_builtins(selection)
+    return control.get("/clients", Listing[Client], **query)
+
+
+def _row(client: Client) -> tuple[str, ...]:
+    return (
+        client.id,
+        client.kind,
+        client.path + (" (closing)" if client.closing else ""),
+        client.peer,
+        _printable(client.user or "-"),
+        moment(client.since),
+        f"{client.messages}",
+        f"{client.waiting}",
+        f"{client.replaced}",
+    )
+
+
+def _printable(text: str) -> str:
+    """Text from a stranger: no control characters, no terminal escapes."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _summary(found: Sequence[Client]) -> str:
+    """Whom it would hit."""
+    counts = Counter(f"{client.kind} {client.path}" for client in found)
+    lines = [f"{count:6}  {name}" for name, count in counts.most_common(10)]
+    if len(counts) > 10:
+        lines.append(f"        and {len(counts) - 10} more paths")
+    return "\n".join(lines)
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
+    click.echo(table([head, *rows], _NUMBERS) if rows else nothing)
+
+
+def _end(context: click.Context, missing: Sequence[int], *, failed: bool = False) -> None:
+    """Says which workers are not in what was printed; that is a failure."""
+    for number in missing:
+        click.echo(f"Error: worker {number} does not answer; it is left out", err=True)
+    if missing or failed:
+        context.exit(FAILED)

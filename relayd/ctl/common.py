@@ -1,0 +1,99 @@
+"""What the commands of relayctl share: the configuration, failures as sentences, JSON, tables.
+
+The lowest of the `ctl` modules that know click. Exit codes are the same everywhere: 0 done,
+1 something cannot be reached or refuses, 2 wrong input.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from relayd.config import Config, read_dotenv
+from relayd.errors import ConfigError, RelaydError
+from relayd.storage import engines, tables
+
+FAILED, WRONG_INPUT = 1, 2
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_DATABASE_ERRORS = (engines.SQLite.errors, engines.PostgreSQL.errors)
+
+
+class Failed(click.ClickException):
+    """Something is away or refuses: one sentence on stderr."""
+
+    exit_code = FAILED
+
+
+class WrongInput(click.ClickException):
+    """The operator has to change something: one sentence on stderr."""
+
+    exit_code = WRONG_INPUT
+
+
+def expected(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns the failures a command may have into a sentence and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **keywords: Any) -> Any:
+        try:
+            return command(*args, **keywords)
+        except (ConfigError, tables.CSVError) as error:
+            raise WrongInput(str(error)) from error
+        except RelaydError as error:
+            raise Failed(str(error)) from error
+        except _DATABASE_ERRORS as error:
+            words = " ".join(str(error).split())
+            raise Failed(f"the database refuses: {words}") from error
+
+    return run
+
+
+def read_config(context: click.Context) -> Config:
+    """The daemon's configuration. Raises ConfigError."""
+    return Config.load(context.obj, os.environ, dotenv=read_dotenv())
+
+
+def json_option(command: _Command) -> _Command:
+    """Adds `--json`, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def echo_json(value: Any) -> None:
+    """Prints a value, msgspec's types too, as one line of JSON."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def table(rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> str:
+    """The rows in columns; the first row is the head, and the columns `numbers` go to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if name in numbers else cell.ljust(width)
+            for name, cell, width in zip(rows[0], row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def moment(seconds: float) -> str:
+    """A Unix time, in UTC, to the second."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """`1 client`, `2 clients`."""
+    return f"{count} {one if count == 1 else many}"
+
+
+def progress(length: int, label: str) -> Any:
+    """A bar on stderr for something that takes long; nothing where stderr is no terminal."""
+    return click.progressbar(
+        length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
+    )

@@ -1,0 +1,76 @@
+"""`relayctl quiz` and `relayctl action`: rows in and out, as CSV. Sits under `ctl.main`."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+
+from relayd.ctl.common import WrongInput, expected, read_config
+from relayd.storage import tables
+from relayd.storage.tables import Table
+
+
+@contextlib.contextmanager
+def _written(name: str) -> Iterator[IO[str]]:
+    """A file to write to, which takes its name only when the block went well; - is stdout."""
+    path = Path(name).resolve()
+    if name == "-" or (path.exists() and not path.is_file()):
+        with click.open_file(name, "w", encoding="utf-8") as stream:
+            yield stream
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="") as stream:
+            yield stream
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def table_commands(name: str, table: Table) -> click.Group:
+    """`relayctl NAME import FILE` and `relayctl NAME export FILE`."""
+
+    @click.group(name, help=f"The table {table.name}, as CSV.")
+    def group() -> None:
+        pass
+
+    @group.command("import")
+    @click.argument("file")
+    @click.pass_context
+    @expected
+    def import_(context: click.Context, file: str) -> None:
+        url = read_config(context).database.url
+        try:
+            with click.open_file(file, "rb") as stream:
+                data = stream.read()
+        except OSError as error:
+            raise WrongInput(f"{file}: {error.strerror}") from error
+        try:
+            done = tables.import_rows(url, table, data)
+        except tables.CSVError as error:
+            raise WrongInput(f"{file}: {error}; nothing was imported") from error
+        click.echo(f"{done.added} added, {done.changed} changed")
+
+    import_.help = (
+        f"Reads {table.name} from a CSV file (- is stdin), all rows or none.\n\n"
+        f"UTF-8 with a header row; columns: {', '.join(table.columns)}, in any order. A row with "
+        "an id changes the row that has it, or adds one with it; without, the database gives one."
+    )
+
+    @group.command("export", help=f"Writes all {table.name} to a CSV file (- is stdout).")
+    @click.argument("file")
+    @click.pass_context
+    @expected
+    def export(context: click.Context, file: str) -> None:
+        url = read_config(context).database.url
+        try:
+            with _written(file) as stream:
+                count = tables.export_rows(url, table, stream)
+        except OSError as error:
+            raise WrongInput(f"{file}: {error.strerror}") from error
+        click.echo(f"{count} rows written", err=True)
+
+    return group

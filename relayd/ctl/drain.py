@@ -1,0 +1,82 @@
+"""`relayctl drain` and `undrain`: take no new clients, and wait for the others to go.
+
+Sits under `ctl.main`.
+"""
+
+import time
+
+import click
+
+from relayd.control.messages import Done, Drain, Status
+from relayd.ctl.common import (
+    FAILED,
+    counted,
+    echo_json,
+    expected,
+    json_option,
+    progress,
+    read_config,
+)
+from relayd.ctl.control import Control
+
+_INTERVAL = 0.25  # seconds between two looks
+
+
+@click.command()
+@click.option("--close", is_flag=True, help="Close those who are there with 1012 (restart), too.")
+@click.option("--wait", is_flag=True, help="Return when nobody is left.")
+@json_option
+@click.pass_context
+@expected
+def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> None:
+    """Takes no new clients: handshakes get 503 draining, /readyz says no; who is there may stay.
+
+    For a load balancer that is to send clients elsewhere before relayd is stopped. `undrain` takes
+    it back.
+    """
+    control = Control(read_config(context))
+    done = control.post("/drain", Drain(close=close), Done)
+    left = done.count
+    if wait:
+        left = _wait(control, done)
+    if as_json:
+        echo_json({"clients": left, "missing": done.missing})
+    elif wait:
+        click.echo("nobody is left")
+    else:
+        click.echo(f"draining; {counted(left, 'client is', 'clients are')} connected")
+    _end(context, done)
+
+
+@click.command()
+@json_option
+@click.pass_context
+@expected
+def undrain(context: click.Context, as_json: bool) -> None:
+    """Takes clients again after `drain`."""
+    done = Control(read_config(context)).post("/undrain", None, Done)
+    if as_json:
+        echo_json({"clients": done.count, "missing": done.missing})
+    else:
+        click.echo(f"taking clients; {counted(done.count, 'client is', 'clients are')} connected")
+    _end(context, done)
+
+
+def _wait(control: Control, done: Done) -> int:
+    """Returns when no process has clients any more; a bar shows how many have gone."""
+    with progress(done.count, "waiting for clients to go") as bar:
+        while True:
+            status = control.get("/status", Status)
+            left = sum(sum(process.connections.values()) for process in status.processes)
+            bar.update(max(0, done.count - left - bar.pos))
+            done.missing = status.missing
+            if not left:
+                return 0
+            time.sleep(_INTERVAL)
+
+
+def _end(context: click.Context, done: Done) -> None:
+    for number in done.missing:
+        click.echo(f"Error: worker {number} does not answer", err=True)
+    if done.missing:
+        context.exit(FAILED)

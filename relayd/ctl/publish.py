@@ -1,0 +1,170 @@
+"""`relayctl publish`: through Redis to all processes, else through one: its socket, or HTTP.
+
+Sits under `ctl.main`.
+"""
+
+import http.client
+import secrets
+import time
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import click
+import msgspec
+
+from relayd import names, wire
+from relayd.brokers.redis import RedisBrokers
+from relayd.config import Config
+from relayd.control.messages import Publish
+from relayd.ctl.bench.target import listening_url
+from relayd.ctl.common import counted, echo_json, expected, json_option, read_config
+from relayd.ctl.control import Control, UnixConnection, Unreachable
+from relayd.ctl.redis import run_with_redis
+from relayd.drops import Drops
+from relayd.errors import ClientError, ConfigError, Refusal, RelaydError
+from relayd.hub import Hub
+from relayd.redis.shards import Redis
+
+_TIMEOUT = 10.0
+
+
+class NotPublished(RelaydError):
+    """relayd cannot be reached, or does not take it; the text is a sentence for the operator."""
+
+
+@click.command(short_help="Publish to clients of all processes.")
+@click.argument("target")
+@click.argument("text")
+@json_option
+@click.pass_context
+@expected
+def publish(context: click.Context, target: str, text: str, as_json: bool) -> None:
+    """Publishes a JSON object to push/TOPIC, or says TEXT in chat/ROOM.
+
+    Through Redis it reaches the clients of all processes. Without [redis] url, the running relayd
+    is asked over its control socket; where there is none, over HTTP at the first address of
+    [server] listen, with [api] key.
+    """
+    found, sentence = publish_to(read_config(context), target, text)
+    if as_json:
+        echo_json(found)
+    else:
+        click.echo(sentence)
+
+
+def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], str]:
+    """Publishes to a push topic or says something in a chat room.
+
+    Args:
+        config: says where Redis is, or relayd and its key.
+        target: push/TOPIC or chat/ROOM.
+        text: one JSON object for push, anything for chat.
+
+    Returns:
+        Who got it, or what was said, as members for JSON and as a sentence.
+
+    Raises:
+        ConfigError: the target or the text is wrong, or the configuration lacks something.
+        RedisUnavailable: Redis is away; nothing was published.
+        StoreUnavailable: it is not known whether what was said was kept.
+        NotPublished: relayd cannot be reached over HTTP, or does not take it.
+    """
+    kind, _, name = target.partition("/")
+    if kind not in ("push", "chat"):
+        raise ConfigError(f"{target}: publish to push/TOPIC or chat/ROOM")
+    try:
+        payload = text.encode()
+        name = names.parse_group(name) if kind == "push" else names.parse_room(name)
+        if kind == "push":
+            wire.check_object(payload)
+    except UnicodeEncodeError:
+        raise ConfigError("the text is not UTF-8") from None
+    except (Refusal, ClientError) as error:
+        raise ConfigError(f"{target}: {error.message}") from error
+    if len(payload) > config.limits.max_message_size:
+        raise ConfigError(
+            f"the text has {len(payload)} bytes; [limits] max_message_size is "
+            f"{config.limits.max_message_size}"
+        )
+    if not config.redis.url:
+        return _publish_to_one(config, kind, name, text)
+    return _push(config, name, payload) if kind == "push" else _say(config, name, text)
+
+
+def _push(config: Config, topic: str, payload: bytes) -> tuple[dict[str, Any], str]:
+    group = f"push/{topic}"
+
+    async def push(redis: Redis, reactor: Any) -> int:
+        channel = f"{config.redis.prefix}:{group}"
+        return int(await redis.find(group).call("PUBLISH", channel, payload))
+
+    count = run_with_redis(config, group, push)
+    who = counted(count, "process", "processes")
+    return {"processes": count}, f"{who} with clients of {group} got it"
+
+
+def _say(config: Config, room: str, text: str) -> tuple[dict[str, Any], str]:
+    async def say(redis: Redis, reactor: Any) -> bytes:
+        hub = Hub(reactor, config.limits.coalesce)
+        brokers = RedisBrokers(
+            redis, hub, config,
+            clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(),
+        )  # fmt: skip
+        return (await brokers.rooms.say(room, config.chat.message_prefix + text)).body
+
+    return _said(room, msgspec.json.decode(run_with_redis(config, f"chat/{room}", say)))
+
+
+def _said(room: str, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    return message, f"said in {room} as message {message['id']}"
+
+
+def _publish_to_one(config: Config, kind: str, name: str, text: str) -> tuple[dict[str, Any], str]:
+    """Asks the one process: over its control socket, else over HTTP."""
+    try:
+        control = Control(config)
+        answer = control.post("/publish", Publish(target=f"{kind}/{name}", text=text), dict)
+    except Unreachable as error:
+        if not config.api.key:
+            raise NotPublished(
+                f"{error}; with [redis] url publish reaches all processes without it, and with "
+                "[api] key one over HTTP"
+            ) from error
+        body = text.encode() if kind == "push" else wire.encode({"message": text})
+        answer = _post(config, f"/api/{kind}/{quote(name)}", body)
+    if kind == "chat":
+        return _said(name, answer)
+    return answer, f"{counted(answer['clients'], 'client', 'clients')} of push/{name} got it"
+
+
+def _post(config: Config, path: str, body: bytes) -> Any:
+    """Posts to the first address that relayd listens on."""
+    description = config.server.listen[0]
+    if description.startswith("ssl:"):
+        # its certificate is for another name than the one that is used on this machine
+        raise ConfigError(
+            f"[server] listen begins with {description}, and publish speaks plain HTTP only: set "
+            "[redis] url, or let the first one be a tcp: or unix: endpoint"
+        )
+    url = listening_url(description).replace("ws:", "http:", 1)
+    connection: http.client.HTTPConnection
+    if url.startswith("unix:"):
+        connection = UnixConnection(url.removeprefix("unix:"), _TIMEOUT)
+    else:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT)
+    headers = {"Authorization": f"Bearer {config.api.key}", "Content-Type": "application/json"}
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise NotPublished(f"{url} cannot be reached: {error}") from error
+    finally:
+        connection.close()
+    try:
+        decoded = msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        raise NotPublished(f"{url} is no relayd: it answered {answer.status}") from None
+    if answer.status != 200:
+        raise NotPublished(f"{url} answered {answer.status}: {decoded.get('message')}")
+    return decoded

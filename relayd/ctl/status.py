@@ -1,0 +1,133 @@
+"""`relayctl status`: the processes behind the control socket, and with Redis all there are.
+
+Sits under `ctl.main`.
+"""
+
+import time
+from collections import Counter
+from typing import Any
+
+import click
+import msgspec
+
+from relayd.control.messages import Process, Status
+from relayd.ctl import cluster
+from relayd.ctl.common import counted, echo_json, expected, json_option, read_config, table
+from relayd.ctl.control import Control, Refused, Unreachable
+
+_HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS",
+         "WAITING", "DATABASE", "REDIS", "STATE")  # fmt: skip
+_NUMBERS = ("PID", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS", "WAITING")
+
+
+@click.command()
+@json_option
+@click.pass_context
+@expected
+def status(context: click.Context, as_json: bool) -> None:
+    """Shows the processes: who is there, who is gone, what they do.
+
+    The running relayd is asked over its control socket. With [redis] url, the processes of all
+    machines are shown, too.
+
+    Exit codes: 0 done, whatever the state of the processes; 1 relayd or Redis cannot be reached.
+    """
+    config = read_config(context)
+    local: Status | None = None
+    try:
+        control = Control(config)
+        local = control.get("/status", Status)
+    except (Unreachable, Refused):
+        if not config.redis.url:
+            raise
+    found: dict[str, Any] = {}
+    if config.redis.url:
+        try:
+            processes = cluster.read(config)
+        except Exception:
+            if local is not None and not as_json:
+                click.echo(_as_text(local))
+            raise
+        if not as_json:
+            click.echo(cluster.as_text(processes, config.redis.prefix))
+        found = cluster.as_json(processes)
+        if local is not None:
+            found["local"] = local
+            if not as_json:
+                click.echo(f"\nbehind {control.path}:\n{_as_text(local)}")
+    elif local is not None:
+        found = {**msgspec.to_builtins(local), "totals": _totals(local)}
+        if not as_json:
+            click.echo(_as_text(local))
+    if as_json:
+        echo_json(found)
+
+
+def _totals(local: Status) -> dict[str, Any]:
+    """Sums over the processes. Groups are not summed: processes share them."""
+    connections, drops = Counter[str](), Counter[str]()
+    for process in local.processes:
+        connections.update(process.connections)
+        drops.update(process.drops)
+    rates = [process.deliveries_per_second for process in local.processes]
+    return {
+        "processes": len(local.processes),
+        "connections": dict(connections),
+        "deliveries_per_second": round(sum(rates), 1),
+        "drops": dict(drops),
+    }
+
+
+def _as_text(local: Status) -> str:
+    parts = []
+    if local.processes:
+        parts.append(table([_HEAD, *map(_row, local.processes)], _NUMBERS))
+    totals = _totals(local)
+    connections: dict[str, int] = totals["connections"]
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(connections.items()))
+    clients = counted(sum(connections.values()), "client", "clients")
+    parts.append("")
+    parts.append(clients + (f" ({kinds})" if kinds else ""))
+    places = sorted({place for process in local.processes for place in process.listen})
+    if places:
+        parts.append(f"listening on {', '.join(places)}")
+    for process in local.processes:
+        for name, part in (("database", process.database), ("Redis", process.redis)):
+            if part.state == "away":
+                parts.append(f"{_name(process)}: the {name} is away: {part.message}")
+    parts.extend(f"worker {number} does not answer" for number in local.missing)
+    return "\n".join(parts)
+
+
+def _name(process: Process) -> str:
+    return "relayd" if process.worker is None else f"w{process.worker}"
+
+
+def _row(process: Process) -> tuple[str, ...]:
+    state = "stopping" if process.stopping else "draining" if process.draining else "ok"
+    return (
+        _name(process),
+        f"{process.pid}",
+        process.version,
+        _age(time.time() - process.started),
+        f"{sum(process.connections.values())}",
+        f"{process.groups}",
+        f"{process.messages_per_second:.1f}",
+        f"{process.deliveries_per_second:.1f}",
+        f"{sum(process.drops.values())}",
+        f"{process.waiting}",
+        process.database.state,
+        process.redis.state,
+        state,
+    )
+
+
+def _age(seconds: float) -> str:
+    """How long ago: `3d 04h`, `2h 05m`, `7m 03s`, `12s`."""
+    whole = max(0, int(seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d {hours:02}h"
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {whole % 60:02}s" if minutes else f"{whole}s"

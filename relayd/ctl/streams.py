@@ -1,0 +1,104 @@
+"""`relayctl tail` and `relayctl trace`: what happens, as it happens. Sits under `ctl.main`."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+import msgspec
+
+from relayd.ctl.common import Failed, echo_json, expected, json_option, read_config
+from relayd.ctl.control import Control
+
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("room")
+@json_option
+@click.pass_context
+@expected
+def tail(context: click.Context, room: str, as_json: bool) -> None:
+    """Shows what goes to a room from now on: chat/lobby, camera/Camera_group, push/build.
+
+    A name alone is a chat room. Ctrl-C ends it.
+    """
+    group = room if "/" in room else f"chat/{room}"
+    lines = Control(read_config(context)).stream("/tail", group=group)
+    _show(context, lines, as_json, _tailed)
+
+
+@click.command()
+@click.argument("connection")
+@json_option
+@click.pass_context
+@expected
+def trace(context: click.Context, connection: str, as_json: bool) -> None:
+    """Shows every frame of a connection (c17, w2-c17) from now on, until it ends.
+
+    `<` is what came from the client, `>` what goes to it; "waits" is written to what cannot go out
+    yet, because the client reads slowly. Ctrl-C ends it; the connection goes on.
+    """
+    lines = Control(read_config(context)).stream("/trace", id=connection)
+    _show(context, lines, as_json, _traced)
+
+
+def _show(
+    context: click.Context,
+    lines: Iterator[dict[str, Any]],
+    as_json: bool,
+    shown: Callable[[dict[str, Any]], str],
+) -> None:
+    event = ""
+    try:
+        for line in lines:
+            event = line["event"]
+            if event == "error":
+                raise Failed(line["message"])
+            if as_json:
+                echo_json(line)
+            else:
+                at = f"{_clock(line['time'])} " if "time" in line else ""
+                if event == "left_out":
+                    click.echo(f"({line['lines']} lines left out: they came too fast)", err=True)
+                elif text := shown(line):
+                    click.echo(f"{at}{text}", err=event == "begin")
+    except KeyboardInterrupt:
+        context.exit(_INTERRUPTED)
+    if event != "ended":
+        raise Failed("relayd has ended the stream")
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%H:%M:%S.%f}"[:-3]
+
+
+def _tailed(line: dict[str, Any]) -> str:
+    if line["event"] == "begin":
+        return f"{line['group']}, until Ctrl-C:"
+    return _compact(line["frame"])
+
+
+def _traced(line: dict[str, Any]) -> str:
+    event = line["event"]
+    if event == "begin":
+        return f"{line['path']} of {line['peer']}, until Ctrl-C:"
+    if event == "ended":
+        return "the connection has ended"
+    mark = "<" if event == "in" else ">"
+    if line["type"] == "close":
+        code = line["code"] if line["code"] is not None else "without a code"
+        return f"{mark} close {code} {_printable(line['reason'])}".rstrip()
+    kind = "" if line["type"] == "text" else f"({line['type']}) "
+    cut = f" … {line['size']} bytes in all" if line.get("cut") else ""
+    waits = " (waits)" if line.get("waits") else ""
+    return f"{mark} {kind}{_printable(line['text'])}{cut}{waits}"
+
+
+def _compact(frame: Any) -> str:
+    return _printable(msgspec.json.encode(frame).decode())
+
+
+def _printable(text: str) -> str:
+    """Text from strangers may hold terminal escapes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -1,0 +1,96 @@
+"""Paths and who answers them: a site of twisted.web that asks a list of routes.
+
+Sits above `request`; `site`, the public side, and `relayd.control`, the operator's, are made of it.
+Every path works with and without the slash at its end.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.web import resource, server
+
+from relayd.errors import ErrorCode, Refusal
+from relayd.web.answers import Answer, Stream, error_answer
+from relayd.web.request import Request
+
+# A handler gets the request and, by name, the still percent-encoded segments of its path.
+Handler = Callable[..., Answer | Stream | Awaitable[Answer | Stream]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path and what answers its methods; `/{name}` stands for one segment, `[/]` may be there."""
+
+    path: re.Pattern[str]
+    methods: Mapping[str, Handler]
+
+    @classmethod
+    def make(cls, path: str, **methods: Handler) -> "Route":
+        """Compiles a path such as `/api/push/{topic}[/]`. GET answers HEAD, too."""
+        pattern = re.escape(path).replace(r"\[/\]", "/?")
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
+        if "GET" in methods:
+            methods["HEAD"] = methods["GET"]
+        return cls(re.compile(pattern), methods)
+
+
+class RoutedSite(server.Site):
+    """A site as Twisted sees it, whose answers come from routes, not from a tree of resources.
+
+    Args:
+        reactor: for the time-outs of idle connections.
+        max_body: bytes a request body may have.
+        nothing: the sentence for a path without a route.
+    """
+
+    requestFactory = Request  # noqa: N815
+    noisy = False
+
+    def __init__(self, reactor: Any, *, max_body: int, nothing: str) -> None:
+        super().__init__(
+            resource.Resource(),
+            reactor=reactor,
+            timeout=60,
+            parsePOSTFormSubmission=False,
+        )
+        self.max_body = max_body
+        self._nothing = nothing
+        self._routes: Sequence[Route] = ()
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
+        """HTTP/1.1 alone: the channels of HTTP/2 know nothing of our limits."""
+        return [b"http/1.1"]
+
+    def closing(self) -> bool:
+        """Whether connections should end after their answer (`request.Answering`)."""
+        return False
+
+    def answer(self, request: Request) -> Answer | Stream | Awaitable[Answer | Stream]:
+        """Finds the handler and calls it.
+
+        Raises:
+            Refusal: 404, or what the handler refuses.
+            ClientError: the body is not what the handler needs.
+            Unavailable: something the handler needs is away.
+        """
+        for route in self._routes:
+            found = route.path.fullmatch(request.target)
+            if found is None:
+                continue
+            handler = route.methods.get(request.method.decode("latin-1"))
+            if handler is None:
+                return _wrong_method(route)
+            return handler(request, **found.groupdict())
+        raise Refusal(404, ErrorCode.NOT_FOUND, self._nothing)
+
+
+def _wrong_method(route: Route) -> Answer:
+    allowed = ", ".join(sorted(route.methods))
+    return error_answer(
+        405,
+        ErrorCode.METHOD_NOT_ALLOWED,
+        f"This path answers {allowed} only.",
+        {"Allow": allowed},
+    )
