@@ -75,7 +75,7 @@ class Control:
         if not place.chosen and not _is_there(place.path) and _is_there(PACKAGED):
             self.path = PACKAGED
 
-    def get(self, target: str, kind: type[T], **query: Any) -> T:
+    def get(self, target: str, kind: type[T], /, **query: Any) -> T:
         """What relayd answers to a question.
 
         Raises:
@@ -90,7 +90,7 @@ class Control:
         encoded = b"" if body is None else msgspec.json.encode(body)
         return self._decoded(self._ask("POST", target, encoded), kind)
 
-    def stream(self, target: str, **query: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, target: str, /, **query: Any) -> Iterator[dict[str, Any]]:
         """The lines of an answer that has no end of its own. Raises as `get`."""
         with self._request("GET", _with_query(target, query), b"") as response:
             response.fp.raw._sock.settimeout(None)  # lines come when something happens

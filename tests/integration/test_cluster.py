@@ -217,8 +217,8 @@ def test_with_several_redis_their_order_does_not_matter(
 # -- what may be wrong
 
 
-def test_status_needs_redis(tmp_path: Path) -> None:
-    check_failed(Operator(tmp_path)("status"), 2, "[redis] url is not set")
+def test_without_redis_and_relayd_there_is_no_status(tmp_path: Path) -> None:
+    check_failed(Operator(tmp_path)("status"), 1, "var/control.sock: there is no such socket")
 
 
 def test_a_redis_that_does_not_let_us_in_or_do_it_is_a_sentence(tmp_path: Path) -> None:
@@ -330,6 +330,6 @@ def test_without_redis_a_unix_socket_will_do(tmp_path: Path) -> None:
 
 
 def test_without_redis_publish_says_what_it_needs(tmp_path: Path) -> None:
-    check_failed(Operator(tmp_path)("publish", "push/a", "{}"), 2, "[redis] url", "[api] key")
+    check_failed(Operator(tmp_path)("publish", "push/a", "{}"), 1, "[redis] url", "[api] key")
     operator = Operator(tmp_path, api_key=KEY, server_listen="ssl:1:privateKey=a:certKey=b")
     assert operator("publish", "push/a", "{}").returncode == 2
