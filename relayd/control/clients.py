@@ -72,10 +72,9 @@ def _matches(path: str, wanted: str) -> bool:
 
 
 def _is_from(peer: str, wanted: str) -> bool:
-    """Whether an address is the wanted one, with or without its kind and its port."""
-    address = peer.partition(":")[2]
-    host = address.rpartition(":")[0]
-    return wanted in (peer, address, host, host.strip("[]"))
+    """Whether an address is the wanted one, with or without its port."""
+    host = peer.rpartition(":")[0]
+    return wanted in (peer, host, host.strip("[]"))
 
 
 def rooms(connections: Connections) -> Listing[Room]:

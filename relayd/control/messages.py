@@ -129,7 +129,7 @@ class Selection(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         kind: of path.
         path: or what the path begins with, if it ends in `*`.
-        peer: what the address begins with, behind `tcp4:` and the like.
+        peer: the address, with or without its port.
         user: who its token says it is.
         slow: something waits for it, or was left out for it.
         sort: the column to order by.
