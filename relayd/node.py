@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from twisted.application.service import Service
@@ -58,7 +58,7 @@ class Publisher:
         redis: Redis | None,
         chat: ChatFactory,
         push: PushFactory,
-        figures: ProcessFigures,
+        figures: Callable[[], Awaitable[list[Family]]],
     ) -> None:
         self._context = context
         self._database = database
@@ -91,7 +91,7 @@ class Publisher:
 
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd."""
-        return await self._figures.all()
+        return await self._figures()
 
     async def check_database(self) -> None:
         """Raises DatabaseUnavailable with the reason."""
@@ -162,7 +162,9 @@ class Node(Service):
             prefix = context.config.redis.prefix
             self._membership = Membership(redis, reactor, prefix, self.report, process)
         self._poller = Poller(reactor)
-        self._control = Control(context, hub, brokers.groups, publisher, relays, self.report)
+        self._control = Control(
+            context, hub, brokers.groups, publisher, relays, self.report, figures
+        )
         self._control_socket = self._make_control_socket()
         self._ports: list[IListeningPort] = []
         self._preparing: Deferred[None] | None = None

@@ -25,6 +25,8 @@ from relayd.brokers.memory import MemoryBrokers
 from relayd.brokers.redis import RedisBrokers
 from relayd.config import Config, read, read_dotenv
 from relayd.connections import Connections
+from relayd.control.address import find_place
+from relayd.control.figures import ParentFigures
 from relayd.drops import Drops
 from relayd.errors import ConfigError
 from relayd.frontdoor import FrontDoorFactory
@@ -270,9 +272,13 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
             draws=draws,
             redis=redis,
             lag=Lag(reactor),
-        )
+        ),
+        alone=worker is None,
     )
-    publisher = Publisher(context, database, redis, chat, push, figures)
+    all_figures = figures.all
+    if worker is not None:
+        all_figures = ParentFigures(reactor, find_place(config, os.environ)).all
+    publisher = Publisher(context, database, redis, chat, push, all_figures)
     door = FrontDoorFactory(
         config,
         reactor,

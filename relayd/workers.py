@@ -24,6 +24,7 @@ from twisted.python.reflect import fullyQualifiedName
 from relayd import __version__
 from relayd.config import Config
 from relayd.control import address
+from relayd.control.figures import WorkerFigures, Workers, ask_through
 from relayd.control.listener import ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.site import ControlSite
@@ -56,6 +57,7 @@ class _Worker:
         self.serving: float | None = None  # since when
         self.heard = 0.0  # when it gave its last sign of life
         self.connections = 0  # what it said then
+        self.starts = 0
         self.delay = 0.0
         self.retry: IDelayedCall | None = None
 
@@ -103,7 +105,8 @@ class Supervisor(Service):
         if self._place is not None:
             for worker in self._workers:
                 paths[worker.number] = address.of_worker(self._place, worker.number).path
-        self._control = Parent(reactor, paths)
+        self._figures = WorkerFigures(reactor, ask_through(reactor, paths), self._count_workers)
+        self._control = Parent(reactor, paths, self._figures)
         self._control_socket = ControlSocket(
             reactor, self._place, ControlSite(self._control, reactor)
         )
@@ -140,6 +143,7 @@ class Supervisor(Service):
         super().startService()
         prepare_file(self._config)
         self._control_socket.open()
+        self._figures.start()
         self._log.info(
             "relayd {version}: {count} workers share {places}",
             version=__version__,
@@ -160,6 +164,13 @@ class Supervisor(Service):
         workers = f"{len(serving)} of {len(self._workers)} workers"
         return f"{what}: {connections} connections, {workers}"
 
+    def _count_workers(self) -> Workers:
+        return Workers(
+            configured=len(self._workers),
+            serving={each.number for each in self._workers if each.serving is not None},
+            restarts=sum(max(0, worker.starts - 1) for worker in self._workers),
+        )
+
     def stopService(self) -> "Deferred[None]":
         """Has all workers drain; fires when they have ended, killed if they take too long."""
         super().stopService()
@@ -167,6 +178,7 @@ class Supervisor(Service):
 
     def _start(self, worker: _Worker) -> None:
         worker.retry = None
+        worker.starts += 1
         worker.started = self._reactor.seconds()
         sockets: dict[int, Any] = {
             descriptor: port.fileno()  # type: ignore[attr-defined]
@@ -276,6 +288,7 @@ class Supervisor(Service):
             )
             self._signal(signal.SIGKILL)
             await self._all_gone()
+        self._figures.stop()
         await self._control_socket.close()
         self._log.info("all workers have ended")
 

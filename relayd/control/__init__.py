@@ -5,11 +5,13 @@
     messages    what goes over it
     site        paths and methods, in front of one of
     process     what one process answers, from its connections: `clients`, `tail`, `trace`
+    figures     what the metrics show of all workers, kept by the parent
     parent      what the parent of workers answers: it asks them through `asking`, and merges
 
 Sits under `node` and `workers`, which start and stop it. The paths:
 
     GET   /status /clients /rooms /pairs        what there is
+    GET   /metrics /figures                     the figures, for Prometheus; as JSON, to be summed
     GET   /tail?group=chat/lobby /trace?id=c17  lines of JSON, until either side has enough
     POST  /kick /drain /undrain /publish        what changes something is logged with who did it
 """

@@ -47,10 +47,12 @@ class Asker:
     Args:
         reactor: connects, and bounds the time.
         path: of its control socket.
+        patience: seconds that it may take for an answer.
     """
 
-    def __init__(self, reactor: Any, path: Path) -> None:
+    def __init__(self, reactor: Any, path: Path, patience: float = PATIENCE) -> None:
         self._reactor = reactor
+        self._patience = patience
         self._agent = Agent.usingEndpointFactory(reactor, _Endpoint(reactor, path))
 
     async def ask(self, method: str, target: str, body: bytes = b"") -> bytes:
@@ -75,7 +77,7 @@ class Asker:
 
     async def _bounded(self, asking: Any) -> Any:
         try:
-            return await Deferred.fromCoroutine(asking).addTimeout(PATIENCE, self._reactor)
+            return await Deferred.fromCoroutine(asking).addTimeout(self._patience, self._reactor)
         except (TimeoutError, ConnectError, ResponseNeverReceived, CancelledError) as error:
             raise NoAnswer("it does not answer") from error
 

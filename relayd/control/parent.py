@@ -16,6 +16,7 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
 from relayd.control.asking import Asker, NoAnswer
+from relayd.control.figures import Told, WorkerFigures
 from relayd.control.messages import (
     Client,
     Done,
@@ -47,6 +48,7 @@ class Parent:
     Args:
         reactor: for asking.
         paths: of the workers' control sockets, by their numbers.
+        figures: sums what the metrics show of them.
 
     Attributes:
         draining: whether workers that start are to take nobody in.
@@ -54,8 +56,9 @@ class Parent:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, paths: dict[int, Path]) -> None:
+    def __init__(self, reactor: Any, paths: dict[int, Path], figures: WorkerFigures) -> None:
         self._askers = {number: Asker(reactor, path) for number, path in paths.items()}
+        self._figures = figures
         self.draining = False
 
     def served(self, number: int) -> None:
@@ -98,6 +101,10 @@ class Parent:
         """The UUIDs of all workers."""
         found, missing = await self._ask_all("GET", "/pairs", Listing[Pair])
         return merge_pairs(tuple(found.values()), missing)
+
+    async def figures(self) -> Told:
+        """What the metrics show of all workers together."""
+        return await self._figures.all()
 
     async def tail(self, group: str) -> Stream:
         """What goes to a group: any worker sees all of it, through Redis."""

@@ -12,6 +12,7 @@ from relayd import names, wire
 from relayd.brokers.interface import Groups
 from relayd.cluster import Report
 from relayd.control import clients, tail, trace
+from relayd.control.figures import Told
 from relayd.control.messages import (
     Client,
     Done,
@@ -29,6 +30,7 @@ from relayd.control.messages import (
 from relayd.control.rates import Rates
 from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
+from relayd.metrics.process import ProcessFigures
 from relayd.web.answers import Sink, Stream
 from relayd.web.backend import Backend
 from relayd.websocket import Context, RelayFactory
@@ -46,6 +48,7 @@ class Control:
         backend: publishes; knows the stores.
         relays: the factories of all connections.
         report: what the cluster is told.
+        figures: what the metrics show of this process.
 
     Attributes:
         stopping: set when the process is about to end.
@@ -60,6 +63,7 @@ class Control:
         backend: Backend,
         relays: Iterable[RelayFactory],
         report: Callable[[], Report],
+        figures: ProcessFigures,
     ) -> None:
         self._context = context
         self._hub = hub
@@ -67,6 +71,7 @@ class Control:
         self._backend = backend
         self._relays = tuple(relays)
         self._report = report
+        self._figures = figures
         self._rates = Rates(context.clock, self._counts)
         self._sinks: set[Sink] = set()
         self.stopping = False
@@ -114,6 +119,10 @@ class Control:
     async def pairs(self) -> Listing[Pair]:
         """The UUIDs that have clients here."""
         return clients.pairs(self._context.connections)
+
+    async def figures(self) -> Told:
+        """What the metrics show of this process."""
+        return Told(process=self._report().id, families=self._figures.own())
 
     async def tail(self, group: str) -> Stream:
         """What goes to a group."""

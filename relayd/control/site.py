@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from relayd.control.figures import Told
 from relayd.control.listener import describe_peer
 from relayd.control.messages import (
     Client,
@@ -24,6 +25,7 @@ from relayd.control.messages import (
 )
 from relayd.errors import ClientError, ErrorCode, Refusal
 from relayd.logs import Logger
+from relayd.metrics.figures import to_text
 from relayd.web.answers import Answer, Stream, json_answer
 from relayd.web.request import Request
 from relayd.web.routes import Route, RoutedSite
@@ -45,6 +47,7 @@ class Operations(Protocol):
     async def drain(self, drain: Drain) -> Done: ...
     async def undrain(self) -> Done: ...
     async def publish(self, publish: Publish) -> dict[str, Any]: ...
+    async def figures(self) -> Told: ...
 
 
 class ControlSite(RoutedSite):
@@ -68,6 +71,8 @@ class ControlSite(RoutedSite):
             Route.make("/clients", GET=self._clients(operations)),
             Route.make("/rooms", GET=_asked(operations.rooms)),
             Route.make("/pairs", GET=_asked(operations.pairs)),
+            Route.make("/figures", GET=_asked(operations.figures)),
+            Route.make("/metrics", GET=_metrics(operations)),
             Route.make("/tail", GET=_streamed(operations.tail, "group")),
             Route.make("/trace", GET=_streamed(operations.trace, "id")),
             Route.make("/kick", POST=self._told(operations.kick, Kick)),
@@ -129,6 +134,17 @@ class ControlSite(RoutedSite):
 def _asked(ask: Callable[[], Awaitable[Any]]) -> Callable[[Request], Awaitable[Answer]]:
     async def answer(request: Request) -> Answer:
         return json_answer(await ask())
+
+    return answer
+
+
+def _metrics(operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
+    """The figures as Prometheus reads them: `curl --unix-socket` is all that it takes."""
+
+    async def answer(request: Request) -> Answer:
+        told = await operations.figures()
+        text, content_type = to_text(told.families, request.header("Accept"))
+        return Answer(200, text, content_type)
 
     return answer
 

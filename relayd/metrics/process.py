@@ -14,11 +14,13 @@ class ProcessFigures:
 
     Args:
         parts: what the figures are read from.
+        alone: whether it is all there is; a worker leaves it to its parent to speak of workers.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, alone: bool) -> None:
         self._lag = parts.lag
         self._registry = make_registry(parts)
+        self._alone = alone
 
     def start(self) -> None:
         """Begins to watch the reactor."""
@@ -29,9 +31,10 @@ class ProcessFigures:
         self._lag.stop()
 
     def own(self) -> list[Family]:
-        """The figures of this process alone, for its parent to sum."""
-        return read(self._registry, RULES)
+        """The figures of this process now."""
+        workers = describe_workers(1, 1, 0, 0) if self._alone else []
+        return [*read(self._registry, RULES), *workers]
 
     async def all(self) -> list[Family]:
-        """The figures of a relayd that is this one process."""
-        return [*self.own(), *describe_workers(1, 1, 0, 0)]
+        """The same, for whoever may have to wait for it elsewhere."""
+        return self.own()

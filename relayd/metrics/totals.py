@@ -1,8 +1,8 @@
 """The figures of all workers as one, also after some have died: what a parent keeps. Pure.
 
 Sits on `figures`. A counter of the sum never goes back: of a worker that has gone, or does not
-answer, what it said last is counted on. What happened to a worker between that answer and its
-sudden end is in no figure; one that ends in order is asked once more.
+answer, what it said last is counted on. What a worker counted between that answer and its end is in
+no figure.
 """
 
 from collections.abc import Iterable, Mapping

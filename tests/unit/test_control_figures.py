@@ -1,0 +1,137 @@
+"""The parent asks its workers for their figures, in order, and never forgets what it heard."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from relayd.control.asking import NoAnswer
+from relayd.control.figures import INTERVAL, Told, WorkerFigures, Workers, ask_through
+from relayd.metrics.families import counter
+from relayd.metrics.figures import Family, pack
+from tests.unit.fakes import failure, has_fired, logged_failures, success
+
+
+def value(families: list[Family], name: str) -> float:
+    [found] = [value for each in families for sample, _, value in each.samples if sample == name]
+    return found
+
+
+class Parent:
+    """A parent of two workers that answer when the test lets them.
+
+    Attributes:
+        asked: the numbers of the workers that wait for their answer to be given, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.serving = {1, 2}
+        self.asked = deque[tuple[int, Deferred[bytes]]]()
+        self.figures = WorkerFigures(self.clock, self._ask, self._workers)
+
+    async def _ask(self, number: int) -> bytes:
+        answer: Deferred[bytes] = Deferred()
+        self.asked.append((number, answer))
+        return await answer
+
+    def _workers(self) -> Workers:
+        return Workers(configured=2, serving=set(self.serving), restarts=0)
+
+    def answer(self, count: float | None, process: str = "a") -> int:
+        """The worker that was asked first has counted so many; None: it does not answer."""
+        number, answer = self.asked.popleft()
+        if count is None:
+            answer.errback(NoAnswer("it does not answer"))
+        else:
+            families = pack([counter("messages", "Text", count)], {})
+            answer.callback(msgspec.json.encode(Told(process=process, families=families)))
+        return number
+
+    def all(self) -> "Deferred[Told]":
+        return Deferred.fromCoroutine(self.figures.all())
+
+
+@pytest.fixture
+def parent() -> Iterator[Parent]:
+    made = Parent()
+    made.figures.start()
+    with logged_failures() as failures:
+        yield made
+    made.figures.stop()
+    assert made.clock.getDelayedCalls() == []
+    assert failures == []
+
+
+def test_all_are_asked_at_once_and_added_up(parent: Parent) -> None:
+    told = parent.all()
+    assert [parent.answer(3), parent.answer(4)] == [1, 2]
+    families = success(told).families
+    assert value(families, "relayd_messages_total") == 7
+    assert value(families, "relayd_workers_unanswered") == 0
+
+
+def test_who_does_not_answer_is_counted_and_its_last_word_stands(parent: Parent) -> None:
+    first = parent.all()
+    parent.answer(3)
+    parent.answer(4)
+    assert value(success(first).families, "relayd_messages_total") == 7
+    second = parent.all()
+    parent.answer(None)
+    assert not has_fired(second)
+    parent.answer(5)
+    families = success(second).families
+    assert value(families, "relayd_messages_total") == 8
+    assert value(families, "relayd_workers_unanswered") == 1
+
+
+def test_the_parent_asks_by_itself_and_remembers_who_dies(parent: Parent) -> None:
+    parent.clock.advance(INTERVAL)
+    assert [parent.answer(30), parent.answer(4)] == [1, 2]
+    parent.serving = {2}  # the first one is killed, and nobody had asked for anything
+    told = parent.all()
+    assert parent.answer(4) == 2
+    families = success(told).families
+    assert value(families, "relayd_messages_total") == 34
+    assert value(families, "relayd_workers_unanswered") == 0  # it does not serve
+    parent.serving = {1, 2}
+    told = parent.all()
+    parent.answer(1, process="its successor")
+    parent.answer(4)
+    assert value(success(told).families, "relayd_messages_total") == 35
+
+
+def test_questions_do_not_overtake_each_other(parent: Parent) -> None:
+    """Who asks while one is under way shares the next: what it did before is in the answer."""
+    first, second, third = (parent.all() for _ in range(3))
+    assert len(parent.asked) == 2
+    parent.answer(1)
+    parent.answer(1)
+    assert value(success(first).families, "relayd_messages_total") == 2
+    assert not has_fired(second)
+    assert len(parent.asked) == 2
+    parent.answer(5)
+    parent.answer(5)
+    for later in (second, third):
+        assert value(success(later).families, "relayd_messages_total") == 10
+    assert len(parent.asked) == 0
+
+
+def test_an_answer_that_is_none_is_logged_and_left_out() -> None:
+    parent = Parent()
+    with logged_failures() as failures:
+        told = parent.all()
+        parent.asked.popleft()[1].callback(b"nonsense")
+        parent.answer(2)
+        assert value(success(told).families, "relayd_messages_total") == 2
+    assert len(failures) == 1
+
+
+def test_without_a_control_socket_nobody_answers() -> None:
+    ask: Any = ask_through(None, {})
+    asking: Deferred[bytes] = Deferred.fromCoroutine(ask(1))
+    assert str(failure(asking, NoAnswer)) == "it has no control socket"
