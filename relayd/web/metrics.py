@@ -26,14 +26,18 @@ class Metrics:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._allowed = [ipaddress.ip_network(network) for network in backend.config.metrics.allow]
 
     async def serve(self, request: Request) -> Answer:
         """The figures as text.
 
         Raises:
-            Refusal: 403 for who may not read them, 503 if they cannot be had.
+            Refusal: 404 if they are turned off, 403 for who may not read them, 503 if they cannot
+                be had.
         """
+        if not self._backend.config.metrics.enabled:
+            raise Refusal(
+                404, ErrorCode.NOT_FOUND, "Metrics are turned off: [metrics] enabled is false."
+            )
         self._check(request)
         text, content_type = to_text(await self._backend.figures(), request.header("Accept"))
         return Answer(200, text, content_type, {"Cache-Control": "no-store"})
@@ -64,10 +68,11 @@ class Metrics:
         if lines is None or not proxies.trusts(host):
             return None
         client = proxies.client(host, ", ".join(lines))
-        return None if proxies.trusts(client) else client
+        return None if client == forwarded.UNIX or proxies.trusts(client) else client
 
     def _is_allowed(self, host: str) -> bool:
         address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        return any(address in network for network in self._allowed)
+        allowed = map(ipaddress.ip_network, self._backend.config.metrics.allow)
+        return any(address in network for network in allowed)

@@ -95,9 +95,6 @@ class Site(RoutedSite):
         files = StaticFiles()
         pages = Pages(self._backend)
         health = Health(self._backend)
-        metrics = []
-        if self._backend.config.metrics.enabled:
-            metrics.append(Route.make("/metrics[/]", GET=Metrics(self._backend).serve))
         return [
             Route.make("/", GET=pages.home),
             Route.make("/chat", GET=pages.to_lobby),
@@ -107,7 +104,7 @@ class Site(RoutedSite):
             Route.make("/static/{name}", GET=files.serve),
             Route.make("/healthz[/]", GET=health.alive),
             Route.make("/readyz[/]", GET=health.ready),
-            *metrics,
+            Route.make("/metrics[/]", GET=Metrics(self._backend).serve),
             Route.make("/api/push/{topic}[/]", POST=self._api.push),
             Route.make("/api/chat/{room}[/]", POST=self._api.say),
         ]

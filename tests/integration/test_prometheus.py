@@ -4,16 +4,20 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.daemon import Daemon
-from tests.integration.clients import read, say
+from tests.daemon import Daemon, free_port
+from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.test_workers import eventually
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "etc" / "examples" / "prometheus" / "relayd-alerts.yml"
@@ -169,3 +173,73 @@ def test_the_guide_explains_every_alert() -> None:
     guide = (ROOT / "docs" / "operate.md").read_text()
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
     assert set(re.findall(r"`(Relayd\w+)`", guide)) == alerts
+
+
+# -- a real Prometheus
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Callable[[Daemon], str]]:
+    """Starts a Prometheus with our files that asks a relayd; returns where its API is."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(daemon: Daemon) -> str:
+        folder = tmp_path / "prometheus"
+        shutil.copytree(SCRAPE.parent, folder)
+        config = folder / SCRAPE.name
+        text = config.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
+        text = text.replace("scrape_interval: 15s", "scrape_interval: 1s")
+        config.write_text(text.replace("scrape_timeout: 10s", "scrape_timeout: 1s"))
+        port = free_port()
+        program = shutil.which("prometheus")
+        assert program, "this test needs prometheus (apt: prometheus)"
+        with open(folder / "log", "wb") as log:
+            processes.append(
+                subprocess.Popen(
+                    [
+                        *(program, f"--config.file={config}", f"--storage.tsdb.path={folder}/data"),
+                        f"--web.listen-address=127.0.0.1:{port}",
+                    ],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                )
+            )  # fmt: skip
+        return f"http://127.0.0.1:{port}/api/v1"
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def ask(api: str, path: str, **arguments: str) -> Any:
+    """What Prometheus answers; None while it does not."""
+    url = f"{api}/{path}?{urllib.parse.urlencode(arguments)}"
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return json.load(answer)["data"]
+    except (ConnectionError, urllib.error.URLError):
+        return None
+
+
+def test_a_real_prometheus_scrapes_relayd_and_answers_every_query_of_the_board(
+    daemon: Daemon, prometheus: Callable[[Daemon], str]
+) -> None:
+    """No alert fires, and no panel of the board is empty, but those that show what went wrong."""
+    api = prometheus(daemon)
+
+    def scraped_often_enough() -> bool:
+        found = ask(api, "query", query='count_over_time(up{job="relayd"}[1m])')
+        return bool(found and found["result"] and int(found["result"][0]["value"][1]) >= 4)
+
+    eventually(scraped_often_enough)
+    [target] = ask(api, "targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert ask(api, "alerts")["alerts"] == []
+    empty = []
+    for query in expressions(json.loads(BOARD.read_text()))[:-1]:
+        query = query.replace("$__rate_interval", "1m").replace("$instance", ".*")
+        found = ask(api, "query", query=query)
+        assert found is not None, query
+        if not found["result"]:
+            empty.append(query)
+    assert all(query.endswith(" > 0") for query in empty), empty

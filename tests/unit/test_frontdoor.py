@@ -17,6 +17,7 @@ from twisted.protocols.policies import WrappingFactory
 
 from relayd.brokers.memory import MemoryGroups
 from relayd.config import Api, Config, Echo, Keepalive, Limits
+from relayd.errors import ErrorCode
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.metrics.figures import Family
@@ -403,6 +404,7 @@ def test_a_head_that_is_too_large_is_answered_with_431_which_the_peer_can_read(
     assert caller.transport.writing_closed
     caller.send(HEALTH)
     assert caller.refusal == (431, "head_too_large")
+    assert house.factory.tally.refused[ErrorCode.HEAD_TOO_LARGE] == 1
     assert not caller.transport.aborted
     caller.pass_time(2)
     assert caller.transport.aborted

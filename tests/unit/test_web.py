@@ -290,6 +290,7 @@ def test_what_a_proxy_has_passed_on_is_not_from_this_machine(header: str) -> Non
         ("127.0.0.2", 403),
         ("::ffff:127.0.0.2", 403),
         ("nonsense", 403),
+        ("unix:", 403),
         ("", 403),
     ],
 )
@@ -305,6 +306,11 @@ def test_a_trusted_proxy_says_whose_address_counts(
     assert reply.status == status
 
 
+def test_a_proxy_on_this_machine_does_not_speak_for_unix_sockets_elsewhere() -> None:
+    headers = "X-Forwarded-For: unix:\r\n"
+    assert ask_metrics("127.0.0.1", headers, trusted=("127.0.0.1",)).status == 403
+
+
 def test_a_proxy_that_is_not_trusted_cannot_lend_an_address() -> None:
     reply = ask_metrics("127.0.0.1", "X-Forwarded-For: 10.1.2.3\r\n", allow=("10.1.0.0/16",))
     assert reply.status == 403
@@ -315,7 +321,8 @@ def test_behind_a_unix_socket_there_are_proxies() -> None:
 
 
 def test_metrics_that_are_turned_off_are_not_there() -> None:
-    assert ask_metrics("127.0.0.1", enabled=False).status == 404
+    reply = ask_metrics("127.0.0.1", enabled=False)
+    assert (reply.status, reply.json["error"]) == (404, "not_found")
 
 
 # The API
