@@ -90,7 +90,7 @@ bench: bench-tools $(VENV)/.test
 
 clean:
 	@rm -rf $(VENV) .bench build dist ./*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	rm -f twisted/plugins/dropin.cache
+	rm -f twisted/plugins/dropin.cache relayd/native.c relayd/native.*.so
 	find relayd tests bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -112,8 +112,15 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	echo "$(CURDIR)" >$@
 
-$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py
-	@echo "setup: installing relayd and what it needs"
+# relayd/native.pyx is compiled: made again whenever it changes.
+$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py relayd/native.pyx
+	@$(install)
+	missing=()
+	if ! command -v cc >/dev/null; then missing+=(gcc libc6-dev); fi
+	headers() { $(PYTHON) -c 'import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))'; }
+	if [ ! -e "$$(headers)" ]; then missing+=($(notdir $(PYTHON))-dev); fi
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+	echo "setup: installing relayd and what it needs"
 	$(PIP) install -qq --editable .
 	touch $@
 

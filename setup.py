@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
@@ -82,8 +82,9 @@ setup(
     # goes through an import hook, which twistd's search does not see.
     packages=[*find_packages(include=["relayd", "relayd.*"]), "twisted.plugins"],
     package_dir={"": "."},
+    ext_modules=[Extension("relayd.native", ["relayd/native.pyx"])],
     include_package_data=False,
-    package_data={"relayd": ["py.typed"], "relayd.web": ["static/**/*"]},
+    package_data={"relayd": ["py.typed", "native.pyi"], "relayd.web": ["static/**/*"]},
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,
     entry_points={"console_scripts": ["relayctl = relayd.ctl.main:main"]},
@@ -106,6 +107,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "Cython>=3.1",  # tests/integration/test_install.py builds a wheel
             "channels>=4.3.2",  # beside them: tests/integration/test_django_channels.py
             "channels-redis>=4.3.0",
             "Django>=5.2,<6",
@@ -113,7 +115,7 @@ setup(
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
             "selenium>=4.51",
-            "setuptools>=77",  # tests/integration/test_install.py builds a wheel
+            "setuptools>=77",  # so does this
             "websockets>=17.4",
         ],
         "lint": [

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
 from relayd.drops import DropReason, Drops
+from relayd.inlet import PolledTransport
 
 Item = tuple[Hashable | None, bytes]
 """A frame, and a key if a newer frame of the same key may take its place."""
@@ -237,7 +238,9 @@ class SocketOutbox(Outbox):
             self._transport.write(self._take())
             return
         self._transport.unregisterProducer()
-        self.direct = self._transport.getHandle().send
+        transport = self._transport
+        polled = isinstance(transport, PolledTransport)
+        self.direct = transport.sender if polled else transport.getHandle().send
         self._unblock()
 
     def stopProducing(self) -> None:

@@ -6,7 +6,7 @@ that do not read, do not answer, or send too much, and exceptions in our own cod
 """
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from autobahn.util import encode_truncate
@@ -97,6 +97,14 @@ class RelayProtocol(Handshake):
         self.send_payload(self.encode_error(code, message))
         if logs.is_on(LogLevel.debug):
             self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
+
+    def shorten(self, take: Callable[[bytes, bool], None]) -> None:
+        """Has short text frames go to `take` from now on, which does for them what `received` does.
+
+        No effect while each message has to be counted against a rate limit.
+        """
+        if self._inlet is not None and self._bucket is None:
+            self._inlet.take = take
 
     async def writable(self) -> None:
         """Returns when the peer has read what was sent. Raises CancelledError when it left."""

@@ -6,6 +6,7 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 from relayd import names, wire
 from relayd.brokers.interface import Groups, Publish
 from relayd.errors import ErrorCode, Refusal
+from relayd.native import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.websocket import Context
 
@@ -39,6 +40,7 @@ class CameraProtocol(MemberProtocol):
         if self._publish is None:
             key = self._number if self.factory.latest else None
             self._publish = self.factory.groups.publisher(self.group, key)
+            self.shorten(Passage(wire.decode_short_pose, wire.encode, self._publish, self.received))
         self._publish(wire.encode(pose))
 
 

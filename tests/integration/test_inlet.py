@@ -1,15 +1,19 @@
 """Reading many sockets through one epoll instance: real sockets, the reactor played by the test."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet import reactor, tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from relayd.inlet import Inlet, Poller
+from relayd.native import Sender
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect
 
@@ -38,7 +42,7 @@ class Line:
         self.then: Any = lambda: None
         self.inlet = Inlet(self)
         self.inlet.transport = self
-        self.inlet.recv = self.ours.recv
+        self.inlet.descriptor = self.ours.fileno()
         self._poller = poller
         poller.add(self.inlet)
 
@@ -134,6 +138,66 @@ def test_a_bug_ends_its_own_connection_only(poller: Poller) -> None:
     assert lines[0].end.check(RuntimeError)
     assert lines[1].end is None
     assert lines[1].got == b"x"
+
+
+def test_what_is_read_while_others_are_read_is_read_in_the_same_turn(poller: Poller) -> None:
+    first, second = Line(poller), Line(poller)
+    first.then = lambda: second.theirs.sendall(b"an answer")
+    first.theirs.sendall(b"a question")
+    poller.doRead()
+    assert [first.got, second.got] == [b"a question", b"an answer"]
+
+
+def test_a_socket_that_always_has_something_to_read_leaves_the_others_their_turn(
+    poller: Poller,
+) -> None:
+    line = Line(poller)
+    line.then = lambda: line.theirs.sendall(b"x")
+    line.then()
+    poller.doRead()
+    assert len(line.got) == 512
+
+
+def test_a_sender_writes_to_no_other_socket_that_has_got_its_descriptor() -> None:
+    ours, theirs = socket.socketpair()
+    sender = Sender(ours.fileno())
+    assert sender(b"hello") == 5
+    descriptor = ours.detach()
+    sender.end()
+    other, others = socket.socketpair()
+    os.dup2(other.fileno(), descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sender(b"not for you")
+    others.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        others.recv(100)
+    os.close(descriptor)
+    for each in (theirs, other, others):
+        each.close()
+
+
+def test_a_transport_ends_its_sender_before_its_socket_is_closed() -> None:
+    seen: list[bool] = []
+    port = tcp.Port(0, Factory.forProtocol(Protocol), reactor=reactor)
+    poller = Poller(reactor)
+    poller.watch(port)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    transport: Any = port.transport(ours, Protocol(), ("", 0), port, 0, reactor)
+    transport.stopReading()
+    close = transport._closeSocket
+
+    def closing(*args: Any) -> None:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            transport.sender(b"x")
+        seen.append(True)
+        close(*args)
+
+    transport._closeSocket = closing
+    assert transport.sender(b"x") == 1
+    transport.connectionLost(Failure(ConnectionDone()))
+    assert seen == [True]
+    theirs.close()
 
 
 def test_a_unix_socket_relays_as_well(tmp_path: Path, connect: Connect) -> None:

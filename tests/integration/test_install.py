@@ -7,6 +7,7 @@ way an editable install works) ignored.
 """
 
 import importlib.metadata
+import importlib.util
 import os
 import pickle
 import shutil
@@ -47,12 +48,13 @@ def run(*command: str | Path, cwd: Path, **environ: str) -> str:
 
 
 def build_options() -> list[str]:
-    """Build with the setuptools that is here, if it makes wheels by itself; else pip gets one."""
+    """Build with the setuptools and the Cython that are here; else pip gets them."""
     try:
         major = int(importlib.metadata.version("setuptools").partition(".")[0])
     except importlib.metadata.PackageNotFoundError:
         return []
-    return ["--no-build-isolation"] if major >= 77 else []
+    cython = importlib.util.find_spec("Cython")
+    return ["--no-build-isolation"] if major >= 77 and cython else []
 
 
 def leave_stale_cache(folder: Path) -> None:
@@ -93,7 +95,7 @@ class Installed:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a package is built from, with a stale dropin.cache in it."""
     copy = tmp_path_factory.mktemp("tree")
-    skip = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info")
+    skip = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info", "native.c", "*.so")
     for name in ("relayd", "schema", "etc", "twisted"):
         shutil.copytree(ROOT / name, copy / name, ignore=skip)
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
@@ -165,7 +167,9 @@ def test_the_wheel_carries_what_relayd_reads(wheel: Path, tree: Path) -> None:
             if path.suffix in (".sql", ".py") or ("static" in path.parts and path.is_file()):
                 expected.add(f"{target}/{path.relative_to(tree / folder).as_posix()}")
     dist_info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
-    assert names - dist_info == expected
+    compiled = {name for name in names if name.startswith("relayd/native.")}
+    assert {Path(name).suffix for name in compiled} == {".pyi", ".so"}
+    assert names - dist_info - compiled == expected
     assert any(name.startswith("relayd/_schema/sqlite/") for name in names)
     assert any(name.startswith("relayd/_schema/postgresql/") for name in names)
 

@@ -29,10 +29,10 @@ LAYERS = (
     ("brokers",),
     ("storage", "redis"),
     ("hub",),
-    ("admission", "connections", "inlet", "keepalive", "outbox", "ratelimit"),
-    ("wire",),
+    ("admission", "connections", "keepalive", "outbox", "ratelimit"),
+    ("inlet", "wire"),
     ("config", "drops", "names", "tally"),
-    ("errors", "forwarded", "logs", "redis_urls", "systemd"),
+    ("errors", "forwarded", "logs", "native", "redis_urls", "systemd"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400

@@ -1,10 +1,11 @@
 """The two receive paths of a connection have the same effect for every input (RFC 6455).
 
-One connection reads as it is: small whole text frames by `wire.read_short_frame`, the rest by
-Autobahn. The other one has Autobahn's parser alone. Both get the same bytes, cut at the same
-places, and everything that can be seen of them is compared, in its order.
+One connection reads as it is: small whole text frames by `native.Inlet`, the rest by Autobahn. The
+other one has Autobahn's parser alone. Both get the same bytes, cut at the same places, and
+everything that can be seen of them is compared, in its order.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd import wire
+from relayd import websocket, wire
 from relayd.config import Config, Keepalive, Limits
 from relayd.errors import ClientError, CloseCode, ErrorCode
 from relayd.handshake import Handshake
@@ -487,7 +488,53 @@ def reserved(data: bytes, at: int, longest: int) -> tuple[bytes, int] | None:
     return real(data, at, longest)
 
 
-real: Reader = wire.read_short_frame
+def right(data: bytes, at: int, longest: int) -> tuple[bytes, int] | None:
+    """What the compiled reader does, in plain Python."""
+    start = at + 6
+    if len(data) < start or data[at] != 0x81:
+        return None
+    length = data[at + 1] - 0x80
+    end = start + length
+    if not 0 <= length <= longest or len(data) < end:
+        return None
+    mask = data[at + 2 : start] * 32
+    payload = bytes(a ^ b for a, b in zip(data[start:end], mask, strict=False))
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return None
+    return payload, end
+
+
+real: Reader = right
+
+
+class PlainInlet:
+    """`native.Inlet` in plain Python, with a reader that can be another one."""
+
+    def __init__(self, read: Reader, owner: Relay) -> None:
+        self._read = read
+        self.owner = owner
+        self.take: Any = None
+        self.longest = self.taken = 0
+        self.short = False
+        self.heard = True
+
+    def feed(self, data: bytes) -> None:
+        self.heard = True
+        at = 0
+        while self.short and at < len(data):
+            found = self._read(data, at, self.longest)
+            if found is None:
+                break
+            payload, at = found
+            self.taken += 1
+            try:
+                self.take(payload, False)
+            except Exception:
+                self.owner.failed()
+        if at < len(data):
+            self.owner.parse(data[at:])
 
 
 @pytest.fixture
@@ -506,7 +553,7 @@ def steps() -> list[tuple[Pair, list[bytes]]]:
 def test_a_wrong_short_path_is_found(
     wrong: Reader, steps: list[tuple[Pair, list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "read_short_frame", wrong)
+    monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, wrong))
 
     def find() -> None:
         for pair, segments in steps:
@@ -514,3 +561,12 @@ def test_a_wrong_short_path_is_found(
 
     with pytest.raises((AssertionError, IndexError)):
         find()
+
+
+def test_the_reader_in_plain_python_is_as_right(
+    steps: list[tuple[Pair, list[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what is found above is found because of the reader."""
+    monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, right))
+    for pair, segments in steps:
+        pair.check(segments)

@@ -1,13 +1,19 @@
 """`/ws/camera`: poses over a hub in memory."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from relayd import wire
 from relayd.brokers.memory import MemoryGroups
 from relayd.config import Camera as CameraConfig
 from relayd.config import Config, Limits
+from relayd.errors import ClientError
 from relayd.hub import Hub
+from relayd.native import Passage
 from relayd.relays.camera import CameraFactory
 from tests.unit.fakes import BUFFER, Client, World, make_world
 
@@ -28,8 +34,10 @@ class Camera:
 
 @pytest.fixture
 def camera(request: pytest.FixtureRequest) -> Iterator[Camera]:
-    policy = CameraConfig(slow_viewers=getattr(request, "param", "latest"))
-    config = Config(camera=policy, limits=Limits(send_buffer=1000))
+    param = getattr(request, "param", "latest")
+    policy = CameraConfig(slow_viewers="close" if param == "close" else "latest")
+    rate = 3.0 if param == "limited" else 0.0
+    config = Config(camera=policy, limits=Limits(send_buffer=1000, messages_per_second=rate))
     with make_world(config) as (world, _):
         camera = Camera(world)
         yield camera
@@ -124,3 +132,61 @@ def test_a_viewer_that_falls_behind_leaves_while_it_is_served(camera: Camera) ->
         sender.send({"x": x})
     assert len(viewer.objects()) == len(sender.objects()) == 100
     assert camera.hub.size("camera/Camera_group") == 2
+
+
+_values = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just([1])
+)
+_almost = st.dictionaries(st.sampled_from(["x", "y", "z", "é", ""]), _values).map(
+    lambda pose: json.dumps(pose, ensure_ascii=False)
+)
+
+
+@given(st.one_of(_almost, st.text(alphabet='{}[]":,.0123456789eExyz \n\u3000-', max_size=125)))
+@example("")
+@example("\u3000")
+@example('{"x": ' + "9" * 118 + "}")
+def test_the_short_way_does_what_the_long_one_does(text: str) -> None:
+    """Of all that a short frame may hold: at most 125 bytes, well-formed UTF-8."""
+    payload = text.encode("utf-8", "surrogatepass")[:125]
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return
+
+    def received(payload: bytes, is_binary: bool) -> None:
+        pose = wire.decode_pose(payload)
+        if pose is not None:
+            published.append(wire.encode(pose))
+
+    def outcome(take: Callable[[bytes, bool], None]) -> tuple[list[bytes], str | None]:
+        published.clear()
+        try:
+            take(payload, False)
+        except ClientError as error:
+            return [], error.code
+        return list(published), None
+
+    published: list[bytes] = []
+    short = Passage(wire.decode_short_pose, wire.encode, published.append, received)
+    assert outcome(short) == outcome(received)
+
+
+def test_every_pose_but_the_first_takes_the_short_way(camera: Camera) -> None:
+    sender = camera.connect()
+    inlet = sender.server._inlet
+    assert inlet.take == sender.server.received
+    sender.send({"x": 1})
+    assert isinstance(inlet.take, Passage)
+    sender.send({"x": 2})
+    sender.send({"x": "3"})
+    first, second, error = sender.objects()
+    assert [first["x"], second["x"], error["error"]] == [1, 2, "bad_pose"]
+
+
+@pytest.mark.parametrize("camera", ["limited"], indirect=True)
+def test_not_where_each_message_has_to_be_counted(camera: Camera) -> None:
+    sender = camera.connect()
+    for x in range(7):  # it may save up those of two seconds
+        sender.send({"x": x})
+    assert sender.closed()[0] == 4004

@@ -1,0 +1,399 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""What runs for every frame and every member, compiled: read what came in, send it to everyone.
+
+Sits at the bottom, under `inlet` (which says when to read), `outbox` (whose connections have a
+`Sender`) and `hub` (which says who is in which group). Everything that is unusual is handed to
+them: a frame that is not short, a socket that takes only a part, a pose that is wrong. The system
+calls are made with Python's lock held: none of them can block.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+
+cdef extern from "Python.h":
+    object PyErr_SetFromErrno(object kind)
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+
+cdef extern from "sys/socket.h" nogil:
+    enum: MSG_DONTWAIT
+    enum: MSG_NOSIGNAL
+    ssize_t recv(int descriptor, void *buffer, size_t size, int flags)
+    ssize_t send(int descriptor, const void *bytes, size_t size, int flags)
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
+
+cdef enum:
+    MOST_EVENTS = 512
+    CHUNK = 65536
+
+cdef char _buffer[CHUNK]
+
+
+cdef class Inlet:
+    """The bytes of one connection.
+
+    Attributes:
+        owner: gets what is not read here: `inlet.Owner`.
+        take: gets the payload of every short text frame, and False: it is not binary.
+        short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
+            holds nothing.
+        longest: bytes of payload that a short frame may have, 125 at most.
+        heard: set whenever bytes come.
+        taken: messages that went to `take`; the owner counts its own here, too.
+        transport: whose socket is read, where the poller does it.
+        descriptor: that socket's.
+    """
+
+    cdef public object owner, take, transport
+    cdef public int descriptor, longest
+    cdef public bint heard, short
+    cdef public long long taken
+
+    def __init__(self, object owner):
+        self.owner = owner
+        self.longest = 0
+        self.short = False
+        self.heard = True
+        self.descriptor = -1
+
+    def feed(self, bytes data):
+        """Reads bytes that came in: short frames here, the rest is for the owner.
+
+        Both ways have the same effect for every input; the short one costs a tenth.
+        """
+        self._feed(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data)
+
+    cdef int _feed(self, const char *data, Py_ssize_t size, bytes whole) except -1:
+        cdef Py_ssize_t at = 0, end
+        cdef bytes payload
+        self.heard = True
+        while self.short and at < size:
+            end = at
+            payload = _short_frame(data, size, &end, self.longest)
+            if payload is None:
+                break
+            at = end
+            self.taken += 1
+            try:
+                self.take(payload, False)
+            except Exception:
+                self.owner.failed()
+        if at < size:
+            if at or whole is None:
+                whole = PyBytes_FromStringAndSize(data + at, size - at)
+            self.owner.parse(whole)
+        return 0
+
+
+cdef bytes _short_frame(const char *data, Py_ssize_t size, Py_ssize_t *at, int longest):
+    """The payload of a masked, final text frame of at most `longest` bytes; moves `at` behind it.
+
+    None if there is anything else: another kind of frame, a part of one, or a payload that is not
+    UTF-8.
+    """
+    cdef const unsigned char *frame = <const unsigned char *> data + at[0]
+    cdef Py_ssize_t left = size - at[0], length, n
+    cdef uint32_t mask
+    cdef uint64_t mask8, eight, high = 0
+    cdef bytes payload
+    cdef char *to
+    if left < 6 or frame[0] != 0x81:
+        return None
+    length = frame[1] - 0x80
+    if length < 0 or length > longest or left < 6 + length:
+        return None
+    payload = PyBytes_FromStringAndSize(NULL, length)
+    to = PyBytes_AS_STRING(payload)
+    memcpy(&mask, frame + 2, 4)
+    mask8 = (<uint64_t> mask << 32) | mask
+    n = 0
+    while n + 8 <= length:
+        memcpy(&eight, frame + 6 + n, 8)
+        eight ^= mask8
+        high |= eight
+        memcpy(to + n, &eight, 8)
+        n += 8
+    while n < length:
+        to[n] = frame[6 + n] ^ frame[2 + (n & 3)]
+        high |= <unsigned char> to[n]
+        n += 1
+    if high & <uint64_t> 0x8080808080808080:
+        try:
+            PyUnicode_DecodeUTF8(to, length, NULL)
+        except UnicodeDecodeError:
+            return None
+    at[0] += 6 + length
+    return payload
+
+
+def read_ready(int poller, dict inlets, object ended):
+    """Reads the sockets of an epoll instance while they have something to read.
+
+    What comes meanwhile is read, too: that costs one system call, another turn of the reactor
+    costs many. It ends after `MOST_EVENTS` reads, so that everything else has its turn.
+
+    Args:
+        poller: the descriptor of the epoll instance.
+        inlets: those that are read, by the descriptors of their sockets.
+        ended: called with an inlet whose socket has ended, and with why: `CONNECTION_DONE`,
+            `CONNECTION_LOST`, or the exception that was raised out of its owner.
+    """
+    cdef epoll_event events[MOST_EVENTS]
+    cdef int left = MOST_EVENTS, count, n
+    while left > 0:
+        count = epoll_wait(poller, events, left, 0)
+        if count <= 0:
+            return
+        left -= count
+        for n in range(count):
+            # one that was read before may have ended it
+            found = inlets.get(events[n].data.fd)
+            if found is not None:
+                _read(<Inlet> found, ended)
+
+
+cdef int _read(Inlet inlet, object ended) except -1:
+    cdef ssize_t size = recv(inlet.descriptor, _buffer, CHUNK, MSG_DONTWAIT)
+    if size > 0:
+        try:
+            inlet._feed(_buffer, size, None)
+        except Exception as error:
+            ended(inlet, error)
+    elif size == 0:
+        ended(inlet, CONNECTION_DONE)
+    elif errno != EAGAIN and errno != EINTR:
+        ended(inlet, CONNECTION_LOST)
+    return 0
+
+
+cdef class Sender:
+    """Sends straight to a socket, for as long as its transport has it.
+
+    Calling it with bytes returns how many of them the kernel took, and raises OSError if the
+    connection is broken or `end` was called.
+    """
+
+    cdef int _descriptor
+
+    def __init__(self, int descriptor):
+        self._descriptor = descriptor
+
+    def end(self):
+        """The socket is about to be closed; its descriptor will be another one's."""
+        self._descriptor = -1
+
+    def __call__(self, bytes frames):
+        cdef ssize_t sent = self._send(PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames))
+        if sent < 0:
+            PyErr_SetFromErrno(OSError)
+        return sent
+
+    cdef ssize_t _send(self, const char *data, Py_ssize_t size) noexcept:
+        """As `send`, but 0 if the kernel takes nothing now."""
+        cdef ssize_t sent = send(self._descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < 0 and (errno == EAGAIN or errno == EINTR):
+            return 0
+        return sent
+
+
+cdef enum:
+    FULL = 65536  # bytes of a batch that is sent without waiting for more
+    SAMPLE = 16  # of frames that are served at once, one in so many is timed
+
+
+cdef class Batching:
+    """When groups are served, and how much was: what all groups of a hub have in common.
+
+    Args:
+        clock: provides IReactorTime.
+        coalesce: seconds a frame may wait for others in a busy group; 0 to serve each at once.
+        latency: counts seconds (`tally.Buckets`).
+
+    Attributes:
+        delivered: frames handed to members so far, counted once for each member.
+        batches: how often a group was served.
+    """
+
+    cdef object _seconds, _call_later, _observe
+    cdef double _coalesce
+    cdef readonly long long delivered, batches
+
+    def __init__(self, object clock, double coalesce, object latency):
+        self._seconds = clock.seconds
+        self._call_later = clock.callLater
+        self._coalesce = coalesce
+        self._observe = latency.observe
+
+
+cdef class Group:
+    """The members of a group, and the frames that wait for its next batch.
+
+    Attributes:
+        members: `hub.Member`s, served in the order in which they came.
+    """
+
+    cdef readonly dict members
+    cdef Batching _batching
+    cdef object _call  # the IDelayedCall of the next batch
+    cdef list _items
+    cdef Py_ssize_t _size
+    cdef double _began, _served
+
+    def __init__(self, Batching batching):
+        self.members = {}
+        self._batching = batching
+        self._items = []
+        self._began = 0
+        self._served = float("-inf")
+
+    cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1:
+        """Sends a payload, framed once: at once if the group is quiet, else with its next batch.
+
+        Args:
+            key: whose newest state this is, if older ones need not reach a member that reads
+                slowly; None if each must.
+            payload: JSON.
+
+        Returns:
+            How many members it goes to.
+        """
+        cdef bytes frame = text_frame(payload)
+        cdef Batching batching = self._batching
+        cdef double now
+        if self._call is None:
+            now = batching._seconds()
+            if now - self._served >= batching._coalesce:
+                self._served = now
+                self._serve(((key, frame),), frame)
+                if batching.batches % SAMPLE == 0:
+                    batching._observe(<double> batching._seconds() - now)
+                return len(self.members)
+            self._began = now
+            self._call = batching._call_later(batching._coalesce, self.flush)
+        self._items.append((key, frame))
+        self._size += PyBytes_GET_SIZE(frame)
+        if self._size >= FULL:
+            self.flush()
+        return len(self.members)
+
+    def flush(self):
+        """Sends what waits for the next batch."""
+        self.cancel()
+        if not self._items:
+            return
+        items, self._items, self._size = self._items, [], 0
+        self._served = self._batching._seconds()
+        self._serve(items, b"".join([frame for _, frame in items]))
+        self._batching._observe(<double> self._batching._seconds() - self._began)
+
+    def cancel(self):
+        """The group is of no use any more; nobody waits for its next batch."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+
+    cdef int _serve(self, object items, bytes frames) except -1:
+        """Sends whole frames to every member, straight to its socket where it has a `direct`."""
+        cdef const char *data = PyBytes_AS_STRING(frames)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(frames)
+        cdef ssize_t sent
+        self._batching.batches += 1
+        self._batching.delivered += len(items) * len(self.members)
+        # a copy: a member that is too slow leaves the group while it is served
+        for member in tuple(self.members):
+            direct = member.direct
+            if type(direct) is Sender:
+                sent = (<Sender> direct)._send(data, size)
+            elif direct is None:
+                member.write_items(items, frames)
+                continue
+            else:
+                try:
+                    sent = direct(frames)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    sent = -1
+            if sent == size:
+                continue
+            if sent < 0:
+                member.broken()
+            else:
+                member.interrupted(frames, sent)
+        return 0
+
+
+cdef class Publisher:
+    """`Group.fan_out` of one group, with one key, for one of its members."""
+
+    cdef Group _group
+    cdef object _key
+
+    def __init__(self, Group group, object key):
+        self._group = group
+        self._key = key
+
+    def __call__(self, bytes payload):
+        return self._group.fan_out(self._key, payload)
+
+
+cdef class Passage:
+    """Where the short frames of a connection go whose messages are only checked and passed on.
+
+    Args:
+        decode: bytes to a message; raises if they are none.
+        encode: that message to bytes.
+        publish: takes them.
+        otherwise: takes what could not be decoded, as an inlet's `take` does.
+    """
+
+    cdef object _decode, _encode, _publish, _otherwise
+
+    def __init__(self, object decode, object encode, object publish, object otherwise):
+        self._decode = decode
+        self._encode = encode
+        self._publish = publish
+        self._otherwise = otherwise
+
+    def __call__(self, bytes payload, bint is_binary):
+        try:
+            message = self._decode(payload)
+        except Exception:
+            self._otherwise(payload, is_binary)
+            return
+        encoded = self._encode(message)
+        if type(self._publish) is Publisher:
+            (<Publisher> self._publish)._group.fan_out((<Publisher> self._publish)._key, encoded)
+        else:
+            self._publish(encoded)
+
+
+cpdef bytes text_frame(bytes payload):
+    """One complete unmasked text frame (RFC 6455 section 5.2: FIN, opcode 1)."""
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(payload), head, n
+    cdef bytes frame
+    cdef unsigned char *to
+    if length < 126:
+        head = 2
+    elif length < 65536:
+        head = 4
+    else:
+        head = 10
+    frame = PyBytes_FromStringAndSize(NULL, head + length)
+    to = <unsigned char *> PyBytes_AS_STRING(frame)
+    to[0] = 0x81
+    to[1] = length if head == 2 else 126 if head == 4 else 127
+    for n in range(2, head):
+        to[n] = (<uint64_t> length >> (8 * (head - 1 - n))) & 0xFF
+    memcpy(to + head, PyBytes_AS_STRING(payload), length)
+    return frame
