@@ -10,8 +10,8 @@
 
 Sits under `node` and `workers`, which start and stop it. The paths:
 
-    GET   /status /clients /rooms /pairs        what there is
-    GET   /metrics /figures                     the figures, for Prometheus; as JSON, to be summed
-    GET   /tail?group=chat/lobby /trace?id=c17  lines of JSON, until either side has enough
-    POST  /kick /drain /undrain /publish        what changes something is logged with who did it
+    GET   /status /clients /rooms /pairs /log-level   what there is
+    GET   /metrics /figures                           for Prometheus; as JSON, to be summed
+    GET   /tail?group=chat/lobby /trace?id=c17        lines of JSON, until either side has enough
+    POST  /kick /drain /undrain /publish /log-level   is logged with who did it
 """

@@ -166,6 +166,13 @@ class Publish(msgspec.Struct, kw_only=True):
     text: str
 
 
+class LogLevel(msgspec.Struct, kw_only=True):
+    """From which level on is logged (`relayd.logs.LEVELS`); `missing` as in `Listing`."""
+
+    level: str
+    missing: list[int] = []
+
+
 class Done(msgspec.Struct, kw_only=True):
     """What became of a request that changes something.
 

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
+from relayd import logs
 from relayd.control.asking import Asker, NoAnswer
 from relayd.control.figures import Told, WorkerFigures
 from relayd.control.messages import (
@@ -23,6 +24,7 @@ from relayd.control.messages import (
     Drain,
     Kick,
     Listing,
+    LogLevel,
     Pair,
     Publish,
     Room,
@@ -32,7 +34,7 @@ from relayd.control.messages import (
     merge_pairs,
     merge_rooms,
 )
-from relayd.control.process import check_kick, no_such_client
+from relayd.control.process import check_kick, no_such_client, set_level
 from relayd.control.tail import parse_group
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
@@ -60,14 +62,25 @@ class Parent:
         self._askers = {number: Asker(reactor, path) for number, path in paths.items()}
         self._figures = figures
         self.draining = False
+        self._level: str | None = None
 
     def served(self, number: int) -> None:
-        """A worker has begun to serve: it is to drain if all are."""
+        """A worker has begun to serve: it is told what all were told."""
         if self.draining:
-            asking = self._askers[number].ask("POST", "/drain", b"{}")
-            Deferred.fromCoroutine(asking).addErrback(
-                lambda failure: self._log.failure("worker {n} does not drain", failure, n=number)
+            self._remind(number, "/drain", Drain())
+        if self._level is not None:
+            self._remind(number, "/log-level", LogLevel(level=self._level))
+
+    def _remind(self, number: int, target: str, body: Any) -> None:
+        asking = self._askers[number].ask("POST", target, msgspec.json.encode(body))
+        Deferred.fromCoroutine(asking).addErrback(
+            lambda failure: self._log.error(
+                "worker {number} was not told {target}: {why}",
+                number=number,
+                target=target,
+                why=str(failure.value),
             )
+        )
 
     # -- what is asked
 
@@ -147,6 +160,18 @@ class Parent:
         """All workers take clients in again."""
         self.draining = False
         return await self._tell_all("/undrain", b"")
+
+    async def log_level(self) -> LogLevel:
+        """From which level on is logged, here and in the workers."""
+        return LogLevel(level=logs.get_level())
+
+    async def set_log_level(self, wanted: LogLevel) -> LogLevel:
+        """All workers log from another level on, and those that are started later."""
+        set_level(wanted.level)
+        self._level = wanted.level
+        bodies = dict.fromkeys(self._askers, msgspec.json.encode(wanted))
+        _, missing = await self._ask_all("POST", "/log-level", LogLevel, bodies)
+        return LogLevel(level=wanted.level, missing=missing)
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
         """Through any worker: Redis brings it to the others."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from relayd import names, wire
+from relayd import logs, names, wire
 from relayd.brokers.interface import Groups
 from relayd.cluster import Report
 from relayd.control import clients, tail, trace
@@ -19,6 +19,7 @@ from relayd.control.messages import (
     Drain,
     Kick,
     Listing,
+    LogLevel,
     Pair,
     Part,
     Process,
@@ -175,6 +176,15 @@ class Control:
             return found
         raise Refusal(400, ErrorCode.BAD_NAME, "Publish to push/TOPIC or chat/ROOM.")
 
+    async def log_level(self) -> LogLevel:
+        """From which level on is logged."""
+        return LogLevel(level=logs.get_level())
+
+    async def set_log_level(self, wanted: LogLevel) -> LogLevel:
+        """Logs from another level on. Raises Refusal: 400."""
+        set_level(wanted.level)
+        return await self.log_level()
+
     # -- how
 
     def _counts(self) -> dict[str, int]:
@@ -212,6 +222,14 @@ class Control:
             return closed
 
         return Stream(open_)
+
+
+def set_level(level: str) -> None:
+    """Has this process log from a level on. Raises Refusal: 400."""
+    try:
+        logs.set_level(level)
+    except ValueError as error:
+        raise Refusal(400, ErrorCode.BAD_REQUEST, f"{error}.") from error
 
 
 def no_such_client(id: str) -> Refusal:

@@ -17,6 +17,7 @@ from relayd.control.messages import (
     Drain,
     Kick,
     Listing,
+    LogLevel,
     Pair,
     Publish,
     Room,
@@ -46,6 +47,8 @@ class Operations(Protocol):
     async def kick(self, kick: Kick) -> Done: ...
     async def drain(self, drain: Drain) -> Done: ...
     async def undrain(self) -> Done: ...
+    async def log_level(self) -> LogLevel: ...
+    async def set_log_level(self, wanted: LogLevel) -> LogLevel: ...
     async def publish(self, publish: Publish) -> dict[str, Any]: ...
     async def figures(self) -> Told: ...
 
@@ -78,6 +81,11 @@ class ControlSite(RoutedSite):
             Route.make("/kick", POST=self._told(operations.kick, Kick)),
             Route.make("/drain", POST=self._told(operations.drain, Drain)),
             Route.make("/undrain", POST=self._ordered(operations.undrain)),
+            Route.make(
+                "/log-level",
+                GET=_asked(operations.log_level),
+                POST=self._told(operations.set_log_level, LogLevel),
+            ),
             Route.make("/publish", POST=self._told(operations.publish, Publish)),
         ]
 
@@ -165,6 +173,8 @@ def _summary(told: Any) -> str:
         return f"{len(told.ids)} with {told.code}: {shown}"
     if isinstance(told, Drain):
         return "closing the clients" if told.close else ""
+    if isinstance(told, LogLevel):
+        return ascii(told.level)
     if isinstance(told, Publish):
         return ascii(told.target)
     return ""

@@ -4,10 +4,11 @@ The lowest of the `ctl` modules that know click. Exit codes are the same everywh
 1 something cannot be reached or refuses, 2 wrong input.
 """
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -92,8 +93,24 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def progress(length: int, label: str) -> Any:
-    """A bar on stderr for something that takes long; nothing where stderr is no terminal."""
-    return click.progressbar(
-        length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
-    )
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for what takes long; nothing where stderr is no terminal.
+
+    Returns:
+        What is called with how much is done, and how much there is.
+    """
+    bars: list[Any] = []
+
+    def update(done: int, total: int) -> None:
+        if not total:
+            return
+        if not bars:
+            bar = click.progressbar(
+                length=total, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
+            )
+            bars.append(stack.enter_context(bar))
+        bars[0].update(max(0, done - bars[0].pos))
+
+    with contextlib.ExitStack() as stack:
+        yield update

@@ -8,7 +8,14 @@ from typing import IO
 
 import click
 
-from relayd.ctl.common import WrongInput, expected, read_config
+from relayd.ctl.common import (
+    WrongInput,
+    echo_json,
+    expected,
+    json_option,
+    progress,
+    read_config,
+)
 from relayd.storage import tables
 from relayd.storage.tables import Table
 
@@ -39,9 +46,10 @@ def table_commands(name: str, table: Table) -> click.Group:
 
     @group.command("import")
     @click.argument("file")
+    @json_option
     @click.pass_context
     @expected
-    def import_(context: click.Context, file: str) -> None:
+    def import_(context: click.Context, file: str, as_json: bool) -> None:
         url = read_config(context).database.url
         try:
             with click.open_file(file, "rb") as stream:
@@ -49,10 +57,14 @@ def table_commands(name: str, table: Table) -> click.Group:
         except OSError as error:
             raise WrongInput(f"{file}: {error.strerror}") from error
         try:
-            done = tables.import_rows(url, table, data)
+            with progress("importing") as update:
+                done = tables.import_rows(url, table, data, update)
         except tables.CSVError as error:
             raise WrongInput(f"{file}: {error}; nothing was imported") from error
-        click.echo(f"{done.added} added, {done.changed} changed")
+        if as_json:
+            echo_json({"added": done.added, "changed": done.changed})
+        else:
+            click.echo(f"{done.added} added, {done.changed} changed")
 
     import_.help = (
         f"Reads {table.name} from a CSV file (- is stdin), all rows or none.\n\n"
@@ -62,15 +74,19 @@ def table_commands(name: str, table: Table) -> click.Group:
 
     @group.command("export", help=f"Writes all {table.name} to a CSV file (- is stdout).")
     @click.argument("file")
+    @json_option
     @click.pass_context
     @expected
-    def export(context: click.Context, file: str) -> None:
+    def export(context: click.Context, file: str, as_json: bool) -> None:
         url = read_config(context).database.url
         try:
             with _written(file) as stream:
                 count = tables.export_rows(url, table, stream)
         except OSError as error:
             raise WrongInput(f"{file}: {error.strerror}") from error
-        click.echo(f"{count} rows written", err=True)
+        if as_json and file != "-":
+            echo_json({"rows": count})
+        else:
+            click.echo(f"{count} rows written", err=True)
 
     return group

@@ -1,8 +1,11 @@
 """`relayctl db`: the schema of the database. Sits under `ctl.main`."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import click
 
-from relayd.ctl.common import FAILED, expected, read_config
+from relayd.ctl.common import FAILED, echo_json, expected, json_option, progress, read_config
 from relayd.storage import schema
 
 _HISTORY = "0003.history"  # taking it back loses the chat history
@@ -18,11 +21,17 @@ def db() -> None:
 
 
 @db.command()
+@json_option
 @click.pass_context
 @expected
-def migrate(context: click.Context) -> None:
+def migrate(context: click.Context, as_json: bool) -> None:
     """Applies every pending migration."""
-    for id in (done := schema.migrate(_url(context))):
+    with progress("migrating") as update:
+        done = schema.migrate(_url(context), update)
+    if as_json:
+        echo_json({"applied": done})
+        return
+    for id in done:
         click.echo(f"applied {id}")
     if not done:
         click.echo("nothing to do: the schema is up to date")
@@ -31,32 +40,46 @@ def migrate(context: click.Context) -> None:
 @db.command()
 @click.option("--steps", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--yes", is_flag=True, help="Do not ask before the chat history is lost.")
+@json_option
 @click.pass_context
 @expected
-def rollback(context: click.Context, steps: int, yes: bool) -> None:
+def rollback(context: click.Context, steps: int, yes: bool, as_json: bool) -> None:
     """Takes the newest migrations back. Quizzes and actions always stay."""
     url = _url(context)
     going = schema.to_roll_back(url, steps)
-    if not going:
+    if not going and not as_json:
         click.echo("nothing to do: no migration is applied")
         return
-    click.echo(f"takes back {', '.join(going)}", err=True)
+    if going:
+        click.echo(f"takes back {', '.join(going)}", err=True)
     if _HISTORY in going and not yes:
         click.confirm("The chat history will be lost. Go on?", abort=True, err=True)
-    for id in schema.rollback(url, steps):
+    done = schema.rollback(url, steps) if going else []
+    if as_json:
+        echo_json({"taken_back": done})
+        return
+    for id in done:
         click.echo(f"took back {id}")
 
 
 @db.command()
+@json_option
 @click.pass_context
 @expected
-def status(context: click.Context) -> None:
+def status(context: click.Context, as_json: bool) -> None:
     """Says of each migration when it was applied. Exit code 1 if one is pending."""
     steps = schema.status(_url(context))
+    if as_json:
+        echo_json({"migrations": [asdict(step) for step in steps]})
+    else:
+        _print(steps)
+    if any(step.applied is None for step in steps):
+        context.exit(FAILED)
+
+
+def _print(steps: Sequence[schema.Step]) -> None:
     width = max(len(step.id) for step in steps)
     for step in steps:
         when = f"applied {step.applied:%Y-%m-%d %H:%M:%S} UTC" if step.applied else "pending"
         unknown = "" if step.known else " (by another version of relayd)"
         click.echo(f"{step.id:{width}}  {when}{unknown}")
-    if any(step.applied is None for step in steps):
-        context.exit(FAILED)

@@ -64,11 +64,11 @@ def undrain(context: click.Context, as_json: bool) -> None:
 
 def _wait(control: Control, done: Done) -> int:
     """Returns when no process has clients any more; a bar shows how many have gone."""
-    with progress(done.count, "waiting for clients to go") as bar:
+    with progress("waiting for clients to go") as update:
         while True:
             status = control.get("/status", Status)
             left = sum(sum(process.connections.values()) for process in status.processes)
-            bar.update(max(0, done.count - left - bar.pos))
+            update(done.count - left, done.count)
             done.missing = status.missing
             if not left:
                 return 0

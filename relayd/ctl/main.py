@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from relayd import __version__
-from relayd.ctl import clients, database, drain, publish, status, streams
+from relayd.ctl import clients, database, drain, log, publish, settings, status, streams, tokens
 from relayd.ctl.bench import command as load
 from relayd.ctl.bench import options as bench_options
 from relayd.ctl.common import expected, read_config
@@ -47,6 +47,9 @@ for command in (
     drain.drain,
     drain.undrain,
     publish.publish,
+    log.log_level,
+    settings.check_config,
+    tokens.token,
     database.db,
     table_commands("quiz", tables.QUIZZES),
     table_commands("action", tables.ACTIONS),

@@ -63,8 +63,13 @@ def schema_folder(dialect: str) -> Path:
     return installed if installed.is_dir() else package.parent / "schema" / dialect
 
 
-def migrate(url: str) -> list[str]:
+def migrate(url: str, progress: Callable[[int, int], object] = lambda *_: None) -> list[str]:
     """Applies every pending migration, oldest first.
+
+    Args:
+        url: of the database.
+        progress: called before each and at the end with how many are applied, and how many were
+            pending.
 
     Returns:
         The ids of those that were pending.
@@ -76,7 +81,12 @@ def migrate(url: str) -> list[str]:
     """
     with _opened(url) as backend, backend.lock():
         pending = backend.to_apply(_migrations(backend))
-        return [backend.carry_out(migration, "apply") for migration in pending]
+        applied: list[str] = []
+        for migration in pending:
+            progress(len(applied), len(pending))
+            applied.append(backend.carry_out(migration, "apply"))
+        progress(len(applied), len(pending))
+        return applied
 
 
 def to_roll_back(url: str, steps: int = 1) -> list[str]:

@@ -9,7 +9,7 @@ gives the id. An empty cell is an empty text.
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
@@ -102,8 +102,16 @@ def parse(table: Table, data: bytes) -> Rows:
     return rows
 
 
-def import_rows(url: str, table: Table, data: bytes) -> Imported:
+def import_rows(
+    url: str, table: Table, data: bytes, progress: Callable[[int, int], object] = lambda *_: None
+) -> Imported:
     """Reads a CSV file into the database, in one transaction. Blocks.
+
+    Args:
+        url: of the database.
+        table: which table.
+        data: the file.
+        progress: called from time to time with how many rows are in, and how many there are.
 
     Raises:
         CSVError: the file is wrong; nothing was changed.
@@ -113,7 +121,8 @@ def import_rows(url: str, table: Table, data: bytes) -> Imported:
     rows = parse(table, data)
     engine = engines.engine(url, _BOUNDS)
     with engine.connected() as connection, engine.transaction(connection) as cursor:
-        changed = 0
+        changed = done = 0
+        total = len(rows.with_id) + len(rows.without_id)
         for part in _parts(rows.with_id):
             changed += _count_known(engine, cursor, table, [row[0] for row in part])
             updates = ", ".join(f"{name} = excluded.{name}" for name in rows.columns)
@@ -124,11 +133,15 @@ def import_rows(url: str, table: Table, data: bytes) -> Imported:
                 part,
                 f" ON CONFLICT (id) DO UPDATE SET {updates}",
             )
+            done += len(part)
+            progress(done, total)
         if engine.dialect == "postgresql":
             _advance_sequence(cursor, table)
         for part in _parts(rows.without_id):
             start = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "
             _insert(engine, cursor, start, part)
+            done += len(part)
+            progress(done, total)
     return Imported(len(rows.with_id) - changed + len(rows.without_id), changed)
 
 

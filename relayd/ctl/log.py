@@ -1,0 +1,30 @@
+"""`relayctl log-level`: how much a running relayd logs. Sits under `ctl.main`."""
+
+import click
+
+from relayd.control.messages import LogLevel
+from relayd.ctl.common import FAILED, echo_json, expected, json_option, read_config
+from relayd.ctl.control import Control
+from relayd.logs import LEVELS
+
+
+@click.command("log-level")
+@click.argument("level", required=False, type=click.Choice(tuple(LEVELS)))
+@json_option
+@click.pass_context
+@expected
+def log_level(context: click.Context, level: str | None, as_json: bool) -> None:
+    """Shows from which LEVEL on is logged, or sets it until relayd is started anew."""
+    control = Control(read_config(context))
+    if level is None:
+        found = control.get("/log-level", LogLevel)
+    else:
+        found = control.post("/log-level", LogLevel(level=level), LogLevel)
+    if as_json:
+        echo_json(found)
+    else:
+        click.echo(found.level)
+    for number in found.missing:
+        click.echo(f"Error: worker {number} does not answer", err=True)
+    if found.missing:
+        context.exit(FAILED)

@@ -1,0 +1,154 @@
+"""`relayctl token`: what clients show in their handshake, made and looked at.
+
+Sits under `ctl.main`. Needs no running relayd: tokens are signed with `[auth] secret` (JWT,
+RFC 7519, HS256).
+"""
+
+import re
+import sys
+import time
+from typing import Any
+
+import click
+import jwt
+
+from relayd.admission import Admission
+from relayd.config import Config
+from relayd.ctl.common import (
+    FAILED,
+    WrongInput,
+    echo_json,
+    expected,
+    json_option,
+    moment,
+    read_config,
+)
+from relayd.errors import Refusal
+
+_KINDS = ("camera", "chat", "difficulty", "echo", "push")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@click.group()
+def token() -> None:
+    """Tokens for clients, signed with [auth] secret."""
+
+
+class _Lifetime(click.ParamType[float]):
+    """How long: `90s`, `15m`, `12h`, `30d`, or `never`."""
+
+    name = "lifetime"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if value == "never":
+            return 0.0
+        found = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
+        if found is None or not int(found[1]):
+            self.fail(f"{value!r} is no lifetime; say 90s, 15m, 12h, 30d or never", param, ctx)
+        return float(int(found[1]) * _UNITS[found[2]])
+
+
+@token.command()
+@click.option("--user", metavar="NAME", help="Whom relayd is to take the client for.")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(_KINDS),
+    help="A kind of path that it is good for; may be given more than once. All without.",
+)  # fmt: skip
+@click.option(
+    "--expires", type=_Lifetime(), default="30d", show_default=True, metavar="LIFETIME",
+    help="How long it is good: 90s, 15m, 12h, 30d or never.",
+)  # fmt: skip
+@json_option
+@click.pass_context
+@expected
+def create(
+    context: click.Context, user: str | None, scopes: tuple[str, ...], expires: float, as_json: bool
+) -> None:
+    """Makes a token; clients show it as ?token= or as Authorization: Bearer."""
+    secret = _secret(read_config(context))
+    claims: dict[str, Any] = {"iat": int(time.time())}
+    if user is not None:
+        claims["sub"] = user
+    if scopes:
+        claims["scope"] = " ".join(scopes)
+    if expires:
+        claims["exp"] = int(time.time() + expires)
+    made = jwt.encode(claims, secret, algorithm="HS256")
+    if as_json:
+        echo_json({"token": made, "claims": claims})
+    else:
+        click.echo(made)
+
+
+@token.command()
+@click.argument("token")
+@json_option
+@click.pass_context
+@expected
+def show(context: click.Context, token: str, as_json: bool) -> None:
+    """Says what is in a token (- reads it from stdin), and whether relayd takes it.
+
+    Exit codes: 0 it is good; 1 it is not; 2 it is no token at all.
+    """
+    text = (sys.stdin.readline() if token == "-" else token).strip()
+    try:
+        head = jwt.get_unverified_header(text)
+        claims = jwt.decode(text, options={"verify_signature": False})
+    except jwt.InvalidTokenError as error:
+        raise WrongInput(f"this is no token (JWT): {error}") from error
+    why = _why_not(read_config(context), text, head, claims)
+    if as_json:
+        echo_json({"good": not why, "why": why, "claims": claims})
+    else:
+        for name, value in claims.items():
+            click.echo(f"{name + ':':7} {_printable(name, value)}")
+        click.echo("it is good" if not why else f"it is not good: {why}")
+    if why:
+        context.exit(FAILED)
+
+
+def _secret(config: Config) -> str:
+    if not config.auth.secret:
+        raise WrongInput(
+            "[auth] secret is not set: without it there are no tokens. Set it, or secret_file, to "
+            "32 random bytes or more ('openssl rand -hex 32' prints some)"
+        )
+    return config.auth.secret
+
+
+def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, Any]) -> str:
+    """Why relayd refuses a token; empty if it takes it."""
+    secret = _secret(config)
+    if head.get("alg") != "HS256":
+        return f"it is signed with {head.get('alg')}, and relayd takes HS256 alone"
+    try:
+        options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+        jwt.decode(text, secret, algorithms=["HS256"], options={**options, "verify_aud": False})
+    except jwt.InvalidSignatureError:
+        return "it is signed with another secret than [auth] secret"
+    except jwt.InvalidTokenError:
+        pass  # as relayd says below
+    scope = claims.get("scope")
+    kinds = scope.split() if isinstance(scope, str) else ["camera"]
+    unknown = [kind for kind in kinds if kind not in _KINDS]
+    try:
+        Admission(config, time.time).admit(
+            (kinds or ["camera"])[0], origin=None, token=text, connections=0
+        )
+    except Refusal as refusal:
+        return refusal.message[0].lower() + refusal.message[1:].rstrip(".")
+    if unknown == kinds:
+        return f"its scope names no kind of path; there are {', '.join(_KINDS)}"
+    return ""
+
+
+def _printable(name: str, value: Any) -> str:
+    if name in ("exp", "iat", "nbf") and isinstance(value, int | float):
+        try:
+            return f"{moment(value)} UTC"
+        except (ValueError, OverflowError, OSError):
+            return f"{value}"
+    text = f"{value}"
+    return text if text.isprintable() else ascii(text)
