@@ -49,7 +49,7 @@ def _selection_options(command: _Command) -> _Command:
     return command
 
 
-@click.command()
+@click.command(short_help="List the connections.")
 @_selection_options
 @click.option(
     "--sort", type=click.Choice(get_args(Column)), default="id", show_default=True,
@@ -79,7 +79,7 @@ def clients(
     _end(context, listing.missing)
 
 
-@click.command()
+@click.command(short_help="List groups and rooms with their members.")
 @json_option
 @click.pass_context
 @expected
@@ -94,7 +94,7 @@ def rooms(context: click.Context, as_json: bool) -> None:
     _end(context, listing.missing)
 
 
-@click.command()
+@click.command(short_help="List headsets and phones by UUID.")
 @json_option
 @click.pass_context
 @expected
@@ -110,7 +110,7 @@ def pairs(context: click.Context, as_json: bool) -> None:
     _end(context, listing.missing)
 
 
-@click.command()
+@click.command(short_help="Close connections.")
 @click.argument("connections", nargs=-1, metavar="[CONNECTION]...")
 @_selection_options
 @click.option(

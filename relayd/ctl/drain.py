@@ -22,7 +22,7 @@ from relayd.ctl.control import Control
 _INTERVAL = 0.25  # seconds between two looks
 
 
-@click.command()
+@click.command(short_help="Take no new clients.")
 @click.option("--close", is_flag=True, help="Close those who are there with 1012 (restart), too.")
 @click.option("--wait", is_flag=True, help="Return when nobody is left.")
 @json_option
@@ -48,7 +48,7 @@ def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> Non
     _end(context, done)
 
 
-@click.command()
+@click.command(short_help="Take new clients again.")
 @json_option
 @click.pass_context
 @expected

@@ -8,7 +8,7 @@ from relayd.ctl.control import Control
 from relayd.logs import LEVELS
 
 
-@click.command("log-level")
+@click.command("log-level", short_help="Show or set how much is logged.")
 @click.argument("level", required=False, type=click.Choice(tuple(LEVELS)))
 @json_option
 @click.pass_context

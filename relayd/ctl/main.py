@@ -1,8 +1,9 @@
-"""`relayctl`: what an operator does with relayd's database and its processes, and `bench`.
+"""`relayctl`: what an operator does with relayd: its processes, its database, its configuration.
 
-Reads the same configuration as the daemon: file, environment, `.env`. Exit codes: 0 done, 1 the
-database, Redis or the server cannot be reached or refuses (`db status`: something is pending;
-`bench`: messages were lost), 2 wrong input.
+Reads the same configuration as the daemon: file, environment, `.env`. A file of `ctl` a group of
+commands; here they come together. Exit codes: 0 done, 1 relayd, the database or Redis cannot be
+reached or refuses (`db status`: something is pending; `bench`: messages were lost; `token show`:
+it is not good), 2 wrong input.
 """
 
 from typing import Any
@@ -25,13 +26,14 @@ from relayd.storage import tables
 @click.version_option(__version__, prog_name="relayctl")
 @click.pass_context
 def main(context: click.Context, config: str | None) -> None:
-    """Looks after relayd's database and processes, and measures what a relayd carries.
+    """Looks after a running relayd, its configuration, its database and its tokens.
 
-    The configuration is the daemon's: --config FILE, the environment (DATABASE_URL,
+    A running relayd is asked over its control socket, which root and its group may use. The
+    configuration is the daemon's: --config FILE, the environment (DATABASE_URL,
     RELAYD_DATABASE_URL), .env in the working directory.
 
-    Exit codes: 0 done; 1 the database, Redis or the server cannot be reached or refuses;
-    2 wrong input.
+    Exit codes: 0 done; 1 relayd, the database or Redis cannot be reached, or refuses; 2 wrong
+    input.
     """
     context.obj = config
 
@@ -57,7 +59,7 @@ for command in (
     main.add_command(command)
 
 
-@main.command()
+@main.command(short_help="Measure how much a running relayd carries.")
 @bench_options.options
 @click.pass_context
 @expected

@@ -32,7 +32,7 @@ class NotPublished(RelaydError):
     """relayd cannot be reached, or does not take it; the text is a sentence for the operator."""
 
 
-@click.command(short_help="Publish to clients of all processes.")
+@click.command(short_help="Publish to a push topic or a chat room.")
 @click.argument("target")
 @click.argument("text")
 @json_option

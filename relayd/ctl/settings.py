@@ -9,7 +9,7 @@ from relayd.config.settings import shown
 from relayd.ctl.common import echo_json, expected, json_option
 
 
-@click.command("check-config")
+@click.command("check-config", short_help="Check the configuration and show it.")
 @click.option("--all", "everything", is_flag=True, help="Print the defaults, too.")
 @json_option
 @click.pass_context

@@ -20,7 +20,7 @@ _HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVE
 _NUMBERS = ("PID", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS", "WAITING")
 
 
-@click.command()
+@click.command(short_help="Show the processes and what they do.")
 @json_option
 @click.pass_context
 @expected

@@ -13,7 +13,7 @@ from relayd.ctl.control import Control
 _INTERRUPTED = 130
 
 
-@click.command()
+@click.command(short_help="Show what goes to a room, live.")
 @click.argument("room")
 @json_option
 @click.pass_context
@@ -28,7 +28,7 @@ def tail(context: click.Context, room: str, as_json: bool) -> None:
     _show(context, lines, as_json, _tailed)
 
 
-@click.command()
+@click.command(short_help="Show the frames of a connection, live.")
 @click.argument("connection")
 @json_option
 @click.pass_context

@@ -50,7 +50,7 @@ class _Lifetime(click.ParamType[float]):
         return float(int(found[1]) * _UNITS[found[2]])
 
 
-@token.command()
+@token.command(short_help="Make a token.")
 @click.option("--user", metavar="NAME", help="Whom relayd is to take the client for.")
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(_KINDS),
@@ -82,7 +82,7 @@ def create(
         click.echo(made)
 
 
-@token.command()
+@token.command(short_help="Say what is in a token and if it is good.")
 @click.argument("token")
 @json_option
 @click.pass_context
