@@ -170,8 +170,8 @@ def test_one_address_that_opens_too_many_is_told_to_wait(
 ) -> None:
     """In the form of relayd's own refusals."""
     changes = {
-        Nginx: {"burst=200": "burst=5", "rate=20r/s": "rate=1r/m"},
-        HAProxy: {"gt 200": "gt 6"},
+        Nginx: {"relayd_sockets 500": "relayd_sockets 6"},
+        HAProxy: {"gt 200": "gt 6", "http_req_rate(10s)": "http_req_rate(600s)"},
     }[kind_of_proxy]
     with kind_of_proxy(tmp_path / "proxy", [upstream(node, "tcp")], changes) as proxy:
         clients: list[ClientConnection] = [proxy.connect("/ws/camera") for _ in range(6)]
