@@ -93,6 +93,8 @@ setup(
     install_requires=[
         "autobahn[twisted]>=26.10.2",
         "click>=8.5.1",
+        "crossplane>=0.5.8",
+        "cryptography>=50.0.2",
         "hiredis>=3.5.0",
         "msgspec>=0.22.0",
         "picows>=2.3.1",

@@ -61,6 +61,7 @@ class Report(msgspec.Struct, kw_only=True):
         drops: frames left out since it started, by reason.
         redis_round_trip: seconds the last ping took, of the slowest server; None before the first.
         draining: whether it is about to stop.
+        clock: Unix time on its machine when it wrote this; 0 from versions that did not say.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Report(msgspec.Struct, kw_only=True):
     drops: dict[str, int]
     redis_round_trip: float | None
     draining: bool
+    clock: float = 0.0
 
 
 class Seen(msgspec.Struct, kw_only=True):

@@ -295,6 +295,7 @@ class Node(Service):
             drops=self._context.drops.counts(),
             redis_round_trip=max((trip for trip in trips if trip is not None), default=None),
             draining=self._context.admission.draining,
+            clock=time.time(),
         )
 
     def _in_thread(self, work: Callable[[], None]) -> "Deferred[None]":

@@ -66,6 +66,9 @@ class PostgreSQL:
     """A PostgreSQL server in a temporary folder, on a free port of 127.0.0.1 and a Unix socket.
 
     A context manager: the server runs inside the block.
+
+    Attributes:
+        settings: of postgresql.conf, beside those that make tests fast.
     """
 
     def __init__(self, template: "PostgreSQL | None" = None) -> None:
@@ -74,6 +77,7 @@ class PostgreSQL:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped: list[int] = []
         self._count = itertools.count(1)
+        self.settings: dict[str, str] = {}
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
         data = self.folder / "data"
@@ -112,6 +116,7 @@ class PostgreSQL:
             **_SETTINGS,
             "port": str(self.port),
             "unix_socket_directories": str(self.folder),
+            **self.settings,
         }
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
         with open(self.folder / "log", "ab") as log:

@@ -16,6 +16,7 @@ from relayd.ctl.bench import command as load
 from relayd.ctl.bench import options as bench_options
 from relayd.ctl.common import expected, read_config
 from relayd.ctl.content import table_commands
+from relayd.ctl.doctor.command import doctor
 from relayd.storage import tables
 
 
@@ -51,6 +52,7 @@ for command in (
     publish.publish,
     log.log_level,
     settings.check_config,
+    doctor,
     tokens.token,
     database.db,
     table_commands("quiz", tables.QUIZZES),

@@ -1,0 +1,129 @@
+"""`relayctl doctor`: makes the checks and prints what they find, the worst of it with its remedy.
+
+The top of `doctor`.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from relayd import config as configuration
+from relayd.config import read_dotenv
+from relayd.ctl.doctor import nginx_config
+from relayd.ctl.doctor.checks import CHECKS
+from relayd.ctl.doctor.facts import Facts, Options
+from relayd.ctl.doctor.findings import Check, Finding, State, fault, warn
+from relayd.errors import ConfigError
+
+FAULTY = 1
+_BAD = (State.WARN, State.FAULT)
+
+Found = list[tuple[Check, Finding]]
+
+
+@click.command(short_help="Looks for what goes wrong in practice, and prints the remedy.")
+@click.option("--url", default="", help="Where the public reaches relayd: https://NAME.")
+@click.option("--token", default="", metavar="TOKEN", help="Shown in the handshake through URL.")
+@click.option(
+    "--ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+    help="Authorities (PEM) to trust for URL in place of the system's.",
+)  # fmt: skip
+@click.option(
+    "--nginx-config", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+    help="nginx's configuration, or what `nginx -T` has printed; else nginx is asked.",
+)  # fmt: skip
+@click.option(
+    "--days", default=14.0, show_default=True, metavar="N",
+    help="Warn of certificates that end within N days.",
+)  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Show what is sound, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def doctor(context: click.Context, verbose: bool, as_json: bool, **chosen: Any) -> None:
+    """Looks for what goes wrong in practice, and prints the remedy.
+
+    The configuration, the running relayd and its limits, database, Redis, nginx, certificates,
+    and, with --url, a real WebSocket the way the clients come. Changes nothing. Run it beside
+    relayd, as root or as relayd's user: others may not see everything.
+
+    Exit codes: 0 no fault (warnings do not count), 1 a fault was found, 2 wrong usage.
+    """
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    found = examine(context.obj, Options(**given))
+    click.echo(_json(found) if as_json else _text(found, verbose=verbose))
+    if any(finding.state is State.FAULT for _, finding in found):
+        context.exit(FAULTY)
+
+
+def examine(path: str | None, options: Options) -> Found:
+    """Makes all checks. A wrong configuration is a fault that leaves the others out."""
+    try:
+        loaded = configuration.read(path, os.environ, dotenv=read_dotenv())
+    except ConfigError as error:
+        return [(CHECKS[0], fault(str(error), "correct it; relayd does not start with it"))]
+    facts = Facts(loaded, options)
+    return [(check, finding) for check in CHECKS for finding in _look(check, facts)]
+
+
+def _look(check: Check, facts: Facts) -> Iterable[Finding]:
+    try:
+        return list(check.look(facts))
+    except nginx_config.Unreadable as error:
+        if check.name != "nginx":
+            return [Finding(State.SKIPPED, "nginx's configuration cannot be read")]
+        return [warn(str(error), "run doctor as root, or --nginx-config FILE")]
+    except Exception as error:
+        return [
+            warn(
+                f"the check itself failed: {type(error).__name__}: {error}",
+                "a bug of relayctl doctor; the other checks are not concerned",
+            )
+        ]
+
+
+def _text(found: Found, *, verbose: bool) -> str:
+    lines = []
+    width = max(len(check.name) for check, _ in found)
+    order = list(State)[::-1]
+    for check, finding in sorted(found, key=lambda one: order.index(one[1].state)):
+        if finding.state in _BAD or verbose:
+            lines.append(f"{finding.state:7}  {check.name:{width}}  {finding.text}")
+        if finding.remedy:
+            lines.append(f"{'':7}  {'':{width}}  → {finding.remedy}")
+    return "\n".join([*lines, *([""] if lines else []), _summary(found)])
+
+
+def _summary(found: Found) -> str:
+    """How many checks found what; a check is as bad as its worst finding."""
+    worst: dict[str, State] = {}
+    order = list(State)
+    for check, finding in found:
+        before = worst.get(check.name, State.OK if finding.state is State.OK else finding.state)
+        worst[check.name] = max(before, finding.state, key=order.index)
+    counts = {state: sum(one is state for one in worst.values()) for state in State}
+    faults, warnings = counts[State.FAULT], counts[State.WARN]
+    parts = [
+        f"{faults} {'fault' if faults == 1 else 'faults'}" if faults else "no fault",
+        f"{warnings} {'warning' if warnings == 1 else 'warnings'}" if warnings else "",
+        f"{counts[State.OK]} sound",
+        f"{counts[State.SKIPPED]} skipped" if counts[State.SKIPPED] else "",
+    ]
+    return f"{len(worst)} checks: {', '.join(part for part in parts if part)}"
+
+
+def _json(found: Found) -> str:
+    findings = [
+        {
+            "check": check.name,
+            "looks_at": check.looks_at,
+            "state": finding.state.value.lower(),
+            "finding": finding.text,
+            "remedy": finding.remedy,
+        }
+        for check, finding in found
+    ]
+    faulty = any(one["state"] == "fault" for one in findings)
+    return json.dumps({"findings": findings, "fault": faulty})

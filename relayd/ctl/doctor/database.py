@@ -1,0 +1,191 @@
+"""Checks of the database: PostgreSQL or the SQLite file.
+
+Listed in `checks`.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from relayd.ctl.doctor.facts import Facts
+from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
+from relayd.errors import ConfigError, DatabaseUnavailable
+from relayd.storage import engines, schema
+
+OLDEST = 120000
+"""PostgreSQL 12, in the form of server_version_num."""
+_LEAST_SPACE = 200 * 1024 * 1024
+
+
+def _engine(facts: Facts) -> engines.Engine:
+    settings = facts.config.database
+    bounds = engines.Bounds(connect=settings.connect_timeout, statement=settings.statement_timeout)
+    return engines.engine(settings.url, bounds)
+
+
+def look_at_database(facts: Facts) -> Iterator[Finding]:
+    """Whether it answers, or the file can be written, with space around it."""
+    try:
+        engine = _engine(facts)
+    except ConfigError as error:
+        yield fault(str(error), "correct [database] url")
+        return
+    if isinstance(engine, engines.SQLite):
+        yield from _look_at_file(engine.path)
+        return
+    rows = _ask(engine, "SHOW server_version_num")
+    if isinstance(rows, str):
+        yield fault(
+            f"{engine.label} does not answer: {rows}",
+            "start it, or correct [database] url; relayd answers database_unavailable until then",
+        )
+    elif int(rows[0][0]) < OLDEST:
+        yield fault(
+            f"{engine.label} is of version {int(rows[0][0]) // 10000}", "PostgreSQL 12 or newer"
+        )
+    else:
+        yield ok(f"{engine.label} answers, version {int(rows[0][0]) // 10000}")
+
+
+def _look_at_file(path: Path) -> Iterator[Finding]:
+    folder = path.parent
+    what = path if path.exists() else folder
+    if not what.exists():
+        yield warn(
+            f"the database {path} is not there yet, nor its folder",
+            "relayd makes both when it starts; run doctor where it runs",
+        )
+        return
+    owner = what.stat().st_uid
+    if not os.access(what, os.W_OK) or not os.access(folder, os.W_OK):
+        yield fault(
+            f"{what} cannot be written by the user {os.geteuid()}; its owner is {owner}",
+            f"chown it to relayd's user, with its folder: chown -R relayd: {folder}",
+        )
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_SPACE:
+        yield fault(
+            f"{free // 1024 // 1024} MiB are free on the disk of {path}",
+            "free space there, or move [database] url",
+        )
+    else:
+        yield ok(f"{path}: {free // 1024 // 1024} MiB free around it")
+
+
+def look_at_schema(facts: Facts) -> Iterator[Finding]:
+    """Whether the tables are those that this version needs."""
+    try:
+        engine = _engine(facts)
+        if isinstance(engine, engines.SQLite) and not engine.path.exists():
+            yield skipped("there is no database file yet")
+            return
+        steps = schema.status(facts.config.database.url)
+    except (DatabaseUnavailable, ConfigError, schema.SchemaError) as error:
+        yield skipped(f"the database cannot be asked: {error}")
+        return
+    pending = [step.id for step in steps if step.applied is None]
+    unknown = [step.id for step in steps if not step.known]
+    if pending:
+        by_itself = " (relayd does it when it starts)" if facts.config.database.migrate else ""
+        yield fault(f"the schema lacks {', '.join(pending)}", f"relayctl db migrate{by_itself}")
+    elif unknown:
+        yield warn(
+            f"the schema is of a newer relayd: {', '.join(unknown)}", "use the same version here"
+        )
+    else:
+        yield ok("the schema is up to date")
+
+
+def look_at_connections(facts: Facts) -> Iterator[Finding]:
+    """Whether PostgreSQL takes as many connections as the pools of all processes make."""
+    asked = _postgresql(facts, "SHOW max_connections", "SHOW superuser_reserved_connections")
+    if isinstance(asked, Finding):
+        yield asked
+        return
+    most, reserved = (int(rows[0][0]) for rows in asked)
+    there = [one for one in facts.redis.processes if one.state != "gone"]
+    processes = max(facts.processes, len(there))
+    wanted = facts.config.database.pool_size * processes
+    if most - reserved < wanted:
+        yield fault(
+            f"PostgreSQL takes {most - reserved} connections (max_connections {most}, {reserved} "
+            f"reserved); {processes} relayd processes with [database] pool_size "
+            f"{facts.config.database.pool_size} make {wanted}",
+            f"max_connections = {wanted + reserved + 20} in postgresql.conf and a restart of it, "
+            "or a smaller pool_size",
+        )
+    elif most - reserved < wanted + 5:
+        yield warn(
+            f"PostgreSQL takes {most - reserved} connections and relayd makes {wanted}: hardly "
+            "any are left for others",
+            f"max_connections = {wanted + reserved + 20} in postgresql.conf",
+        )
+    else:
+        yield ok(f"{wanted} of {most - reserved} connections at most")
+
+
+def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
+    """Whether a statement ends in time, also behind a pooler that drops our settings."""
+    asked = _postgresql(
+        facts, "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'",
+        "SELECT pg_is_in_recovery()",
+    )  # fmt: skip
+    if isinstance(asked, Finding):
+        yield asked
+        return
+    limit, standby = int(asked[0][0][0]) / 1000, asked[1][0][0]
+    wanted = facts.config.database.statement_timeout
+    if standby:
+        yield fault(
+            "PostgreSQL is a standby: it takes no writes",
+            "name the primary in [database] url, or several hosts with "
+            "target_session_attrs=read-write",
+        )
+    if abs(limit - wanted) > 0.001:
+        yield warn(
+            f"statements may take {limit:g} s in PostgreSQL, not the {wanted:g} s of [database] "
+            "statement_timeout: a pooler drops our settings, or the URL sets others",
+            "a pooler: ignore_startup_parameters off for options, or ALTER ROLE relayd SET "
+            f"statement_timeout = '{wanted:g}s'",
+        )
+    elif facts.config.database.deadline < wanted:
+        yield warn(
+            f"[database] deadline {facts.config.database.deadline:g} s is shorter than "
+            f"statement_timeout {wanted:g} s: work goes on that nobody waits for",
+            f"deadline = {wanted + 1:g}",
+        )
+    else:
+        yield ok(f"statements may take {limit:g} s")
+
+
+def _postgresql(facts: Facts, *statements: str) -> list[list[Any]] | Finding:
+    """The rows of each statement, or why there are none."""
+    try:
+        engine = _engine(facts)
+    except ConfigError as error:
+        return skipped(str(error))
+    if not isinstance(engine, engines.PostgreSQL):
+        return skipped("the database is a SQLite file")
+    found = []
+    for statement in statements:
+        rows = _ask(engine, statement)
+        if isinstance(rows, str):
+            return skipped("PostgreSQL does not answer")
+        found.append(rows)
+    return found
+
+
+def _ask(engine: engines.Engine, statement: str) -> list[Any] | str:
+    try:
+        connection = engine.connect()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            rows: list[Any] = cursor.fetchall()
+            return rows
+        finally:
+            connection.close()
+    except engine.errors as error:
+        return engine.reason(error)

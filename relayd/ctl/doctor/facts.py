@@ -1,0 +1,103 @@
+"""What several checks need: the configuration, what the operator said, and Redis' answers, once.
+
+Sits under the checks of `doctor`. What costs a connection is asked for when a check first wants it.
+"""
+
+import functools
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from relayd.config import Loaded
+from relayd.ctl.bench import process
+from relayd.ctl.bench.target import Target, listening_url, parse_target
+from relayd.ctl.doctor import nginx_config, redis_facts
+from relayd.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the operator said.
+
+    Attributes:
+        url: where the public reaches relayd, or "".
+        nginx_config: a file with nginx's configuration or the output of `nginx -T`, or "".
+        token: shown in the handshake through the public URL, or "".
+        ca: a file with the authorities that the public certificate may come from; "" for the
+            system's.
+        days: a certificate that ends within so many days is worth a warning.
+    """
+
+    url: str = ""
+    nginx_config: str = ""
+    token: str = ""
+    ca: str = ""
+    days: float = 14.0
+
+
+class Facts:
+    """Everything a check may look at.
+
+    Args:
+        loaded: the daemon's configuration.
+        options: what the operator said.
+    """
+
+    def __init__(self, loaded: Loaded, options: Options) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.options = options
+
+    @functools.cached_property
+    def nginx(self) -> nginx_config.Nginx | None:
+        """Nginx's configuration; None where there is no nginx.
+
+        Raises:
+            nginx_config.Unreadable: there is one, and it cannot be read.
+        """
+        return nginx_config.read(self.options.nginx_config)
+
+    @functools.cached_property
+    def way(self) -> nginx_config.Way | None:
+        """Where nginx sends a handshake that is for relayd; None if nowhere."""
+        return None if self.nginx is None else self.nginx.find_way(self.config.server.listen)
+
+    @functools.cached_property
+    def redis(self) -> redis_facts.RedisFacts:
+        """What the Redis servers say of themselves."""
+        return redis_facts.ask(self.config)
+
+    @functools.cached_property
+    def targets(self) -> dict[str, Target]:
+        """The addresses that relayd listens on, as clients on this machine name them."""
+        found = {}
+        for description in self.config.server.listen:
+            try:
+                found[description] = parse_target(listening_url(description))
+            except ConfigError:
+                continue
+        return found
+
+    @functools.cached_property
+    def pids(self) -> list[int]:
+        """The processes that listen there, as far as we may see that."""
+        return sorted({pid for target in self.targets.values() for pid in process.find(target)})
+
+    @property
+    def processes(self) -> int:
+        """How many processes serve clients on this machine."""
+        workers = self.config.server.workers
+        return len(os.sched_getaffinity(0)) if workers == "auto" else workers
+
+    def trust(self) -> ssl.SSLContext:
+        """Whom the public certificate may come from. Raises OSError."""
+        return ssl.create_default_context(cafile=self.options.ca or None)
+
+
+def read_number(path: str) -> int | None:
+    """A number that the kernel shows in a file; None where it does not."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,178 @@
+"""Checks of this machine: the configuration, the running relayd, its limits, the kernel's.
+
+Listed in `checks`.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from relayd.ctl.bench import process
+from relayd.ctl.bench.target import Target
+from relayd.ctl.control import Control, Refused, Unreachable
+from relayd.ctl.doctor.facts import Facts, read_number
+from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
+
+_PATIENCE = 5.0
+_SPARE = 200  # files that are no client's: the database, Redis, logs
+_FEW = 4096
+_TWISTEDS_BACKLOG = 50
+
+
+def look_at_configuration(facts: Facts) -> Iterator[Finding]:
+    """What is wrong with the configuration though it can be read: open secrets, for example."""
+    for sentence in facts.loaded.warnings:
+        text, _, remedy = sentence.rpartition(": ")
+        yield warn(text or sentence, remedy if text else "correct that")
+    if not facts.loaded.warnings:
+        yield ok("the configuration is good, and its secrets are closed to others")
+    config = facts.config
+    if config.auth.secret and not config.auth.required:
+        yield ok("tokens are read, but nobody needs one")
+
+
+def look_at_daemon(facts: Facts) -> Iterator[Finding]:
+    """Whether relayd answers on each address that it is to listen on, and is ready."""
+    if not facts.targets:
+        yield skipped("[server] listen names no address that is known here")
+    for description, target in facts.targets.items():
+        if description.startswith("haproxy:"):
+            continue
+        try:
+            status, body = _get(target, "/readyz")
+        except OSError as error:
+            yield fault(
+                f"nobody answers at {target.shown}: {error.strerror or error}",
+                "systemctl status relayd, journalctl -u relayd",
+            )
+            continue
+        if status == 200:
+            yield ok(f"relayd is ready at {target.shown}")
+        elif status == 503:
+            yield fault(f"relayd at {target.shown} is not ready: {body}", "mend what it names")
+        else:
+            yield fault(
+                f"{target.shown} is no relayd: /readyz answers {status}",
+                "another program has the port: ss -ltnp; or [server] listen is not the daemon's",
+            )
+
+
+def look_at_control(facts: Facts) -> Iterator[Finding]:
+    """Whether relayctl reaches the running relayd."""
+    if facts.config.control.socket == "off":
+        yield skipped('[control] socket is "off"')
+        return
+    try:
+        control = Control(facts.config)
+        control.get("/status", dict[str, Any])
+    except (Unreachable, Refused) as error:
+        if not facts.pids:
+            yield skipped("no relayd can be seen here")
+            return
+        yield fault(
+            f"relayctl does not reach the relayd that runs: {error}",
+            "as root or a member of the group relayd, with the daemon's configuration: relayctl "
+            "--config FILE, in the folder where relayd runs",
+        )
+    else:
+        yield ok(f"{control.path} answers")
+
+
+def look_at_files(facts: Facts) -> Iterator[Finding]:
+    """Whether the running processes may open a file for each client."""
+    wanted = facts.config.limits.max_connections
+    seen = False
+    for pid in facts.pids:
+        limit = _open_files(pid)
+        if limit is None:
+            continue
+        seen = True
+        what = f"{process.name(pid)} {pid} may open {limit} files"
+        remedy = (
+            f"LimitNOFILE={max(65536, wanted * 2)} in a drop-in (systemctl edit relayd) and a "
+            "restart; without systemd: ulimit -n"
+        )
+        if wanted and limit < wanted + _SPARE:
+            yield fault(f"{what}, and [limits] max_connections is {wanted}", remedy)
+        elif limit < _FEW:
+            yield warn(f"{what}: that many clients less {_SPARE}", remedy)
+        else:
+            yield ok(what)
+    if not seen:
+        yield skipped("no process that listens there can be seen; run doctor as root beside relayd")
+
+
+def look_at_kernel(facts: Facts) -> Iterator[Finding]:
+    """Whether the queue of those who connect is long enough for a crowd that comes back."""
+    limit = read_number("/proc/sys/net/core/somaxconn")
+    if limit is None:
+        yield skipped("the kernel does not show net.core.somaxconn")
+        return
+    for description in facts.config.server.listen:
+        found = re.search(r":backlog=(\d+)", description)
+        backlog = int(found[1]) if found else _TWISTEDS_BACKLOG
+        if backlog > limit:
+            yield warn(
+                f"{description}: the kernel cuts backlog={backlog} down to {limit} "
+                "(net.core.somaxconn)",
+                f"net.core.somaxconn = {backlog} in /etc/sysctl.d/relayd.conf, sysctl --system",
+            )
+            return
+    if limit < 1024:
+        yield warn(
+            f"net.core.somaxconn is {limit}: in a crowd that comes back at once, some wait",
+            "net.core.somaxconn = 4096 in /etc/sysctl.d/relayd.conf, then sysctl --system",
+        )
+        return
+    ports = _net("TcpExt").get("ListenOverflows", 0)
+    yield ok(f"net.core.somaxconn is {limit}; {ports} overflows on this machine since it started")
+
+
+def _get(target: Target, path: str) -> tuple[int, str]:
+    """Status and the first line of the body. Raises OSError."""
+    if target.unix:
+        plain = socket.socket(socket.AF_UNIX)
+        plain.settimeout(_PATIENCE)
+        plain.connect(target.unix)
+    else:
+        plain = socket.create_connection((target.host, target.port), _PATIENCE)
+    with plain:
+        connection = plain
+        if target.trust is not None:
+            # its certificate is for another name than the one that is used on this machine
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = context.wrap_socket(plain)
+        words = f"GET {path} HTTP/1.1\r\nHost: {target.host}\r\nConnection: close\r\n\r\n"
+        connection.sendall(words.encode())
+        answer = b""
+        while len(answer) < 65536 and (chunk := connection.recv(4096)):
+            answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    found = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+    return (int(found[1]) if found else 0), body.decode(errors="replace").strip()[:200]
+
+
+def _open_files(pid: int) -> int | None:
+    """How many files a process may open; None if it may not be asked."""
+    try:
+        text = Path(f"/proc/{pid}/limits").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^Max open files +(\d+|unlimited)", text, re.MULTILINE)
+    if found is None:
+        return None
+    return 1 << 30 if found[1] == "unlimited" else int(found[1])
+
+
+def _net(group: str) -> dict[str, int]:
+    """Counters of the kernel's network, such as TcpExt."""
+    try:
+        lines = Path("/proc/net/netstat").read_text().splitlines()
+    except OSError:
+        return {}
+    found = [line.split()[1:] for line in lines if line.startswith(f"{group}:")]
+    return dict(zip(found[0], map(int, found[1]), strict=True)) if len(found) == 2 else {}

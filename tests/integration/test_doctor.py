@@ -1,0 +1,482 @@
+"""`relayctl doctor` finds each fault that is put in on purpose, and is quiet on a sound system."""
+
+import json
+import resource
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relayd.storage import schema
+from tests.daemon import BIN, Daemon, free_port
+from tests.integration.conftest import Spawn
+from tests.proxies import Nginx, find
+from tests.redis_servers import Redis
+from tests.servers import PostgreSQL
+
+SOUND_REDIS = ("appendonly yes",)
+
+
+class Doctor:
+    """What one run of `relayctl doctor --json` has said."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str], *args: str) -> None:
+        command = [str(BIN / "relayctl"), "doctor", "--json", *args]
+        ran = subprocess.run(
+            command, cwd=folder, env={"PATH": "/nowhere", **env}, capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert ran.stdout, ran.stderr
+        assert "Traceback" not in ran.stderr, ran.stderr
+        self.code = ran.returncode
+        self.findings: list[dict[str, str]] = json.loads(ran.stdout)["findings"]
+
+    def bad(self) -> list[tuple[str, str]]:
+        """Check and finding of every warning and fault."""
+        return [
+            (one["check"], one["finding"])
+            for one in self.findings
+            if one["state"] in ("warn", "fault")
+        ]
+
+    def has(self, check: str, state: str, finding: str, remedy: str) -> None:
+        """Asserts that a check has found something, in these words, and says what to do."""
+        of_check = [one for one in self.findings if one["check"] == check]
+        assert any(
+            one["state"] == state and finding in one["finding"] and remedy in one["remedy"]
+            for one in of_check
+        ), of_check
+        if state == "fault":
+            assert self.code == 1
+
+
+Examine = Callable[..., Doctor]
+
+
+@pytest.fixture
+def examine(tmp_path: Path) -> Examine:
+    """Runs the doctor on a daemon's configuration: `examine(daemon, "--url", url, key=value)`."""
+
+    def run(daemon: Daemon | None, *args: str, env: Any = None, **settings: object) -> Doctor:
+        folder = daemon.folder if daemon else tmp_path
+        port = daemon.port if daemon else free_port()
+        environ = {
+            **(daemon.env if daemon else {}),
+            "RELAYD_SERVER_LISTEN": f"tcp:{port}:interface=127.0.0.1",
+            **{f"RELAYD_{name.upper()}": str(value) for name, value in settings.items()},
+            **(env or {}),
+        }
+        return Doctor(folder, environ, *args)
+
+    return run
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    """A Redis that is set up well."""
+    with Redis(*SOUND_REDIS) as server:
+        yield server
+
+
+def url_of(redis: Redis) -> str:
+    """Where relayd finds it."""
+    return f"redis://127.0.0.1:{redis.port}/0"
+
+
+def configuration(nginx: Nginx) -> tuple[str, ...]:
+    """Options that lead the doctor to the test's nginx, and through it."""
+    ca = str(nginx.certificates.ca_file)
+    main = str(nginx.folder / "nginx.conf")
+    return ("--nginx-config", main, "--url", nginx.url, "--ca", ca)
+
+
+def hidden(folder: Path, module: str) -> dict[str, str]:
+    """An environment in which a module cannot be imported."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        f"            raise ImportError('{module} is hidden')\n"
+        "sys.meta_path.insert(0, Hide())\n"
+    )
+    return {"PYTHONPATH": str(folder)}
+
+
+# -- a sound system
+
+
+def test_a_sound_system_has_no_finding(
+    spawn: Spawn, examine: Examine, redis: Redis, postgresql_url: str, tmp_path: Path
+) -> None:
+    """Two relayds, Redis, PostgreSQL, nginx with TLS: nothing to say, exit code 0."""
+    settings = {
+        "redis_url": url_of(redis), "database_url": postgresql_url, "proxy_trusted": "127.0.0.1",
+    }  # fmt: skip
+    nodes = [spawn(**settings) for _ in range(2)]
+    ports = [f"127.0.0.1:{node.port}" for node in nodes]
+    with Nginx(tmp_path / "proxy", ports) as nginx:
+        found = examine(nodes[0], *configuration(nginx))
+    assert found.bad() == []
+    assert found.code == 0
+    sound = {one["check"] for one in found.findings if one["state"] == "ok"}
+    assert len(sound) >= 24
+
+
+def test_a_sound_single_process_has_no_finding(spawn: Spawn, examine: Examine) -> None:
+    """The embedded default, without nginx and Redis."""
+    found = examine(spawn())
+    assert found.bad() == []
+    assert found.code == 0
+
+
+# -- relayd and its machine
+
+
+def test_a_wrong_configuration(examine: Examine) -> None:
+    found = examine(None, server_workers="many")
+    found.has("configuration", "fault", "RELAYD_SERVER_WORKERS", "does not start")
+
+
+def test_a_secret_that_everyone_may_read(examine: Examine, spawn: Spawn) -> None:
+    node = spawn()
+    file = node.folder / "relayd.toml"
+    file.write_text('[api]\nkey = "a-key-of-the-api"\n')
+    file.chmod(0o644)
+    found = examine(node, env={"RELAYD_CONFIG": str(file)})
+    found.has("configuration", "warn", "[api] key", "chmod 640")
+    assert "a-key-of-the-api" not in json.dumps(found.findings)
+
+
+def test_a_relayd_that_does_not_run(examine: Examine) -> None:
+    examine(None).has("relayd", "fault", "nobody answers", "systemctl status relayd")
+
+
+def test_a_relayd_that_is_not_ready(spawn: Spawn, examine: Examine, redis: Redis) -> None:
+    node = spawn(redis_url=url_of(redis))
+    redis.kill()
+    found = examine(node)
+    found.has("relayd", "fault", "not ready", "mend")
+    found.has("redis", "fault", f"127.0.0.1:{redis.port}", "[redis] url")
+
+
+def test_a_control_socket_that_is_elsewhere(spawn: Spawn, examine: Examine) -> None:
+    node = spawn()
+    found = examine(node, control_socket=node.folder / "elsewhere.sock")
+    found.has("control", "fault", "elsewhere.sock", "--config FILE")
+
+
+def test_too_few_files(spawn: Spawn, examine: Examine) -> None:
+    node = spawn(limits_max_connections=1000)
+    _, most = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (600, most))
+    found = examine(node)
+    found.has("files", "fault", f"{node.pid} may open 600 files", "LimitNOFILE=")
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (1024, most))
+    examine(node, limits_max_connections=0).has("files", "warn", "1024 files", "LimitNOFILE=")
+
+
+def test_a_queue_that_the_kernel_cuts(examine: Examine) -> None:
+    listen = f"tcp:{free_port()}:interface=127.0.0.1:backlog=1000000"
+    found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
+    found.has("kernel", "warn", "backlog=1000000", "net.core.somaxconn = 1000000")
+
+
+@pytest.mark.parametrize(
+    ("module", "check", "finding"),
+    [
+        ("hiredis", "hiredis", "hiredis cannot be imported"),
+        ("autobahn.nvx", "native-parts", "compiled part of autobahn"),
+    ],
+)
+def test_a_part_that_is_missing(
+    module: str, check: str, finding: str, examine: Examine, redis: Redis, tmp_path: Path
+) -> None:
+    env = hidden(tmp_path / "hidden", module)
+    found = examine(None, env=env, redis_url=url_of(redis))
+    found.has(check, "fault", finding, "--force-reinstall")
+
+
+# -- Redis
+
+
+def test_a_redis_that_evicts(spawn: Spawn, examine: Examine) -> None:
+    with Redis(*SOUND_REDIS, "maxmemory 100mb", "maxmemory-policy allkeys-lru") as redis:
+        found = examine(None, redis_url=url_of(redis))
+    found.has("redis-memory", "fault", "allkeys-lru", "maxmemory-policy noeviction")
+
+
+def test_a_redis_that_takes_too_few(examine: Examine) -> None:
+    with Redis(*SOUND_REDIS, "maxclients 30") as redis:
+        found = examine(None, redis_url=url_of(redis), server_workers=16)
+    found.has("redis-clients", "fault", "30 clients", "maxclients")
+
+
+def test_a_redis_that_cuts_subscribers_off(examine: Examine) -> None:
+    with Redis(*SOUND_REDIS, "client-output-buffer-limit pubsub 1mb 512kb 60") as redis:
+        found = examine(None, redis_url=url_of(redis))
+    found.has("redis-buffers", "warn", "524288 bytes", "pubsub 32mb 8mb 60")
+
+
+def test_a_redis_that_keeps_nothing(examine: Examine) -> None:
+    with Redis() as redis:
+        found = examine(None, redis_url=url_of(redis))
+    found.has("redis-persistence", "warn", "keeps nothing on disk", "appendonly yes")
+
+
+def test_a_replica(examine: Examine, redis: Redis) -> None:
+    with Redis(f"replicaof 127.0.0.1 {redis.port}") as replica:
+        found = examine(None, redis_url=url_of(replica))
+    assert [one["state"] for one in found.findings if one["check"] == "redis"] == ["fault"]
+
+
+def test_clocks_that_differ(spawn: Spawn, examine: Examine, redis: Redis, tmp_path: Path) -> None:
+    """A process whose machine is 100 s ahead."""
+    (tmp_path / "ahead").mkdir()
+    (tmp_path / "ahead" / "sitecustomize.py").write_text(
+        "import time\nreal = time.time\ntime.time = lambda: real() + 100\n"
+    )
+    node = spawn(redis_url=url_of(redis), PYTHONPATH=tmp_path / "ahead")
+    found = examine(node, env={"PYTHONPATH": ""})
+    found.has("clocks", "warn", f"process {node.pid}, is 100.0 s ahead", "NTP")
+
+
+def test_a_process_that_is_gone(spawn: Spawn, examine: Examine, redis: Redis) -> None:
+    dead, alive = (spawn(redis_url=url_of(redis)) for _ in range(2))
+    dead.kill()
+    for key in redis.tell("KEYS", "relayd:process:*:status"):
+        if f'"pid":{dead.pid}'.encode() in redis.tell("GET", key):
+            redis.tell("DEL", key)  # the lease ends sooner
+    examine(alive).has("processes", "warn", "is gone", "journalctl")
+
+
+# -- the database
+
+
+def test_a_postgresql_that_is_away(examine: Examine) -> None:
+    url = f"postgresql://relayd:secret-word@127.0.0.1:{free_port()}/relayd"
+    found = examine(None, database_url=url)
+    found.has("database", "fault", "does not answer", "[database] url")
+    assert "secret-word" not in json.dumps(found.findings)
+
+
+def test_a_schema_that_is_pending(examine: Examine, postgresql: PostgreSQL) -> None:
+    found = examine(None, database_url=postgresql.url(postgresql.create()))
+    found.has("database-schema", "fault", "0001", "relayctl db migrate")
+
+
+def test_a_postgresql_that_takes_too_few(examine: Examine, own_postgresql: PostgreSQL) -> None:
+    own_postgresql.stop()
+    own_postgresql.settings = {"max_connections": "12"}
+    own_postgresql.start()
+    schema.migrate(own_postgresql.url())
+    found = examine(None, database_url=own_postgresql.url(), database_pool_size=10)
+    found.has("database-connections", "fault", "max_connections 12", "smaller pool_size")
+
+
+def test_time_limits_that_do_not_arrive(examine: Examine, postgresql_url: str) -> None:
+    url = f"{postgresql_url}?options=-c%20statement_timeout%3D60000"
+    found = examine(None, database_url=url)
+    found.has("database-timeouts", "warn", "60 s in PostgreSQL, not the 3 s", "ALTER ROLE")
+
+
+def test_a_disk_that_is_full(examine: Examine, spawn: Spawn) -> None:
+    """/proc has no space at all."""
+    found = examine(spawn(), database_url="sqlite:////proc/relayd.db")
+    found.has("database", "fault", "0 MiB are free", "free space")
+
+
+# -- nginx
+
+
+@pytest.mark.parametrize(
+    ("check", "state", "changes", "finding", "remedy"),
+    [
+        (
+            "nginx-timeouts", "fault", {"proxy_read_timeout 75s": "proxy_read_timeout 20s"},
+            "20 s and relayd pings after 25 s", "proxy_read_timeout 75s;",
+        ),
+        (
+            "nginx-timeouts", "warn", {"proxy_read_timeout 75s": "proxy_read_timeout 30s"},
+            "without a close code", "proxy_read_timeout 75s;",
+        ),
+        (
+            "nginx-upgrade", "fault", {"proxy_http_version 1.1;": ""},
+            "HTTP/1.0", "proxy_http_version 1.1;",
+        ),
+        (
+            "nginx-upgrade", "fault", {"proxy_set_header Upgrade    $http_upgrade;": ""},
+            "Upgrade is not passed on", "proxy_set_header Upgrade $http_upgrade;",
+        ),
+        (
+            "nginx-upgrade", "fault",
+            {"proxy_buffering off;": "proxy_set_header X-Mine 1;"},  # and inherits none
+            "Connection is not passed on", "proxy_set_header Connection $connection_upgrade;",
+        ),
+        (
+            "nginx-addresses", "fault", {"proxy_set_header X-Forwarded-For   $remote_addr;": ""},
+            "believes what each client writes", "proxy_set_header X-Forwarded-For $remote_addr;",
+        ),
+        (
+            "nginx-metrics", "warn", {"location ~ ^/metrics/?$": "location /elsewhere"},
+            "everyone may read", "return 404",
+        ),
+        (
+            "nginx", "fault", {"location /ws/ {": "location /ws/ { return 404; } location /sock/ {",
+                               "location / {": "location /pages/ {"},
+            "no server passes /ws/ on", "proxy_pass",
+        ),
+        (
+            "nginx-balance", "warn", {"    least_conn;": ""},
+            "round robin", "least_conn;",
+        ),
+        (
+            "nginx-balance", "warn", {"    zone relayd 64k;": ""},
+            "counts the connections for itself", "zone NAME 64k;",
+        ),
+    ],
+)  # fmt: skip
+def test_faults_of_nginx(
+    check: str, state: str, changes: dict[str, str], finding: str, remedy: str,
+    examine: Examine, tmp_path: Path,
+) -> None:  # fmt: skip
+    """nginx itself takes each of these configurations."""
+    port = free_port()
+    nginx = Nginx(tmp_path / "proxy", [f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"], changes)
+    nginx.configure()
+    subprocess.run(nginx.check(), check=True, capture_output=True)
+    env = {"RELAYD_SERVER_LISTEN": f"tcp:{port}", "RELAYD_PROXY_TRUSTED": "127.0.0.1"}
+    main = str(nginx.folder / "nginx.conf")
+    examine(None, "--nginx-config", main, env=env).has(check, state, finding, remedy)
+
+
+def test_an_nginx_that_is_not_trusted(examine: Examine, tmp_path: Path) -> None:
+    path = f"{tmp_path}/relayd.sock"
+    nginx = Nginx(tmp_path / "proxy", [path])
+    nginx.configure()
+    env = {"RELAYD_SERVER_LISTEN": f"unix:{path}"}
+    found = examine(None, "--nginx-config", str(nginx.folder / "nginx.conf"), env=env)
+    found.has("nginx-addresses", "warn", "unix: is not in [proxy] trusted", '["unix:"]')
+
+
+def test_an_nginx_that_carries_too_few(examine: Examine, tmp_path: Path) -> None:
+    """From the output of `nginx -T`, saved in a file."""
+    port = free_port()
+    nginx = Nginx(tmp_path / "proxy", [f"127.0.0.1:{port}"])
+    nginx.configure()
+    dump = tmp_path / "dump"
+    dump.write_text(
+        subprocess.run([*nginx.command(), "-T"], check=True, capture_output=True, text=True).stdout
+    )
+    env = {"RELAYD_SERVER_LISTEN": f"tcp:{port}", "RELAYD_PROXY_TRUSTED": "127.0.0.1"}
+    found = examine(None, "--nginx-config", str(dump), env=env, limits_max_connections=2000)
+    found.has("nginx-capacity", "fault", "512 clients at most", "worker_connections 4096")
+    assert {one["state"] for one in found.findings if one["check"] == "nginx-upgrade"} == {"ok"}
+
+
+def test_a_configuration_that_is_none(examine: Examine, tmp_path: Path) -> None:
+    (tmp_path / "broken.conf").write_text("server { listen 80;")
+    found = examine(None, "--nginx-config", str(tmp_path / "broken.conf"))
+    found.has("nginx", "warn", "cannot be parsed", "--nginx-config")
+
+
+# -- the public URL
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "finding"), [(-2, "fault", "has expired"), (5, "warn", "expires in")]
+)
+def test_a_certificate_that_ends(
+    days: float, state: str, finding: str, spawn: Spawn, examine: Examine, tmp_path: Path
+) -> None:
+    node = spawn()
+    with Nginx(tmp_path / "proxy", [f"127.0.0.1:{node.port}"], days=days) as nginx:
+        found = examine(node, *configuration(nginx))
+    found.has("certificate", state, finding, "renew it")
+
+
+def test_a_certificate_that_nobody_trusts(spawn: Spawn, examine: Examine, tmp_path: Path) -> None:
+    node = spawn()
+    with Nginx(tmp_path / "proxy", [f"127.0.0.1:{node.port}"]) as nginx:
+        found = examine(node, "--url", nginx.url)
+    found.has("certificate", "fault", "clients do not trust", "fullchain.pem")
+
+
+def test_the_certificate_of_an_endpoint_that_has_expired(examine: Examine, tmp_path: Path) -> None:
+    files = Nginx(tmp_path / "files", [], days=-3).certificates
+    listen = f"ssl:{free_port()}:privateKey={files.key}:certKey={files.certificate}"
+    found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
+    found.has("certificate-files", "fault", "has expired", "renew it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "finding", "remedy"),
+    [
+        ({"proxy_set_header Upgrade    $http_upgrade;": ""}, "", "426", "does not pass the"),
+        ({}, "/elsewhere", "404 by relayd", "not take away"),
+        ({"location /ws/ {": "location /ws/ { return 404; } location /sock/ {"}, "", "404 by nginx",
+         "passes /ws/ on to nobody"),
+        ({"location /ws/ {": "location /ws/ { return 200 hello; } location /sock/ {"}, "", "200",
+         "something else than relayd"),
+        ({"location /ws/ {": "location /ws/ { return 301 /elsewhere; } location /sock/ {"}, "",
+         "301", "no client follows a redirect"),
+    ],
+)  # fmt: skip
+def test_handshakes_that_fail_in_public(
+    changes: dict[str, str], path: str, finding: str, remedy: str,
+    spawn: Spawn, examine: Examine, tmp_path: Path,
+) -> None:  # fmt: skip
+    node = spawn()
+    with Nginx(tmp_path / "proxy", [f"127.0.0.1:{node.port}"], changes) as nginx:
+        ca = str(nginx.certificates.ca_file)
+        found = examine(node, "--url", nginx.url + path, "--ca", ca)
+    found.has("websocket", "fault", finding, remedy)
+
+
+def test_a_relayd_that_the_proxy_does_not_reach(examine: Examine, tmp_path: Path) -> None:
+    with Nginx(tmp_path / "proxy", [f"127.0.0.1:{free_port()}"]) as nginx:
+        found = examine(None, *configuration(nginx))
+        found.has("websocket", "fault", "503 by nginx", "does not reach a relayd")
+    found = examine(None, *configuration(nginx))
+    found.has("websocket", "fault", "cannot be reached", "firewall")
+
+
+def test_a_token_that_is_needed(spawn: Spawn, examine: Examine) -> None:
+    node = spawn(auth_secret="s" * 32, auth_required=True)
+    found = examine(node, "--url", node.url)
+    found.has("websocket", "fault", "401 by relayd", "--token")
+    found.has("websocket", "warn", "is not encrypted", "TLS in the proxy")
+
+
+# -- what an operator sees
+
+
+def test_the_text_has_faults_first_and_collapses_what_is_sound(tmp_path: Path) -> None:
+    def say(*args: str) -> subprocess.CompletedProcess[str]:
+        listen = f"tcp:{free_port()}:interface=127.0.0.1"
+        return subprocess.run(
+            [BIN / "relayctl", "doctor", *args], cwd=tmp_path, capture_output=True, text=True,
+            env={"PATH": "/nowhere", "RELAYD_SERVER_LISTEN": listen}, check=False,
+        )  # fmt: skip
+
+    short, long = say(), say("--verbose")
+    assert short.returncode == long.returncode == 1
+    assert short.stdout.startswith("FAULT    relayd ")
+    assert "→ systemctl status relayd" in short.stdout
+    assert "hiredis" not in short.stdout
+    assert "ok       hiredis" in long.stdout
+    assert "1 fault" in short.stdout.splitlines()[-1]
+    assert say("--nginx-config", "/nowhere/nginx.conf").returncode == 2
+    assert say("--days", "soon").returncode == 2
+
+
+def test_without_nginx_config_the_installed_nginx_is_asked(tmp_path: Path) -> None:
+    """It has nothing to do with this relayd, and that is said."""
+    env = {"RELAYD_SERVER_LISTEN": f"tcp:{free_port()}", "PATH": str(Path(find("nginx")).parent)}
+    found = Doctor(tmp_path, env)
+    assert [one["finding"] for one in found.findings if one["check"] == "nginx"] == [
+        "the nginx on this machine has nothing to do with relayd"
+    ]
