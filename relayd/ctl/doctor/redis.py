@@ -188,7 +188,7 @@ def look_at_processes(facts: Facts) -> Iterator[Finding]:
             "restart the older ones",
         )
     if there and not gone and len(versions) <= 1:
-        yield ok(f"{len(there)} processes are registered")
+        yield ok(f"registered processes: {len(there)}")
 
 
 def _asked(facts: Facts) -> list[ServerFacts]:
