@@ -24,7 +24,7 @@ _BAD = (State.WARN, State.FAULT)
 Found = list[tuple[Check, Finding]]
 
 
-@click.command(short_help="Looks for what goes wrong in practice, and prints the remedy.")
+@click.command(short_help="Find what is wrong, and the remedy.")
 @click.option("--url", default="", help="Where the public reaches relayd: https://NAME.")
 @click.option("--token", default="", metavar="TOKEN", help="Shown in the handshake through URL.")
 @click.option(
