@@ -177,3 +177,11 @@ def test_without_a_control_socket_the_answer_says_why_there_is_none(
     status, answer = daemon.get("/metrics")
     assert (status, answer["error"]) == (503, "internal_error")
     assert "[control] socket" in answer["message"]
+
+
+def test_a_parent_that_does_not_answer_is_waited_for_within_a_bound(spawn_workers: Spawn) -> None:
+    daemon = spawn_workers()
+    with stopped(daemon.pid):
+        status, answer = daemon.get("/metrics")
+    assert (status, answer["error"]) == (503, "timeout")
+    assert daemon.get("/metrics")[0] == 200
