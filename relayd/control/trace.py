@@ -69,6 +69,8 @@ class _Wire:
         if connection.inlet is not None:
             self._take = connection.inlet.take
             connection.inlet.take = self._took
+            connection.shorten = self._shorten  # type: ignore[method-assign]
+            self._wrapped.append("shorten")
         for name, told in (
             ("_take", self._message),
             ("onPing", lambda payload: self._in("ping", payload)),
@@ -104,6 +106,14 @@ class _Wire:
     def _tell(self, event: str, **more: Any) -> None:
         for tell in tuple(self.listeners):
             tell({"event": event, **more})
+
+    def _shorten(self, take: Callable[[bytes, bool], None]) -> None:
+        """The relay has found a shorter way for its short frames (`RelayProtocol.shorten`)."""
+        inlet = self._connection.inlet
+        assert inlet is not None
+        type(self._connection).shorten(self._connection, take)
+        if inlet.take != self._took:
+            self._take, inlet.take = inlet.take, self._took
 
     def _took(self, payload: bytes, is_binary: bool) -> None:
         """A short frame, from the inlet."""

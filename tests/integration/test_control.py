@@ -244,11 +244,15 @@ def test_trace_shows_every_frame_of_one_connection(
         assert [each["event"] for each in shown] == ["in", "out"]
         assert [json.loads(each["text"])["x"] for each in shown] == [1, 1]
         assert (theirs.next()["event"], read(camera)["x"], read(viewer)["x"]) == ("out", 1, 1)
+        for number in range(2, 4):  # after the first pose there is a shorter way for them
+            say(camera, {"x": number})
+            assert [json.loads(trace.next()["text"])["x"] for _ in range(2)] == [number] * 2
         camera.send("x" * 300)  # not the short way
         assert trace.next()["size"] == 300
         assert json.loads(trace.next()["text"])["error"] == "bad_json"
         settle(camera)
         assert [trace.next()["type"] for _ in range(2)] == ["ping", "pong"]
+        assert [json.loads(theirs.next()["text"])["x"] for _ in range(2)] == [2, 3]
         assert theirs.interrupt() == 130
         camera.close(4321, "enough")
         closes = [trace.next() for _ in range(3)]
@@ -259,8 +263,8 @@ def test_trace_shows_every_frame_of_one_connection(
         )
         assert (closes[1]["event"], closes[2]["event"]) == ("out", "ended")
         assert trace.end() == 0
-    say(viewer, {"x": 2})
-    assert read(viewer)["x"] == 2
+    say(viewer, {"x": 4})
+    assert [read(viewer)["x"] for _ in range(3)] == [2, 3, 4]
 
 
 def test_kick_closes_the_connections_that_are_named(
