@@ -36,12 +36,16 @@ class Admission:
     Args:
         config: the configuration.
         time: the time in Unix seconds.
+
+    Attributes:
+        draining: whether nobody is let in at the moment.
+        stopping: whether the process is about to end.
     """
 
     def __init__(self, config: Config, time: Callable[[], float]) -> None:
         self._config = config
         self.now = time
-        self.draining = False
+        self.draining = self.stopping = False
 
     def admit(self, kind: str, *, origin: str | None, token: str | None, connections: int) -> Guest:
         """Checks one handshake.
@@ -77,7 +81,9 @@ class Admission:
         """
         if self.draining:
             raise Refusal(
-                503, ErrorCode.DRAINING, "This server is about to stop; try again in a moment."
+                503,
+                ErrorCode.DRAINING,
+                "This server takes no new connections now; try again in a moment.",
             )
         limit = self._config.limits.max_connections
         if limit and connections >= limit:

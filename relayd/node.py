@@ -74,8 +74,13 @@ class Publisher:
 
     @property
     def draining(self) -> bool:
-        """Whether the process is about to stop."""
-        return self._context.admission.draining
+        """Whether nobody is to come in any more, for a while or for good."""
+        return self._context.admission.draining or self.stopping
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the process is about to end."""
+        return self._context.admission.stopping
 
     def connection_counts(self) -> dict[str, int]:
         """Open WebSocket connections by kind of path."""
@@ -147,6 +152,7 @@ class Node(Service):
         self.serving: Callable[[], object] = lambda: None
         self._reactor = reactor
         self._context = context
+        self._publisher = publisher
         self._config = context.config
         self._database = database
         self._door = door
@@ -226,7 +232,7 @@ class Node(Service):
 
     async def _drain(self) -> None:
         context = self._context
-        self._control.stopping = True
+        context.admission.stopping = True
         self._log.info("stopping: {count} connections to close", count=len(context.connections))
         if self._preparing is not None:
             self._preparing.cancel()
@@ -294,7 +300,7 @@ class Node(Service):
             delivered=self._hub.delivered,
             drops=self._context.drops.counts(),
             redis_round_trip=max((trip for trip in trips if trip is not None), default=None),
-            draining=self._context.admission.draining,
+            draining=self._publisher.draining,
             clock=time.time(),
         )
 

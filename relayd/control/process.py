@@ -52,7 +52,6 @@ class Control:
         figures: what the metrics show of this process.
 
     Attributes:
-        stopping: set when the process is about to end.
         place: where its control socket is, for `status`.
     """
 
@@ -75,7 +74,6 @@ class Control:
         self._figures = figures
         self._rates = Rates(context.clock, self._counts)
         self._sinks: set[Sink] = set()
-        self.stopping = False
         self.place = ""
 
     def start(self) -> None:
@@ -102,7 +100,7 @@ class Control:
             messages=counts["messages"],
             messages_per_second=self._rates["messages"],
             waiting=sum(each.outbox.waiting for each in connections if each.outbox is not None),
-            stopping=self.stopping,
+            stopping=self._context.admission.stopping,
             database=await self._database(),
             redis=self._redis(),
             control=self.place,
@@ -159,7 +157,7 @@ class Control:
 
     async def undrain(self) -> Done:
         """Takes clients in again. Raises Refusal: 503 when the process is about to end."""
-        if self.stopping:
+        if self._context.admission.stopping:
             raise Refusal(503, ErrorCode.DRAINING, "This process is about to end.")
         self._context.admission.draining = False
         return Done(count=len(self._context.connections))

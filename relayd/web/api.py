@@ -45,20 +45,20 @@ class Api:
 
     def push(self, request: Request, topic: str) -> Answer:
         """`POST /api/push/{topic}`: the body, one JSON object, goes out byte for byte."""
-        self._refuse_while_draining()
+        self._refuse_while_stopping()
         name = names.parse_group(topic)
         payload = wire.check_object(request.body())
         return json_answer({"clients": self._backend.push(name, payload)})
 
     async def say(self, request: Request, room: str) -> Answer:
         """`POST /api/chat/{room}`: `{"message": text}`; answered with what the clients see."""
-        self._refuse_while_draining()
+        self._refuse_while_stopping()
         name = names.parse_room(room)
         message = wire.decode_chat(wire.check_object(request.body()))
         assert message is not None  # an object is not blank
         said = await self._backend.say(name, message)
         return Answer(body=said, headers={"Cache-Control": "no-store"})
 
-    def _refuse_while_draining(self) -> None:
-        if self._backend.draining:
+    def _refuse_while_stopping(self) -> None:
+        if self._backend.stopping:
             raise Refusal(503, ErrorCode.DRAINING, "relayd is going down; send it again soon.")

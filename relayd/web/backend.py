@@ -11,7 +11,8 @@ class Backend(Protocol):
 
     Attributes:
         config: the whole configuration.
-        draining: whether relayd is going down and takes nothing new.
+        draining: whether relayd takes no new clients, for a while or for good.
+        stopping: whether it is going down.
     """
 
     @property
@@ -19,6 +20,9 @@ class Backend(Protocol):
 
     @property
     def draining(self) -> bool: ...
+
+    @property
+    def stopping(self) -> bool: ...
 
     def connection_counts(self) -> dict[str, int]:
         """Open WebSocket connections by kind: camera, difficulty, chat, push, echo."""

@@ -22,7 +22,7 @@ class Health:
         """200 if every part is in order, else 503; the body names each part."""
         draining: dict[str, Any] = {"ok": not self._backend.draining}
         if self._backend.draining:
-            draining["message"] = "relayd is going down and takes nothing new."
+            draining["message"] = "relayd takes no new clients now."
         database: dict[str, Any] = {"ok": True}
         try:
             await self._backend.check_database()

@@ -47,7 +47,7 @@ class FakeBackend:
     """What the pages need; what is said in a room waits until the test answers."""
 
     config = CONFIG
-    draining = False
+    draining = stopping = False
 
     def __init__(self) -> None:
         self.saying: list[Deferred[bytes]] = []

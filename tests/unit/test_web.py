@@ -35,6 +35,7 @@ class FakeBackend:
 
     config: Config = field(default_factory=lambda: Config(api=Api(key=KEY)))
     draining: bool = False
+    stopping: bool = False
     database_error: Exception | None = None
     redis_error: Exception | None = None
     say_result: "Deferred[bytes] | Exception | None" = None
@@ -430,8 +431,8 @@ def test_a_history_that_is_away_is_answered_503(backend: FakeBackend) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/push/x", "/api/chat/x"])
-def test_nothing_is_published_while_draining(backend: FakeBackend, path: str) -> None:
-    backend.draining = True
+def test_nothing_is_published_while_stopping(backend: FakeBackend, path: str) -> None:
+    backend.stopping = True
     reply = ask(backend, "POST", path, b'{"message":"a"}', BEARER)
     assert (reply.status, reply.json["error"]) == (503, "draining")
     assert int(reply.headers["retry-after"]) > 0
