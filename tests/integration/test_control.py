@@ -362,6 +362,19 @@ def test_publish_needs_neither_redis_nor_key(spawn: Spawn, connect: Connect) -> 
     assert said["message"] == "Gruß"
 
 
+def test_the_log_level_may_be_changed_while_relayd_runs(
+    daemon: Daemon, relayctl: Operator, connect: Connect
+) -> None:
+    assert relayctl.json("log-level")["level"] == "info"
+    assert relayctl("log-level", "error").stdout == "error\n"
+    settle(connect(daemon, "/ws/camera/silent"))
+    assert relayctl("log-level", "info").stdout == "info\n"
+    settle(connect(daemon, "/ws/camera/told"))
+    assert "/ws/camera/silent" not in daemon.log
+    assert "/ws/camera/told" in daemon.log
+    assert relayctl("log-level", "loud").returncode == 2
+
+
 # -- what may be wrong
 
 

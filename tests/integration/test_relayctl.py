@@ -1,5 +1,6 @@
 """relayctl as an operator runs it: a process, its output, its exit code."""
 
+import json
 import os
 import signal
 import subprocess
@@ -147,6 +148,44 @@ def test_without_tables_the_sentence_says_what_is_missing(blank: Operator) -> No
     assert not list(blank.folder.glob("*.part")) + list(blank.folder.glob(".*.part"))
     nowhere = blank("quiz", "export", "no/such/folder.csv")
     assert (nowhere.returncode, nowhere.stderr.count("\n")) == (2, 1)
+
+
+def test_each_command_prints_json_on_request(blank: Operator) -> None:
+    steps = ["0001.tables", "0002.draws", "0003.history"]
+    pending = blank("db", "status", "--json")
+    assert pending.returncode == 1
+    found = json.loads(pending.stdout)["migrations"]
+    assert [(each["id"], each["applied"]) for each in found] == [(id, None) for id in steps]
+    assert json.loads(blank("db", "migrate", "--json").stdout) == {"applied": steps}
+    csv = "name,difficulty\na,1\n"
+    done = blank("quiz", "import", "-", "--json", stdin=csv)
+    assert json.loads(done.stdout) == {"added": 1, "changed": 0}
+    assert json.loads(blank("quiz", "export", "q.csv", "--json").stdout) == {"rows": 1}
+    assert blank("quiz", "export", "-", "--json").stdout.startswith("id,name,")
+    taken = blank("db", "rollback", "--yes", "--json")
+    assert json.loads(taken.stdout) == {"taken_back": ["0003.history"]}
+
+
+def test_a_terminal_sees_how_far_an_import_is(relayctl: Operator) -> None:
+    rows = "\n".join(f"{number},1" for number in range(5000))
+    (relayctl.folder / "in.csv").write_text(f"name,difficulty\n{rows}\n")
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", RELAYCTL, "quiz", "import", "in.csv"],
+        cwd=relayctl.folder,
+        env={**relayctl.environment, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+        timeout=60,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000)
+    os.close(ours)
+    assert done.stdout == b"5000 added, 0 changed\n"
+    assert b"importing" in shown
+    assert b"100%" in shown
 
 
 def test_version_and_help(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""`relayctl token` and `relayctl check-config`: what needs no running relayd."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Connect, Spawn
+from tests.integration.test_control import Done, Operator, check_failed
+
+SECRET = "a secret that is long enough for HS256"
+
+
+@pytest.fixture
+def relayctl(tmp_path: Path) -> Operator:
+    return Operator(tmp_path, auth_secret=SECRET)
+
+
+def test_a_token_lets_its_bearer_in_where_its_scope_says(
+    relayctl: Operator, spawn: Spawn, connect: Connect
+) -> None:
+    made = relayctl("token", "create", "--user", "ann", "--scope", "chat").stdout.strip()
+    daemon = spawn(auth_secret=SECRET, auth_required="true")
+    connect(daemon, f"/ws/chat/a?token={made}")
+    (client,) = Operator(daemon.folder).json("clients", "--user", "ann")["found"]
+    assert (client["user"], client["path"]) == ("ann", "/ws/chat/a")
+    assert Operator(daemon.folder).json("clients", "--user", "bob")["total"] == 0
+
+
+def test_what_is_in_a_token_is_shown(relayctl: Operator) -> None:
+    made = relayctl.json(
+        "token", "create", "--user", "ann", "--scope", "chat", "--scope", "push", "--expires", "12h"
+    )
+    claims = made["claims"]
+    assert (claims["sub"], claims["scope"]) == ("ann", "chat push")
+    assert claims["exp"] - claims["iat"] == 12 * 3600
+    assert abs(claims["iat"] - time.time()) < 60
+    shown = relayctl.json("token", "show", made["token"])
+    assert shown == {"good": True, "why": "", "claims": claims}
+    assert relayctl("token", "show", "-", stdin=made["token"]).stdout.endswith("it is good\n")
+    assert "exp" not in relayctl.json("token", "create", "--expires", "never")["claims"]
+
+
+def refused(relayctl: Operator, token: str) -> str:
+    """Why a token is not good."""
+    done: Done = relayctl("token", "show", token, "--json")
+    assert done.returncode == 1
+    why: str = json.loads(done.stdout)["why"]
+    return why
+
+
+def test_a_token_that_is_not_good_is_explained(relayctl: Operator, tmp_path: Path) -> None:
+    other = Operator(tmp_path, auth_secret="another secret, as long as it must be")
+    made = other("token", "create").stdout.strip()
+    assert "another secret than [auth] secret" in refused(relayctl, made)
+    short = relayctl("token", "create", "--expires", "1s").stdout.strip()
+    deadline = time.monotonic() + 20
+    while relayctl("token", "show", short).returncode == 0:
+        assert time.monotonic() < deadline
+    assert refused(relayctl, short) == "the token has expired"
+    check_failed(relayctl("token", "show", "nonsense"), 2, "this is no token")
+    assert relayctl("token", "create", "--expires", "1y").returncode == 2
+    assert relayctl("token", "create", "--scope", "nowhere").returncode == 2
+    check_failed(Operator(tmp_path)("token", "create"), 2, "[auth] secret is not set")
+
+
+def test_check_config_says_what_is_set_where_and_hides_secrets(tmp_path: Path) -> None:
+    (tmp_path / "relayd.toml").write_text(
+        '[chat]\nhistory = 7\ndefault_room = "lobby"\n[redis]\nurl = "redis://u:hunter2@h/0"\n'
+    )
+    (tmp_path / "relayd.toml").chmod(0o640)
+    operator = Operator(tmp_path, auth_secret=SECRET)
+    done = operator("--config", "relayd.toml", "check-config", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {
+        (each["section"], each["key"]): each["source"]
+        for each in json.loads(done.stdout)["settings"]
+    }
+    assert found == {
+        ("redis", "url"): "relayd.toml",
+        ("chat", "history"): "relayd.toml",
+        ("auth", "secret"): "environment RELAYD_AUTH_SECRET",
+    }
+    text = operator("--config", "relayd.toml", "check-config").stdout
+    assert "[chat] history = 7" in text
+    assert SECRET not in text + done.stdout
+    assert "hunter2" not in text + done.stdout
+    everything = operator("--config", "relayd.toml", "check-config", "--all").stdout
+    assert "[chat] default_room = " in everything
+    assert everything.count("\n") > 40
+
+
+def test_check_config_names_what_is_wrong(tmp_path: Path) -> None:
+    wrong = Operator(tmp_path, chat_history="many")
+    check_failed(wrong("check-config"), 2, "RELAYD_CHAT_HISTORY", "'many'")
+    assert Operator(tmp_path)("check-config").stderr == (
+        "the configuration is good: all defaults\n"
+    )
