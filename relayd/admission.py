@@ -34,7 +34,7 @@ class Admission:
     """The rules that hold on every path.
 
     Args:
-        config: the configuration.
+        config: the configuration; a reload replaces it.
         time: the time in Unix seconds.
 
     Attributes:
@@ -43,7 +43,7 @@ class Admission:
     """
 
     def __init__(self, config: Config, time: Callable[[], float]) -> None:
-        self._config = config
+        self.config = config
         self.now = time
         self.draining = self.stopping = False
 
@@ -60,7 +60,7 @@ class Admission:
             Refusal: 503 draining, 429 too many, 403 origin or scope, 401 no or bad token.
         """
         self.check_room(connections)
-        allowed = self._config.server.allowed_origins
+        allowed = self.config.server.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Refusal(
                 403, ErrorCode.ORIGIN_NOT_ALLOWED, "Pages of this origin may not connect."
@@ -85,7 +85,7 @@ class Admission:
                 ErrorCode.DRAINING,
                 "This server takes no new connections now; try again in a moment.",
             )
-        limit = self._config.limits.max_connections
+        limit = self.config.limits.max_connections
         if limit and connections >= limit:
             raise Refusal(
                 429, ErrorCode.TOO_MANY, f"This server serves {limit} connections at most."
@@ -93,7 +93,7 @@ class Admission:
 
     def _read(self, token: str | None) -> Guest:
         """Reads a token (RFC 7519, signed with HS256)."""
-        auth = self._config.auth
+        auth = self.config.auth
         if not auth.secret:
             return Guest()
         if token is None:

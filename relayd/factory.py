@@ -13,7 +13,6 @@ class RelayFactory(WebSocketServerFactory):
 
     Args:
         context: what all connections need.
-        max_message_size: bytes a message may have; a larger one is closed with 1009.
 
     Attributes:
         opened: connections that were let in so far.
@@ -25,10 +24,19 @@ class RelayFactory(WebSocketServerFactory):
     noisy = False
     opened = messages = answers = 0
 
-    def __init__(self, context: Context, *, max_message_size: int | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__(server="relayd", reactor=context.clock)
         self.context = context
-        size = max_message_size or context.config.limits.max_message_size
+        self.configure()
+
+    @property
+    def max_message_size(self) -> int:
+        """Bytes a message may have; a larger one is closed with 1009."""
+        return self.context.config.limits.max_message_size
+
+    def configure(self) -> None:
+        """Has connections that are built from now on follow the configuration of the context."""
+        size = self.max_message_size
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -42,9 +50,10 @@ class RelayFactory(WebSocketServerFactory):
         )
         self.longest_short_frame = min(size, 125)
         # Autobahn would copy these to every connection: 1.5 KB, and 0.3 ms to log them for nobody
-        options = {name: getattr(self, name) for name in self.protocol.CONFIG_ATTRS}
-        name = self.protocol.__name__
-        self.protocol = type(name, (self.protocol,), {**options, "CONFIG_ATTRS": ()})
+        protocol = type(self).protocol
+        options = {name: getattr(self, name) for name in protocol.CONFIG_ATTRS}
+        options |= {"CONFIG_ATTRS": (), "__module__": protocol.__module__}
+        self.protocol = type(protocol.__name__, (protocol,), options)
 
     @property
     def kind(self) -> str:

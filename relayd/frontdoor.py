@@ -314,6 +314,12 @@ class FrontDoorFactory(Factory):
             for settled in settling:
                 settled.callback(None)
 
+    def take(self, config: Config) -> None:
+        """Works with another configuration, which the relays' context has already."""
+        self.config = config
+        for factory in (*self._relays.values(), self._unknown):
+            factory.configure()
+
     def doStart(self) -> None:
         """Starts the site too: it keeps the cached date of HTTP answers."""
         super().doStart()

@@ -34,8 +34,11 @@ _ids = itertools.count(1)
 _CODES = {405: ErrorCode.METHOD_NOT_ALLOWED, 426: ErrorCode.UPGRADE_REQUIRED}
 
 
-class Context(msgspec.Struct, frozen=True):
-    """What every connection needs, whatever its path."""
+class Context(msgspec.Struct):
+    """What every connection needs, whatever its path.
+
+    A reload puts another `config` here: who reads it when it is used works with that one.
+    """
 
     config: Config
     clock: IReactorTime

@@ -35,12 +35,23 @@ class Keepalive:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, *, interval: float, timeout: float) -> None:
-        self._interval = interval
-        self._timeout = timeout
-        self._step = min(interval, timeout) / 10
+        self._set(interval, timeout)
         self._peers: set[Peer] = set()
         self._loop = LoopingCall(self._sweep)
         self._loop.clock = clock
+
+    def _set(self, interval: float, timeout: float) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self._step = min(interval, timeout) / 10
+
+    def change(self, *, interval: float, timeout: float) -> None:
+        """Goes on with other times; the silence of each connection so far counts."""
+        if (interval, timeout) != (self._interval, self._timeout):
+            self._set(interval, timeout)
+            if self._loop.running:
+                self.stop()
+                self.start()
 
     def start(self) -> None:
         """Begins to sweep."""

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from relayd import __version__
+from relayd import __version__, logs
 from relayd.brokers.interface import Brokers
 from relayd.cluster import Membership, Report
 from relayd.config import Config
@@ -39,6 +39,7 @@ from relayd.ports import describe, open_ports
 from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
 from relayd.relays.push import PushFactory
+from relayd.reload import Reloader
 from relayd.storage import samples, schema
 from relayd.storage.pool import Database
 from relayd.websocket import Context, RelayFactory
@@ -128,6 +129,7 @@ class Node(Service):
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
         serving: called as soon as clients are let in.
+        reloader: reads the configuration again; None until `tap` sets it, and in a worker.
     """
 
     _log = Logger()
@@ -150,10 +152,10 @@ class Node(Service):
     ) -> None:
         self.listener = reactor
         self.serving: Callable[[], object] = lambda: None
+        self.reloader: Reloader | None = None
         self._reactor = reactor
         self._context = context
         self._publisher = publisher
-        self._config = context.config
         self._database = database
         self._door = door
         self._brokers = brokers
@@ -174,6 +176,21 @@ class Node(Service):
         self._control_socket = self._make_control_socket()
         self._ports: list[IListeningPort] = []
         self._preparing: Deferred[None] | None = None
+
+    @property
+    def _config(self) -> Config:
+        return self._context.config
+
+    def take(self, config: Config) -> None:
+        """Works with another configuration from now on; `reload` says which settings may change."""
+        context = self._context
+        if config.log.level != context.config.log.level:
+            logs.set_level(config.log.level)
+        context.config = context.admission.config = config
+        context.keepalive.change(
+            interval=config.keepalive.ping_interval, timeout=config.keepalive.pong_timeout
+        )
+        self._door.take(config)
 
     def privilegedStartService(self) -> None:
         """Opens the ports, while the process may still be root; nobody is accepted yet.

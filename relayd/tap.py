@@ -6,7 +6,6 @@ here: `frontdoor` → `websocket` → `relays/` → `brokers/` → `hub` → `we
 
 import os
 import secrets
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from relayd.admission import Admission
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
 from relayd.brokers.redis import RedisBrokers
-from relayd.config import Config, read, read_dotenv
+from relayd.config import Config, Loaded, read, read_dotenv
 from relayd.connections import Connections
 from relayd.control.address import find_place
 from relayd.control.figures import ParentFigures
@@ -47,6 +46,8 @@ from relayd.relays.difficulty import DifficultyFactory
 from relayd.relays.echo import EchoFactory
 from relayd.relays.push import PushFactory
 from relayd.relays.unknown import UnknownFactory
+from relayd.reload import Reloader
+from relayd.signals import end_once, ignore_hangup, reload_at_hangup
 from relayd.storage.draws import Draws
 from relayd.storage.history import History
 from relayd.storage.pool import Database
@@ -54,8 +55,7 @@ from relayd.systemd import Notifier, Systemd
 from relayd.web.site import make_site
 from relayd.websocket import Context
 from relayd.worker import BEAT, Worker
-
-_log = Logger()
+from relayd.worker_command import command
 
 _log = Logger()
 
@@ -90,6 +90,7 @@ setting."""
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self.folder = os.getcwd()
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this Twisted endpoint, such as tcp:8080; may be given more than once."""
@@ -110,7 +111,7 @@ setting."""
             self._set_up_log(self.worker.number)
             return
         try:
-            loaded = read(self["config"], os.environ, dotenv=read_dotenv(), listen=self["listen"])
+            loaded = self.read()
         except ConfigError as error:
             print(f"relayd: {error}", file=sys.stderr)
             sys.exit(EX_CONFIG)
@@ -121,6 +122,23 @@ setting."""
             print("relayd: the configuration is good")
             sys.exit(0)
         self._set_up_log()
+
+    def read(self, folder: str = "") -> Loaded:
+        """Reads the configuration.
+
+        Args:
+            folder: what relative paths start from; "" for the working directory.
+
+        Raises:
+            ConfigError: what is wrong.
+        """
+        return read(
+            self["config"],
+            os.environ,
+            dotenv=read_dotenv(folder),
+            listen=self["listen"],
+            folder=folder,
+        )
 
     def _set_up_log(self, worker: int | None = None) -> None:
         logs.set_level(self.config.log.level)
@@ -135,19 +153,27 @@ def makeService(options: Options) -> IService:
     reactor: Any = found
     for warning in options.warnings:
         _log.warn("{warning}", warning=warning)
-    end = _end_once(reactor)
+    end = end_once(reactor)
     worker = options.worker
     if worker is not None:
+        ignore_hangup()
         node = build(options.config, reactor, worker=worker.number)
         node.listener = worker.listener(reactor)
         node.serving = partial(worker.serving, reactor, node.connections)
-        worker.watch(reactor, end)
+        worker.watch(reactor, end, node.take)
         return node
     systemd = Systemd.inherited(os.environ)
-    config = _with_sockets(options.config, systemd)
+    endpoints = systemd.endpoints()
+    if endpoints:
+        _log.info(
+            "systemd passed {count} listening sockets, in the place of [server] listen: {places}",
+            count=len(endpoints),
+            places=", ".join(endpoints),
+        )
+    config = _with_sockets(options.config, endpoints)
     service: Node | workers.Supervisor
     if config.server.workers != 1:
-        start = workers.command(options.parent, sys.argv[0])
+        start = command(options.parent, sys.argv[0])
         service = workers.Supervisor(reactor, config, start, end)
         service.silence = systemd.watchdog and max(systemd.watchdog, 3 * BEAT)
         notifier = Notifier(reactor, systemd, service.status)
@@ -159,53 +185,35 @@ def makeService(options: Options) -> IService:
     if systemd.sockets:
         service.listener = Inherited(reactor, systemd.sockets)
     reactor.addSystemEventTrigger("before", "shutdown", notifier.stopping)
+    service.reloader = _reloader(options, endpoints, config, service.take)
+    service.reloader.before = notifier.reloading
+    service.reloader.after = notifier.serving_again
+    reload_at_hangup(reactor, service.reloader.try_to_reload, end)
     return service
 
 
-def _with_sockets(config: Config, systemd: Systemd) -> Config:
+def _with_sockets(config: Config, endpoints: tuple[str, ...]) -> Config:
     """The configuration with the sockets from systemd, if any, in the place of its own."""
-    if not systemd.sockets:
+    if not endpoints:
         return config
-    endpoints = systemd.endpoints()
-    _log.info(
-        "systemd passed {count} listening sockets, in the place of [server] listen: {endpoints}",
-        count=len(endpoints),
-        endpoints=", ".join(endpoints),
-    )
-    return msgspec.structs.replace(
-        config, server=msgspec.structs.replace(config.server, listen=endpoints)
-    )
+    server = msgspec.structs.replace(config.server, listen=endpoints)
+    return msgspec.structs.replace(config, server=server)
 
 
-def _end_once(reactor: Any) -> Callable[[], bool]:
-    """Returns what ends the process; signals do so, too.
+def _reloader(
+    options: Options,
+    endpoints: tuple[str, ...],
+    config: Config,
+    take: Callable[[Config], object],
+) -> Reloader:
+    """What reads the configuration again, from where it came from at the start."""
 
-    Only the first call has an effect and returns True: to the reactor a second one is an error,
-    and it is common that a service manager and a parent both send a signal.
-    """
-    asked = False
+    def read_again() -> Loaded:
+        # twistd has gone to another folder, perhaps
+        loaded = options.read(options.folder)
+        return msgspec.structs.replace(loaded, config=_with_sockets(loaded.config, endpoints))
 
-    def first() -> bool:
-        nonlocal asked
-        before, asked = asked, True
-        return not before
-
-    def end() -> bool:
-        now = first()
-        if now:
-            reactor.callWhenRunning(reactor.stop)
-        return now
-
-    def guard(number: int) -> None:
-        theirs: Any = signal.getsignal(number)
-        signal.signal(number, lambda number, frame: first() and theirs(number, frame))
-
-    # a closed terminal drains, too, instead of ending the process in the middle
-    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(end))
-    # the reactor has its handlers in place then
-    reactor.callWhenRunning(guard, signal.SIGTERM)
-    reactor.callWhenRunning(guard, signal.SIGINT)
-    return end
+    return Reloader(read_again, config, take)
 
 
 def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:

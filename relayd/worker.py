@@ -3,7 +3,7 @@
 A worker is a `twistd relayd` like any other. Sits under `tap`; its parent (`workers`) gives it
 
     VARIABLE           its number, in the environment
-    FROM_PARENT        a pipe: the configuration (JSON, one line), then nothing until its end
+    FROM_PARENT        a pipe: the configuration (JSON, one line), another after each reload
     TO_PARENT          a pipe: as soon as it serves, and every 5 seconds from then on, it writes a
                        line there: how many connections it has
     FIRST_SOCKET ...   the listening sockets, in the order of [server] listen
@@ -45,9 +45,10 @@ class Worker:
 
     _log = Logger()
 
-    def __init__(self, number: int, config: Config) -> None:
+    def __init__(self, number: int, config: Config, rest: bytes = b"") -> None:
         self.number = number
         self.config = config
+        self._rest = rest  # what came behind the first line
 
     @classmethod
     def inherited(cls, environ: Mapping[str, str]) -> "Worker | None":
@@ -58,23 +59,27 @@ class Worker:
         """
         if VARIABLE not in environ:
             return None
-        with open(FROM_PARENT, "rb", closefd=False) as pipe:
-            line = pipe.readline()
-        if not line.endswith(b"\n"):
-            raise SystemExit("relayd: the parent of this worker is gone")
-        return cls(int(environ[VARIABLE]), msgspec.json.decode(line, type=Config))
+        data = b""
+        while b"\n" not in data:
+            more = os.read(FROM_PARENT, 65536)
+            if not more:
+                raise SystemExit("relayd: the parent of this worker is gone")
+            data += more
+        line, _, rest = data.partition(b"\n")
+        return cls(int(environ[VARIABLE]), msgspec.json.decode(line, type=Config), rest)
 
     def listener(self, reactor: Any) -> Inherited:
         """Where the endpoints are to listen."""
         last = FIRST_SOCKET + len(self.config.server.listen)
         return Inherited(reactor, range(FIRST_SOCKET, last))
 
-    def watch(self, reactor: Any, end: Callable[[], bool]) -> None:
-        """Has the process end when the parent has.
+    def watch(self, reactor: Any, end: Callable[[], bool], take: Callable[[Config], None]) -> None:
+        """Has the process end when the parent has, and work with what it reads at a reload.
 
         Args:
             reactor: the reactor.
             end: ends it; returns False if it is ending already.
+            take: has the process work with another configuration.
         """
 
         def gone() -> None:
@@ -82,7 +87,14 @@ class Worker:
             if end():
                 self._log.warn("the parent process is gone, so this one ends, too")
 
-        line = _Line(gone)
+        def came(text: bytes) -> None:
+            try:
+                take(msgspec.json.decode(text, type=Config))
+            except Exception:
+                self._log.failure("the parent's new configuration could not be taken")
+
+        line = _Line(gone, came)
+        line.add(self._rest)
         reactor.addReader(line)
 
     def serving(self, reactor: Any, connections: Callable[[], int]) -> None:
@@ -100,16 +112,27 @@ class Worker:
 
 @implementer(IReadDescriptor)
 class _Line:
-    """The pipe from the parent, on which nothing more comes than its end."""
+    """The pipe from the parent: configurations, a line each, and its end."""
 
-    def __init__(self, ended: Callable[[], None]) -> None:
+    def __init__(self, ended: Callable[[], None], came: Callable[[bytes], None]) -> None:
         self._ended = ended
+        self._came = came
+        self._data = b""
+
+    def add(self, data: bytes) -> None:
+        """Passes on the lines that are whole."""
+        *lines, self._data = (self._data + data).split(b"\n")
+        for line in lines:
+            self._came(line)
 
     def fileno(self) -> int:
         return FROM_PARENT
 
     def doRead(self) -> None:
-        if not os.read(FROM_PARENT, 1024):
+        data = os.read(FROM_PARENT, 65536)
+        if data:
+            self.add(data)
+        else:
             self._ended()
 
     def connectionLost(self, reason: Failure) -> None:

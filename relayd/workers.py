@@ -5,10 +5,11 @@ The parent's side: it accepts nobody, keeps the workers running and passes signa
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
-from twisted.python.reflect import fullyQualifiedName
 
-from relayd import __version__
+from relayd import __version__, logs
 from relayd.config import Config
 from relayd.control import address
 from relayd.control.figures import WorkerFigures, Workers, ask_through
@@ -29,10 +29,10 @@ from relayd.control.listener import ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.site import ControlSite
 from relayd.logs import Logger
-from relayd.logs.setup import is_chosen
 from relayd.node import prepare_file
 from relayd.ports import describe, open_ports
-from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE, log_observer
+from relayd.reload import Reloader
+from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that keeps dying is started for the third time, and at the most."""
@@ -75,6 +75,7 @@ class Supervisor(Service):
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
         first_serves: called when the first worker serves.
+        reloader: reads the configuration again, for all of them; None until `tap` sets it.
         silence: seconds after which a worker that gives no sign of life is killed, to be started
             again; 0 for never.
     """
@@ -90,6 +91,7 @@ class Supervisor(Service):
     ) -> None:
         self.listener = reactor
         self.first_serves: Callable[[], object] = lambda: None
+        self.reloader: Reloader | None = None
         self.silence = 0.0
         self._reactor = reactor
         self._config = config
@@ -155,6 +157,16 @@ class Supervisor(Service):
             self._start(worker)
         if self.silence:
             self._listening.start(BEAT, now=False)
+
+    def take(self, config: Config) -> None:
+        """Has all workers work with another configuration (`reload`), also those yet to come."""
+        if config.log.level != self._config.log.level:
+            logs.set_level(config.log.level)
+        self._config = config
+        for worker in self._workers:
+            if worker.process is not None:
+                with contextlib.suppress(KeyError):  # it is ending, its pipe closed
+                    worker.process.writeToChild(FROM_PARENT, msgspec.json.encode(config) + b"\n")
 
     def status(self) -> str:
         """One sentence: how many serve whom."""
@@ -351,43 +363,3 @@ class _Child(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         self._supervisor.exited(self._worker, reason.value)
-
-
-def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], list[str]]:
-    """How workers are started: as this process was, but for what only a parent does.
-
-    A worker neither becomes a daemon nor writes a pidfile; user, folder and umask are inherited.
-    Where its log goes, it finds as its parent did; beside a log file of the parent it has one of
-    its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
-
-    Args:
-        twistd: twistd's own options.
-        script: the path of twistd.
-
-    Returns:
-        The arguments for Python, by the number of the worker.
-    """
-    given = twistd or {}
-    program = ["-P", "-c", "from twisted.scripts.twistd import run; run()"]
-    if Path(script).name == "twistd" and Path(script).is_file():
-        program = [str(Path(script).absolute())]
-    program += ["--nodaemon", "--pidfile="]
-    if given.get("reactor"):
-        program.append(f"--reactor={given['reactor']}")
-    file = given.get("logfile") or ("" if given.get("nodaemon", True) else "twistd.log")
-    # a worker may be started when twistd has gone to another folder
-    path = None if file in ("", "-") else Path(file).absolute()
-
-    def log_options(number: int) -> list[str]:
-        if not is_chosen({"nodaemon": True, **given}):
-            return []
-        if given.get("logger") is not None:
-            return [f"--logger={fullyQualifiedName(given['logger'])}"]
-        if given.get("syslog"):
-            return ["--syslog", f"--prefix={given['prefix']}-w{number}"]
-        if path is not None:
-            # not behind the suffix: twistd would take it for an older part of the parent's
-            return [f"--logfile={path.with_stem(f'{path.stem}-w{number}')}"]
-        return [f"--logger={fullyQualifiedName(log_observer)}"]
-
-    return lambda number: [*program, *log_options(number), "relayd"]

@@ -31,7 +31,7 @@ from relayd.config.sections import (
     Sections,
     Server,
 )
-from relayd.config.settings import Setting, shown
+from relayd.config.settings import Setting, in_toml
 from relayd.config.sources import beside, by_strength, read_dotenv, read_file, read_variable
 
 __all__ = [
@@ -103,7 +103,7 @@ class Loaded(msgspec.Struct, frozen=True):
             Line(
                 section,
                 key,
-                shown(key, getattr(getattr(self.config, section), key)),
+                in_toml(key, getattr(getattr(self.config, section), key)),
                 sources.get((section, key), "default"),
             )
             for section, kind in SECTIONS.items()

@@ -68,6 +68,19 @@ def shown(key: str, value: Any) -> str:
     return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0])
 
 
+def in_toml(key: str, value: Any) -> str:
+    """A value as a configuration file has it; no key, no secret, no password."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(in_toml(key, one) for one in value)}]"
+    if not isinstance(value, str):
+        return str(value).lower()
+    if key in ("key", "secret") and value:
+        return "(hidden)"
+    if key == "url":
+        value = " ".join(_PASSWORD.sub(r"\1:***@", url.partition("?")[0]) for url in value.split())
+    return msgspec.json.encode(value).decode()
+
+
 def holds_a_secret(key: str, value: Any) -> bool:
     """Whether a value is one that not everyone is to read: a key, or a URL with a password."""
     if key in ("key", "secret"):

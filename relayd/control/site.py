@@ -66,7 +66,7 @@ class ControlSite(RoutedSite):
 
     def __init__(self, operations: Operations, reactor: Any, *, logs: bool = True) -> None:
         super().__init__(
-            reactor, max_body=_LARGEST_BODY, nothing="This relayd knows no such command."
+            reactor, max_body=lambda: _LARGEST_BODY, nothing="This relayd knows no such command."
         )
         self._logs = logs
         self._routes = [

@@ -5,7 +5,7 @@ import os
 import click
 
 from relayd.config import Config, read, read_dotenv
-from relayd.config.settings import shown
+from relayd.config.settings import in_toml
 from relayd.ctl.common import echo_json, expected, json_option
 
 
@@ -26,7 +26,7 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
         line
         for line in loaded.lines()
         if everything
-        or line.value != shown(line.key, getattr(getattr(defaults, line.section), line.key))
+        or line.value != in_toml(line.key, getattr(getattr(defaults, line.section), line.key))
     ]
     for warning in loaded.warnings:
         click.echo(f"Warning: {warning}", err=True)

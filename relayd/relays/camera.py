@@ -4,11 +4,10 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 """
 
 from relayd import names, wire
-from relayd.brokers.interface import Groups, Publish
+from relayd.brokers.interface import Publish
 from relayd.errors import ErrorCode, Refusal
 from relayd.native import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
-from relayd.websocket import Context
 
 DEFAULT_GROUP = "Camera_group"
 
@@ -49,6 +48,7 @@ class CameraFactory(MemberFactory):
 
     protocol = CameraProtocol
 
-    def __init__(self, context: Context, groups: Groups) -> None:
-        super().__init__(context, groups)
-        self.latest = context.config.camera.slow_viewers == "latest"
+    @property
+    def latest(self) -> bool:
+        """Whether a newer pose of a sender takes the place of one that waits for a slow viewer."""
+        return self.context.config.camera.slow_viewers == "latest"

@@ -190,11 +190,10 @@ class ChatFactory(RelayFactory):
         super().__init__(context)
         self.groups = groups
         self.rooms = rooms
-        self._prefix = context.config.chat.message_prefix
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
         """Keeps a message, with the configured prefix, and shows it to the room."""
-        return self.rooms.say(room, self._prefix + message, user)
+        return self.rooms.say(room, self.context.config.chat.message_prefix + message, user)
 
 
 def _natural(params: dict[str, list[str]], name: str, code: ErrorCode) -> int | None:

@@ -5,7 +5,7 @@ A relay for conformance suites and for checking a proxy.
 
 from relayd import wire
 from relayd.errors import ErrorCode, Refusal
-from relayd.websocket import Context, RelayFactory, RelayProtocol
+from relayd.websocket import RelayFactory, RelayProtocol
 
 
 class EchoProtocol(RelayProtocol):
@@ -30,5 +30,7 @@ class EchoFactory(RelayFactory):
 
     protocol = EchoProtocol
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context, max_message_size=context.config.echo.max_message_size)
+    @property
+    def max_message_size(self) -> int:
+        """Bytes a message may have."""
+        return self.context.config.echo.max_message_size

@@ -38,7 +38,9 @@ _FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
 class Answering(Protocol):
     """What a request needs of the site."""
 
-    max_body: int
+    @property
+    def max_body(self) -> int:
+        """Bytes a request body may have."""
 
     def closing(self) -> bool:
         """Whether connections should end after their answer."""

@@ -41,23 +41,28 @@ class RoutedSite(server.Site):
 
     Args:
         reactor: for the time-outs of idle connections.
-        max_body: bytes a request body may have.
+        max_body: gives the bytes that a request body may have.
         nothing: the sentence for a path without a route.
     """
 
     requestFactory = Request  # noqa: N815
     noisy = False
 
-    def __init__(self, reactor: Any, *, max_body: int, nothing: str) -> None:
+    def __init__(self, reactor: Any, *, max_body: Callable[[], int], nothing: str) -> None:
         super().__init__(
             resource.Resource(),
             reactor=reactor,
             timeout=60,
             parsePOSTFormSubmission=False,
         )
-        self.max_body = max_body
+        self._max_body = max_body
         self._nothing = nothing
         self._routes: Sequence[Route] = ()
+
+    @property
+    def max_body(self) -> int:
+        """Bytes a request body may have."""
+        return self._max_body()
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
         """HTTP/1.1 alone: the channels of HTTP/2 know nothing of our limits."""

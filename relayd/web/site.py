@@ -4,6 +4,7 @@ The top module of `web`. The pages of the chat redirect to the form with the sla
 at its end, because their links are relative.
 """
 
+import functools
 import re
 from collections.abc import Awaitable
 from typing import Any
@@ -32,13 +33,12 @@ class Site(RoutedSite):
     def __init__(self, backend: Backend, reactor: Any) -> None:
         super().__init__(
             reactor,
-            max_body=backend.config.limits.max_message_size,
+            max_body=lambda: backend.config.limits.max_message_size,
             nothing="There is nothing at this path; the page / lists what is.",
         )
         self._backend = backend
         self._api = Api(backend)
         self._routes = self._make_routes()
-        self._sockets = _socket_paths(echo=backend.config.echo.enabled)
 
     def log(self, request: Any) -> None:
         """One line an answer, without the query, which may hold a token.
@@ -78,7 +78,7 @@ class Site(RoutedSite):
             Unavailable: something the handler needs is away.
         """
         path = request.target
-        if self._sockets.fullmatch(path):
+        if _socket_paths(echo=self._backend.config.echo.enabled).fullmatch(path):
             return error_answer(
                 426,
                 ErrorCode.UPGRADE_REQUIRED,
@@ -120,6 +120,7 @@ def make_site(backend: Backend, reactor: Any) -> Site:
     return Site(backend, reactor)
 
 
+@functools.cache
 def _socket_paths(*, echo: bool) -> re.Pattern[str]:
     """The paths that speak WebSocket."""
     kinds = [

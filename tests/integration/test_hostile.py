@@ -1,7 +1,6 @@
 """What strangers have tried against a running relayd, each seen to do harm before it was mended."""
 
 import json
-import signal
 import socket
 import ssl
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.daemon import Daemon, free_port
-from tests.integration.clients import read, read_close, say, settle
+from tests.integration.clients import read, read_close, say
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import handshake, request
 
@@ -89,17 +88,6 @@ def test_a_token_with_a_user_that_is_no_text_is_refused(spawn: Spawn) -> None:
 def test_an_empty_number_is_refused(spawn: Spawn, connect: Connect, query: str) -> None:
     client = connect(spawn(), f"/ws/chat?refuse=close&{query}")
     assert read_close(client)[0] == 4400
-
-
-def test_sighup_drains(spawn: Spawn, connect: Connect) -> None:
-    """A closed terminal ends relayd as SIGTERM does."""
-    node = spawn()
-    client = connect(node, "/ws/camera")
-    settle(client)
-    assert node.process is not None
-    node.process.send_signal(signal.SIGHUP)
-    assert read_close(client)[0] == 1012
-    assert node.process.wait(timeout=20) == 0
 
 
 @pytest.fixture

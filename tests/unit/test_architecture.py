@@ -16,8 +16,8 @@ import pytest
 # from a neighbour on its own line. `relayd` itself (the version) is open to all.
 LAYERS = (
     ("tap", "ctl"),
-    ("workers",),
-    ("node", "worker"),
+    ("worker_command", "workers"),
+    ("node", "signals", "worker"),
     ("control",),
     ("cluster", "ports", "web"),
     ("metrics",),
@@ -29,7 +29,7 @@ LAYERS = (
     ("brokers",),
     ("storage", "redis"),
     ("hub",),
-    ("admission", "connections", "keepalive", "outbox", "ratelimit"),
+    ("admission", "connections", "keepalive", "outbox", "ratelimit", "reload"),
     ("inlet", "wire"),
     ("config", "drops", "names", "tally"),
     ("errors", "forwarded", "logs", "native", "redis_urls", "systemd"),

@@ -437,13 +437,16 @@ def test_every_setting_is_listed_with_its_value_and_its_source(
     by_name = {f"{one.section}.{one.key}": (one.value, one.source) for one in lines}
     assert by_name["chat.history"] == ("1", path)
     assert by_name["chat.history_length"] == ("10", conf_d)
-    assert by_name["chat.default_room"] == ("'lobby'", "default")
+    assert by_name["chat.default_room"] == ('"lobby"', "default")
     assert by_name["api.key"] == ("(hidden)", path)
     assert by_name["auth.secret"] == ("(hidden)", str(secret))
-    assert by_name["server.listen"] == ("('tcp:1:interface=0.0.0.0',)", "environment PORT")
-    assert by_name["echo.enabled"] == ("True", "environment RELAYD_ECHO_ENABLED")
-    assert by_name["redis.prefix"] == ("'mine'", ".env RELAYD_REDIS_PREFIX")
-    assert by_name["database.url"][1] == "environment RELAYD_DATABASE_URL"
+    assert by_name["server.listen"] == ('["tcp:1:interface=0.0.0.0"]', "environment PORT")
+    assert by_name["echo.enabled"] == ("true", "environment RELAYD_ECHO_ENABLED")
+    assert by_name["redis.prefix"] == ('"mine"', ".env RELAYD_REDIS_PREFIX")
+    assert by_name["database.url"] == (
+        '"postgresql://joe:***@h/d"',
+        "environment RELAYD_DATABASE_URL",
+    )
     assert SECRET not in str(lines)
     assert "hunter2" not in str(lines)
 

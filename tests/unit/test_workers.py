@@ -16,9 +16,10 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd import tap, worker, workers
+from relayd import signals, worker, workers
 from relayd.config import Chat, Config, Control, Database, Redis, Server
 from relayd.logs.setup import observer
+from relayd.worker_command import command
 from tests.unit.fakes import has_fired, logged_lines, success
 
 
@@ -375,14 +376,14 @@ LOG = "--logger=relayd.worker.log_observer"
 def test_a_worker_is_started_with_the_parents_options_that_concern_it(
     script: str, given: dict[str, Any] | None, options: list[str]
 ) -> None:
-    assert workers.command(given, script)(3) == [
+    assert command(given, script)(3) == [
         script, "--nodaemon", "--pidfile=", *options, "relayd",
     ]  # fmt: skip
 
 
 def test_without_the_script_of_twistd_its_function_is_called(tmp_path: Path) -> None:
     for name in ("-c", str(tmp_path / "twistd"), str(tmp_path / "pytest")):
-        flags = workers.command(None, name)(1)[:3]
+        flags = command(None, name)(1)[:3]
         assert flags == ["-P", "-c", "from twisted.scripts.twistd import run; run()"]
 
 
@@ -440,8 +441,8 @@ def test_however_often_and_in_whichever_way_a_process_is_told_to_end_it_is_told_
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     reactor = Ending()
-    end = tap._end_once(reactor)
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    end = signals.end_once(reactor)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         os.kill(os.getpid(), number)
     assert heard == [signal.SIGTERM]
     assert end() is False
@@ -453,9 +454,36 @@ def test_signals_come_too_late_when_the_parent_is_gone() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     reactor = Ending()
-    end = tap._end_once(reactor)
+    end = signals.end_once(reactor)
     assert end() is True
     os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGHUP)
     assert heard == []
     assert reactor.stops == 1
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("before", "terminals", "done"),
+    [
+        (signal.SIG_DFL, [False, False], "reload"),  # a service, a daemon
+        (signal.SIG_DFL, [True, True], "reload"),  # kill -HUP, in a terminal
+        (signal.SIG_DFL, [True, False], "end"),  # the terminal was closed
+        (signal.SIG_IGN, [True, False], "reload"),  # the same, under nohup
+    ],
+)
+def test_sighup_reloads_but_for_a_terminal_that_was_closed(
+    monkeypatch: pytest.MonkeyPatch, before: Any, terminals: list[bool], done: str
+) -> None:
+    calls: list[str] = []
+    looks = iter(terminals)
+    monkeypatch.setattr(signals, "has_terminal", lambda: next(looks))
+    signal.signal(signal.SIGHUP, before)
+    signals.reload_at_hangup(Ending(), lambda: calls.append("reload"), lambda: calls.append("end"))
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert calls == [done]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_worker_leaves_sighup_to_its_parent() -> None:
+    signals.ignore_hangup()
+    os.kill(os.getpid(), signal.SIGHUP)

@@ -1,0 +1,53 @@
+"""The command line of a worker: that of its parent, but for what only a parent does.
+
+Beside `workers`, whose Supervisor runs it; `tap` puts them together.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.python.reflect import fullyQualifiedName
+
+from relayd.logs.setup import is_chosen
+from relayd.worker import log_observer
+
+
+def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], list[str]]:
+    """How workers are started: as this process was, but for what only a parent does.
+
+    A worker neither becomes a daemon nor writes a pidfile; user, folder and umask are inherited.
+    Where its log goes, it finds as its parent did; beside a log file of the parent it has one of
+    its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
+
+    Args:
+        twistd: twistd's own options.
+        script: the path of twistd.
+
+    Returns:
+        The arguments for Python, by the number of the worker.
+    """
+    given = twistd or {}
+    program = ["-P", "-c", "from twisted.scripts.twistd import run; run()"]
+    if Path(script).name == "twistd" and Path(script).is_file():
+        program = [str(Path(script).absolute())]
+    program += ["--nodaemon", "--pidfile="]
+    if given.get("reactor"):
+        program.append(f"--reactor={given['reactor']}")
+    file = given.get("logfile") or ("" if given.get("nodaemon", True) else "twistd.log")
+    # a worker may be started when twistd has gone to another folder
+    path = None if file in ("", "-") else Path(file).absolute()
+
+    def log_options(number: int) -> list[str]:
+        if not is_chosen({"nodaemon": True, **given}):
+            return []
+        if given.get("logger") is not None:
+            return [f"--logger={fullyQualifiedName(given['logger'])}"]
+        if given.get("syslog"):
+            return ["--syslog", f"--prefix={given['prefix']}-w{number}"]
+        if path is not None:
+            # not behind the suffix: twistd would take it for an older part of the parent's
+            return [f"--logfile={path.with_stem(f'{path.stem}-w{number}')}"]
+        return [f"--logger={fullyQualifiedName(log_observer)}"]
+
+    return lambda number: [*program, *log_options(number), "relayd"]

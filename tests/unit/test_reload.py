@@ -1,0 +1,190 @@
+"""What a reload applies at once, what needs a restart, and how a process takes it."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relayd.config import SECTIONS, Api, Auth, Chat, Config, Database, Limits, Loaded, Server
+from relayd.config.settings import Setting
+from relayd.errors import ConfigError
+from relayd.reload import WHEN, Change, Outcome, Reloader, When, compare
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = [(section, key) for section in WHEN for key in WHEN[section]]
+
+
+def test_every_setting_has_its_place_in_the_table() -> None:
+    assert {section: sorted(table) for section, table in WHEN.items()} == {
+        section: sorted(kind.__struct_fields__) for section, kind in SECTIONS.items()
+    }
+
+
+def other(section: str, key: str) -> Any:
+    """A value that a setting does not have by default."""
+    default = getattr(SECTIONS[section](), key)
+    hint = get_type_hints(SECTIONS[section])[key]
+    match default:
+        case bool():
+            return not default
+        case int() | float():
+            return default + 1
+        case tuple():
+            return (*default, "more")
+        case str():
+            choices = [one for one in get_args(hint) if one != default]
+            return choices[0] if choices else default + "-more"
+    raise AssertionError(default)
+
+
+def changed(config: Config, section: str, key: str) -> Config:
+    part = msgspec.structs.replace(getattr(config, section), **{key: other(section, key)})
+    return msgspec.structs.replace(config, **{section: part})
+
+
+@pytest.mark.parametrize(("section", "key"), SETTINGS)
+def test_a_change_is_taken_or_named_as_one_that_needs_a_restart(section: str, key: str) -> None:
+    new = changed(Config(), section, key)
+    outcome = compare(Config(), new)
+    (change,) = outcome.applied + outcome.restart
+    assert (change.section, change.key) == (section, key)
+    if WHEN[section][key] is When.RESTART:
+        assert outcome.config == Config()
+        assert outcome.restart == (change,)
+    else:
+        assert outcome.config == new
+        assert outcome.applied == (change,)
+
+
+@given(st.sets(st.sampled_from(SETTINGS)), st.sets(st.sampled_from(SETTINGS)))
+def test_what_needs_a_restart_is_named_at_every_reload_and_what_is_applied_once(
+    before: set[tuple[str, str]], after: set[tuple[str, str]]
+) -> None:
+    running, new = Config(), Config()
+    for section, key in before:
+        running = changed(running, section, key)
+    for section, key in after:
+        new = changed(new, section, key)
+    first = compare(running, new)
+    named = {(one.section, one.key) for one in first.applied + first.restart}
+    assert named == before ^ after
+    second = compare(first.config, new)
+    assert second.applied == ()
+    assert second.restart == first.restart
+    assert compare(first.config, running).config == running
+
+
+def test_what_comes_of_it_is_said_in_lines() -> None:
+    new = Config(
+        server=Server(workers=2, allowed_origins=("https://a", "null")),
+        limits=Limits(max_connections=10),
+    )
+    assert compare(Config(), new, ["x: chmod 640 x"]).lines() == [
+        "warning: x: chmod 640 x",
+        'applied at once: [server] allowed_origins = ["https://a", "null"] (was ["*"])',
+        "applied to new connections: [limits] max_connections = 10 (was 0)",
+        "needs a restart: [server] workers = 2 (was 1)",
+    ]
+    assert compare(Config(), Config()).lines() == ["nothing has changed"]
+
+
+def test_and_for_programs() -> None:
+    outcome = compare(Config(), Config(chat=Chat(history=1, history_length=2)), ["w"])
+    assert outcome.to_builtins() == {
+        "applied": [
+            {"section": "chat", "key": "history", "old": "50", "new": "1",
+             "when": "to new connections"},
+        ],
+        "restart": [
+            {"section": "chat", "key": "history_length", "old": "10000", "new": "2",
+             "when": "at the next start"},
+        ],
+        "warnings": ["w"],
+    }  # fmt: skip
+
+
+def test_no_secret_is_shown() -> None:
+    old = Config(
+        api=Api(key="hunter2"),
+        auth=Auth(secret="hunter2" * 5),
+        database=Database(url="postgresql://joe:hunter2@h/d"),
+    )
+    new = Config(
+        api=Api(key="hunter2-new"),
+        auth=Auth(secret="hunter2" * 6),
+        database=Database(url="postgresql://joe:hunter2-new@h/d?sslpassword=hunter2"),
+    )
+    for one, two in ((old, new), (Config(), new), (old, Config())):
+        outcome = compare(one, two)
+        assert "hunter2" not in "\n".join(outcome.lines())
+        assert "hunter2" not in str(outcome.to_builtins())
+    assert compare(old, new).lines() == [
+        "applied at once: [api] key",
+        "applied to new connections: [auth] secret",
+        "needs a restart: [database] url",
+    ]
+
+
+# -- the reloader
+
+
+class Process:
+    """What a Reloader works for."""
+
+    def __init__(self) -> None:
+        self.configured = Config()
+        self.wrong = ""
+        self.calls: list[Any] = []
+        self.reloader = Reloader(self.read, Config(), self.calls.append)
+        self.reloader.before = lambda: self.calls.append("before")
+        self.reloader.after = lambda: self.calls.append("after")
+
+    def read(self) -> Loaded:
+        if self.wrong:
+            raise ConfigError(self.wrong)
+        found = Setting("file", "[chat] history", "chat", "history", 1)
+        return Loaded(self.configured, (found,), ())
+
+
+def test_a_right_configuration_is_taken_between_the_hooks() -> None:
+    process = Process()
+    process.configured = Config(chat=Chat(history=1, history_length=1))
+    outcome = process.reloader.reload()
+    taken = Config(chat=Chat(history=1))
+    assert process.calls == ["before", taken, "after"]
+    assert outcome.config == taken
+    assert process.reloader.reload().applied == ()
+
+
+def test_a_wrong_one_changes_nothing_and_says_why() -> None:
+    process = Process()
+    process.wrong = "file: [chat] history = -1: no"
+    with pytest.raises(ConfigError, match=r"^file: \[chat\] history = -1: no$"):
+        process.reloader.reload()
+    process.reloader.try_to_reload()
+    assert process.calls == ["before", "after"] * 2
+    process.wrong = ""
+    assert process.reloader.reload() == Outcome(Config())
+
+
+def test_a_change_is_one_line() -> None:
+    change = Change("chat", "message_prefix", '""', '"\\n"', When.NOW)
+    assert str(change) == '[chat] message_prefix = "\\n" (was "")'
+
+
+def test_the_operators_table_is_this_table() -> None:
+    """docs/operate.md has each setting in the column of its kind."""
+    text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    rows = text.partition("| section | applied at once |")[2].partition("\n\n")[0].splitlines()[2:]
+    shown: dict[tuple[str, str], When] = {}
+    for row in rows:
+        names, *columns = [cell.strip() for cell in row.strip("|").split("|")]
+        for section in re.findall(r"`\[(\w+)\]`", names):
+            for when, cell in zip((When.NOW, When.NEW, When.RESTART), columns, strict=True):
+                keys = list(WHEN[section]) if cell == "all" else re.findall(r"`(\w+)`", cell)
+                shown |= {(section, key): when for key in keys}
+    assert shown == {(section, key): WHEN[section][key] for section, key in SETTINGS}
