@@ -2,11 +2,14 @@
 
 import json
 import resource
+import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from relayd.storage import schema
@@ -444,10 +447,56 @@ def test_a_relayd_that_the_proxy_does_not_reach(examine: Examine, tmp_path: Path
     found.has("websocket", "fault", "cannot be reached", "firewall")
 
 
+def test_a_proxy_that_ends_silent_connections(
+    spawn: Spawn, examine: Examine, tmp_path: Path
+) -> None:
+    """Seen from outside; with pings in between, the same proxy does not."""
+    changes = {"proxy_read_timeout 75s": "proxy_read_timeout 1s"}
+    silent, pinging = spawn(), spawn(keepalive_ping_interval=0.3)
+    for node, state in [(silent, "fault"), (pinging, "ok")]:
+        with Nginx(tmp_path / state, [f"127.0.0.1:{node.port}"], changes) as nginx:
+            ca = str(nginx.certificates.ca_file)
+            found = examine(node, "--url", nginx.url, "--ca", ca, "--hold", "3")
+        what = {"fault": "while it was silent for 3 s", "ok": "after 3 s of silence"}[state]
+        found.has("websocket", state, what, "time-outs" if state == "fault" else "")
+
+
+def test_a_port_that_speaks_http_2_only(examine: Examine, tmp_path: Path) -> None:
+    files, port = Nginx(tmp_path / "files", []).certificates, free_port()
+    with subprocess.Popen(
+        ["openssl", "s_server", "-quiet", "-alpn", "h2", "-accept", f"127.0.0.1:{port}",
+         "-cert", files.certificate, "-key", files.key],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as server:  # fmt: skip
+        try:
+            wait_for_port(port)
+            url = f"https://127.0.0.1:{port}"
+            found = examine(None, "--url", url, "--ca", str(files.ca_file))
+        finally:
+            server.kill()
+    found.has("websocket", "fault", "HTTP/2 only", "h2,http/1.1")
+
+
+def wait_for_port(port: int) -> None:
+    """Until somebody listens there."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError("nobody listens")
+
+
 def test_a_token_that_is_needed(spawn: Spawn, examine: Examine) -> None:
     node = spawn(auth_secret="s" * 32, auth_required=True)
     found = examine(node, "--url", node.url)
     found.has("websocket", "fault", "401 by relayd", "--token")
+    token = jwt.encode({"sub": "doctor", "scope": "camera"}, "s" * 32)
+    found_with = examine(node, "--url", node.url, "--token", token)
+    found_with.has("websocket", "ok", "came back", "")
     found.has("websocket", "warn", "is not encrypted", "TLS in the proxy")
 
 

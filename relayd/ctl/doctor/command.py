@@ -36,6 +36,10 @@ Found = list[tuple[Check, Finding]]
     help="nginx's configuration, or what `nginx -T` has printed; else nginx is asked.",
 )  # fmt: skip
 @click.option(
+    "--hold", default=0.0, metavar="SECONDS", type=click.FloatRange(0, 3600),
+    help="Keep the WebSocket through URL silent for so long; 60 finds most time-outs.",
+)  # fmt: skip
+@click.option(
     "--days", default=14.0, show_default=True, metavar="N",
     help="Warn of certificates that end within N days.",
 )  # fmt: skip

@@ -26,6 +26,7 @@ class Options:
         token: shown in the handshake through the public URL, or "".
         ca: a file with the authorities that the public certificate may come from; "" for the
             system's.
+        hold: seconds that the WebSocket through the public URL is silent.
         days: a certificate that ends within so many days is worth a warning.
     """
 
@@ -33,6 +34,7 @@ class Options:
     nginx_config: str = ""
     token: str = ""
     ca: str = ""
+    hold: float = 0.0
     days: float = 14.0
 
 

@@ -136,7 +136,7 @@ class Nginx:
             name = target.split("/")[0] if not target.startswith("unix:") else target
             upstream = upstreams.get(name, [])
             servers = tuple(tuple(map(str, one["args"])) for one in _named(upstream, "server"))
-            servers = servers or ((target,),)
+            servers = servers or ((name,),)
             if any(_normal(words[0]) in ours for words in servers):
                 return servers, upstream
         return None

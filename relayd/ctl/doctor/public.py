@@ -4,13 +4,14 @@ Listed in `checks`. The client is picows; like `bench`, it is imported only when
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
 import ssl
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -37,18 +38,18 @@ def look(facts: Facts) -> Iterator[Finding]:
             f"{url} is not encrypted: pages that come over https:// may not connect",
             "TLS in the proxy; clients use wss://",
         )
-    token = f"?token={quote(facts.options.token)}" if facts.options.token else ""
-    path = f"{parts.path.rstrip('/')}/ws/camera/doctor-{secrets.token_hex(8)}{token}"
+    path = f"{parts.path.rstrip('/')}/ws/camera/doctor-{secrets.token_hex(8)}"
     address = f"{'wss' if secure else 'ws'}://{parts.netloc}{path}"
+    hold = facts.options.hold
     try:
-        asyncio.run(asyncio.wait_for(_try(address, facts.trust() if secure else None), _PATIENCE))
+        asyncio.run(_try(address, facts.trust() if secure else None, facts.options.token, hold))
     except _Answered as answer:
         yield _diagnose(answer, url)
     except _Ended as ended:
         yield fault(
-            f"the WebSocket through {url} was ended with the code {ended.code} before its pose "
-            "came back",
-            "relayd's log has the connection under that path",
+            f"the WebSocket through {url} was ended with the code {ended.code} {ended.when}",
+            "relayd's log has the connection under /ws/camera/doctor-...; if nothing of this is "
+            "there, something in between has ended it: its time-outs",
         )
     except TimeoutError:
         yield fault(
@@ -56,7 +57,7 @@ def look(facts: Facts) -> Iterator[Finding]:
             "does something in between keep frames back, or lead elsewhere than it should?",
         )
     except ssl.SSLError as error:
-        if getattr(error, "reason", "") and "ALPN" in str(error.reason).upper():
+        if "APPLICATION_PROTOCOL" in str(error.reason):
             yield fault(
                 f"{url} speaks HTTP/2 only; WebSockets need HTTP/1.1 beside it",
                 "offer both in ALPN: h2,http/1.1",
@@ -69,7 +70,8 @@ def look(facts: Facts) -> Iterator[Finding]:
             "does the name lead here, and do the firewall and the proxy let it through?",
         )
     else:
-        yield ok(f"a pose went through {url} and came back")
+        silent = f", also after {hold:g} s of silence" if hold else ""
+        yield ok(f"a pose went through {url} and came back{silent}")
 
 
 class _Answered(Exception):
@@ -88,37 +90,50 @@ class _Answered(Exception):
 class _Ended(Exception):
     """The connection ended early."""
 
+    when = "before its pose came back"
+
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
-async def _try(url: str, trust: ssl.SSLContext | None) -> None:
+async def _try(url: str, trust: ssl.SSLContext | None, token: str, hold: float) -> None:
     import picows
 
     logging.getLogger("picows").addHandler(logging.NullHandler())
     logging.getLogger("picows").propagate = False
-    came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    came: asyncio.Queue[_Ended | None] = asyncio.Queue()
 
     class Listener(picows.WSListener):
-        def on_ws_connected(self, transport: Any) -> None:
-            transport.send(picows.WSMsgType.TEXT, _POSE)
-
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            if frame.msg_type == picows.WSMsgType.TEXT and not came.done():
+            if frame.msg_type == picows.WSMsgType.TEXT:
                 if frame.get_payload_as_bytes() == _POSE:
-                    came.set_result(None)
-            elif frame.msg_type == picows.WSMsgType.CLOSE and not came.done():
-                came.set_exception(_Ended(int(frame.get_close_code() or 1005)))
+                    came.put_nowait(None)
+            elif frame.msg_type == picows.WSMsgType.CLOSE:
+                came.put_nowait(_Ended(int(frame.get_close_code() or 1005)))
 
         def on_ws_disconnected(self, transport: Any) -> None:
-            if not came.done():
-                came.set_exception(_Ended(1006))
+            came.put_nowait(_Ended(1006))
+
+    async def round_trip(transport: Any) -> None:
+        transport.send(picows.WSMsgType.TEXT, _POSE)
+        async with asyncio.timeout(_PATIENCE):
+            ended = await came.get()
+        if ended is not None:
+            raise ended
 
     if trust is not None:
         trust.set_alpn_protocols(["http/1.1"])
     try:
-        transport, _ = await picows.ws_connect(Listener, url, ssl_context=trust, max_redirects=0)
+        async with asyncio.timeout(_PATIENCE):
+            transport, _ = await picows.ws_connect(
+                Listener,
+                url,
+                ssl_context=trust,
+                max_redirects=0,
+                websocket_handshake_timeout=None,
+                extra_headers={"Authorization": f"Bearer {token}"} if token else None,
+            )
     except picows.WSHandshakeError as error:
         line = re.match(rb"HTTP/1\.[01] (\d{3})", error.raw_header or b"")
         server = re.search(rb"(?im)^server:[ \t]*([^\r\n]+)", error.raw_header or b"")
@@ -128,10 +143,22 @@ async def _try(url: str, trust: ssl.SSLContext | None) -> None:
             error.raw_body or b"",
         ) from error
     try:
-        await came
+        await round_trip(transport)
+        if hold:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_silence(came, hold), hold)
+            await round_trip(transport)
         transport.send_close(picows.WSCloseCode.OK)
     finally:
         transport.disconnect()
+
+
+async def _silence(came: "asyncio.Queue[_Ended | None]", hold: float) -> None:
+    """Says and hears nothing; an end in that time is raised."""
+    ended = await came.get()
+    if ended is not None:
+        ended.when = f"while it was silent for {hold:g} s"
+        raise ended
 
 
 def _diagnose(answer: _Answered, url: str) -> Finding:

@@ -13,7 +13,6 @@ from relayd.ctl.doctor.redis_facts import ServerFacts
 
 OLDEST = (5, 0)
 """Streams, and scripts that may write after they have asked for the time."""
-OLDEST_WITH_USERS = (6, 0)
 CONNECTIONS = 2
 """Connections of a process to each server: commands and subscriptions."""
 _MOST_SKEW = 1.0
@@ -31,24 +30,22 @@ def look_at_servers(facts: Facts) -> Iterator[Finding]:
                 "start it, or correct [redis] url; relayd refuses chat and pairs until then",
             )
             continue
-        yield from _judge_version(server, users="@" in facts.config.redis.url)
+        yield _judge(server)
 
 
-def _judge_version(server: ServerFacts, *, users: bool) -> Iterator[Finding]:
+def _judge(server: ServerFacts) -> Finding:
     version = ".".join(map(str, server.version))
-    oldest = OLDEST_WITH_USERS if users else OLDEST
     if server.version and server.version < OLDEST:
-        yield fault(
+        return fault(
             f"Redis {server.name} is of version {version}, which has no streams",
-            f"Redis {'.'.join(map(str, oldest))} or newer; Debian 12 has 7.0",
+            f"Redis {'.'.join(map(str, OLDEST))} or newer; Debian 12 has 7.0",
         )
-    elif server.info.get("role") == "slave":
-        yield fault(
+    if server.info.get("role") == "slave":
+        return fault(
             f"Redis {server.name} is a replica and takes no writes",
             "name the master in [redis] url, or sentinel:// that find it",
         )
-    else:
-        yield ok(f"{server.name} answers, version {version}")
+    return ok(f"{server.name} answers, version {version}")
 
 
 def look_at_memory(facts: Facts) -> Iterator[Finding]:
