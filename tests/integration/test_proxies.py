@@ -11,11 +11,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import Daemon
+from tests.daemon import BIN, Daemon
 from tests.integration.clients import check_refusal, read, read_close, say, settle
 from tests.integration.conftest import Spawn
 from tests.integration.raw import handshake
 from tests.proxies import Caddy, HAProxy, Nginx, Proxy
+from tests.redis_servers import Redis
 
 PROXIES = [Nginx, HAProxy, Caddy]
 
@@ -146,7 +147,10 @@ def test_plain_http_is_sent_to_https(proxy: Proxy) -> None:
 
 def test_a_body_that_is_too_large_is_refused(proxy: Proxy) -> None:
     data = ("--write-out", "%{http_code}", "--data", "x" * 70_000)
-    assert proxy.curl("/api/push/topic", *data).endswith("413")
+    for _ in range(5):
+        assert proxy.curl("/api/push/topic", *data).endswith("413")
+    # nobody else is the worse for it
+    settle(proxy.connect("/ws/camera"))
 
 
 class _Refused:
@@ -207,3 +211,53 @@ def wait_for(proxy: Proxy) -> None:
         else:
             client.close()
             return
+
+
+def test_cameras_come_in_while_a_store_is_away(
+    kind_of_proxy: type[Proxy], spawn: Spawn, tmp_path: Path
+) -> None:
+    """Chat rooms answer 503 then, and no proxy takes that for a reason to leave a relayd out."""
+    with Redis() as redis:
+        url = f"redis://127.0.0.1:{redis.port}/0"
+        ports = [f"127.0.0.1:{spawn(redis_url=url, redis_deadline=0.5).port}" for _ in range(2)]
+        with kind_of_proxy(tmp_path / "proxy", ports) as proxy:
+            members = [proxy.connect("/ws/camera") for _ in range(2)]  # one in each relayd
+            settle(*members)
+            redis.kill()
+            refusals = 0
+            for _ in range(50):
+                time.sleep(0.12)  # HAProxy and Caddy look every 2 s; 200 handshakes are a crowd
+                try:
+                    proxy.connect("/ws/chat").close()
+                except InvalidStatus as refused:
+                    refusals += refused.response.status_code == 503
+                settle(proxy.connect("/ws/camera"))
+            assert refusals > 2
+            settle(*members)
+
+
+@pytest.mark.parametrize("kind_of_proxy", [Nginx, HAProxy])
+def test_a_relayd_that_is_drained_gets_no_new_clients(
+    kind_of_proxy: type[Proxy], spawn: Spawn, tmp_path: Path
+) -> None:
+    """Nobody is refused once the proxy knows; nginx finds out with each handshake."""
+    with Redis() as redis:
+        nodes = [spawn(redis_url=f"redis://127.0.0.1:{redis.port}/0") for _ in range(2)]
+        with kind_of_proxy(tmp_path / "proxy", [f"127.0.0.1:{n.port}" for n in nodes]) as proxy:
+            subprocess.run(
+                [BIN / "relayctl", "drain"], cwd=nodes[0].folder, env=nodes[0].env, check=True,
+                capture_output=True,
+            )  # fmt: skip
+            if kind_of_proxy is HAProxy:
+                wait_until_left_out(proxy)
+            for number in range(20):
+                settle(proxy.connect(f"/ws/camera/{number}"))
+        assert nodes[1].log.count(" opened by ") >= 20
+
+
+def wait_until_left_out(proxy: Proxy) -> None:
+    """Until HAProxy has said so."""
+    until = time.monotonic() + 20
+    while "is DOWN" not in (proxy.folder / "log").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
