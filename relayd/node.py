@@ -1,8 +1,8 @@
 """One running relayd: its parts in the order in which they start and stop.
 
-Sits under `tap`, which makes the parts; above everything else. Implements what the pages and the
-HTTP API may ask for (`web.backend.Backend`), and the service that twistd runs: prepare the
-database, listen, and at the end drain: no new clients, 1012 to everyone, then the stores.
+Sits under `tap`, which makes the parts; above everything else. The service that twistd runs:
+prepare the database, listen, and at the end drain: no new clients, 1012 to everyone, then the
+stores.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import Service
@@ -28,17 +28,15 @@ from relayd.control import address
 from relayd.control.listener import FOR_ITS_PARENT, ControlSocket
 from relayd.control.process import Control
 from relayd.control.site import ControlSite
-from relayd.errors import CloseCode, DatabaseUnavailable, RedisUnavailable
+from relayd.errors import CloseCode, DatabaseUnavailable
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.inlet import Poller
 from relayd.logs import Logger
-from relayd.metrics.figures import Family
 from relayd.metrics.process import ProcessFigures
 from relayd.ports import describe, open_ports
+from relayd.publisher import Publisher
 from relayd.redis.shards import Redis
-from relayd.relays.chat import ChatFactory
-from relayd.relays.push import PushFactory
 from relayd.reload import Reloader
 from relayd.storage import samples, schema
 from relayd.storage.pool import Database
@@ -47,66 +45,6 @@ from relayd.websocket import Context, RelayFactory
 _RETRY = 2.0
 _GRACE = 0.5
 """Seconds that those who were accepted already have to say what they want, when relayd stops."""
-
-
-class Publisher:
-    """What the pages and the HTTP API may ask of the process (`web.backend.Backend`)."""
-
-    def __init__(
-        self,
-        context: Context,
-        database: Database,
-        redis: Redis | None,
-        chat: ChatFactory,
-        push: PushFactory,
-        figures: Callable[[], Awaitable[list[Family]]],
-    ) -> None:
-        self._context = context
-        self._database = database
-        self._redis = redis
-        self._chat = chat
-        self._push = push
-        self._figures = figures
-
-    @property
-    def config(self) -> Config:
-        """The configuration."""
-        return self._context.config
-
-    @property
-    def draining(self) -> bool:
-        """Whether nobody is to come in any more, for a while or for good."""
-        return self._context.admission.draining or self.stopping
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the process is about to end."""
-        return self._context.admission.stopping
-
-    def connection_counts(self) -> dict[str, int]:
-        """Open WebSocket connections by kind of path."""
-        return self._context.connections.counts()
-
-    def push(self, topic: str, payload: bytes) -> int:
-        """Publishes to a topic; returns how many clients got it."""
-        return self._push.publish(topic, payload)
-
-    async def say(self, room: str, message: str) -> bytes:
-        """Says something in a room. Raises StoreUnavailable."""
-        return (await self._chat.say(room, message)).body
-
-    async def figures(self) -> list[Family]:
-        """The figures of all processes of this relayd."""
-        return await self._figures()
-
-    async def check_database(self) -> None:
-        """Raises DatabaseUnavailable with the reason."""
-        await self._database.check_schema()
-
-    def check_redis(self) -> None:
-        """Raises RedisUnavailable with the reason, if there is a Redis to be reached."""
-        if self._redis is not None and not self._redis.available:
-            raise RedisUnavailable("a Redis is away")
 
 
 class Node(Service):
@@ -129,7 +67,6 @@ class Node(Service):
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
         serving: called as soon as clients are let in.
-        reloader: reads the configuration again; None until `tap` sets it, and in a worker.
     """
 
     _log = Logger()
@@ -152,7 +89,6 @@ class Node(Service):
     ) -> None:
         self.listener = reactor
         self.serving: Callable[[], object] = lambda: None
-        self.reloader: Reloader | None = None
         self._reactor = reactor
         self._context = context
         self._publisher = publisher
@@ -180,6 +116,10 @@ class Node(Service):
     @property
     def _config(self) -> Config:
         return self._context.config
+
+    def reload_with(self, reloader: Reloader) -> None:
+        """Offers the operator to have the configuration read again."""
+        self._control.reloader = reloader
 
     def take(self, config: Config) -> None:
         """Works with another configuration from now on; `reload` says which settings may change."""

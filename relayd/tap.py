@@ -36,8 +36,9 @@ from relayd.logs.setup import choose
 from relayd.metrics.collector import Parts
 from relayd.metrics.lag import Lag
 from relayd.metrics.process import ProcessFigures
-from relayd.node import Node, Publisher
+from relayd.node import Node
 from relayd.ports import Inherited
+from relayd.publisher import Publisher
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
 from relayd.relays.camera import CameraFactory
@@ -185,10 +186,10 @@ def makeService(options: Options) -> IService:
     if systemd.sockets:
         service.listener = Inherited(reactor, systemd.sockets)
     reactor.addSystemEventTrigger("before", "shutdown", notifier.stopping)
-    service.reloader = _reloader(options, endpoints, config, service.take)
-    service.reloader.before = notifier.reloading
-    service.reloader.after = notifier.serving_again
-    reload_at_hangup(reactor, service.reloader.try_to_reload, end)
+    reloader = _reloader(options, endpoints, config, service.take)
+    reloader.before, reloader.after = notifier.reloading, notifier.serving_again
+    service.reload_with(reloader)
+    reload_at_hangup(reactor, reloader.try_to_reload, end)
     return service
 
 

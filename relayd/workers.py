@@ -75,7 +75,6 @@ class Supervisor(Service):
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
         first_serves: called when the first worker serves.
-        reloader: reads the configuration again, for all of them; None until `tap` sets it.
         silence: seconds after which a worker that gives no sign of life is killed, to be started
             again; 0 for never.
     """
@@ -91,7 +90,6 @@ class Supervisor(Service):
     ) -> None:
         self.listener = reactor
         self.first_serves: Callable[[], object] = lambda: None
-        self.reloader: Reloader | None = None
         self.silence = 0.0
         self._reactor = reactor
         self._config = config
@@ -157,6 +155,10 @@ class Supervisor(Service):
             self._start(worker)
         if self.silence:
             self._listening.start(BEAT, now=False)
+
+    def reload_with(self, reloader: Reloader) -> None:
+        """Offers the operator to have the configuration read again, for all workers."""
+        self._control.reloader = reloader
 
     def take(self, config: Config) -> None:
         """Has all workers work with another configuration (`reload`), also those yet to come."""

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from relayd.cluster import Report
+from relayd.reload import Change
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -171,6 +172,15 @@ class LogLevel(msgspec.Struct, kw_only=True):
 
     level: str
     missing: list[int] = []
+
+
+class Reloaded(msgspec.Struct, kw_only=True):
+    """What became of a reload (`relayd.reload.Outcome`), and the same in lines for people."""
+
+    applied: list[Change]
+    restart: list[Change]
+    warnings: list[str]
+    lines: list[str]
 
 
 class Done(msgspec.Struct, kw_only=True):

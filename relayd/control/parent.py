@@ -35,6 +35,7 @@ from relayd.control.messages import (
     merge_rooms,
 )
 from relayd.control.process import check_kick, no_such_client, set_level
+from relayd.control.reloading import Reloading
 from relayd.control.tail import parse_group
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
@@ -44,7 +45,7 @@ T = TypeVar("T")
 _ID = re.compile(r"w([0-9]{1,3})-(c[0-9]+)")
 
 
-class Parent:
+class Parent(Reloading):
     """The operator's view of all workers (`site.Operations`).
 
     Args:

@@ -29,6 +29,7 @@ from relayd.control.messages import (
     Status,
 )
 from relayd.control.rates import Rates
+from relayd.control.reloading import Reloading
 from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
 from relayd.metrics.process import ProcessFigures
@@ -39,7 +40,7 @@ from relayd.websocket import Context, RelayFactory
 _LONGEST_REASON = 123  # bytes (RFC 6455 section 5.5)
 
 
-class Control:
+class Control(Reloading):
     """The operator's view of this process (`site.Operations`).
 
     Args:

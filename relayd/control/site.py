@@ -20,6 +20,7 @@ from relayd.control.messages import (
     LogLevel,
     Pair,
     Publish,
+    Reloaded,
     Room,
     Selection,
     Status,
@@ -49,6 +50,7 @@ class Operations(Protocol):
     async def undrain(self) -> Done: ...
     async def log_level(self) -> LogLevel: ...
     async def set_log_level(self, wanted: LogLevel) -> LogLevel: ...
+    async def reload(self) -> Reloaded: ...
     async def publish(self, publish: Publish) -> dict[str, Any]: ...
     async def figures(self) -> Told: ...
 
@@ -86,6 +88,7 @@ class ControlSite(RoutedSite):
                 GET=_asked(operations.log_level),
                 POST=self._told(operations.set_log_level, LogLevel),
             ),
+            Route.make("/reload", POST=self._ordered(operations.reload)),
             Route.make("/publish", POST=self._told(operations.publish, Publish)),
         ]
 

@@ -52,6 +52,7 @@ for command in (
     publish.publish,
     log.log_level,
     settings.check_config,
+    settings.reload,
     doctor,
     tokens.token,
     database.db,

@@ -1,4 +1,7 @@
-"""`relayctl check-config`: what the configuration says, and where. Sits under `ctl.main`."""
+"""`relayctl check-config`: what the configuration says, and where; `reload`: have it read again.
+
+Sits under `ctl.main`.
+"""
 
 import os
 
@@ -6,7 +9,10 @@ import click
 
 from relayd.config import Config, read, read_dotenv
 from relayd.config.settings import in_toml
-from relayd.ctl.common import echo_json, expected, json_option
+from relayd.control.messages import Reloaded
+from relayd.ctl.common import echo_json, expected, json_option, read_config
+from relayd.ctl.control import Control
+from relayd.errors import ConfigError
 
 
 @click.command("check-config", short_help="Check the configuration and show it.")
@@ -38,6 +44,29 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
         setting = _setting(line.section, line.key, line.value)
         click.echo(f"{setting:{min(width, 60)}}  # {line.source}")
     click.echo("the configuration is good" + ("" if lines else ": all defaults"), err=True)
+
+
+@click.command("reload", short_help="Have the configuration read again.")
+@json_option
+@click.pass_context
+@expected
+def reload(context: click.Context, as_json: bool) -> None:
+    """Has the running relayd read its configuration again, while its clients stay connected.
+
+    Prints what was applied, and what needs a restart. If something is wrong, nothing has changed,
+    and the exit code is 2.
+    """
+    try:
+        config = read_config(context)
+    except ConfigError as error:
+        # relayd would find the same
+        raise ConfigError(f"nothing has changed, for {error}") from error
+    found = Control(config).post("/reload", None, Reloaded)
+    if as_json:
+        names = ("applied", "restart", "warnings")
+        echo_json({name: getattr(found, name) for name in names})
+    else:
+        click.echo("\n".join(found.lines))
 
 
 def _setting(section: str, key: str, value: str) -> str:

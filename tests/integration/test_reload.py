@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import BIN, Daemon, free_port
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.test_control import Operator
 from tests.integration.test_workers import eventually, pids, wait_for_workers
 from tests.redis_servers import Redis
 
@@ -261,3 +262,62 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert "stopping: 0 connections to close" in (tmp_path / "log").read_text()
+
+
+# -- relayctl
+
+
+def operator(daemon: Daemon, **settings: object) -> Operator:
+    """Somebody with the configuration of the daemon."""
+    return Operator(daemon.folder, config=daemon.env["RELAYD_CONFIG"], **settings)
+
+
+def test_relayctl_reload_says_what_came_of_it(
+    spawn: Spawn, connect: Connect, configure: Configure
+) -> None:
+    daemon = spawn(RELAYD_CONFIG=configure(""))
+    relayctl = operator(daemon)
+    done = relayctl("reload")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing has changed\n", "")
+    configure(
+        "[echo]\nenabled = true\n[server]\nworkers = 2\n[redis]\nurl = 'redis://:hunter2@h'\n"
+    )
+    found = relayctl.json("reload")
+    assert found["applied"] == [
+        {"section": "echo", "key": "enabled", "old": "false", "new": "true",
+         "when": "to new connections"},
+    ]  # fmt: skip
+    assert [change["key"] for change in found["restart"]] == ["workers", "url"]
+    assert found["warnings"] == []
+    assert "hunter2" not in str(found)
+    connect(daemon, "/ws/echo")
+    done = relayctl("reload")
+    assert done.stdout.splitlines() == [
+        "needs a restart: [server] workers = 2 (was 1)",
+        'needs a restart: [redis] url = "redis://:***@h" (was "")',
+    ]
+    assert daemon.log.count("relayctl reload by ") == 3
+
+
+def test_relayctl_reload_of_a_wrong_configuration_ends_with_2(
+    spawn: Spawn, configure: Configure
+) -> None:
+    path = configure("")
+    daemon = spawn(RELAYD_CONFIG=path)
+    configure("[chat]\nhistory = -1\n")
+    wrong = f"Error: nothing has changed, for {path}: [chat] history = -1: "
+    for relayctl in (operator(daemon), Operator(daemon.folder)):  # relayd itself answers the latter
+        done = relayctl("reload")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(wrong)
+    assert daemon.log.count("#error] reload: nothing has changed, for ") == 1
+
+
+def test_relayctl_reload_reaches_every_worker(
+    two: Daemon, connect: Connect, configure: Configure
+) -> None:
+    configure("[echo]\nenabled = true\n")
+    relayctl = operator(two, server_workers=2, redis_url=two.env["RELAYD_REDIS_URL"])
+    done = relayctl("reload")
+    assert done.stdout == "applied to new connections: [echo] enabled = true (was false)\n"
+    enough(two, connect, "/ws/echo")

@@ -18,7 +18,7 @@ LAYERS = (
     ("tap", "ctl"),
     ("worker_command", "workers"),
     ("node", "signals", "worker"),
-    ("control",),
+    ("control", "publisher"),
     ("cluster", "ports", "web"),
     ("metrics",),
     ("frontdoor",),

@@ -1,0 +1,36 @@
+"""A reload by the operator's order. Beside `process` and `parent`, which both offer it."""
+
+from relayd.control.messages import Reloaded
+from relayd.errors import ConfigError, ErrorCode, Refusal
+from relayd.reload import Reloader
+
+
+class Reloading:
+    """The operation `reload` of `site.Operations`.
+
+    Attributes:
+        reloader: reads the configuration again; None in a worker, whose parent does it for all.
+    """
+
+    reloader: Reloader | None = None
+
+    async def reload(self) -> Reloaded:
+        """Reads the configuration again.
+
+        Raises:
+            Refusal: 400 if it is wrong, so that nothing has changed, or if this is a worker.
+        """
+        if self.reloader is None:
+            raise Refusal(400, ErrorCode.BAD_REQUEST, "The parent of this worker reloads.")
+        try:
+            outcome = self.reloader.reload()
+        except ConfigError as error:
+            raise Refusal(
+                400, ErrorCode.BAD_REQUEST, f"nothing has changed, for {error}"
+            ) from error
+        return Reloaded(
+            applied=list(outcome.applied),
+            restart=list(outcome.restart),
+            warnings=list(outcome.warnings),
+            lines=outcome.lines(),
+        )
