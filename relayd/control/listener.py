@@ -73,7 +73,8 @@ class ControlSocket:
                 raise SystemExit(f"relayd: [control] socket: {error}") from error
             self._log.warn("no control socket, so relayctl cannot ask: {why}", why=str(error))
         else:
-            self._log.info("relayctl asks at {path}", path=str(self._place.path))
+            if not self._takes_over:  # who does is asked by its parent alone
+                self._log.info("relayctl asks at {path}", path=str(self._place.path))
 
     def close(self) -> "Deferred[None]":
         """Listens no more and removes the file, unless another process has put its own there."""
