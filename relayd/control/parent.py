@@ -27,6 +27,7 @@ from relayd.control.messages import (
     LogLevel,
     Pair,
     Publish,
+    Reloaded,
     Room,
     Selection,
     Status,
@@ -173,6 +174,14 @@ class Parent(Reloading):
         bodies = dict.fromkeys(self._askers, msgspec.json.encode(wanted))
         _, missing = await self._ask_all("POST", "/log-level", LogLevel, bodies)
         return LogLevel(level=wanted.level, missing=missing)
+
+    async def reload(self) -> Reloaded:
+        """Reads the configuration again, for all workers. Raises Refusal: 400 if it is wrong."""
+        before = logs.get_level()
+        done = await super().reload()
+        if logs.get_level() != before:
+            self._level = None  # workers that start later find it in the configuration
+        return done
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
         """Through any worker: Redis brings it to the others."""

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +136,30 @@ def test_drain_and_log_level_hold_for_workers_that_start_later(
     assert Refused(daemon, "/ws/camera").error == "draining"
     assert relayctl("undrain").returncode == 0
     assert daemon.get("/readyz")[0] == 200
+
+
+def test_a_reload_reaches_all_workers(
+    spawn: Spawn, redis: Redis, tmp_path: Path, connect: Connect
+) -> None:
+    path = tmp_path / "relayd.toml"
+    path.write_text("")
+    url = f"unix://{redis.socket}"
+    daemon = spawn(wait=False, RELAYD_CONFIG=path, server_workers=2, redis_url=url)
+    wait_for_workers(daemon)
+    relayctl = Operator(daemon.folder)
+    assert relayctl("log-level", "error").returncode == 0
+    path.write_text('[log]\nlevel = "debug"\n[limits]\nmax_connections = 1\n')
+    assert [each["key"] for each in relayctl.json("reload")["applied"]] == [
+        "max_connections", "level",
+    ]  # fmt: skip
+    assert relayctl.json("log-level")["level"] == "debug"
+    os.kill(pids(daemon)[2], signal.SIGKILL)
+    eventually(lambda: daemon.log.count("serves\n") == 3)
+    for number in (1, 2):
+        (other,) = [pid for each, pid in pids(daemon).items() if each != number]
+        with stopped(other):
+            settle(connect(daemon, "/ws/camera"))
+            eventually(lambda: Refused(daemon, "/ws/camera").error == "too_many_connections")
 
 
 def test_a_worker_that_hangs_is_named_within_a_bound(

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -26,9 +27,11 @@ from relayd.ctl.bench.figures import Figures, Profile
 from relayd.ctl.bench.fit import Bound, Search
 from relayd.ctl.bench.options import Options
 from relayd.ctl.bench.target import BenchFailed, Target, listening_url, parse_target
+from relayd.ctl.common import progress
 from relayd.errors import ConfigError, Refusal
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+_TICK = 0.5  # seconds between two looks at how far a run is
 _SPARE_FILES = 32  # what else a process opens
 T = TypeVar("T")
 
@@ -91,7 +94,7 @@ def _once(options: Options, target: Target, profile: Profile, pids: list[int], s
     if not options.json:
         click.echo(f"{target.shown}: {report.load(profile)}\n")
     try:
-        figures = _run(measure(target, profile, pids))
+        figures = _run(_with_bar(measure(target, profile, pids), profile.warmup + profile.seconds))
     except KeyboardInterrupt:
         click.echo("Interrupted; every connection is closed.", err=True)
         return INTERRUPTED
@@ -171,6 +174,24 @@ class _Progress:
         for step in self._search.steps[self._shown :]:
             click.echo(report.line(step), err=True)
         self._shown = len(self._search.steps)
+
+
+async def _with_bar(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Does the work, which takes about so long; a terminal sees how far it is."""
+
+    async def show() -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK)
+            gone = min(time.monotonic() - began, seconds)
+            update(round(gone * 10), round(seconds * 10))
+
+    with progress("measuring") as update:
+        showing = asyncio.ensure_future(show())
+        try:
+            return await work
+        finally:
+            showing.cancel()
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
