@@ -118,7 +118,7 @@ def test_the_file_that_shows_every_setting_is_good(tmp_path: Path) -> None:
         ("[chat]\ncolour = 'red'", ["[chat] colour", "red", "default_room, history"]),
         ("[chats]\nhistory = 1", ["[chats]", "chat", "keepalive"]),
         ("history = 1", ["history = 1", "section"]),
-        ("chat = 1", ["chat = 1", "section", "chat, database"]),
+        ("chat = 1", ["chat = 1", "section", "chat, control"]),
         ("[server]\nlisten = ['tpc:80']", ["[server] listen", "tpc:80", "tcp:"]),
         ("[server]\nlisten = ['tcp:http:']", ["[server] listen", "tcp:http:", "tcp:"]),
         ("[server]\nlisten = []", ["[server] listen", "tcp:"]),
@@ -329,7 +329,7 @@ def test_database_urls_of_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> 
         ) as daemon:
             assert daemon.get("/readyz")[0] == 200
             assert "database: postgresql" in daemon.log
-    assert not (tmp_path / "var").exists()
+    assert not (tmp_path / "var" / "relayd.db").exists()
 
 
 @pytest.mark.parametrize("url", ["sqlite:///data/own.db", "sqlite:////{folder}/data/own.db"])
