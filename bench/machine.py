@@ -53,10 +53,13 @@ def end_on_signals() -> None:
 
 
 @contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started inside runs on this core alone, all its threads and children too."""
+def on_core(core: int | None) -> Iterator[None]:
+    """What is started inside runs on this core alone, all its threads and children too.
+
+    With None, on any.
+    """
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     try:
         yield
     finally:
@@ -74,7 +77,7 @@ def free_port() -> int:
 def running(
     command: Sequence[str | os.PathLike[str]],
     *,
-    core: int,
+    core: int | None,
     log: Path,
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,

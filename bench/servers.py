@@ -168,9 +168,9 @@ class Databases:
 
 @contextlib.contextmanager
 def started(
-    server: Server, load: str, databases: Databases, folder: Path, core: int
+    server: Server, load: str, databases: Databases, folder: Path, core: int | None
 ) -> Iterator[tuple[int, int]]:
-    """The server, running on its core: its port and process id.
+    """The server, running on its core (None: on any): its port and process id.
 
     Raises:
         Unavailable: it does not start.

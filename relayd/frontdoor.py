@@ -7,7 +7,7 @@ reuse a kept-alive connection for an upgrade.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -187,6 +187,8 @@ class FrontDoor(Protocol):
         if self._channel is not None:
             self._channel.leave()
             self._channel = None
+        if self.factory.give(self.transport, data):
+            return
         kind = _KIND.match(data, 0, end + 2)
         factory = self.factory.find(kind[1].decode() if kind else "")
         protocol: Any = factory.buildProtocol(self.transport.getPeer())
@@ -270,6 +272,8 @@ class FrontDoorFactory(Factory):
     Attributes:
         fresh: doors whose first request is not known yet.
         kept: doors between two HTTP requests.
+        give: called with the transport of a connection that is to become a WebSocket, and what has
+            been read from it; returns whether somebody else goes on with it (`handover`).
     """
 
     noisy = False
@@ -293,6 +297,7 @@ class FrontDoorFactory(Factory):
         self.fresh: set[FrontDoor] = set()
         self.kept: set[FrontDoor] = set()
         self._settling: list[Deferred[None]] = []
+        self.give: Callable[[object, bytes], bool] = lambda transport, data: False
 
     def settled(self) -> "Deferred[None]":
         """Ends kept-alive connections; fires when it is known what the others are for."""

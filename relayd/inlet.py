@@ -11,9 +11,10 @@ import functools
 import select
 from typing import Any, Protocol
 
-from twisted.internet import tcp, unix
+from twisted.internet import abstract, tcp, unix
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -142,6 +143,30 @@ class PolledTransport:
     def stopReading(self) -> None:
         """Reads it no more."""
         self._poller.remove(self.inlet)
+
+    @property
+    def port(self) -> Any:
+        """The listening port that it came through."""
+        return self.server  # type: ignore[attr-defined]
+
+    @property
+    def movable(self) -> bool:
+        """Whether another process may go on with the connection: nothing waits to be written."""
+        transport: Any = self
+        return bool(
+            transport.connected
+            and not transport.disconnecting
+            and not transport.dataBuffer
+            and not transport._tempDataBuffer
+        )
+
+    def let_go(self) -> None:
+        """Another process goes on with the connection: forgets it, and leaves it as it is."""
+        transport: Any = self
+        self.sender.end()
+        abstract.FileDescriptor.connectionLost(transport, Failure(CONNECTION_DONE))
+        transport.socket.close()  # this process' copy, without a shutdown
+        del transport.protocol, transport.socket, transport.fileno
 
     def connectionLost(self, reason: Failure) -> None:
         """The socket is about to be closed: its descriptor may be another one's at once."""

@@ -30,6 +30,7 @@ from relayd.control.process import Control
 from relayd.control.site import ControlSite
 from relayd.errors import CloseCode, DatabaseUnavailable
 from relayd.frontdoor import FrontDoorFactory
+from relayd.handover import Handover
 from relayd.hub import Hub
 from relayd.inlet import Poller
 from relayd.logs import Logger
@@ -66,6 +67,7 @@ class Node(Service):
 
     Attributes:
         listener: where the endpoints listen: the reactor, or who has inherited their sockets.
+        handover: the way to the other workers of the same parent, if there is one.
         serving: called as soon as clients are let in.
     """
 
@@ -105,6 +107,7 @@ class Node(Service):
         if redis is not None:
             prefix = context.config.redis.prefix
             self._membership = Membership(redis, reactor, prefix, self.report, process)
+        self.handover: Handover | None = None
         self._poller = Poller(reactor)
         self._control = Control(
             context, hub, brokers.groups, publisher, relays, self.report, figures
@@ -178,6 +181,9 @@ class Node(Service):
                     self._config.redis.deadline, self._context.clock
                 )
         if self.running:
+            if self.handover is not None:
+                self.handover.start(self._ports)
+                self._door.give = self.handover.give
             for port in self._ports:
                 port.startReading()  # type: ignore[attr-defined]
             self.serving()
@@ -195,6 +201,8 @@ class Node(Service):
             self._preparing.cancel()
         if self._membership is not None:
             self._membership.tell()
+        if self.handover is not None:
+            self.handover.stop()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         self._ports.clear()

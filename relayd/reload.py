@@ -31,6 +31,7 @@ WHEN: dict[str, dict[str, When]] = {
         "allowed_origins": NOW,
         "drain_timeout": NOW,
         "workers": RESTART,
+        "spread": RESTART,
     },
     "proxy": {"trusted": NOW, "header": NOW},
     "database": dict.fromkeys(

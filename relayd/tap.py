@@ -160,6 +160,7 @@ def makeService(options: Options) -> IService:
         ignore_hangup()
         node = build(options.config, reactor, worker=worker.number)
         node.listener = worker.listener(reactor)
+        node.handover = worker.handover(reactor)
         node.serving = partial(worker.serving, reactor, node.connections)
         worker.watch(reactor, end, node.take)
         return node

@@ -3,6 +3,8 @@
 A worker is a `twistd relayd` like any other. Sits under `tap`; its parent (`workers`) gives it
 
     VARIABLE           its number, in the environment
+    HANDOVER           how many workers there are, a colon, and the folder of `handover`, in the
+                       environment; not there if they do not hand connections to each other
     FROM_PARENT        a pipe: the configuration (JSON, one line), another after each reload
     TO_PARENT          a pipe: as soon as it serves, and every 5 seconds from then on, it writes a
                        line there: how many connections it has
@@ -15,6 +17,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,11 +28,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.config import Config
+from relayd.handover import Handover
 from relayd.logs import Logger
 from relayd.logs.lines import TextLines
 from relayd.ports import Inherited
 
-VARIABLE = "_RELAYD_WORKER"
+VARIABLE, HANDOVER = "_RELAYD_WORKER", "_RELAYD_HANDOVER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
 BEAT = 5.0
 """Seconds between two signs of life of a worker."""
@@ -41,13 +45,15 @@ class Worker:
     Attributes:
         number: from 1.
         config: the parent's, so that all workers have the same.
+        place: what HANDOVER says, or nothing.
     """
 
     _log = Logger()
 
-    def __init__(self, number: int, config: Config, rest: bytes = b"") -> None:
+    def __init__(self, number: int, config: Config, rest: bytes = b"", place: str = "") -> None:
         self.number = number
         self.config = config
+        self.place = place
         self._rest = rest  # what came behind the first line
 
     @classmethod
@@ -66,7 +72,15 @@ class Worker:
                 raise SystemExit("relayd: the parent of this worker is gone")
             data += more
         line, _, rest = data.partition(b"\n")
-        return cls(int(environ[VARIABLE]), msgspec.json.decode(line, type=Config), rest)
+        config = msgspec.json.decode(line, type=Config)
+        return cls(int(environ[VARIABLE]), config, rest, environ.get(HANDOVER, ""))
+
+    def handover(self, reactor: Any) -> Handover | None:
+        """The way to the other workers, if they hand connections to each other."""
+        if not self.place:
+            return None
+        workers, _, folder = self.place.partition(":")
+        return Handover(reactor, Path(folder), self.number, int(workers))
 
     def listener(self, reactor: Any) -> Inherited:
         """Where the endpoints are to listen."""

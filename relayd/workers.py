@@ -7,6 +7,7 @@ The parent's side: it accepts nobody, keeps the workers running and passes signa
 import atexit
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -28,11 +29,12 @@ from relayd.control.figures import WorkerFigures, Workers, ask_through
 from relayd.control.listener import ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.site import ControlSite
+from relayd.handover import make_folder
 from relayd.logs import Logger
 from relayd.node import prepare_file
 from relayd.ports import describe, open_ports
 from relayd.reload import Reloader
-from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, TO_PARENT, VARIABLE
+from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT, VARIABLE
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that keeps dying is started for the third time, and at the most."""
@@ -110,6 +112,8 @@ class Supervisor(Service):
         self._control_socket = ControlSocket(
             reactor, self._place, ControlSite(self._control, reactor)
         )
+        self._folder: Path | None = None
+        self._place_of_handover: dict[str, str] = {}
         self._waiting: list[Deferred[None]] = []
         self._listening = LoopingCall(self._kill_the_silent)
         self._listening.clock = reactor
@@ -142,6 +146,9 @@ class Supervisor(Service):
         """
         super().startService()
         prepare_file(self._config)
+        if self._config.server.spread == "groups":
+            self._folder = make_folder(len(self._workers), os.environ.get("RUNTIME_DIRECTORY"))
+            self._place_of_handover = {HANDOVER: f"{len(self._workers)}:{self._folder}"}
         self._control_socket.open()
         self._figures.start()
         self._log.info(
@@ -203,7 +210,7 @@ class Supervisor(Service):
                 _Child(self, worker, msgspec.json.encode(self._config) + b"\n"),
                 sys.executable,
                 [sys.executable, *self._command(worker.number)],
-                env={**os.environ, VARIABLE: str(worker.number)},
+                env={**os.environ, **self._place_of_handover, VARIABLE: str(worker.number)},
                 childFDs={0: 0, 1: 1, 2: 2, FROM_PARENT: "w", TO_PARENT: "r", **sockets},
             )
         except OSError as error:
@@ -304,6 +311,8 @@ class Supervisor(Service):
             await self._all_gone()
         self._figures.stop()
         await self._control_socket.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._log.info("all workers have ended")
 
     def _signal(self, number: int, *, serving: bool = False) -> None:

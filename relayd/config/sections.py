@@ -22,6 +22,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ("*",)
     drain_timeout: Seconds = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
+    spread: Literal["groups", "connections"] = "groups"
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):

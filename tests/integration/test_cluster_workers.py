@@ -25,7 +25,9 @@ def workers() -> Iterator[Redis]:
 
 @pytest.fixture
 def relayd(workers: Redis, spawn: Spawn) -> Daemon:
-    relayd = spawn(REDIS_URL=f"unix://{workers.socket}", server_workers=2)
+    relayd = spawn(
+        REDIS_URL=f"unix://{workers.socket}", server_workers=2, server_spread="connections"
+    )
     deadline = time.monotonic() + PATIENCE
     while len(re.findall("Redis .* is connected", relayd.log)) < 2:
         assert time.monotonic() < deadline, relayd.log

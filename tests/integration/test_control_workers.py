@@ -27,7 +27,12 @@ def redis() -> Iterator[Redis]:
 @pytest.fixture
 def daemon(spawn: Spawn, redis: Redis) -> Daemon:
     """Two workers that serve and have Redis."""
-    running = spawn(wait=False, server_workers=2, redis_url=f"unix://{redis.socket}")
+    running = spawn(
+        wait=False,
+        server_workers=2,
+        server_spread="connections",
+        redis_url=f"unix://{redis.socket}",
+    )
     wait_for_workers(running)
     return running
 
@@ -144,7 +149,10 @@ def test_a_reload_reaches_all_workers(
     path = tmp_path / "relayd.toml"
     path.write_text("")
     url = f"unix://{redis.socket}"
-    daemon = spawn(wait=False, RELAYD_CONFIG=path, server_workers=2, redis_url=url)
+    spread = "connections"
+    daemon = spawn(
+        wait=False, RELAYD_CONFIG=path, server_workers=2, server_spread=spread, redis_url=url
+    )
     wait_for_workers(daemon)
     relayctl = Operator(daemon.folder)
     assert relayctl("log-level", "error").returncode == 0

@@ -34,11 +34,15 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture
 def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
-    """Starts a relayd with two workers, and waits until both serve and have Redis."""
+    """Starts a relayd with two workers, and waits until both serve and have Redis.
+
+    Each keeps the connections that it accepts.
+    """
     daemons: list[Daemon] = []
 
     def start(*, wait: bool = True, **settings: object) -> Daemon:
-        settings = {"server_workers": 2, "redis_url": f"unix://{redis.socket}", **settings}
+        defaults = {"server_workers": 2, "server_spread": "connections"}
+        settings = {**defaults, "redis_url": f"unix://{redis.socket}", **settings}
         daemons.append(spawn(wait=False, **settings))
         if wait:
             wait_for_workers(daemons[-1])

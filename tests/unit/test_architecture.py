@@ -30,6 +30,7 @@ LAYERS = (
     ("storage", "redis"),
     ("hub",),
     ("admission", "connections", "keepalive", "outbox", "ratelimit", "reload"),
+    ("handover",),
     ("inlet", "wire"),
     ("config", "drops", "names", "tally"),
     ("errors", "forwarded", "logs", "native", "redis_urls", "systemd"),

@@ -1,0 +1,229 @@
+"""Workers of one parent hand fresh connections to each other, so that a group is in one of them.
+
+Sits under `node`, which starts it; the front door asks it for every WebSocket. Any worker may
+accept a connection, but who shares a group with clients of another worker pays for it with a way
+through Redis and back. So each group, room, topic and pair belongs to one worker, by a hash of its
+name, and its connections go there, socket and first bytes, over unix datagram sockets in a folder
+that the parent has made:
+
+    <folder>/w<number>     where worker <number> takes connections: a byte for the listening port
+                           they came through, then what has been read, with the socket (SCM_RIGHTS)
+    <folder>/beats         a double for each worker: when its reactor ran last
+
+It only saves work: a connection that cannot be handed on (its worker hangs, restarts, or takes too
+many at once; TLS ends in this process) stays where it is and is served as well.
+"""
+
+import array
+import errno
+import mmap
+import re
+import socket
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relayd.inlet import PolledTransport
+from relayd.logs import Logger
+
+BEAT, FRESH = 0.5, 2.0
+"""Seconds between two beats of a worker, and how old its last one may be."""
+LARGEST = 32 * 1024
+"""Bytes that are handed over at the most; a socket's own limits are far higher."""
+
+_AT_ONCE = 64  # connections that are taken in one turn of the reactor
+_TARGET = re.compile(
+    rb"[A-Z]+ (?:https?://[^/ ]*)?/ws/(camera|chat|push|difficulty/(?:unity|android))"
+    rb"(?:/([^/? ]*))?/?[? ]"
+)
+
+
+def owner(head: bytes, workers: int) -> int | None:
+    """The number of the worker that a connection belongs to, from 1; None if any will do.
+
+    Args:
+        head: a request head. Names that differ in their percent-encoding count as two, which costs
+            nothing but the way through Redis.
+        workers: how many there are.
+    """
+    found = _TARGET.match(head)
+    if found is None:
+        return None
+    kind, name = found[1].partition(b"/")[0], found[2] or b""
+    if kind == b"difficulty":
+        name = name.lower()
+    return zlib.crc32(kind + b"/" + name) % workers + 1
+
+
+def make_folder(workers: int, parent: str | None) -> Path:
+    """Makes the folder that the workers share; their parent does so before it starts them.
+
+    Args:
+        workers: how many there are.
+        parent: the folder to make it in; None for that of temporary files.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="relayd-workers-", dir=parent))  # closed to others
+    (folder / "beats").write_bytes(bytes(8 * workers))
+    return folder
+
+
+@implementer(IReadDescriptor)
+class Handover:
+    """One worker's side.
+
+    Args:
+        reactor: provides IReactorFDSet and IReactorTime.
+        folder: shared with the others, and closed to other users.
+        number: of this worker, from 1.
+        workers: how many there are.
+        now: seconds, by the same clock in every worker.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        folder: Path,
+        number: int,
+        workers: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reactor = reactor
+        self._now = now
+        self._ports: Sequence[Any] = ()
+        self._folder = folder
+        self._number = number
+        self._workers = workers
+        self._socket: socket.socket | None = None
+        self._loop = LoopingCall(self._beat)
+        self._loop.clock = reactor
+        with open(folder / "beats", "r+b") as file:
+            self._beats = mmap.mmap(file.fileno(), 8 * workers)
+
+    def start(self, ports: Sequence[IListeningPort]) -> None:
+        """Takes connections from now on.
+
+        Args:
+            ports: the listening ports, the same in every worker and in the same order.
+        """
+        self._ports = tuple(ports)
+        path = self._folder / f"w{self._number}"
+        path.unlink(missing_ok=True)  # of the one that was this worker before us
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(path))
+        self._reactor.addReader(self)
+        self._loop.start(BEAT)
+
+    def stop(self) -> None:
+        """Takes no more, but those that have been handed over already."""
+        if self._socket is None:
+            return
+        self._loop.stop()
+        (self._folder / f"w{self._number}").unlink(missing_ok=True)
+        while self._take():
+            pass
+        self._reactor.removeReader(self)
+        self._socket.close()
+        self._socket = None
+
+    def give(self, transport: object, data: bytes) -> bool:
+        """Hands a connection to the worker it belongs to, if that is another one.
+
+        Args:
+            transport: of the connection.
+            data: what has been read from it and not been answered: a request head, maybe more.
+
+        Returns:
+            Whether the other one has it; the transport is of no use any more then.
+        """
+        to = owner(data, self._workers)
+        if to is None or to == self._number or self._socket is None or len(data) > LARGEST:
+            return False
+        if not isinstance(transport, PolledTransport) or not transport.movable:
+            return False
+        if self._now() - self._last_beat(to) > FRESH:
+            return False
+        port = self._ports.index(transport.port)
+        descriptor = transport.inlet.descriptor
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))
+        try:
+            self._socket.sendmsg([bytes([port]), data], [rights], 0, str(self._folder / f"w{to}"))
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOBUFS):
+                self._log.warn("a connection stays: worker {to} {why}", to=to, why=error.strerror)
+            return False
+        transport.let_go()
+        return True
+
+    def doRead(self) -> None:
+        """Connections have come (`IReadDescriptor`)."""
+        for _ in range(_AT_ONCE):
+            if not self._take():
+                break
+
+    def _take(self) -> bool:
+        """Takes one connection; False if there is none."""
+        assert self._socket is not None
+        size = socket.CMSG_SPACE(array.array("i").itemsize)
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(LARGEST + 1, size, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return False
+        descriptors = array.array("i")
+        for level, kind, rights in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors.frombytes(rights)
+        for descriptor in descriptors:
+            try:
+                adopt(self._ports[data[0]], socket.socket(fileno=descriptor), data[1:])
+            except Exception:
+                self._log.failure("a connection that was handed over is lost")
+        return True
+
+    def _beat(self) -> None:
+        struct.pack_into("d", self._beats, 8 * (self._number - 1), self._now())
+
+    def _last_beat(self, number: int) -> float:
+        return float(struct.unpack_from("d", self._beats, 8 * (number - 1))[0])
+
+    def fileno(self) -> int:
+        """The socket's (`IReadDescriptor`)."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """What the reactor's log calls it."""
+        return "relayd"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has ended (`IReadDescriptor`)."""
+
+
+def adopt(port: Any, sock: socket.socket, data: bytes) -> None:
+    """Goes on with a connection as if a listening port had just accepted it (`tcp.Port.doRead`).
+
+    Args:
+        port: the port it came through, in another process.
+        sock: its socket.
+        data: what has been read from it.
+    """
+    sock.setblocking(False)
+    try:
+        address = sock.getpeername()
+    except OSError:  # it has left
+        sock.close()
+        return
+    protocol = port.factory.buildProtocol(port._buildAddr(address))
+    session, port.sessionno = port.sessionno, port.sessionno + 1
+    transport = port.transport(sock, protocol, address, port, session, port.reactor)
+    protocol.makeConnection(transport)
+    protocol.dataReceived(data)

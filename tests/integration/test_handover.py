@@ -1,0 +1,215 @@
+"""Workers hand connections to each other: a group is in one of them, nobody is lost on the way."""
+
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from relayd.handover import FRESH
+from tests.daemon import Daemon, free_port
+from tests.integration.clients import read, read_close, read_many, read_rest, say, settle
+from tests.integration.conftest import Connect, Dial, Spawn
+from tests.integration.raw import frame, handshake, request
+from tests.integration.test_workers import (
+    eventually,
+    has_ended,
+    pids,
+    redis,
+    sockets,
+    spawn_workers,
+    stopped,
+    wait_for_workers,
+)
+from tests.redis_servers import Certificates, Redis
+
+__all__ = ["redis", "spawn_workers"]  # fixtures
+GROUPS = [f"/ws/camera/g{number}" for number in range(12)]
+
+
+@pytest.fixture
+def daemon(spawn_workers: Spawn) -> Daemon:
+    """Two workers, each of which serves some of the groups."""
+    daemon = spawn_workers(server_spread="groups")
+    # each has seen the other's beat
+    eventually(lambda: all(folder_of(daemon).joinpath(f"w{n}").exists() for n in (1, 2)))
+    return daemon
+
+
+def folder_of(daemon: Daemon) -> Path:
+    """Where the workers hand connections to each other."""
+    (pid, *_) = pids(daemon).values()
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (place,) = [each for each in environ if each.startswith(b"_RELAYD_HANDOVER=")]
+    return Path(place.decode().partition(":")[2])
+
+
+def subscribers(redis: Redis, group: str) -> int:
+    """How many workers have clients of a group: each has subscribed its channel."""
+    return int(redis.tell("PUBSUB", "NUMSUB", f"relayd:{group}")[1])
+
+
+def test_all_clients_of_a_group_are_in_one_worker_and_both_have_some_groups(
+    daemon: Daemon, redis: Redis, connect: Connect
+) -> None:
+    before = {pid: sockets(pid) for pid in pids(daemon).values()}
+    members = [[connect(daemon, path) for _ in range(6)] for path in GROUPS]
+    for group in members:
+        say(group[0], {"x": 1})
+        assert [read(client)["x"] for client in group] == [1] * 6
+    assert [subscribers(redis, path.removeprefix("/ws/")) for path in GROUPS] == [1] * len(GROUPS)
+    assert all(sockets(pid) - count >= 6 for pid, count in before.items())
+
+
+def test_a_phone_meets_its_headset_and_a_room_its_history(daemon: Daemon, connect: Connect) -> None:
+    for _ in range(6):
+        key = uuid.uuid4()
+        headset = connect(daemon, f"/ws/difficulty/unity/{key}")
+        phone = connect(daemon, f"/ws/difficulty/android/{str(key).upper()}")
+        say(phone, {"difficulty": 1})
+        assert read(phone) == {"status": "received"}
+        assert "quiz_id" in read(headset)
+        speaker = connect(daemon, f"/ws/chat/{key}")
+        say(speaker, {"message": "hello"})
+        assert read(speaker)["message"] == "hello"
+        assert read(connect(daemon, f"/ws/chat/{key}/"))["message"] == "hello"
+
+
+def test_what_comes_behind_the_head_goes_along(daemon: Daemon, dial: Dial) -> None:
+    """A client that does not wait for the answer to its handshake."""
+    for path in GROUPS:
+        raw = dial(daemon)
+        raw.send(handshake(path), frame(1, b'{"x": 1}'))
+        assert raw.response(bodyless=True).status == 101
+        assert raw.frame() == (1, b'{"x":1,"y":null,"z":null}')
+
+
+def test_a_kept_alive_connection_goes_along_after_its_answer(daemon: Daemon, dial: Dial) -> None:
+    """A proxy uses one for an upgrade that had an HTTP request on it."""
+    for path in GROUPS:
+        raw = dial(daemon)
+        raw.send(request("/healthz"))
+        assert raw.response().status == 200
+        raw.open(path)
+
+
+def test_a_refused_handshake_is_refused_by_the_owner(daemon: Daemon, dial: Dial) -> None:
+    for _ in range(6):
+        raw = dial(daemon)
+        raw.send(handshake(f"/ws/difficulty/android/{uuid.uuid4()}"))
+        response = raw.response()
+        assert (response.status, response.json["error"]) == (400, "no_unity")
+
+
+def test_many_at_once_are_all_served(daemon: Daemon, dial: Dial) -> None:
+    """More than the queue between two workers may take: those stay where they are."""
+    waiting = [dial(daemon) for _ in range(400)]
+    for number, each in enumerate(waiting):
+        each.send(handshake(GROUPS[number % len(GROUPS)]))
+    for each in waiting:
+        assert each.response(bodyless=True).status == 101
+
+
+def test_a_worker_that_hangs_is_handed_nothing(daemon: Daemon, connect: Connect) -> None:
+    hanging = pids(daemon)[1]
+    with stopped(hanging):
+        time.sleep(FRESH + 1)  # its last beat grows old
+        clients = [connect(daemon, path) for path in GROUPS]
+        for client in clients:
+            say(client, {"x": 1})
+            assert read(client)["x"] == 1
+    settle(*clients)
+
+
+def test_while_a_worker_is_down_the_other_one_serves_all_and_both_meet_later(
+    daemon: Daemon, redis: Redis, connect: Connect
+) -> None:
+    killed = pids(daemon)[1]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: has_ended(killed))
+    early = [connect(daemon, path) for path in GROUPS]
+    wait_for_workers(daemon, 3)
+    late: list[list[object]] = []
+
+    def both() -> bool:
+        # the new process gives its beat, and is handed its groups again
+        late.append([connect(daemon, path) for path in GROUPS])
+        return any(subscribers(redis, path.removeprefix("/ws/")) == 2 for path in GROUPS)
+
+    eventually(both)
+    for sender, *rest in zip(early, *late, strict=True):
+        say(sender, {"x": 7})
+        assert [read(client)["x"] for client in (sender, *rest)] == [7] * (1 + len(rest))
+
+
+def test_at_the_end_everybody_is_told_and_nothing_stays(daemon: Daemon, connect: Connect) -> None:
+    folder = folder_of(daemon)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    clients = [connect(daemon, path) for path in GROUPS]
+    settle(*clients)
+    ends: list[tuple[int, str]] = []
+    threads = [
+        threading.Thread(target=lambda client=client: ends.append(read_close(client)))
+        for client in clients
+    ]
+    for thread in threads:
+        thread.start()
+    daemon.stop()
+    for thread in threads:
+        thread.join()
+    assert {code for code, _ in ends} == {1012}
+    assert not folder.exists()
+
+
+def test_unix_sockets_too_but_tls_stays_where_it_ends(
+    redis: Redis, tmp_path: Path, connect: Connect
+) -> None:
+    certificates = Certificates(tmp_path / "certificates", "127.0.0.1")
+    folder = certificates.ca_file.parent
+    path, encrypted = tmp_path / "relayd.sock", free_port()
+    daemon = Daemon(
+        tmp_path,
+        {"RELAYD_SERVER_WORKERS": "2", "RELAYD_REDIS_URL": f"unix://{redis.socket}"},
+        *("--listen", f"unix:{path}:mode=640"),
+        *("--listen", f"ssl:{encrypted}:interface=127.0.0.1"
+                      f":privateKey={folder}/server.key:certKey={folder}/server.pem"),
+    )  # fmt: skip
+    trust = ssl.create_default_context(cafile=certificates.ca_file)
+    try:
+        daemon.start(wait=False)
+        wait_for_workers(daemon)
+        eventually(lambda: all(folder_of(daemon).joinpath(f"w{n}").exists() for n in (1, 2)))
+        for group in GROUPS:
+            local = socket.socket(socket.AF_UNIX)
+            local.connect(str(path))
+            clients = [connect(daemon, group), connect(daemon, group, sock=local)]
+            assert subscribers(redis, group.removeprefix("/ws/")) == 1
+            raw = socket.create_connection(("127.0.0.1", encrypted))
+            clients.append(connect(daemon, group, scheme="wss", sock=raw, ssl=trust))
+            say(clients[0], {"x": 1})
+            assert [read(client)["x"] for client in clients] == [1, 1, 1]
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def others(spawn_workers: Spawn) -> Daemon:
+    """Two workers, each of which serves whom it accepts."""
+    return spawn_workers(server_spread="connections")
+
+
+def test_with_connections_each_serves_whom_it_accepts(
+    others: Daemon, redis: Redis, connect: Connect
+) -> None:
+    clients = []
+    while subscribers(redis, "camera/g") < 2:
+        clients.append(connect(others, "/ws/camera/g"))
+        assert len(clients) < 300
+    read_rest(*clients)
+    say(clients[0], {"x": 1})
+    assert [read_many(client, 1)[0]["x"] for client in clients] == [1] * len(clients)
