@@ -110,7 +110,7 @@ class Supervisor(Service):
         self._figures = WorkerFigures(reactor, ask_through(reactor, paths), self._count_workers)
         self._control = Parent(reactor, paths, self._figures)
         self._control_socket = ControlSocket(
-            reactor, self._place, ControlSite(self._control, reactor)
+            reactor, self._place, ControlSite(self._control, reactor), beside=paths.values()
         )
         self._folder: Path | None = None
         self._place_of_handover: dict[str, str] = {}

@@ -10,6 +10,7 @@ import pwd
 import socket
 import stat
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class ControlSocket:
         place: where it is to be; None for nowhere.
         factory: answers.
         mode: of the file; its group is inherited from the process or the folder.
+        beside: paths of other sockets, which must not be too long either.
         takes_over: whether the place is this process' own, whoever still listens there.
 
     Attributes:
@@ -47,12 +49,14 @@ class ControlSocket:
         factory: Any,
         *,
         mode: int = FOR_THE_GROUP,
+        beside: Iterable[Path] = (),
         takes_over: bool = False,
     ) -> None:
         self._reactor = reactor
         self._place = place
         self._factory = factory
         self._mode = mode
+        self._beside = tuple(beside)
         self._takes_over = takes_over
         self._port: IListeningPort | None = None
         self._file: tuple[int, int] | None = None
@@ -87,7 +91,8 @@ class ControlSocket:
         return maybeDeferred(port.stopListening).addCallback(lambda _: None)
 
     def _listen(self, path: Path) -> None:
-        check_length(path)
+        for each in (path, *self._beside):
+            check_length(each)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_dead(path, live_too=self._takes_over)

@@ -41,7 +41,7 @@ def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> Non
         left = _wait(control, done)
     if as_json:
         echo_json({"clients": left, "missing": done.missing})
-    elif wait:
+    elif wait and not done.missing:
         click.echo("nobody is left")
     else:
         click.echo(f"draining; {counted(left, 'client is', 'clients are')} connected")

@@ -143,6 +143,17 @@ def test_drain_and_log_level_hold_for_workers_that_start_later(
     assert daemon.get("/readyz")[0] == 200
 
 
+def test_the_sockets_of_workers_must_not_be_too_long_either(spawn: Spawn, redis: Redis) -> None:
+    path = f"/tmp/{'x' * 101}"
+    daemon = spawn(
+        wait=False, server_workers=2, redis_url=f"unix://{redis.socket}", control_socket=path
+    )
+    assert daemon.process is not None
+    assert daemon.process.wait(timeout=30) == 1
+    assert f"relayd: [control] socket: {path}-w1 has 109 bytes" in daemon.log
+    assert "is process" not in daemon.log
+
+
 def test_a_reload_reaches_all_workers(
     spawn: Spawn, redis: Redis, tmp_path: Path, connect: Connect
 ) -> None:
