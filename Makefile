@@ -6,7 +6,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench clean test-tools bench-tools FORCE
+.PHONY: help setup run test lint format bench clean package package-test pin \
+	test-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
 VENV := .venv
@@ -58,6 +59,9 @@ help:
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
 	make bench    relayd beside its peers, about 17 minutes; ARGS="--quick" for a first look
+	make package  the Debian package, in ./dist; made with Debian's python3.11
+	make package-test  install it in a Debian that boots in a container, and try everything; needs root
+	make pin      choose anew which versions of the libraries the package carries
 	make clean    remove what make made; ./var, the embedded database, stays
 	PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
 	EOF
@@ -84,6 +88,47 @@ lint: $(VENV)/.lint
 format: $(VENV)/.lint
 	@$(VENV)/bin/ruff check --quiet --fix-only .
 	$(VENV)/bin/ruff format .
+
+# In a copy, so that nothing is left in the tree. VERSION=0.1.1 builds it as another version: to try
+# an upgrade.
+package: package-tools
+	@folder=$$(mktemp -d)
+	trap 'rm -rf "$$folder"' EXIT
+	mkdir "$$folder/relayd"
+	if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+		git ls-files -z --cached --others --exclude-standard
+	else
+		find . \( -path ./$(VENV) -o -path ./dist -o -path ./build -o -path ./var \) -prune -o -type f -print0
+	fi | tar --create --null --ignore-failed-read --files-from=- |
+		tar --extract --directory "$$folder/relayd"
+	cd "$$folder/relayd"
+	if [ -n "$(VERSION)" ]; then
+		sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' relayd/__init__.py
+		sed -i '1s/(.*)/($(VERSION))/' debian/changelog
+	fi
+	echo "package: dpkg-buildpackage, the log is in dist/build.log"
+	mkdir -p "$(CURDIR)/dist"
+	if ! dpkg-buildpackage --build=binary --no-sign >"$(CURDIR)/dist/build.log" 2>&1; then
+		tail -n 40 "$(CURDIR)/dist/build.log" >&2
+		echo "make: the package could not be built; the whole output is in dist/build.log" >&2
+		exit 1
+	fi
+	for built in ../*.deb; do
+		name=$$(basename "$$built")
+		cp "$$built" "$(CURDIR)/dist/$$name"
+		echo "package: dist/$$name, $$(( $$(stat -c %s "$$built") / 1024 )) KB"
+	done
+
+package-test: package-test-tools $(VENV)/.test
+	@echo "package-test: pytest tests/package $(PYTEST_ARGS)"
+	$(VENV)/bin/python -m pytest tests/package --run-package $(PYTEST_ARGS)
+
+pin: $(VENV)/.made
+	@if [ ! -x build/pin/bin/pip-compile ]; then
+		/usr/bin/python3.11 -m venv build/pin
+		build/pin/bin/python -m pip --disable-pip-version-check --no-input install -qq pip-tools
+	fi
+	debian/pin build/pin
 
 bench: bench-tools $(VENV)/.test
 	@$(VENV)/bin/python -m bench.run $(ARGS)
@@ -158,4 +203,24 @@ bench-tools:
 		[ -d "/usr/share/gocode/src/github.com/$$library" ] ||
 			missing+=("golang-github-$${library/\//-}-dev")
 	done
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+
+package-tools:
+	@$(install)
+	missing=()
+	need() { dpkg-query --show --showformat '$${db:Status-Status}\n' "$$1" 2>/dev/null | grep -qx installed || missing+=("$$1"); }
+	for package in build-essential debhelper dh-virtualenv dpkg-dev libpq-dev python3.11 \
+		python3.11-dev python3.11-venv; do
+		need "$$package"
+	done
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+
+package-test-tools: package-tools
+	@$(install)
+	missing=()
+	need() { command -v "$$2" >/dev/null || missing+=("$$1"); }
+	need lintian lintian
+	need mmdebstrap mmdebstrap
+	need systemd-container systemd-nspawn
+	need systemd systemd-analyze
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
