@@ -119,9 +119,14 @@ package: package-tools
 		echo "package: dist/$$name, $$(( $$(stat -c %s "$$built") / 1024 )) KB"
 	done
 
-package-test: package-test-tools $(VENV)/.test
-	@echo "package-test: pytest tests/package $(PYTEST_ARGS)"
-	$(VENV)/bin/python -m pytest tests/package --run-package $(PYTEST_ARGS)
+package-test: package-test-tools package $(VENV)/.test
+	@if [ "$$(id -u)" != 0 ]; then
+		echo "make: package-test boots a container, which only root can: sudo make package-test" >&2
+		exit 1
+	fi
+	deb=$$(ls dist/relayd_$$(dpkg-parsechangelog --show-field Version)_*.deb)
+	echo "package-test: pytest tests/package, with $$deb"
+	PACKAGE_TO_TEST="$$deb" $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
 
 pin: $(VENV)/.made
 	@if [ ! -x build/pin/bin/pip-compile ]; then

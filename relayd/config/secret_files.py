@@ -5,6 +5,7 @@ around it is left out. systemd puts what a unit names with `LoadCredential=datab
 $CREDENTIALS_DIRECTORY (systemd.exec(5)), readable by the service alone.
 """
 
+import itertools
 import os
 import stat
 from collections.abc import Iterable
@@ -24,12 +25,15 @@ class _Missing(ValueError):
 def read_credentials(directory: str) -> list[Setting]:
     """What systemd has put there: `database_url`, `redis_url`, `api_key`, `auth_secret`.
 
+    `relayd_database_url` and so on are the same: that is what they are called if the unit names
+    a folder of them, `LoadCredential=relayd:/etc/relayd/credentials`.
+
     Raises:
         ConfigError: one of them is there and cannot be used.
     """
     found = []
-    for section, key in SECRETS:
-        path = Path(directory, f"{section}_{key}")
+    for prefix, (section, key) in itertools.product(("relayd_", ""), SECRETS):
+        path = Path(directory, f"{prefix}{section}_{key}")
         try:
             text = _read(path)
         except _Missing:

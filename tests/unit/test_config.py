@@ -480,6 +480,12 @@ def test_a_secret_may_stand_in_a_file(
     assert value_of(Config.load(None, named), section, key) == secret
 
 
+def test_a_folder_of_credentials_has_the_units_word_in_front(tmp_path: Path) -> None:
+    (tmp_path / "relayd_redis_url").write_text("redis://credential\n", encoding="utf-8")
+    config = Config.load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert config.redis.url == "redis://credential"
+
+
 @pytest.mark.parametrize(("section", "key", "secret"), SECRET_SETTINGS)
 def test_systemds_credentials_are_read_and_win_over_the_files(
     tmp_path: Path, write_file: WriteFile, section: str, key: str, secret: str

@@ -1,0 +1,167 @@
+"""A Debian that is made by mmdebstrap and booted by systemd-nspawn, with a loopback of its own.
+
+Made from this machine's own apt configuration. Once it is made it needs no network, and has none.
+"""
+
+import contextlib
+import ctypes
+import os
+import platform
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+PATIENCE = 60.0
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "procps", "sudo", "openssl", "python3.11", "libpq5"),
+    *("nginx-light", "postgresql", "redis-server"),
+)
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def make_root(folder: Path) -> Path:
+    """Makes a root with PACKAGES in it, and nothing of what apt recommends."""
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    sources = [
+        path
+        for path in (
+            Path("/etc/apt/sources.list"),
+            *sorted(Path("/etc/apt/sources.list.d").glob("*.list")),
+            *sorted(Path("/etc/apt/sources.list.d").glob("*.sources")),
+        )
+        if path.exists() and suite in path.read_text().split()
+    ]
+    settings = folder / "apt.conf"
+    asked = ["apt-config", "dump", "--format", '%F "%v";%n', "Acquire::http", "Acquire::https"]
+    settings.write_text(subprocess.run(asked, check=True, text=True, stdout=subprocess.PIPE).stdout)
+    command = [
+        *("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"),
+        *(f"--aptopt={settings}", suite, str(folder / "root"), *map(str, sources)),
+    ]
+    made = subprocess.run(command, check=False, text=True, capture_output=True)
+    assert made.returncode == 0, made.stderr
+    return folder / "root"
+
+
+class Container:
+    """A root, booted by systemd as its process 1.
+
+    Args:
+        root: its folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._spawned: subprocess.Popen[bytes] | None = None
+
+    def boot(self) -> None:
+        """Starts it; returns when systemd has started everything."""
+        with open(self.root.parent / "console.log", "ab") as log:
+            self._spawned = subprocess.Popen(
+                [
+                    *("systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no"),
+                    *("--keep-unit", "--private-network", "--link-journal=no", "--console=pipe"),
+                    "--boot",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.eventually("systemctl is-system-running | grep -Eq 'running|degraded'")
+
+    def power_off(self) -> None:
+        """Stops it as a machine is stopped."""
+        if self._spawned is None:
+            return
+        self._spawned.send_signal(signal.SIGTERM)  # an orderly shutdown
+        try:
+            self._spawned.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._spawned.kill()
+            self._spawned.wait()
+        self._spawned = None
+
+    @property
+    def leader(self) -> int:
+        """The process that is number 1 in there."""
+        assert self._spawned is not None
+        threads = Path(f"/proc/{self._spawned.pid}/task")
+        children = [
+            child for task in threads.iterdir() for child in (task / "children").read_text().split()
+        ]
+        assert children, (self.root.parent / "console.log").read_text(errors="replace")
+        return int(children[0])
+
+    def try_shell(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Runs a script of bash as root."""
+        enter = ["nsenter", "--target", str(self.leader), "--all", "--root", "--wd"]
+        environ = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return subprocess.run(
+            [*enter, *environ, path, "bash", "-euo", "pipefail", "-c", f"cd /root\n{script}"],
+            check=False, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+        )  # fmt: skip
+
+    def shell(self, script: str) -> str:
+        """Does so; returns what it printed. Fails with that if it does."""
+        ran = self.try_shell(script)
+        assert ran.returncode == 0, f"{script}\n{ran.stdout}"
+        return ran.stdout.strip()
+
+    def eventually(self, script: str, seconds: float = PATIENCE) -> None:
+        """Returns when a script succeeds."""
+        deadline = time.monotonic() + seconds
+        last = ""
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError, FileNotFoundError):
+                ran = self.try_shell(script)
+                if ran.returncode == 0:
+                    return
+                last = ran.stdout
+            time.sleep(0.1)
+        raise AssertionError(f"{script}\n{last}")
+
+    def dial(self, port: int) -> socket.socket:
+        """Opens a TCP connection to its loopback."""
+        with self._network():
+            dialled = socket.socket()
+        dialled.settimeout(PATIENCE)
+        dialled.connect(("127.0.0.1", port))
+        return dialled
+
+    def connect(self, path: str, port: int = 8080, **options: Any) -> ClientConnection:
+        """Opens a WebSocket; with `ssl` it is wss://relay.example.org."""
+        scheme, host = ("wss", "relay.example.org") if "ssl" in options else ("ws", "127.0.0.1")
+        return connect(
+            f"{scheme}://{host}:{port}{path}", sock=self.dial(port), proxy=None, legacy=True,
+            open_timeout=PATIENCE, compression=None, **options,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _network(self) -> Iterator[None]:
+        """Sockets that this thread makes meanwhile are inside."""
+        ours = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+        theirs = os.open(f"/proc/{self.leader}/ns/net", os.O_RDONLY)
+        try:
+            _enter(theirs)
+            try:
+                yield
+            finally:
+                _enter(ours)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")

@@ -1,0 +1,393 @@
+"""The package in a Debian that boots: one story; each test begins where the last one ended."""
+
+import contextlib
+import json
+import re
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from tests.integration.raw import handshake
+from tests.package.container import PATIENCE, Container
+
+ROOT = Path(__file__).resolve().parents[2]
+READY = 'systemctl is-active --quiet relayd && /usr/lib/relayd/bin/python -c "$READYZ"'
+READYZ = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz', timeout=5)"
+SKIPPED = ("/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/cache", "/root")
+
+
+def wait_until_ready(debian: Container) -> None:
+    """Returns when /readyz says yes."""
+    debian.eventually(f'READYZ="{READYZ}"\n{READY}')
+
+
+def files(debian: Container) -> set[str]:
+    """All paths, but for those that come and go in any system."""
+    pruned = " -o ".join(f"-path {path}" for path in SKIPPED)
+    return set(debian.shell(f"find / -xdev \\( {pruned} \\) -prune -o -print").splitlines())
+
+
+def documented(chapter: str) -> str:
+    """The commands of a chapter of docs/install.md, but for those that need a network."""
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"(?ms)^## {re.escape(chapter)}$(.*?)(?=^## |\Z)", text)
+    commands = "\n".join(re.findall(r"(?ms)^```sh\n(.*?)^```", section))
+    return re.sub(r"(?m)^apt install [a-z-]+$", "", commands)
+
+
+def echo_works(client: ClientConnection) -> None:
+    """A pose comes back."""
+    client.send('{"x": 1, "y": 2, "z": 3}')
+    assert json.loads(client.recv(timeout=PATIENCE)) == {"x": 1, "y": 2, "z": 3}
+
+
+def close_code(client: ClientConnection) -> int:
+    """Reads up to the end; the code of the server's close, 1006 if there was none."""
+    try:
+        while True:
+            client.recv(timeout=PATIENCE)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else 1006
+
+
+before: set[str] = set()
+
+
+def test_it_installs_without_a_network_and_runs(debian: Container) -> None:
+    before.update(files(debian))
+    began = time.monotonic()
+    debian.shell("apt-get install --yes --no-install-recommends /root/relayd.deb")
+    took = time.monotonic() - began
+    print(f"installed in {took:.1f} s")
+    assert debian.shell("systemctl is-active relayd.service relayd.socket") == "active\nactive"
+    assert debian.shell("systemctl is-enabled relayd.service relayd.socket") == "enabled\nenabled"
+    wait_until_ready(debian)
+
+
+def test_the_packages_own_test_passes(debian: Container) -> None:
+    script = (ROOT / "debian" / "tests" / "smoke").read_text()
+    debian.shell(f"cat >/root/smoke <<'SMOKE_ENDS'\n{script}\nSMOKE_ENDS\nsh /root/smoke")
+
+
+def test_it_runs_as_its_own_user_with_what_it_needs_and_no_more(debian: Container) -> None:
+    figure = debian.shell("systemd-analyze security --no-pager relayd.service | tail -n 1")
+    print(figure)
+    level = re.search(r"level for relayd.service: ([\d.]+)", figure)
+    assert level is not None
+    assert float(level[1]) <= 2.0
+    assert debian.shell("ps -o user= -p $(systemctl show -P MainPID relayd)") == "relayd"
+    assert debian.shell("stat -c '%U %a' /var/lib/relayd /etc/relayd/credentials") == (
+        "relayd 750\nroot 700"
+    )
+
+
+def test_everything_an_operator_reads_is_there(debian: Container) -> None:
+    for page in ("man1/relayctl.1", "man5/relayd.toml.5", "man8/relayd.8"):
+        assert debian.shell(f"zcat /usr/share/man/{page}.gz | head -n 1").startswith(".TH")
+    completed = debian.shell(
+        "COMP_WORDS='relayctl d' COMP_CWORD=1 _RELAYCTL_COMPLETE=bash_complete relayctl"
+    )
+    assert "plain,db" in completed.splitlines()
+    debian.shell("bash -n /usr/share/bash-completion/completions/relayctl")
+    assert 'Status: "Serving: 0 connections"' in debian.shell("systemctl status relayd")
+
+
+def test_starts_are_quick_because_everything_is_compiled(debian: Container) -> None:
+    packages = debian.shell("echo /usr/lib/relayd/lib/python3.11/site-packages")
+    debian.shell(f"test -s {packages}/twisted/plugins/dropin.cache")
+    debian.shell(f"test -d {packages}/relayd/__pycache__")
+    modes = debian.shell(f"find {packages} -not -type l -not -perm -a+r -print")
+    assert modes == ""
+    assert "dropin.cache" not in debian.shell("journalctl -u relayd --no-pager")
+
+
+def test_killed_it_is_back_within_3_seconds(debian: Container) -> None:
+    main = debian.shell("systemctl show -P MainPID relayd")
+    client = debian.connect("/ws/camera")
+    began = time.monotonic()
+    debian.shell(f"kill -KILL {main}")
+    with contextlib.suppress(ConnectionClosed):
+        client.recv(timeout=PATIENCE)
+    with debian.connect("/ws/camera") as again:  # waits in the queue of the socket
+        echo_works(again)
+    took = time.monotonic() - began
+    print(f"back in {took:.1f} s")
+    assert took < 3.0
+    assert debian.shell("systemctl show -P MainPID relayd") != main
+
+
+class Arrivals:
+    """50 new clients a second; a context manager. Each does its handshake and goes."""
+
+    def __init__(self, debian: Container) -> None:
+        self._debian = debian
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._clients: list[threading.Thread] = []
+        self.answers: list[str] = []
+        self.longest = 0.0
+
+    def __enter__(self) -> "Arrivals":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._enough.set()
+        self._thread.join()
+        for client in self._clients:
+            client.join()
+
+    def _run(self) -> None:
+        while not self._enough.wait(0.02):
+            self._clients.append(threading.Thread(target=self._come))
+            self._clients[-1].start()
+
+    def _come(self) -> None:
+        began = time.monotonic()
+        try:
+            with self._debian.dial(8080) as client:
+                client.sendall(handshake("/ws/camera/arrivals"))
+                answer = client.recv(4096).decode(errors="replace").partition("\r\n")[0]
+        except OSError as error:
+            answer = repr(error)
+        self.answers.append(answer)
+        self.longest = max(self.longest, time.monotonic() - began)
+
+
+def test_a_restart_refuses_none_of_50_clients_a_second(debian: Container) -> None:
+    kept = debian.connect("/ws/camera")
+    with Arrivals(debian) as arrivals:
+        for _ in range(3):
+            time.sleep(1)  # a stretch of time in which clients come
+            debian.shell("systemctl restart relayd")
+    print(f"{len(arrivals.answers)} came, the longest waited {arrivals.longest:.1f} s")
+    assert close_code(kept) == 1012
+    assert len(arrivals.answers) > 100
+    assert {answer.partition(" ")[2][:3] for answer in arrivals.answers} == {"101"}
+
+
+def test_a_wrong_configuration_keeps_it_from_starting_and_is_named(debian: Container) -> None:
+    debian.shell("printf '[chat]\\nhistory = \"many\"\\n' >/etc/relayd/conf.d/wrong.toml")
+    assert debian.try_shell("systemctl restart relayd").returncode != 0
+    assert "wrong.toml" in debian.shell("journalctl -u relayd --no-pager -n 20")
+    assert debian.shell("systemctl show -P ExecMainStatus relayd") == "78"
+    debian.shell("rm /etc/relayd/conf.d/wrong.toml; systemctl restart relayd")
+    wait_until_ready(debian)
+
+
+# -- upgrade, and back
+
+
+class Member:
+    """A client of a chat room that comes again when it is closed, and asks for what it missed."""
+
+    def __init__(self, debian: Container) -> None:
+        self._debian = debian
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.heard: list[str] = []
+        self.codes: list[int | None] = []
+        self.gaps = 0
+
+    def __enter__(self) -> "Member":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = 0
+        while not self._end.is_set():
+            with self._debian.connect(f"/ws/chat/upgrade?since={last}") as client:
+                try:
+                    while not self._end.is_set():
+                        with contextlib.suppress(TimeoutError):
+                            message = json.loads(client.recv(timeout=0.2))
+                            self.gaps += "gap" in message
+                            last = message["id"]
+                            self.heard.append(message["message"])
+                except ConnectionClosed as closed:
+                    self.codes.append(closed.rcvd.code if closed.rcvd else None)
+
+    def wait_for(self, text: str) -> None:
+        """Returns when it has heard that."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.heard:
+            assert time.monotonic() < deadline, self.heard[-3:]
+            time.sleep(0.05)
+
+
+def say(debian: Container, client: ClientConnection, text: str) -> ClientConnection:
+    """Says something until it has come back; the client it was said with in the end."""
+    while True:
+        try:
+            client.send(json.dumps({"message": text}))
+            while json.loads(client.recv(timeout=PATIENCE)).get("message") != text:
+                pass
+        except ConnectionClosed:
+            client = debian.connect("/ws/chat/upgrade?history=0")
+        else:
+            return client
+
+
+def install_while_they_talk(debian: Container, package: str) -> Member:
+    """Installs a package while two clients are connected; the one that listened."""
+    installed = threading.Event()
+    failures: list[BaseException] = []
+
+    def install() -> None:
+        try:
+            debian.shell(f"apt-get install --yes --allow-downgrades /root/{package}")
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            installed.set()
+
+    with Member(debian) as member, Arrivals(debian) as arrivals:
+        speaker = debian.connect("/ws/chat/upgrade?history=0")
+        speaker = say(debian, speaker, f"{package} 0")
+        member.wait_for(f"{package} 0")
+        installation = threading.Thread(target=install)
+        installation.start()
+        count = 0
+        while not installed.wait(0.05):
+            count += 1
+            speaker = say(debian, speaker, f"{package} {count}")
+        installation.join()
+        wait_until_ready(debian)
+        speaker = say(debian, speaker, f"{package} {count + 1}")
+        member.wait_for(f"{package} {count + 1}")
+        speaker.close()
+    assert failures == []
+    assert {answer.partition(" ")[2][:3] for answer in arrivals.answers} == {"101"}
+    # what was said again, because its copy did not come before the end, may be there twice
+    unique = list(dict.fromkeys(text for text in member.heard if text.startswith(package)))
+    assert unique == [f"{package} {number}" for number in range(count + 2)]
+    return member
+
+
+@pytest.mark.parametrize("version", ["relayd_next.deb", "relayd.deb"])
+def test_an_upgrade_and_the_way_back_lose_no_message(debian: Container, version: str) -> None:
+    member = install_while_they_talk(debian, version)
+    assert member.codes == [1012]
+    assert member.gaps == 0
+    assert ("+next" in debian.shell("relayctl --version")) == (version == "relayd_next.deb")
+    assert "Traceback" not in debian.shell("journalctl -u relayd --no-pager")
+
+
+# -- behind nginx, with PostgreSQL and Redis
+
+
+@pytest.fixture
+def tls(debian: Container) -> ssl.SSLContext:
+    """Trusts the certificate of the nginx in there."""
+    certificate = debian.root / "etc" / "nginx" / "relayd.pem"
+    return ssl.create_default_context(cafile=certificate)
+
+
+def test_with_the_example_for_nginx_it_serves_over_tls(debian: Container) -> None:
+    debian.shell(
+        """
+        openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=relay.example.org \\
+            -addext subjectAltName=DNS:relay.example.org \\
+            -keyout /etc/nginx/relayd.key -out /etc/nginx/relayd.pem 2>/dev/null
+        sed -e 's,^\\( *ssl_certificate \\).*,\\1/etc/nginx/relayd.pem;,' \\
+            -e 's,^\\( *ssl_certificate_key \\).*,\\1/etc/nginx/relayd.key;,' \\
+            /usr/share/doc/relayd/examples/nginx/relayd.conf >/etc/nginx/conf.d/relayd.conf
+        printf '[proxy]\\ntrusted = ["127.0.0.1"]\\n' >/etc/relayd/conf.d/proxy.toml
+        systemctl restart relayd
+        nginx -t
+        systemctl restart nginx
+        """
+    )
+    trust = ssl.create_default_context(cafile=debian.root / "etc" / "nginx" / "relayd.pem")
+    with (
+        debian.connect("/ws/camera/nginx", 443, ssl=trust) as camera,
+        debian.connect("/ws/camera/nginx", 443, ssl=trust) as viewer,
+    ):
+        echo_works(camera)
+        assert json.loads(viewer.recv(timeout=PATIENCE)) == {"x": 1, "y": 2, "z": 3}
+
+
+def test_postgresql_and_redis_are_switched_on_by_the_documented_steps(
+    debian: Container, tls: ssl.SSLContext
+) -> None:
+    debian.shell(documented("PostgreSQL"))
+    wait_until_ready(debian)
+    assert debian.shell("cd /; sudo -u postgres psql -Atc 'SELECT count(*) FROM quizzes' relayd")
+    print(debian.shell(documented("Redis")))
+    wait_until_ready(debian)
+    debian.eventually("systemctl status relayd | grep '2 of 2 workers'")
+    with (
+        debian.connect("/ws/chat/stores", 443, ssl=tls) as one,
+        debian.connect("/ws/chat/stores", 443, ssl=tls) as other,
+    ):
+        one.send('{"message": "Hello."}')
+        assert json.loads(other.recv(timeout=PATIENCE))["message"] == "Hello."
+
+
+def test_its_secrets_are_for_root_and_the_service_only(debian: Container) -> None:
+    assert debian.shell("stat -c %a /etc/relayd/credentials/redis_url") == "600"
+    refused = debian.try_shell("sudo -u relayd cat /etc/relayd/credentials/redis_url")
+    assert refused.returncode != 0
+    assert "redis://" not in debian.shell("systemctl show relayd | grep -v LoadCredential")
+
+
+def test_a_restart_with_workers_refuses_nobody_either(debian: Container) -> None:
+    with Arrivals(debian) as arrivals:
+        time.sleep(1)  # a stretch of time in which clients come
+        debian.shell("systemctl restart relayd")
+        wait_until_ready(debian)
+    print(f"{len(arrivals.answers)} came, the longest waited {arrivals.longest:.1f} s")
+    assert {answer.partition(" ")[2][:3] for answer in arrivals.answers} == {"101"}
+
+
+def test_a_connections_life_can_be_followed_in_the_journal(debian: Container) -> None:
+    with debian.connect("/ws/camera/journal") as client:
+        echo_works(client)
+    script = "journalctl -u relayd -o json --no-pager --output-fields=CONN,PATH,MESSAGE CONN=%s"
+    lines = debian.shell("journalctl -u relayd -o json --no-pager | grep /ws/camera/journal")
+    conn = json.loads(lines.splitlines()[0])["CONN"]
+    debian.eventually(f"test $({script % conn} | wc -l) -ge 2")
+
+
+def test_after_a_reboot_it_is_back(debian: Container, tls: ssl.SSLContext) -> None:
+    debian.power_off()
+    debian.boot()
+    wait_until_ready(debian)
+    with debian.connect("/ws/chat/stores", 443, ssl=tls) as client:
+        assert json.loads(client.recv(timeout=PATIENCE))["message"] == "Hello."
+
+
+# -- the end
+
+
+def test_removed_it_does_not_run_and_keeps_what_is_the_sites(debian: Container) -> None:
+    debian.shell("rm /etc/nginx/conf.d/relayd.conf /etc/nginx/relayd.*; systemctl reload nginx")
+    with debian.connect("/ws/camera") as client:
+        debian.shell("apt-get remove --yes relayd")
+        assert close_code(client) == 1012
+    with pytest.raises(ConnectionRefusedError):
+        debian.dial(8080)
+    debian.shell("test -e /etc/relayd/relayd.toml -a -e /etc/relayd/credentials/redis_url")
+    debian.shell("test -e /var/lib/relayd/relayd.db -a ! -e /usr/lib/relayd")
+
+
+def test_purged_it_leaves_no_file_no_unit_no_process_and_no_user(debian: Container) -> None:
+    debian.shell("apt-get purge --yes relayd")
+    left = {path for path in files(debian) - before if "relayd" in path}
+    assert left == set()
+    changed = files(debian) - before
+    assert {path for path in changed if path.startswith(("/etc", "/usr", "/lib"))} == set()
+    for listing in ("list-unit-files", "list-units --all"):
+        assert debian.try_shell(f"systemctl {listing} --no-legend 'relayd*'").stdout == ""
+    assert debian.shell("find / -xdev \\( -nouser -o -nogroup \\) -print") == ""
+    assert debian.try_shell("getent passwd relayd || getent group relayd").returncode != 0
+    assert debian.try_shell("pgrep -f /usr/lib/relayd").returncode != 0

@@ -1,0 +1,117 @@
+"""What is in the package, without installing it."""
+
+import fnmatch
+import re
+import subprocess
+from pathlib import Path
+
+from relayd import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def libraries(unpacked: Path) -> Path:
+    """The folder of the distributions."""
+    (found,) = unpacked.glob("usr/lib/relayd/lib/python3.*/site-packages")
+    return found
+
+
+def test_lintian_has_nothing_to_say(package: Path) -> None:
+    """No error and no warning; each override has its reason in a comment above it."""
+    ran = subprocess.run(
+        ["lintian", "--pedantic", "--allow-root", "--fail-on=error,warning", package],
+        check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    lines = (ROOT / "debian" / "relayd.lintian-overrides").read_text().splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        assert line.startswith("#") or before.startswith("#"), line
+
+
+def test_the_version_is_everywhere_the_same(unpacked: Path) -> None:
+    control = (unpacked / "DEBIAN" / "control").read_text()
+    changelog = (ROOT / "debian" / "changelog").read_text()
+    metadata = next(libraries(unpacked).glob("relayd-*.dist-info/METADATA")).read_text()
+    for found in (
+        re.search(r"(?m)^Version: (.*)$", control),
+        re.match(r"relayd \((.*)\)", changelog),
+        re.search(r"(?m)^Version: (.*)$", metadata),
+    ):
+        assert found is not None
+        assert found[1] == __version__
+
+
+def test_copyright_names_every_distribution_and_no_other(unpacked: Path) -> None:
+    text = (ROOT / "debian" / "copyright").read_text()
+    named = set(re.findall(r"(?m)^Files: .*/([^/]+)-\*\.dist-info/\*$", text))
+    shipped = {path.name for path in libraries(unpacked).glob("*.dist-info")}
+    shipped = {name for name in shipped if not name.startswith("relayd-")}
+    for name in shipped:
+        assert sum(fnmatch.fnmatch(name, f"{one}-*.dist-info") for one in named) == 1, name
+    assert len(named) == len(shipped)
+    licences = set(re.findall(r"(?m)^License: (.*)$", text))
+    explained = set(re.findall(r"(?m)^License: (.*)\n ", text))
+    used = {part for licence in licences for part in re.split(" and | or ", licence)}
+    assert used <= explained
+
+
+def test_what_is_pinned_is_what_is_shipped(unpacked: Path) -> None:
+    text = (ROOT / "debian" / "requirements.txt").read_text()
+    pinned = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", text))
+    shipped = {}
+    for path in libraries(unpacked).glob("*.dist-info"):
+        name, _, version = path.name.removesuffix(".dist-info").partition("-")
+        shipped[name.lower().replace("_", "-")] = version
+    del shipped["relayd"]
+    assert {name.lower().replace("_", "-").replace(".", "-"): version
+            for name, version in pinned.items()} == shipped  # fmt: skip
+    assert text.count("--hash=sha256:") >= len(pinned)
+    assert "://" not in text
+
+
+def test_what_setup_asks_for_is_pinned() -> None:
+    """`make pin` brings it up to date."""
+    setup = (ROOT / "setup.py").read_text()
+    block = re.search(r"install_requires=\[(.*?)\n    \]", setup, re.S)
+    assert block is not None
+    asked = re.findall(r'"([\w.-]+?)(?:\[[\w,]+\])?[<>=]', block[1])
+    text = (ROOT / "debian" / "requirements.txt").read_text().lower()
+    names = {name.lower().replace("psycopg2-binary", "psycopg2") for name in asked}
+    assert {name for name in names if f"\n{name}==" not in text} == set()
+
+
+def test_nothing_is_shipped_that_grows_stale(unpacked: Path) -> None:
+    names = {path.name for path in unpacked.rglob("*")}
+    assert names.isdisjoint({"__pycache__", "dropin.cache", "RECORD", "direct_url.json", "pip"})
+    tree = unpacked / "usr"
+    built_in = re.compile(rb"/tmp/[\w.]+/relayd")
+    for path in tree.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert not built_in.search(path.read_bytes()), path
+
+
+def test_compiled_parts_are_there_and_stripped(unpacked: Path) -> None:
+    objects = list(libraries(unpacked).rglob("*.so*"))
+    names = " ".join(path.name for path in objects)
+    for part in ("hiredis", "_psycopg", "_nvx_utf8validator", "_rust", "native"):
+        assert part in names
+    for path in objects:
+        sections = subprocess.run(
+            ["readelf", "--section-headers", "--wide", path],
+            check=True, text=True, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert ".symtab" not in sections.stdout, path
+
+
+def test_configuration_is_of_the_administrator(unpacked: Path) -> None:
+    conffiles = (unpacked / "DEBIAN" / "conffiles").read_text().split()
+    assert conffiles == ["/etc/relayd/relayd.toml"]
+    assert (unpacked / "etc" / "relayd" / "conf.d").is_dir()
+    text = (unpacked / "etc" / "relayd" / "relayd.toml").read_text()
+    assert 'url = "sqlite:////var/lib/relayd/relayd.db"' in text
+
+
+def test_every_example_is_shipped_uncompressed(unpacked: Path) -> None:
+    shipped = unpacked / "usr" / "share" / "doc" / "relayd" / "examples"
+    for path in (ROOT / "etc" / "examples").rglob("*"):
+        assert (shipped / path.relative_to(ROOT / "etc" / "examples")).exists(), path
