@@ -30,6 +30,32 @@ class Connections:
     def __init__(self) -> None:
         self._open: set[Connection] = set()
         self._empty: list[Deferred[None]] = []
+        self._arriving = 0
+        self._arrived: list[Deferred[None]] = []
+
+    def arrives(self, admission: "Deferred[None]") -> None:
+        """Counts a handshake that waits for its admission, until that fires."""
+        self._arriving += 1
+
+        def decided(result: object) -> object:
+            self._arriving -= 1
+            self._tell_if_all_arrived()
+            return result
+
+        admission.addBoth(decided)
+
+    def all_arrived(self) -> "Deferred[None]":
+        """Fires when no handshake waits for its admission; the last one is about to be answered."""
+        arrived: Deferred[None] = Deferred()
+        self._arrived.append(arrived)
+        self._tell_if_all_arrived()
+        return arrived
+
+    def _tell_if_all_arrived(self) -> None:
+        if not self._arriving:
+            waiting, self._arrived = self._arrived, []
+            for arrived in waiting:
+                arrived.callback(None)
 
     def add(self, connection: Connection) -> None:
         """Counts a connection whose handshake was answered."""

@@ -137,6 +137,7 @@ class Handshake(WebSocketServerProtocol):
         admission = Deferred.fromCoroutine(self._admit(request))
         if not admission.called:
             self._admission = admission
+            self.context.connections.arrives(admission)
             admission.addTimeout(
                 self.context.config.keepalive.handshake_timeout,
                 self.context.clock,

@@ -208,7 +208,7 @@ class Node(Service):
         self._ports.clear()
         # a client that was accepted a moment ago is let in and told to come again, not refused
         with contextlib.suppress(defer.TimeoutError):
-            await self._door.settled().addTimeout(_GRACE, context.clock)
+            await Deferred.fromCoroutine(self._settle()).addTimeout(_GRACE, context.clock)
         context.admission.draining = True
         context.connections.close_all(CloseCode.RESTART, "restart")
         gone = context.connections.all_gone()
@@ -229,6 +229,11 @@ class Node(Service):
         # answers to requests that waited for the database are written now
         await deferLater(context.clock, 0)
         self._poller.stop()
+
+    async def _settle(self) -> None:
+        await self._door.settled()
+        await self._context.connections.all_arrived()
+        await deferLater(self._context.clock, 0)  # the last answer is on its way then
 
     def connections(self) -> int:
         """How many WebSockets are open."""

@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 
 from relayd.connections import Connections
 from relayd.errors import CloseCode
-from tests.unit.fakes import has_fired, success
+from tests.unit.fakes import failure, has_fired, success
 
 
 class FakeConnection:
@@ -102,3 +102,17 @@ def test_who_gave_up_waiting_does_not_disturb_the_last_one_leaving(
     patient = connections.all_gone()
     connections.remove(connection)
     success(patient)
+
+
+def test_all_have_arrived_when_no_admission_is_under_way() -> None:
+    connections = Connections()
+    assert has_fired(connections.all_arrived())
+    admissions: list[Deferred[None]] = [Deferred(), Deferred()]
+    for admission in admissions:
+        connections.arrives(admission)
+    arrived = connections.all_arrived()
+    admissions[0].callback(None)
+    assert not has_fired(arrived)
+    admissions[1].errback(ValueError())
+    assert has_fired(arrived)
+    failure(admissions[1], ValueError)
