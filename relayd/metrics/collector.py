@@ -132,7 +132,7 @@ class PartsCollector(Collector):
         yield gauge("slow_clients", "Clients for whom bytes wait", found.slow)
         yield gauge(
             "draining",
-            "1 while relayd takes no new clients because it is about to stop",
+            "1 while relayd takes no new clients: it is about to stop, or was told to drain",
             int(context.admission.draining),
         )
 
