@@ -180,6 +180,18 @@ def test_a_wrong_configuration_keeps_it_from_starting_and_is_named(debian: Conta
     wait_until_ready(debian)
 
 
+def test_a_reload_goes_on_with_the_same_process(debian: Container) -> None:
+    main = debian.shell("systemctl show -P MainPID relayd")
+    debian.shell("printf '[keepalive]\\nping_interval = 20.0\\n' >/etc/relayd/conf.d/ping.toml")
+    with debian.connect("/ws/camera") as client:
+        debian.shell("systemctl reload relayd")
+        debian.eventually("journalctl -u relayd --no-pager -n 20 | grep ping_interval")
+        echo_works(client)
+    assert debian.shell("systemctl is-active relayd") == "active"
+    assert debian.shell("systemctl show -P MainPID relayd") == main
+    debian.shell("rm /etc/relayd/conf.d/ping.toml")
+
+
 # -- upgrade, and back
 
 

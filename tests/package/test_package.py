@@ -69,17 +69,6 @@ def test_what_is_pinned_is_what_is_shipped(unpacked: Path) -> None:
     assert "://" not in text
 
 
-def test_what_setup_asks_for_is_pinned() -> None:
-    """`make pin` brings it up to date."""
-    setup = (ROOT / "setup.py").read_text()
-    block = re.search(r"install_requires=\[(.*?)\n    \]", setup, re.S)
-    assert block is not None
-    asked = re.findall(r'"([\w.-]+?)(?:\[[\w,]+\])?[<>=]', block[1])
-    text = (ROOT / "debian" / "requirements.txt").read_text().lower()
-    names = {name.lower().replace("psycopg2-binary", "psycopg2") for name in asked}
-    assert {name for name in names if f"\n{name}==" not in text} == set()
-
-
 def test_nothing_is_shipped_that_grows_stale(unpacked: Path) -> None:
     names = {path.name for path in unpacked.rglob("*")}
     assert names.isdisjoint({"__pycache__", "dropin.cache", "RECORD", "direct_url.json", "pip"})

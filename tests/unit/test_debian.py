@@ -1,0 +1,40 @@
+"""What debian/ says about the tree holds, so that a change of the tree is not forgotten there.
+
+What is in the package is looked at by `make package-test`.
+"""
+
+import re
+from pathlib import Path
+
+from relayd import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pinned() -> set[str]:
+    """The names in debian/requirements.txt, in small letters with hyphens."""
+    text = (ROOT / "debian" / "requirements.txt").read_text(encoding="utf-8")
+    return {name.lower().replace("_", "-") for name in re.findall(r"(?m)^([\w.-]+)==", text)}
+
+
+def test_what_setup_asks_for_is_pinned() -> None:
+    """`make pin` brings it up to date."""
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    block = re.search(r"install_requires=\[(.*?)\n    \]", setup, re.S)
+    assert block is not None
+    asked = re.findall(r'"([\w.-]+?)(?:\[[\w,]+\])?[<>=]', block[1])
+    names = {name.lower().replace("psycopg2-binary", "psycopg2") for name in asked}
+    assert names - pinned() == set()
+
+
+def test_the_copyright_names_what_is_pinned() -> None:
+    text = (ROOT / "debian" / "copyright").read_text(encoding="utf-8")
+    named = re.findall(r"(?m)^Files: .*/([^/]+)-\*\.dist-info/\*$", text)
+    assert {re.sub(r"[._]", "-", name.lower()) for name in named} == {
+        name.replace(".", "-") for name in pinned()
+    }
+
+
+def test_the_changelog_is_for_this_version() -> None:
+    first = (ROOT / "debian" / "changelog").read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith(f"relayd ({__version__})")
