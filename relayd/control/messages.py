@@ -40,6 +40,7 @@ class Process(Report, kw_only=True):
         database: the database.
         redis: all of Redis.
         control: where its control socket is.
+        endpoints: what it listens on, as `[server] listen` describes it, wherever that came from.
     """
 
     messages: int
@@ -49,6 +50,7 @@ class Process(Report, kw_only=True):
     database: Part
     redis: Part
     control: str
+    endpoints: tuple[str, ...] = ()
 
 
 class Status(msgspec.Struct, kw_only=True):

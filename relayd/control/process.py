@@ -105,6 +105,7 @@ class Control(Reloading):
             database=await self._database(),
             redis=self._redis(),
             control=self.place,
+            endpoints=self._context.config.server.listen,
         )
         return Status(pid=report.pid, processes=[process])
 

@@ -128,6 +128,12 @@ def test_a_sound_system_has_no_finding(
     sound = {one["check"] for one in found.findings if one["state"] == "ok"}
     assert len(sound) >= 24
 
+def test_where_relayd_listens_it_says_itself(spawn: Spawn, examine: Examine) -> None:
+    """An option, or a socket unit of systemd, has taken the place of the configuration's."""
+    daemon = spawn()
+    found = examine(daemon, server_listen=f"tcp:{free_port()}:interface=127.0.0.1")
+    found.has("relayd", "ok", f"ws://127.0.0.1:{daemon.port}", "")
+
 
 def test_a_sound_single_process_has_no_finding(spawn: Spawn, examine: Examine) -> None:
     """The embedded default, without nginx and Redis."""

@@ -53,7 +53,7 @@ def look_at_public(facts: Facts) -> Iterator[Finding]:
 def look_at_files(facts: Facts) -> Iterator[Finding]:
     """Whether the files of `ssl:` endpoints can be read, fit together, and for how long."""
     found = False
-    for description in facts.config.server.listen:
+    for description in facts.listen:
         if not description.startswith("ssl:"):
             continue
         found = True

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relayd.config import Loaded
+from relayd.control.messages import Status
 from relayd.ctl.bench import process
 from relayd.ctl.bench.target import Target, listening_url, parse_target
+from relayd.ctl.control import Control, Refused, Unreachable
 from relayd.ctl.doctor import nginx_config, redis_facts
 from relayd.errors import ConfigError
 
@@ -52,6 +54,19 @@ class Facts:
         self.options = options
 
     @functools.cached_property
+    def listen(self) -> tuple[str, ...]:
+        """What relayd listens on, as Twisted endpoints: what it says itself, if it runs.
+
+        An option or a socket unit may have taken the place of `[server] listen`.
+        """
+        try:
+            processes = Control(self.config).get("/status", Status).processes
+        except (Unreachable, Refused):
+            processes = []
+        found = dict.fromkeys(each for process in processes for each in process.endpoints)
+        return tuple(found) or self.config.server.listen
+
+    @functools.cached_property
     def nginx(self) -> nginx_config.Nginx | None:
         """Nginx's configuration; None where there is no nginx.
 
@@ -63,7 +78,7 @@ class Facts:
     @functools.cached_property
     def way(self) -> nginx_config.Way | None:
         """Where nginx sends a handshake that is for relayd; None if nowhere."""
-        return None if self.nginx is None else self.nginx.find_way(self.config.server.listen)
+        return None if self.nginx is None else self.nginx.find_way(self.listen)
 
     @functools.cached_property
     def redis(self) -> redis_facts.RedisFacts:
@@ -74,7 +89,7 @@ class Facts:
     def targets(self) -> dict[str, Target]:
         """The addresses that relayd listens on, as clients on this machine name them."""
         found = {}
-        for description in self.config.server.listen:
+        for description in self.listen:
             try:
                 found[description] = parse_target(listening_url(description))
             except ConfigError:

@@ -111,7 +111,7 @@ def look_at_kernel(facts: Facts) -> Iterator[Finding]:
     if limit is None:
         yield skipped("the kernel does not show net.core.somaxconn")
         return
-    for description in facts.config.server.listen:
+    for description in facts.listen:
         found = re.search(r":backlog=(\d+)", description)
         backlog = int(found[1]) if found else _TWISTEDS_BACKLOG
         if backlog > limit:

@@ -32,7 +32,7 @@ def look_for_way(facts: Facts) -> Iterator[Finding]:
     elif facts.way is None and not (facts.options.nginx_config or facts.nginx.has("/ws")):
         yield skipped("the nginx on this machine has nothing to do with relayd")
     elif facts.way is None:
-        listen = ", ".join(facts.config.server.listen)
+        listen = ", ".join(facts.listen)
         yield fault(
             f"{facts.nginx.source}: no server passes /ws/ on to where relayd listens ({listen})",
             f"give it a location /ws/ with proxy_pass to one of these; {_EXAMPLE}",
@@ -221,7 +221,7 @@ def look_at_metrics(facts: Facts) -> Iterable[Finding]:
     """Whether the public may read the metrics."""
     if facts.nginx is None or facts.way is None:
         return [skipped("nginx passes no handshake on")]
-    way = facts.nginx.find_way(facts.config.server.listen, "/metrics")
+    way = facts.nginx.find_way(facts.listen, "/metrics")
     closed = ("deny", "return", "auth_basic")
     if way is None or any(one["directive"] in closed for one in way.blocks[-1]):
         return [ok("/metrics is not passed on")]
