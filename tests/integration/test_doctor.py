@@ -128,6 +128,7 @@ def test_a_sound_system_has_no_finding(
     sound = {one["check"] for one in found.findings if one["state"] == "ok"}
     assert len(sound) >= 24
 
+
 def test_where_relayd_listens_it_says_itself(spawn: Spawn, examine: Examine) -> None:
     """An option, or a socket unit of systemd, has taken the place of the configuration's."""
     daemon = spawn()
