@@ -93,6 +93,11 @@ class Proxies:
         return host
 
 
+def host_of(address: object) -> str:
+    """The IP address of who has connected (twisted.internet.address), or `unix:`."""
+    return getattr(address, "host", UNIX)
+
+
 @functools.lru_cache(maxsize=8)
 def proxies(trusted: Sequence[str], header: str) -> Proxies:
     """The proxies of a configuration, one object for each."""

@@ -26,8 +26,8 @@ from twisted.web.server import Site
 
 from relayd.config import Config
 from relayd.errors import ErrorCode, Refusal
-from relayd.forwarded import proxies
-from relayd.handshake import encode_refusal, host_of
+from relayd.forwarded import host_of, proxies
+from relayd.handshake import encode_refusal
 from relayd.logs import Logger
 from relayd.tally import Tally
 from relayd.websocket import RelayFactory

@@ -117,7 +117,7 @@ class Handshake(WebSocketServerProtocol):
         self._number = next(_ids)
         super().connectionMade()
         address = self.transport.getPeer()
-        host = host_of(address)
+        host = forwarded.host_of(address)
         if host == forwarded.UNIX:
             self.peer = host
         else:
@@ -149,7 +149,7 @@ class Handshake(WebSocketServerProtocol):
         """From now on the peer is the client, not the proxy that has connected for it."""
         settings = self.context.config.proxy
         proxies = forwarded.proxies(settings.trusted, settings.header)
-        host, hinted = host_of(self.transport.getPeer()), proxies.ignored
+        host, hinted = forwarded.host_of(self.transport.getPeer()), proxies.ignored
         client = proxies.client(host, request.headers.get(settings.header))
         if client != host:
             self.peer = client
@@ -298,11 +298,6 @@ def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
         lines.append(f"Retry-After: {refusal.retry_after}")
     lines.extend(f"{name}: {value}" for name, value in headers)
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def host_of(address: Any) -> str:
-    """The IP address of who has connected, or `unix:`."""
-    return getattr(address, "host", forwarded.UNIX)
 
 
 def printable(text: str) -> str:

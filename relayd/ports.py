@@ -3,7 +3,6 @@
 Sits under `node` and `workers`. Knows Twisted's endpoints; what is behind a port is an argument.
 """
 
-import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -104,11 +103,7 @@ class Inherited:
     ) -> IListeningPort:
         """The next socket (`IReactorUNIX`)."""
         # not adoptStreamPort: that sets the mode anew, and its port removes the file in the end
-        descriptor = next(self._descriptors)
-        adopted = _UnixPort._fromListeningDescriptor(self._reactor, descriptor, factory)
-        os.close(descriptor)  # it has a copy
-        adopted.startListening()
-        return adopted
+        return adopt_unix(self._reactor, socket.socket(fileno=next(self._descriptors)), factory)
 
 
 def adopt_unix(reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> IListeningPort:

@@ -43,15 +43,16 @@ class Metrics:
         return Answer(200, text, content_type, {"Cache-Control": "no-store"})
 
     def _check(self, request: Request) -> None:
-        host = getattr(request.getClientAddress(), "host", forwarded.UNIX)
+        host = request.connected
         if any(request.header(name) is not None for name in _FORWARDED):
-            host = self._client(host, request)
-            if host is None or ipaddress.ip_address(host).is_loopback:
+            client = self._client(host, request)
+            if client is None or ipaddress.ip_address(client).is_loopback:
                 raise Refusal(
                     403,
                     ErrorCode.FORBIDDEN,
                     "A proxy has passed this request on; Prometheus is to ask relayd itself.",
                 )
+            host = client
         if host == forwarded.UNIX or not self._is_allowed(host):
             raise Refusal(
                 403,
@@ -63,11 +64,11 @@ class Metrics:
     def _client(self, host: str, request: Request) -> str | None:
         """On whose behalf a proxy asks; None if it is not to be believed."""
         settings = self._backend.config.proxy
-        lines = request.requestHeaders.getRawHeaders(settings.header)
+        told = request.whole_header(settings.header)
         proxies = forwarded.proxies(settings.trusted, settings.header)
-        if lines is None or not proxies.trusts(host):
+        if told is None or not proxies.trusts(host):
             return None
-        client = proxies.client(host, ", ".join(lines))
+        client = proxies.client(host, told)
         return None if client == forwarded.UNIX or proxies.trusts(client) else client
 
     def _is_allowed(self, host: str) -> bool:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
+from relayd import forwarded
 from relayd.errors import ClientError, ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger
 from relayd.web.answers import (
@@ -82,6 +83,16 @@ class Request(server.Request):
         """A header of the request as text."""
         value: bytes | None = self.getHeader(name.encode())
         return None if value is None else value.decode("latin-1")
+
+    def whole_header(self, name: str) -> str | None:
+        """A header that is a list, all its lines as one (RFC 9110 section 5.3); None without."""
+        lines = self.requestHeaders.getRawHeaders(name)
+        return None if lines is None else ", ".join(lines)
+
+    @property
+    def connected(self) -> str:
+        """Who has connected, a proxy perhaps: an IP address or `unix:`."""
+        return forwarded.host_of(self.getClientAddress())
 
     def body(self) -> bytes:
         """The whole body; not larger than the site's `max_body`."""

@@ -56,17 +56,14 @@ class Site(RoutedSite):
                 status=request.code,
             )
 
-    def _client(self, request: Any) -> str:
+    def _client(self, request: Request) -> str:
         """Who asks: what a trusted proxy says, or who has connected."""
         settings = self._backend.config.proxy
-        lines = request.requestHeaders.getRawHeaders(settings.header)
-        return forwarded.proxies(settings.trusted, settings.header).client(
-            getattr(request.getClientAddress(), "host", forwarded.UNIX),
-            None if lines is None else ", ".join(lines),
-        )
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        return proxies.client(request.connected, request.whole_header(settings.header))
 
     def closing(self) -> bool:
-        """Connections are not kept alive while relayd goes down."""
+        """Connections are not kept alive while no new clients are taken."""
         return self._backend.draining
 
     def answer(self, request: Request) -> Answer | Stream | Awaitable[Answer | Stream]:
