@@ -124,13 +124,6 @@ class Outcome(msgspec.Struct, frozen=True):
             lines.append("nothing has changed")
         return lines
 
-    def to_builtins(self) -> dict[str, object]:
-        """The same for programs: `applied`, `restart` and `warnings`."""
-        return {
-            name: [msgspec.to_builtins(one) for one in getattr(self, name)]
-            for name in ("applied", "restart", "warnings")
-        }
-
 
 def compare(running: Config, new: Config, warnings: Sequence[str] = ()) -> Outcome:
     """Finds what may change while relayd runs.

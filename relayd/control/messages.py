@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from relayd.cluster import Report
-from relayd.reload import Change
+from relayd.reload import Change, Outcome
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -183,6 +183,16 @@ class Reloaded(msgspec.Struct, kw_only=True):
     restart: list[Change]
     warnings: list[str]
     lines: list[str]
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Reloaded":
+        """What goes to the operator of it: not the configuration itself."""
+        return cls(
+            applied=list(outcome.applied),
+            restart=list(outcome.restart),
+            warnings=list(outcome.warnings),
+            lines=outcome.lines(),
+        )
 
 
 class Done(msgspec.Struct, kw_only=True):

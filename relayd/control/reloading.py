@@ -28,9 +28,4 @@ class Reloading:
             raise Refusal(
                 400, ErrorCode.BAD_REQUEST, f"nothing has changed, for {error}"
             ) from error
-        return Reloaded(
-            applied=list(outcome.applied),
-            restart=list(outcome.restart),
-            warnings=list(outcome.warnings),
-            lines=outcome.lines(),
-        )
+        return Reloaded.of(outcome)

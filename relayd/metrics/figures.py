@@ -63,16 +63,6 @@ def pack(metrics: Iterable[Metric], rules: dict[str, Rule]) -> list[Family]:
     ]
 
 
-def encode(families: list[Family]) -> bytes:
-    """Figures as JSON, for another process."""
-    return msgspec.json.encode(families)
-
-
-def decode(data: bytes) -> list[Family]:
-    """The figures of another process. Raises msgspec.MsgspecError."""
-    return msgspec.json.decode(data, type=list[Family])
-
-
 def merge(sources: Iterable[Iterable[Family]]) -> list[Family]:
     """The figures of several processes as one; each family by its rule, label by label."""
     found: dict[str, Family] = {}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.task import Clock
 
+from relayd.control.figures import Told
 from relayd.metrics.families import counter, gauge, histogram
-from relayd.metrics.figures import Family, Rule, decode, encode, merge, pack, to_text
+from relayd.metrics.figures import Family, Rule, merge, pack, to_text
 from relayd.metrics.lag import MEMORY, STEP, Lag
 from relayd.metrics.totals import Totals, describe_workers
 from relayd.tally import Buckets
@@ -72,7 +74,8 @@ def test_buckets_of_several_processes_add_up() -> None:
 
 def test_figures_survive_the_way_between_processes() -> None:
     sent = figures(messages=3, worst=0.25)
-    assert decode(encode(sent)) == sent
+    on_the_way = msgspec.json.encode(Told(process="a", families=sent))
+    assert msgspec.json.decode(on_the_way, type=Told).families == sent
 
 
 # -- workers that come and go

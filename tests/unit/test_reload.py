@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relayd.config import SECTIONS, Api, Auth, Chat, Config, Database, Limits, Loaded, Server
 from relayd.config.settings import Setting
+from relayd.control.messages import Reloaded
 from relayd.errors import ConfigError
 from relayd.reload import WHEN, Change, Outcome, Reloader, When, compare
 
@@ -94,7 +95,9 @@ def test_what_comes_of_it_is_said_in_lines() -> None:
 
 def test_and_for_programs() -> None:
     outcome = compare(Config(), Config(chat=Chat(history=1, history_length=2)), ["w"])
-    assert outcome.to_builtins() == {
+    told = msgspec.to_builtins(Reloaded.of(outcome))
+    assert told.pop("lines") == outcome.lines()
+    assert told == {
         "applied": [
             {"section": "chat", "key": "history", "old": "50", "new": "1",
              "when": "to new connections"},
@@ -121,7 +124,7 @@ def test_no_secret_is_shown() -> None:
     for one, two in ((old, new), (Config(), new), (old, Config())):
         outcome = compare(one, two)
         assert "hunter2" not in "\n".join(outcome.lines())
-        assert "hunter2" not in str(outcome.to_builtins())
+        assert "hunter2" not in str(msgspec.to_builtins(Reloaded.of(outcome)))
     assert compare(old, new).lines() == [
         "applied at once: [api] key",
         "applied to new connections: [auth] secret",
