@@ -26,7 +26,7 @@ from relayd.connections import Connections
 from relayd.drops import Drops
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.keepalive import Keepalive
-from relayd.logs import Logger
+from relayd.logs import Logger, printable
 from relayd.tally import Tally
 
 _ids = itertools.count(1)
@@ -298,11 +298,6 @@ def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
         lines.append(f"Retry-After: {refusal.retry_after}")
     lines.extend(f"{name}: {value}" for name, value in headers)
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def printable(text: str) -> str:
-    """Text from a stranger as a log may show it: no control characters, no terminal escapes."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def internal_error() -> Refusal:

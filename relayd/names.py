@@ -9,6 +9,9 @@ from urllib.parse import unquote_to_bytes
 
 from relayd.errors import ErrorCode, Refusal
 
+KINDS = ("camera", "chat", "difficulty", "echo", "push")
+"""What stands behind `/ws/`: one relay each."""
+
 _GROUP = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _ROOM = re.compile(r"[\w-]{1,100}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

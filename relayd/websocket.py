@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from relayd import logs, wire
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.factory import RelayFactory
-from relayd.handshake import Context, Handshake, internal_error, printable
+from relayd.handshake import Context, Handshake, internal_error
 from relayd.inlet import Inlet, PolledTransport
-from relayd.logs import Logger
+from relayd.logs import Logger, printable
 from relayd.outbox import Outbox, make_outbox
 from relayd.ratelimit import TokenBucket
 

@@ -18,10 +18,10 @@ from relayd.control.messages import (
     Selection,
 )
 from relayd.ctl.common import (
-    FAILED,
     WrongInput,
     counted,
     echo_json,
+    end_without,
     expected,
     json_option,
     moment,
@@ -29,11 +29,13 @@ from relayd.ctl.common import (
     table,
 )
 from relayd.ctl.control import Control
+from relayd.logs import printable
+from relayd.names import KINDS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HEAD = ("ID", "KIND", "PATH", "PEER", "USER", "SINCE (UTC)", "IN", "WAITING", "REPLACED")
+_LEFT_OUT = "; it is left out"
 _NUMBERS = ("IN", "WAITING", "REPLACED", "MEMBERS")
-_KINDS = ("camera", "chat", "difficulty", "echo", "push")
 
 
 def _selection_options(command: _Command) -> _Command:
@@ -43,7 +45,7 @@ def _selection_options(command: _Command) -> _Command:
         click.option("--user", metavar="NAME", help="Those whose token names this user."),
         click.option("--peer", metavar="ADDRESS", help="Those from this address, or address:port."),
         click.option("--path", metavar="PATH", help="Those on this path; /ws/chat/* for more."),
-        click.option("--kind", type=click.Choice(_KINDS), help="Those on this kind of path."),
+        click.option("--kind", type=click.Choice(KINDS), help="Those on this kind of path."),
     ):
         command = option(command)
     return command
@@ -76,7 +78,7 @@ def clients(
             click.echo(table([_HEAD, *map(_row, listing.found)], _NUMBERS) + "\n")
         shown = f", {len(listing.found)} shown" if len(listing.found) < listing.total else ""
         click.echo(f"{counted(listing.total, 'client', 'clients')}{shown}")
-    _end(context, listing.missing)
+    end_without(context, listing.missing, _LEFT_OUT)
 
 
 @click.command(short_help="List groups and rooms with their members.")
@@ -91,7 +93,7 @@ def rooms(context: click.Context, as_json: bool) -> None:
     else:
         rows = [(room.group, f"{room.members}") for room in listing.found]
         _print_table(("ROOM", "MEMBERS"), rows, "no room has clients")
-    _end(context, listing.missing)
+    end_without(context, listing.missing, _LEFT_OUT)
 
 
 @click.command(short_help="List headsets and phones by UUID.")
@@ -107,7 +109,7 @@ def pairs(context: click.Context, as_json: bool) -> None:
         words = {True: "connected", False: "-"}
         rows = [(pair.uuid, words[pair.headset], words[pair.phone]) for pair in listing.found]
         _print_table(("UUID", "HEADSET", "PHONE"), rows, "neither headsets nor phones")
-    _end(context, listing.missing)
+    end_without(context, listing.missing, _LEFT_OUT)
 
 
 @click.command(short_help="Close connections.")
@@ -161,7 +163,7 @@ def kick(
         click.echo(f"{counted(done.count, 'connection', 'connections')} closed")
     for id in done.unknown:
         click.echo(f"Error: there is no open connection {id}", err=True)
-    _end(context, done.missing, failed=bool(done.unknown))
+    end_without(context, done.missing, _LEFT_OUT, failed=bool(done.unknown))
 
 
 def _select(control: Control, selection: Selection) -> Listing[Client]:
@@ -175,17 +177,12 @@ def _row(client: Client) -> tuple[str, ...]:
         client.kind,
         client.path + (" (closing)" if client.closing else ""),
         client.peer,
-        _printable(client.user or "-"),
+        printable(client.user or "-"),
         moment(client.since),
         f"{client.messages}",
         f"{client.waiting}",
         f"{client.replaced}",
     )
-
-
-def _printable(text: str) -> str:
-    """Text from a stranger: no control characters, no terminal escapes."""
-    return text if text.isprintable() else ascii(text)
 
 
 def _summary(found: Sequence[Client]) -> str:
@@ -199,11 +196,3 @@ def _summary(found: Sequence[Client]) -> str:
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
     click.echo(table([head, *rows], _NUMBERS) if rows else nothing)
-
-
-def _end(context: click.Context, missing: Sequence[int], *, failed: bool = False) -> None:
-    """Says which workers are not in what was printed; that is a failure."""
-    for number in missing:
-        click.echo(f"Error: worker {number} does not answer; it is left out", err=True)
-    if missing or failed:
-        context.exit(FAILED)

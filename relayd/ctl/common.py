@@ -93,6 +93,23 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
+def end_without(
+    context: click.Context, missing: Sequence[int], more: str = "", *, failed: bool = False
+) -> None:
+    """Names the workers that did not answer: the command has failed then, as far as they go.
+
+    Args:
+        context: of the command, which ends here if something failed.
+        missing: the numbers of the workers.
+        more: what that means for what was printed.
+        failed: whether something else has.
+    """
+    for number in missing:
+        click.echo(f"Error: worker {number} does not answer{more}", err=True)
+    if missing or failed:
+        context.exit(FAILED)
+
+
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr for what takes long; nothing where stderr is no terminal.

@@ -9,9 +9,9 @@ import click
 
 from relayd.control.messages import Done, Drain, Status
 from relayd.ctl.common import (
-    FAILED,
     counted,
     echo_json,
+    end_without,
     expected,
     json_option,
     progress,
@@ -45,7 +45,7 @@ def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> Non
         click.echo("nobody is left")
     else:
         click.echo(f"draining; {counted(left, 'client is', 'clients are')} connected")
-    _end(context, done)
+    end_without(context, done.missing)
 
 
 @click.command(short_help="Take new clients again.")
@@ -59,7 +59,7 @@ def undrain(context: click.Context, as_json: bool) -> None:
         echo_json({"clients": done.count, "missing": done.missing})
     else:
         click.echo(f"taking clients; {counted(done.count, 'client is', 'clients are')} connected")
-    _end(context, done)
+    end_without(context, done.missing)
 
 
 def _wait(control: Control, done: Done) -> int:
@@ -73,10 +73,3 @@ def _wait(control: Control, done: Done) -> int:
             if not left:
                 return 0
             time.sleep(_INTERVAL)
-
-
-def _end(context: click.Context, done: Done) -> None:
-    for number in done.missing:
-        click.echo(f"Error: worker {number} does not answer", err=True)
-    if done.missing:
-        context.exit(FAILED)

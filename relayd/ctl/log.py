@@ -3,7 +3,7 @@
 import click
 
 from relayd.control.messages import LogLevel
-from relayd.ctl.common import FAILED, echo_json, expected, json_option, read_config
+from relayd.ctl.common import echo_json, end_without, expected, json_option, read_config
 from relayd.ctl.control import Control
 from relayd.logs import LEVELS
 
@@ -24,7 +24,4 @@ def log_level(context: click.Context, level: str | None, as_json: bool) -> None:
         echo_json(found)
     else:
         click.echo(found.level)
-    for number in found.missing:
-        click.echo(f"Error: worker {number} does not answer", err=True)
-    if found.missing:
-        context.exit(FAILED)
+    end_without(context, found.missing)

@@ -9,6 +9,7 @@ import msgspec
 
 from relayd.ctl.common import Failed, echo_json, expected, json_option, read_config
 from relayd.ctl.control import Control
+from relayd.logs import printable
 
 _INTERRUPTED = 130
 
@@ -88,17 +89,12 @@ def _traced(line: dict[str, Any]) -> str:
     mark = "<" if event == "in" else ">"
     if line["type"] == "close":
         code = line["code"] if line["code"] is not None else "without a code"
-        return f"{mark} close {code} {_printable(line['reason'])}".rstrip()
+        return f"{mark} close {code} {printable(line['reason'])}".rstrip()
     kind = "" if line["type"] == "text" else f"({line['type']}) "
     cut = f" … {line['size']} bytes in all" if line.get("cut") else ""
     waits = " (waits)" if line.get("waits") else ""
-    return f"{mark} {kind}{_printable(line['text'])}{cut}{waits}"
+    return f"{mark} {kind}{printable(line['text'])}{cut}{waits}"
 
 
 def _compact(frame: Any) -> str:
-    return _printable(msgspec.json.encode(frame).decode())
-
-
-def _printable(text: str) -> str:
-    """Text from strangers may hold terminal escapes."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return printable(msgspec.json.encode(frame).decode())

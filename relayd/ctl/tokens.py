@@ -24,8 +24,9 @@ from relayd.ctl.common import (
     read_config,
 )
 from relayd.errors import Refusal
+from relayd.logs import printable
+from relayd.names import KINDS
 
-_KINDS = ("camera", "chat", "difficulty", "echo", "push")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -53,7 +54,7 @@ class _Lifetime(click.ParamType[float]):
 @token.command(short_help="Make a token.")
 @click.option("--user", metavar="NAME", help="Whom relayd is to take the client for.")
 @click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice(_KINDS),
+    "--scope", "scopes", multiple=True, type=click.Choice(KINDS),
     help="A kind of path that it is good for; may be given more than once. All without.",
 )  # fmt: skip
 @click.option(
@@ -103,7 +104,7 @@ def show(context: click.Context, token: str, as_json: bool) -> None:
         echo_json({"good": not why, "why": why, "claims": claims})
     else:
         for name, value in claims.items():
-            click.echo(f"{name + ':':7} {_printable(name, value)}")
+            click.echo(f"{name + ':':7} {_shown(name, value)}")
         click.echo("it is good" if not why else f"it is not good: {why}")
     if why:
         context.exit(FAILED)
@@ -132,7 +133,7 @@ def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, 
         pass  # as relayd says below
     scope = claims.get("scope")
     kinds = scope.split() if isinstance(scope, str) else ["camera"]
-    unknown = [kind for kind in kinds if kind not in _KINDS]
+    unknown = [kind for kind in kinds if kind not in KINDS]
     try:
         Admission(config, time.time).admit(
             (kinds or ["camera"])[0], origin=None, token=text, connections=0
@@ -140,15 +141,14 @@ def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, 
     except Refusal as refusal:
         return refusal.message[0].lower() + refusal.message[1:].rstrip(".")
     if unknown == kinds:
-        return f"its scope names no kind of path; there are {', '.join(_KINDS)}"
+        return f"its scope names no kind of path; there are {', '.join(KINDS)}"
     return ""
 
 
-def _printable(name: str, value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if name in ("exp", "iat", "nbf") and isinstance(value, int | float):
         try:
             return f"{moment(value)} UTC"
         except (ValueError, OverflowError, OSError):
             return f"{value}"
-    text = f"{value}"
-    return text if text.isprintable() else ascii(text)
+    return printable(f"{value}")

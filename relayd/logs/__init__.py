@@ -16,7 +16,7 @@ from typing import Any
 import twisted.logger
 from twisted.logger import LogLevel
 
-__all__ = ["LEVELS", "Logger", "get_level", "is_on", "set_level"]
+__all__ = ["LEVELS", "Logger", "get_level", "is_on", "printable", "set_level"]
 
 LEVELS = {
     "debug": LogLevel.debug,
@@ -48,6 +48,11 @@ def get_level() -> str:
 def is_on(level: Any) -> bool:
     """Whether what has this LogLevel is logged: asked where finding the words costs something."""
     return level not in _hidden
+
+
+def printable(text: str) -> str:
+    """Text from a stranger as a log or a terminal may show it: without control characters."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class Logger(twisted.logger.Logger):

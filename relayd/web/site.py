@@ -11,7 +11,7 @@ from typing import Any
 
 from relayd import forwarded
 from relayd.errors import ErrorCode
-from relayd.logs import Logger
+from relayd.logs import Logger, printable
 from relayd.web.answers import Answer, Stream, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend
@@ -52,7 +52,7 @@ class Site(RoutedSite):
                 "{peer} {method} {path}: {status}",
                 peer=self._client(request),
                 method=request.method.decode("latin-1"),
-                path=path if path.isprintable() else ascii(path),
+                path=printable(path),
                 status=request.code,
             )
 
