@@ -4,12 +4,12 @@ Sits under `ctl.status`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from relayd.cluster import Seen, read_processes
+from relayd.cluster import Report, Seen, read_processes
 from relayd.config import Config
 from relayd.ctl.common import counted, moment, table
 from relayd.ctl.redis import run_with_redis
@@ -76,31 +76,41 @@ def _row(process: Seen) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _totals(processes: Sequence[Seen]) -> dict[str, Any]:
-    """Sums over the processes that are there. Groups are not summed: processes share them."""
+def sum_up(reports: Iterable[Report]) -> dict[str, Any]:
+    """Sums over processes. Groups are not summed: processes share them."""
     connections, drops = Counter[str](), Counter[str]()
     rate = 0.0
-    for process in processes:
-        if process.state != "gone" and process.report is not None:
-            connections.update(process.report.connections)
-            drops.update(process.report.drops)
-            rate += process.report.deliveries_per_second
-    gone = sum(process.state == "gone" for process in processes)
+    for report in reports:
+        connections.update(report.connections)
+        drops.update(report.drops)
+        rate += report.deliveries_per_second
     return {
-        "processes": len(processes) - gone,
-        "gone": gone,
         "connections": dict(connections),
         "deliveries_per_second": round(rate, 1),
         "drops": dict(drops),
     }
 
 
-def _sentence(totals: dict[str, Any]) -> str:
+def describe_clients(totals: dict[str, Any]) -> str:
+    """How many clients there are, and of which kinds: `3 clients (camera 2, chat 1)`."""
     connections: dict[str, int] = totals["connections"]
+    clients = counted(sum(connections.values()), "client", "clients")
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(connections.items()))
+    return f"{clients} ({kinds})" if kinds else clients
+
+
+def _totals(processes: Sequence[Seen]) -> dict[str, Any]:
+    """Sums over the processes that are there, and how many are."""
+    there = [process.report for process in processes if process.state != "gone"]
+    gone = len(processes) - len(there)
+    sums = sum_up(report for report in there if report is not None)
+    return {"processes": len(there), "gone": gone, **sums}
+
+
+def _sentence(totals: dict[str, Any]) -> str:
     parts = [
         counted(totals["processes"], "process", "processes"),
-        counted(sum(connections.values()), "client", "clients") + (f" ({kinds})" if kinds else ""),
+        describe_clients(totals),
         f"{totals['deliveries_per_second']:.1f} deliveries/s",
         counted(sum(totals["drops"].values()), "drop", "drops"),
     ]

@@ -4,7 +4,6 @@ Sits under `ctl.main`.
 """
 
 import time
-from collections import Counter
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import msgspec
 
 from relayd.control.messages import Process, Status
 from relayd.ctl import cluster
-from relayd.ctl.common import counted, echo_json, expected, json_option, read_config, table
+from relayd.ctl.common import echo_json, expected, json_option, read_config, table
 from relayd.ctl.control import Control, Refused, Unreachable
 
 _HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS",
@@ -64,30 +63,15 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 def _totals(local: Status) -> dict[str, Any]:
-    """Sums over the processes. Groups are not summed: processes share them."""
-    connections, drops = Counter[str](), Counter[str]()
-    for process in local.processes:
-        connections.update(process.connections)
-        drops.update(process.drops)
-    rates = [process.deliveries_per_second for process in local.processes]
-    return {
-        "processes": len(local.processes),
-        "connections": dict(connections),
-        "deliveries_per_second": round(sum(rates), 1),
-        "drops": dict(drops),
-    }
+    return {"processes": len(local.processes), **cluster.sum_up(local.processes)}
 
 
 def _as_text(local: Status) -> str:
     parts = []
     if local.processes:
         parts.append(table([_HEAD, *map(_row, local.processes)], _NUMBERS))
-    totals = _totals(local)
-    connections: dict[str, int] = totals["connections"]
-    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(connections.items()))
-    clients = counted(sum(connections.values()), "client", "clients")
     parts.append("")
-    parts.append(clients + (f" ({kinds})" if kinds else ""))
+    parts.append(cluster.describe_clients(_totals(local)))
     places = sorted({place for process in local.processes for place in process.listen})
     if places:
         parts.append(f"listening on {', '.join(places)}")
