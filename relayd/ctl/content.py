@@ -10,6 +10,7 @@ import click
 
 from relayd.ctl.common import (
     WrongInput,
+    counted,
     echo_json,
     expected,
     json_option,
@@ -87,6 +88,6 @@ def table_commands(name: str, table: Table) -> click.Group:
         if as_json and file != "-":
             echo_json({"rows": count})
         else:
-            click.echo(f"{count} rows written", err=True)
+            click.echo(f"{counted(count, 'row', 'rows')} written", err=True)
 
     return group

@@ -38,7 +38,10 @@ def migrate(context: click.Context, as_json: bool) -> None:
 
 
 @db.command()
-@click.option("--steps", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--steps", default=1, show_default=True, type=click.IntRange(min=1),
+    help="How many to take back.",
+)  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before the chat history is lost.")
 @json_option
 @click.pass_context

@@ -14,7 +14,10 @@ from relayd.logs import LEVELS
 @click.pass_context
 @expected
 def log_level(context: click.Context, level: str | None, as_json: bool) -> None:
-    """Shows from which LEVEL on is logged, or sets it until relayd is started anew."""
+    """Shows how much is logged, or sets it: what has this level, and all that is graver.
+
+    It holds until relayd is started anew, or reloads a configuration with another [log] level.
+    """
     control = Control(read_config(context))
     if level is None:
         found = control.get("/log-level", LogLevel)

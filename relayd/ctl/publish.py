@@ -79,8 +79,10 @@ def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], 
             wire.check_object(payload)
     except UnicodeEncodeError:
         raise ConfigError("the text is not UTF-8") from None
-    except (Refusal, ClientError) as error:
+    except Refusal as error:
         raise ConfigError(f"{target}: {error.message}") from error
+    except ClientError as error:
+        raise ConfigError(f"{target}: the text must be one JSON object in UTF-8") from error
     if len(payload) > config.limits.max_message_size:
         raise ConfigError(
             f"the text has {len(payload)} bytes; [limits] max_message_size is "

@@ -53,7 +53,7 @@ def status(context: click.Context, as_json: bool) -> None:
         if local is not None:
             found["local"] = local
             if not as_json:
-                click.echo(f"\nbehind {control.path}:\n{_as_text(local)}")
+                click.echo(f"\non this machine, asked at {control.path}:\n{_as_text(local)}")
     elif local is not None:
         found = {**msgspec.to_builtins(local), "totals": _totals(local)}
         if not as_json:

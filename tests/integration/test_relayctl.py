@@ -82,7 +82,7 @@ def test_quizzes_and_actions_go_in_and_out(relayctl: Operator) -> None:
     assert exported == "id,name,difficulty,lef_sel,rig_sel,detail\n1,ä,1,,,\n2,b,2,,,\n"
     assert relayctl("quiz", "import", "-", stdin=exported).stdout == "0 added, 2 changed\n"
     assert relayctl("action", "import", "-", stdin="difficulty\n1\n").returncode == 0
-    assert relayctl("action", "export", "out.csv").stderr == "1 rows written\n"
+    assert relayctl("action", "export", "out.csv").stderr == "1 row written\n"
     written = (relayctl.folder / "out.csv").read_text()
     assert written == "id,difficulty,lef_sel,rig_sel,detail\n1,1,,,\n"
 

@@ -25,8 +25,12 @@ Found = list[tuple[Check, Finding]]
 
 
 @click.command(short_help="Find what is wrong, and the remedy.")
-@click.option("--url", default="", help="Where the public reaches relayd: https://NAME.")
-@click.option("--token", default="", metavar="TOKEN", help="Shown in the handshake through URL.")
+@click.option(
+    "--url", default="", metavar="URL", help="Where the public reaches relayd: https://NAME.",
+)  # fmt: skip
+@click.option(
+    "--token", default="", metavar="TOKEN", help="For the WebSocket, if tokens are required.",
+)  # fmt: skip
 @click.option(
     "--ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
     help="Authorities (PEM) to trust for URL in place of the system's.",
