@@ -83,13 +83,13 @@ class Poller:
         """Some sockets have something to read, or have ended (`IReadDescriptor`)."""
         read_ready(self._epoll.fileno(), self._inlets, self._end)
 
-    def _end(self, inlet: Inlet, why: Exception) -> None:
+    def _end(self, inlet: Inlet, why: BaseException) -> None:
         """What the reactor does with a socket that has ended, or whose owner has raised."""
         if not isinstance(why, ConnectionDone | ConnectionLost):
             self._log.failure("reading a connection failed", Failure(why))
-        self.remove(inlet)
         transport = inlet.transport
         try:
+            self.remove(inlet)
             if isinstance(why, ConnectionDone):
                 transport.readConnectionLost(Failure(why))
             else:

@@ -25,7 +25,7 @@ class Sender:
     def __call__(self, frames: bytes) -> int: ...
 
 def read_ready(
-    poller: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, Exception], object]
+    poller: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, BaseException], object]
 ) -> None: ...
 
 class Batching:

@@ -66,7 +66,7 @@ cdef class Inlet:
         self.heard = True
         self.descriptor = -1
 
-    def feed(self, bytes data):
+    def feed(self, bytes data not None):
         """Reads bytes that came in: short frames here, the rest is for the owner.
 
         Both ways have the same effect for every input; the short one costs a tenth.
@@ -146,7 +146,7 @@ def read_ready(int poller, dict inlets, object ended):
         poller: the descriptor of the epoll instance.
         inlets: those that are read, by the descriptors of their sockets.
         ended: called with an inlet whose socket has ended, and with why: `CONNECTION_DONE`,
-            `CONNECTION_LOST`, or the exception that was raised out of its owner.
+            `CONNECTION_LOST`, or whatever was raised out of its owner.
     """
     cdef epoll_event events[MOST_EVENTS]
     cdef int left = MOST_EVENTS, count, n
@@ -167,7 +167,8 @@ cdef int _read(Inlet inlet, object ended) except -1:
     if size > 0:
         try:
             inlet._feed(_buffer, size, None)
-        except Exception as error:
+        except BaseException as error:
+            # raised further, it would end the reading of all sockets: the reactor catches it, too
             ended(inlet, error)
     elif size == 0:
         ended(inlet, CONNECTION_DONE)
@@ -192,7 +193,7 @@ cdef class Sender:
         """The socket is about to be closed; its descriptor will be another one's."""
         self._descriptor = -1
 
-    def __call__(self, bytes frames):
+    def __call__(self, bytes frames not None):
         cdef ssize_t sent = self._send(PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames))
         if sent < 0:
             PyErr_SetFromErrno(OSError)
@@ -249,7 +250,7 @@ cdef class Group:
     cdef Py_ssize_t _size
     cdef double _began, _served
 
-    def __init__(self, Batching batching):
+    def __init__(self, Batching batching not None):
         self.members = {}
         self._batching = batching
         self._items = []
@@ -339,11 +340,11 @@ cdef class Publisher:
     cdef Group _group
     cdef object _key
 
-    def __init__(self, Group group, object key):
+    def __init__(self, Group group not None, object key):
         self._group = group
         self._key = key
 
-    def __call__(self, bytes payload):
+    def __call__(self, bytes payload not None):
         return self._group.fan_out(self._key, payload)
 
 
@@ -380,6 +381,8 @@ cdef class Passage:
 
 cpdef bytes text_frame(bytes payload):
     """One complete unmasked text frame (RFC 6455 section 5.2: FIN, opcode 1)."""
+    if payload is None:  # which Cython lets in as bytes
+        raise TypeError("a payload is bytes, not None")
     cdef Py_ssize_t length = PyBytes_GET_SIZE(payload), head, n
     cdef bytes frame
     cdef unsigned char *to

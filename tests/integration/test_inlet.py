@@ -1,5 +1,6 @@
 """Reading many sockets through one epoll instance: real sockets, the reactor played by the test."""
 
+import functools
 import os
 import socket
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ import pytest
 from twisted.internet import reactor, tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from relayd.inlet import Inlet, Poller
-from relayd.native import Sender
+from relayd.native import Batching, Group, Publisher, Sender, text_frame
+from relayd.tally import Buckets
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect
 
@@ -124,19 +127,35 @@ def test_a_connection_that_another_one_has_ended_is_not_read_any_more(poller: Po
     assert sorted(line.got for line in lines) == [b"", b"I was here"]
 
 
-def test_a_bug_ends_its_own_connection_only(poller: Poller) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_bug_ends_its_own_connection_only(poller: Poller, error: type[BaseException]) -> None:
+    """The reactor would forget the poller with all that it reads, whatever was raised."""
     lines = [Line(poller), Line(poller)]
 
     def bug() -> None:
-        raise RuntimeError("a bug")
+        raise error("a bug")
 
     lines[0].then = bug
     for line in lines:
         line.theirs.sendall(b"x")
     poller.doRead()
     assert lines[0].end is not None
-    assert lines[0].end.check(RuntimeError)
+    assert lines[0].end.check(error)
     assert lines[1].end is None
+    assert lines[1].got == b"x"
+
+
+def test_a_socket_that_was_closed_behind_the_pollers_back_harms_no_other(poller: Poller) -> None:
+    lines = [Line(poller), Line(poller)]
+
+    def bug() -> None:
+        lines[0].ours.close()
+        raise RuntimeError("a bug")
+
+    lines[0].then = bug
+    for line in lines:
+        line.theirs.sendall(b"x")
+    poller.doRead()
     assert lines[1].got == b"x"
 
 
@@ -156,6 +175,27 @@ def test_a_socket_that_always_has_something_to_read_leaves_the_others_their_turn
     line.then()
     poller.doRead()
     assert len(line.got) == 512
+
+
+def test_none_is_no_bytes() -> None:
+    """Cython lets it in where bytes are declared, and would read what is behind it in memory."""
+    ours, theirs = socket.socketpair()
+    group = Group(Batching(Clock(), 0, Buckets()))
+    takers: list[Any] = [
+        Inlet(Line.__new__(Line)).feed,
+        Sender(ours.fileno()),
+        text_frame,
+        Publisher(group, None),
+        functools.partial(group.fan_out, None),
+    ]
+    for take in takers:
+        with pytest.raises(TypeError, match="None"):
+            take(None)
+    for kind in (Group, functools.partial(Publisher, key=None)):
+        with pytest.raises(TypeError, match="None"):
+            kind(None)  # type: ignore[arg-type]
+    ours.close()
+    theirs.close()
 
 
 def test_a_sender_writes_to_no_other_socket_that_has_got_its_descriptor() -> None:
