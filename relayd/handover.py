@@ -4,23 +4,25 @@ Sits under `node`, which starts it; the front door asks it for every WebSocket. 
 accept a connection, but who shares a group with clients of another worker pays for it with a way
 through Redis and back. So each group, room, topic and pair belongs to one worker, by a hash of its
 name, and its connections go there, socket and first bytes, over unix datagram sockets in a folder
-that the parent has made:
+that the parent has made (`worker_folder`):
 
     <folder>/w<number>     where worker <number> takes connections: a byte for the listening port
                            they came through, then what has been read, with the socket (SCM_RIGHTS)
     <folder>/beats         a double for each worker: when its reactor ran last
 
-It only saves work: a connection that cannot be handed on (its worker hangs, restarts, or takes too
-many at once; TLS ends in this process) stays where it is and is served as well.
+It only saves work: a connection that cannot be handed on (its worker hangs, restarts, takes too
+many at once, or has hardly any descriptor left; TLS ends in this process) stays where it is and is
+served as well.
 """
 
 import array
 import errno
 import mmap
+import os
 import re
+import resource
 import socket
 import struct
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -39,8 +41,13 @@ BEAT, FRESH = 0.5, 2.0
 """Seconds between two beats of a worker, and how old its last one may be."""
 LARGEST = 32 * 1024
 """Bytes that are handed over at the most; a socket's own limits are far higher."""
+SPARE = 128
+"""Descriptors that a worker keeps for what it accepts itself: with fewer it is handed nothing."""
+
+CANNOT = "connections stay with the worker that accepts them, which costs CPU time: {why}"
 
 _AT_ONCE = 64  # connections that are taken in one turn of the reactor
+_STAYS = (errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOBUFS, errno.EPIPE)
 _TARGET = re.compile(
     rb"[A-Z]+ (?:https?://[^/ ]*)?/ws/(camera|chat|push|difficulty/(?:unity|android))"
     rb"(?:/([^/? ]*))?/?[? ]"
@@ -64,18 +71,6 @@ def owner(head: bytes, workers: int) -> int | None:
     return zlib.crc32(kind + b"/" + name) % workers + 1
 
 
-def make_folder(workers: int, parent: str | None) -> Path:
-    """Makes the folder that the workers share; their parent does so before it starts them.
-
-    Args:
-        workers: how many there are.
-        parent: the folder to make it in; None for that of temporary files.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="relayd-workers-", dir=parent))  # closed to others
-    (folder / "beats").write_bytes(bytes(8 * workers))
-    return folder
-
-
 @implementer(IReadDescriptor)
 class Handover:
     """One worker's side.
@@ -86,6 +81,9 @@ class Handover:
         number: of this worker, from 1.
         workers: how many there are.
         now: seconds, by the same clock in every worker.
+
+    Raises:
+        OSError: the folder is gone.
     """
 
     _log = Logger()
@@ -119,8 +117,14 @@ class Handover:
         self._ports = tuple(ports)
         path = self._folder / f"w{self._number}"
         path.unlink(missing_ok=True)  # of the one that was this worker before us
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.bind(str(path))
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            opened.bind(str(path))
+        except OSError as error:
+            opened.close()
+            self._log.warn(CANNOT, why=f"{path}: {error.strerror}")
+            return
+        self._socket = opened
         self._reactor.addReader(self)
         self._loop.start(BEAT)
 
@@ -130,6 +134,8 @@ class Handover:
             return
         self._loop.stop()
         (self._folder / f"w{self._number}").unlink(missing_ok=True)
+        # who has found it already gets EPIPE from now on: what is in the queue is all
+        self._socket.shutdown(socket.SHUT_RD)
         while self._take():
             pass
         self._reactor.removeReader(self)
@@ -159,7 +165,7 @@ class Handover:
         try:
             self._socket.sendmsg([bytes([port]), data], [rights], 0, str(self._folder / f"w{to}"))
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOBUFS):
+            if error.errno not in _STAYS:
                 self._log.warn("a connection stays: worker {to} {why}", to=to, why=error.strerror)
             return False
         transport.let_go()
@@ -179,11 +185,17 @@ class Handover:
             data, ancillary, _, _ = self._socket.recvmsg(LARGEST + 1, size, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return False
+        if not data:  # it is shut down, and the queue is empty
+            return False
         descriptors = array.array("i")
         for level, kind, rights in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(rights)
+        if not descriptors:
+            self._log.error("a connection that was handed over is lost: no descriptor is free")
         for descriptor in descriptors:
+            if self._is_full(descriptor):
+                self._say(0.0)
             try:
                 adopt(self._ports[data[0]], socket.socket(fileno=descriptor), data[1:])
             except Exception:
@@ -191,7 +203,21 @@ class Handover:
         return True
 
     def _beat(self) -> None:
-        struct.pack_into("d", self._beats, 8 * (self._number - 1), self._now())
+        try:
+            lowest = os.dup(self.fileno())
+        except OSError:
+            self._say(0.0)
+            return
+        os.close(lowest)
+        self._say(0.0 if self._is_full(lowest) else self._now())
+
+    def _is_full(self, descriptor: int) -> bool:
+        """Whether few descriptors are free, for one that was the lowest of them a moment ago."""
+        return descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE
+
+    def _say(self, beat: float) -> None:
+        """When this worker was last ready to take connections."""
+        struct.pack_into("d", self._beats, 8 * (self._number - 1), beat)
 
     def _last_beat(self, number: int) -> float:
         return float(struct.unpack_from("d", self._beats, 8 * (number - 1))[0])
@@ -215,6 +241,9 @@ def adopt(port: Any, sock: socket.socket, data: bytes) -> None:
         port: the port it came through, in another process.
         sock: its socket.
         data: what has been read from it.
+
+    Raises:
+        Exception: whatever its protocol raised; the connection has ended then.
     """
     sock.setblocking(False)
     try:
@@ -225,5 +254,9 @@ def adopt(port: Any, sock: socket.socket, data: bytes) -> None:
     protocol = port.factory.buildProtocol(port._buildAddr(address))
     session, port.sessionno = port.sessionno, port.sessionno + 1
     transport = port.transport(sock, protocol, address, port, session, port.reactor)
-    protocol.makeConnection(transport)
-    protocol.dataReceived(data)
+    try:
+        protocol.makeConnection(transport)
+        protocol.dataReceived(data)
+    except Exception:
+        transport.connectionLost(Failure())
+        raise

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.config import Config
-from relayd.handover import Handover
+from relayd.handover import CANNOT, Handover
 from relayd.logs import Logger
 from relayd.logs.lines import TextLines
 from relayd.ports import Inherited
@@ -80,7 +80,11 @@ class Worker:
         if not self.place:
             return None
         workers, _, folder = self.place.partition(":")
-        return Handover(reactor, Path(folder), self.number, int(workers))
+        try:
+            return Handover(reactor, Path(folder), self.number, int(workers))
+        except OSError as error:  # somebody has cleaned up
+            self._log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
+            return None
 
     def listener(self, reactor: Any) -> Inherited:
         """Where the endpoints are to listen."""

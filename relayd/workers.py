@@ -7,7 +7,6 @@ The parent's side: it accepts nobody, keeps the workers running and passes signa
 import atexit
 import contextlib
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -29,12 +28,13 @@ from relayd.control.figures import WorkerFigures, Workers, ask_through
 from relayd.control.listener import ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.site import ControlSite
-from relayd.handover import make_folder
+from relayd.handover import CANNOT
 from relayd.logs import Logger
 from relayd.node import prepare_file
 from relayd.ports import describe, open_ports
 from relayd.reload import Reloader
 from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT, VARIABLE
+from relayd.worker_folder import Folder
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that keeps dying is started for the third time, and at the most."""
@@ -112,7 +112,7 @@ class Supervisor(Service):
         self._control_socket = ControlSocket(
             reactor, self._place, ControlSite(self._control, reactor), beside=paths.values()
         )
-        self._folder: Path | None = None
+        self._folder: Folder | None = None
         self._place_of_handover: dict[str, str] = {}
         self._waiting: list[Deferred[None]] = []
         self._listening = LoopingCall(self._kill_the_silent)
@@ -147,8 +147,12 @@ class Supervisor(Service):
         super().startService()
         prepare_file(self._config)
         if self._config.server.spread == "groups":
-            self._folder = make_folder(len(self._workers), os.environ.get("RUNTIME_DIRECTORY"))
-            self._place_of_handover = {HANDOVER: f"{len(self._workers)}:{self._folder}"}
+            try:
+                self._folder = Folder.make(len(self._workers), os.environ)
+            except OSError as error:
+                self._log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
+            else:
+                self._place_of_handover = {HANDOVER: f"{len(self._workers)}:{self._folder.path}"}
         self._control_socket.open()
         self._figures.start()
         self._log.info(
@@ -312,7 +316,7 @@ class Supervisor(Service):
         self._figures.stop()
         await self._control_socket.close()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
         self._log.info("all workers have ended")
 
     def _signal(self, number: int, *, serving: bool = False) -> None:

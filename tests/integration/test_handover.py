@@ -1,19 +1,32 @@
 """Workers hand connections to each other: a group is in one of them, nobody is lost on the way."""
 
+import array
+import contextlib
 import os
+import re
+import resource
+import shutil
 import signal
 import socket
 import ssl
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet import tcp
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from websockets.sync.client import ClientConnection
 
-from relayd.handover import FRESH
+from relayd.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
+from relayd.inlet import Poller
+from relayd.worker_folder import Folder
 from tests.daemon import Daemon, free_port
-from tests.integration.clients import read, read_close, read_many, read_rest, say, settle
+from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import frame, handshake, request
 from tests.integration.test_workers import (
@@ -124,6 +137,120 @@ def test_a_worker_that_hangs_is_handed_nothing(daemon: Daemon, connect: Connect)
             say(client, {"x": 1})
             assert read(client)["x"] == 1
     settle(*clients)
+
+
+def test_a_worker_with_hardly_any_descriptor_left_is_handed_nothing(
+    daemon: Daemon, redis: Redis, connect: Connect
+) -> None:
+    full = pids(daemon)[1]
+    most = SPARE + 10  # it has more open already, and has room for what it accepts itself
+    resource.prlimit(full, resource.RLIMIT_NOFILE, (most, most))
+    time.sleep(2 * BEAT)  # it has looked
+    clients: list[ClientConnection] = []
+    (path, *_) = (each for each in GROUPS if owner(handshake(each), 2) == 1)
+    while subscribers(redis, path.removeprefix("/ws/")) < 2:
+        clients.append(connect(daemon, path))
+        assert len(clients) < 60
+    settle(*clients)
+
+
+def test_connections_stay_where_they_are_when_somebody_removes_the_folder(
+    daemon: Daemon, connect: Connect
+) -> None:
+    """As those do who clean up in /tmp. A worker that starts later serves, too."""
+    shutil.rmtree(folder_of(daemon))
+    killed = pids(daemon)[1]
+    os.kill(killed, signal.SIGKILL)
+    wait_for_workers(daemon, 3)
+    for path in GROUPS:
+        clients = [connect(daemon, path) for _ in range(2)]
+        say(clients[0], {"x": 1})
+        assert [read(client)["x"] for client in clients] == [1, 1]
+    assert re.search("^w1 .*connections stay with the worker that accepts them", daemon.log, re.M)
+
+
+# -- one side alone, with a reactor that the test plays
+
+
+class Reactor(Clock):
+    """Time; readers are noted by nobody."""
+
+    before_reader_is_removed: Callable[[], object] = staticmethod(lambda: None)
+
+    def addReader(self, reader: object) -> None:  # noqa: N802
+        pass
+
+    removeWriter = addReader  # noqa: N815
+
+    def removeReader(self, reader: object) -> None:  # noqa: N802
+        self.before_reader_is_removed()
+
+
+class Nobody(Protocol):
+    """Behind a port: fails, or is gone at once, without a shutdown of its socket."""
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        if data == b"bug":
+            raise RuntimeError("a bug")
+        self.transport.let_go()
+
+
+@pytest.fixture
+def port() -> Iterator[Any]:
+    """A port whose connections a poller reads."""
+    poller, port = Poller(Reactor()), tcp.Port(0, Factory.forProtocol(Nobody), reactor=Reactor())
+    poller.start()
+    poller.watch(port)
+    yield port
+    poller.stop()
+
+
+def test_a_connection_whose_protocol_fails_is_closed(port: Any) -> None:
+    """Nobody would ever answer it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    client.settimeout(PATIENCE)
+    with pytest.raises(RuntimeError, match="a bug"):
+        adopt(port, ours, b"bug")
+    with contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""
+    client.close()
+
+
+def test_nothing_is_handed_to_a_worker_that_has_looked_for_the_last_time(
+    tmp_path: Path, port: Any
+) -> None:
+    """Who has found its socket a moment before it was removed may write to it a moment later."""
+    folder = Folder(2, str(tmp_path))
+    reactor = Reactor()
+    side = Handover(reactor, folder.path, 1, 2)
+    side.start([port])
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    line.connect(str(folder.path / "w1"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    rights = array.array("i", [ours.fileno()])
+    given: list[bool] = []
+
+    def give() -> None:
+        line.sendmsg([b"\0head"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        given.append(True)
+
+    def too_late() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            give()
+
+    give()
+    reactor.before_reader_is_removed = too_late
+    side.stop()
+    assert port.sessionno == len(given) == 1
+    for each in (line, client, ours):
+        each.close()
+    folder.remove()
 
 
 def test_while_a_worker_is_down_the_other_one_serves_all_and_both_meet_later(

@@ -33,7 +33,7 @@ LAYERS = (
     ("handover",),
     ("inlet", "wire"),
     ("config", "drops", "names", "tally"),
-    ("errors", "forwarded", "logs", "native", "redis_urls", "systemd"),
+    ("errors", "forwarded", "logs", "native", "redis_urls", "systemd", "worker_folder"),
 )
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400

@@ -111,8 +111,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene() -> Iterator[Callable[[int], Scene]]:
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Scene]]:
     """Makes a scene with so many workers."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     with logged_lines("relayd.workers") as lines:
         yield lambda count: Scene(count, lines)
 
@@ -344,6 +345,16 @@ def test_only_endpoints_that_can_be_shared_are_taken(scene: Callable[[int], Scen
     supervisor = workers.Supervisor(Reactor(), config, lambda number: [], lambda: None)
     with pytest.raises(SystemExit, match="workers cannot share systemd:domain=INET:index=0"):
         supervisor.privilegedStartService()
+
+
+def test_a_folder_that_cannot_be_made_costs_cpu_time_and_nothing_else(
+    scene: Callable[[int], Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/proc/nowhere")
+    running = scene(2).start()
+    assert [process.number for process in running.spawned] == [1, 2]
+    assert any("connections stay with the worker that accepts" in line for line in running.log)
+    assert any("/proc/nowhere/" in line for line in running.log)
 
 
 # -- how a worker is started
