@@ -17,7 +17,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.daemon import free_port
+from tests.daemon import free_port, tls_client
 from tests.redis_servers import Certificates
 
 EXAMPLES = Path(__file__).parents[1] / "etc" / "examples"
@@ -134,14 +134,8 @@ class Proxy:
         return f"https://127.0.0.1:{self.port}"
 
     def tls(self) -> ssl.SSLContext:
-        """What trusts the test's authority alone.
-
-        TLS 1.2: the websockets client reads in one thread and writes in another, and of 2,000
-        handshakes with TLS 1.3 on Python 3.11, 5 lost their request that way.
-        """
-        context = ssl.create_default_context(cafile=str(self.certificates.ca_file))
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        """What trusts the test's authority alone."""
+        return tls_client(self.certificates.ca_file)
 
     def connect(self, path: str, **options: Any) -> ClientConnection:
         """A WebSocket client over TLS that is not Autobahn's."""

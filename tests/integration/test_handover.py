@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import socket
-import ssl
 import threading
 import time
 import uuid
@@ -25,7 +24,7 @@ from websockets.sync.client import ClientConnection
 from relayd.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
 from relayd.inlet import Poller
 from relayd.worker_folder import Folder
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon, free_port, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import frame, handshake, request
@@ -306,7 +305,7 @@ def test_unix_sockets_too_but_tls_stays_where_it_ends(
         *("--listen", f"ssl:{encrypted}:interface=127.0.0.1"
                       f":privateKey={folder}/server.key:certKey={folder}/server.pem"),
     )  # fmt: skip
-    trust = ssl.create_default_context(cafile=certificates.ca_file)
+    trust = tls_client(certificates.ca_file)
     try:
         daemon.start(wait=False)
         wait_for_workers(daemon)

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import ssl
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon, free_port, tls_client
 from tests.integration.clients import read, read_close, say
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import handshake, request
@@ -113,7 +112,7 @@ def test_tls(tmp_path: Path, certificate: Path) -> None:
     endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"
     env = {"RELAYD_LIMITS_SEND_BUFFER": "100000", "RELAYD_CAMERA_SLOW_VIEWERS": "close"}
     node = Daemon(tmp_path, env, "--listen", endpoint).start()
-    trust = ssl.create_default_context(cafile=str(certificate))
+    trust = tls_client(str(certificate))
     try:
         secure = Daemon(tmp_path)
         secure.port = port

@@ -178,7 +178,11 @@ def two(spawn: Spawn, redis: Redis, configure: Configure) -> Daemon:
     """A relayd with two workers and a configuration file."""
     path = configure("")
     daemon = spawn(
-        wait=False, RELAYD_CONFIG=path, server_workers=2, redis_url=f"unix://{redis.socket}"
+        wait=False,
+        RELAYD_CONFIG=path,
+        server_workers=2,
+        server_spread="connections",
+        redis_url=f"unix://{redis.socket}",
     )
     wait_for_workers(daemon)
     return daemon

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import ssl
 import stat
 import subprocess
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import BIN, Daemon, free_port
+from tests.daemon import BIN, Daemon, free_port, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import request
@@ -340,7 +339,7 @@ def test_every_kind_of_endpoint_is_shared(redis: Redis, tmp_path: Path) -> None:
         *("--listen", f"ssl:{encrypted}:interface=127.0.0.1"
                       f":privateKey={folder}/server.key:certKey={folder}/server.pem"),
     )  # fmt: skip
-    trust = ssl.create_default_context(cafile=certificates.ca_file)
+    trust = tls_client(certificates.ca_file)
 
     def local() -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from tests.daemon import tls_client
 from tests.integration.raw import handshake
 from tests.package.container import PATIENCE, Container
 
@@ -301,7 +302,7 @@ def test_an_upgrade_and_the_way_back_lose_no_message(debian: Container, version:
 def tls(debian: Container) -> ssl.SSLContext:
     """Trusts the certificate of the nginx in there."""
     certificate = debian.root / "etc" / "nginx" / "relayd.pem"
-    return ssl.create_default_context(cafile=certificate)
+    return tls_client(certificate)
 
 
 def test_with_the_example_for_nginx_it_serves_over_tls(debian: Container) -> None:
@@ -319,7 +320,7 @@ def test_with_the_example_for_nginx_it_serves_over_tls(debian: Container) -> Non
         systemctl restart nginx
         """
     )
-    trust = ssl.create_default_context(cafile=debian.root / "etc" / "nginx" / "relayd.pem")
+    trust = tls_client(debian.root / "etc" / "nginx" / "relayd.pem")
     with (
         debian.connect("/ws/camera/nginx", 443, ssl=trust) as camera,
         debian.connect("/ws/camera/nginx", 443, ssl=trust) as viewer,
