@@ -194,6 +194,7 @@ def enough(daemon: Daemon, connect: Connect, path: str) -> list[ClientConnection
 
     opened = ""
     while not ("w1 " in opened and "w2 " in opened):
+        assert len(clients) < 300
         clients.append(connect(daemon, path))
         settle(clients[-1])
         opened = "".join(line for line in daemon.log.splitlines() if f"{path} opened" in line)
