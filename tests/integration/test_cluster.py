@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,36 +13,15 @@ import pytest
 
 from relayd import __version__
 from tests.daemon import Daemon
+from tests.integration import relayctl as command
 from tests.integration.clients import PATIENCE, read, settle
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
+from tests.integration.relayctl import check_failed
 from tests.redis_servers import Redis
 
-RELAYCTL = "import sys; from relayd.ctl.main import main; main(prog_name='relayctl')"
-Done = subprocess.CompletedProcess[str]
 
-
-class Operator:
-    """Runs relayctl in a folder, with these settings and nothing else of ours."""
-
-    def __init__(self, folder: Path, **settings: object) -> None:
-        kept = ("PATH", "HOME", "LANG")
-        self.folder = folder
-        self.environ = {name: os.environ[name] for name in kept if name in os.environ}
-        self.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-        self.environ |= {f"RELAYD_{name.upper()}": str(text) for name, text in settings.items()}
-
-    def __call__(self, *arguments: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-c", RELAYCTL, *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert "Traceback" not in done.stdout + done.stderr, done
-        return done
+class Operator(command.Operator):
+    """Asks for the status of all processes."""
 
     def status(self) -> dict[str, Any]:
         """What `relayctl status --json` prints."""
@@ -75,14 +52,6 @@ def url(redis: Redis) -> str:
 @pytest.fixture
 def relayctl(redis: Redis, tmp_path: Path) -> Operator:
     return Operator(tmp_path, redis_url=url(redis))
-
-
-def check_failed(done: Done, status: int, *words: str) -> None:
-    """It ended with the status and one sentence that has all the words."""
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done
-    assert done.stderr.startswith("Error: ")
-    for word in words:
-        assert word in done.stderr
 
 
 def wait_for_processes(redis: Redis, count: int) -> None:

@@ -1,55 +1,26 @@
-"""relayctl as an operator runs it: a process, its output, its exit code."""
+"""The commands of relayctl for the database: what they print, and their exit codes."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from relayd import __version__
+from tests.integration.relayctl import Operator
 from tests.servers import PostgreSQL
-
-RELAYCTL = "import sys; from relayd.ctl.main import main; main(prog_name='relayctl')"
-
-
-class Operator:
-    """Runs relayctl in a folder, with nothing of ours in the environment but the URL."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
-        kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
-        self.environment = {name: os.environ[name] for name in kept if name in os.environ}
-        root = Path(__file__).resolve().parent.parent.parent
-        self.environment |= {"PYTHONPATH": str(root), "DATABASE_URL": url}
-
-    def __call__(
-        self, *arguments: str, stdin: str | bytes = ""
-    ) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, "-c", RELAYCTL, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        out, err = done.stdout.decode(), done.stderr.decode()
-        assert "Traceback" not in err
-        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
 @pytest.fixture
 def blank(tmp_path: Path, blank_database_url: str) -> Operator:
-    return Operator(tmp_path, blank_database_url)
+    return Operator(tmp_path, DATABASE_URL=blank_database_url)
 
 
 @pytest.fixture
 def relayctl(tmp_path: Path, database_url: str) -> Operator:
-    return Operator(tmp_path, database_url)
+    return Operator(tmp_path, DATABASE_URL=database_url)
 
 
 def test_migrate_status_and_rollback(blank: Operator) -> None:
@@ -108,7 +79,7 @@ def test_wrong_input_is_a_sentence_and_exit_code_2(relayctl: Operator) -> None:
 
 
 def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
-    operator = Operator(tmp_path, "oracle://u:hunter2@h/db")
+    operator = Operator(tmp_path, DATABASE_URL="oracle://u:hunter2@h/db")
     done = operator("db", "status")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "hunter2" not in done.stderr
@@ -118,8 +89,7 @@ def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_the_daemons(tmp_path: Path) -> None:
-    operator = Operator(tmp_path, "")
-    del operator.environment["DATABASE_URL"]
+    operator = Operator(tmp_path)
     (tmp_path / "relayd.toml").write_text('[database]\nurl = "sqlite:///from-file.db"\n')
     assert operator("--config", "relayd.toml", "db", "migrate").returncode == 0
     assert (tmp_path / "from-file.db").exists()
@@ -129,7 +99,9 @@ def test_the_configuration_is_the_daemons(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_database_is_a_sentence_and_exit_code_1(own_postgresql: PostgreSQL) -> None:
-    operator = Operator(own_postgresql.folder, own_postgresql.url() + "?password=hunter2")
+    operator = Operator(
+        own_postgresql.folder, DATABASE_URL=own_postgresql.url() + "?password=hunter2"
+    )
     own_postgresql.stop(signal.SIGINT)
     for arguments in (["db", "migrate"], ["db", "status"], ["quiz", "export", "-"]):
         done = operator(*arguments)
@@ -171,9 +143,9 @@ def test_a_terminal_sees_how_far_an_import_is(relayctl: Operator) -> None:
     (relayctl.folder / "in.csv").write_text(f"name,difficulty\n{rows}\n")
     ours, theirs = os.openpty()
     done = subprocess.run(
-        [sys.executable, "-c", RELAYCTL, "quiz", "import", "in.csv"],
+        relayctl.command("quiz", "import", "in.csv"),
         cwd=relayctl.folder,
-        env={**relayctl.environment, "TERM": "xterm"},
+        env={**relayctl.environ, "TERM": "xterm"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=theirs,
@@ -189,7 +161,7 @@ def test_a_terminal_sees_how_far_an_import_is(relayctl: Operator) -> None:
 
 
 def test_version_and_help(tmp_path: Path) -> None:
-    operator = Operator(tmp_path, "")
+    operator = Operator(tmp_path)
     assert __version__ in operator("--version").stdout
     for arguments in ([], ["db"], ["quiz"], ["db", "migrate"], ["quiz", "import"]):
         assert operator(*arguments, "--help").returncode == 0

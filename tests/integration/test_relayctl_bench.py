@@ -22,12 +22,12 @@ from websockets.sync.server import ServerConnection, serve
 from tests.daemon import Daemon, free_port
 from tests.integration.clients import read
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.relayctl import RELAYCTL
 from tests.integration.test_hostile import certificate
 
 __all__ = ["certificate"]  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
-RELAYCTL = "import sys; from relayd.ctl.main import main; main(prog_name='relayctl')"
 SMALL = ("--cameras", "2", "--viewers", "5", "--seconds", "1", "--warmup", "0.2")
 PATIENT = ("--p99", "60000")
 """A limit that no machine is too busy for."""

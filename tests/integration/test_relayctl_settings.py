@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.test_control import Done, Operator, check_failed
+from tests.integration.relayctl import Done, Operator, check_failed
 
 SECRET = "a secret that is long enough for HS256"
 

@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import BIN, Daemon, free_port
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.test_control import Operator
+from tests.integration.relayctl import Operator
 from tests.integration.test_workers import eventually, pids, wait_for_workers
 from tests.redis_servers import Redis
 
