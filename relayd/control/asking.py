@@ -14,7 +14,14 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, TimeoutError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, ResponseNeverReceived, readBody
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseNeverReceived,
+    _HTTP11ClientFactory,
+    readBody,
+)
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
@@ -41,6 +48,12 @@ class _Endpoint:
         return UNIXClientEndpoint(self._reactor, str(self._path), timeout=PATIENCE)
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    """Its start and stop would be two lines in the log for each question."""
+
+    noisy = False
+
+
 class Asker:
     """Asks one process.
 
@@ -53,7 +66,9 @@ class Asker:
     def __init__(self, reactor: Any, path: Path, patience: float = PATIENCE) -> None:
         self._reactor = reactor
         self._patience = patience
-        self._agent = Agent.usingEndpointFactory(reactor, _Endpoint(reactor, path))
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        pool._factory = _QuietFactory
+        self._agent = Agent.usingEndpointFactory(reactor, _Endpoint(reactor, path), pool)
 
     async def ask(self, method: str, target: str, body: bytes = b"") -> bytes:
         """The body of the answer.

@@ -109,6 +109,13 @@ def test_the_control_socket_shows_the_same_whatever_is_allowed(
     assert value(metrics, "relayd_workers_serving") == 2
 
 
+def test_a_scrape_leaves_no_line_in_the_log(spawn_workers: Spawn) -> None:
+    """Prometheus comes every few seconds, and the parent asks its workers each time."""
+    daemon = spawn_workers()
+    assert daemon.get("/metrics")[0] == 200
+    assert "HTTP11ClientFactory" not in daemon.log
+
+
 def test_the_control_socket_of_one_process_shows_its_figures(spawn: Spawn) -> None:
     daemon = spawn(metrics_enabled=False)
     assert daemon.get("/metrics")[0] == 404
