@@ -241,7 +241,8 @@ class Node(Service):
 
     def status(self) -> str:
         """One sentence: how many are served."""
-        what = "Serving" if self.running else "Stopping"
+        what = "Draining" if self._publisher.draining else "Serving"
+        what = what if self.running else "Stopping"
         return f"{what}: {self.connections()} connections"
 
     def _make_control_socket(self) -> ControlSocket:
@@ -290,13 +291,16 @@ class Node(Service):
         return done
 
     async def _prepare_until_done(self) -> None:
+        said = ""
         while True:
             try:
                 await self._in_thread(lambda: _prepare(self._config))
             except CancelledError:
                 return
             except DatabaseUnavailable as error:
-                self._log.warn("the database is away: {why}; trying again", why=str(error))
+                if str(error) != said:  # each reason once, not at each attempt
+                    said = str(error)
+                    self._log.warn("the database is away: {why}; trying again", why=said)
             except schema.SchemaError as error:
                 self._log.error("the schema could not be brought up to date: {why}", why=str(error))
                 return
@@ -348,6 +352,13 @@ def _prepare(config: Config) -> None:
     applied = schema.migrate(config.database.url)
     for name in applied:
         Node._log.info("migrated the database: {name}", name=name)
+    newer = [step.id for step in schema.status(config.database.url) if not step.known]
+    if newer:
+        Node._log.warn(
+            "the database was migrated by a newer relayd: {names}; `relayctl db rollback` of that "
+            "one takes it back",
+            names=", ".join(newer),
+        )
     ours = not config.database.url
     if ours and config.database.samples and samples.add_samples(""):
         Node._log.info("the database was empty; it has sample quizzes and actions now")

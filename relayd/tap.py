@@ -168,8 +168,10 @@ def makeService(options: Options) -> IService:
     endpoints = systemd.endpoints()
     if endpoints:
         _log.info(
-            "systemd passed {count} listening sockets, in the place of [server] listen: {places}",
-            count=len(endpoints),
+            "systemd passed {count}, in the place of [server] listen: {places}",
+            count="a listening socket"
+            if len(endpoints) == 1
+            else f"{len(endpoints)} listening sockets",
             places=", ".join(endpoints),
         )
     config = _with_sockets(options.config, endpoints)

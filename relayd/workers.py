@@ -185,7 +185,8 @@ class Supervisor(Service):
         """One sentence: how many serve whom."""
         serving = [worker for worker in self._workers if worker.serving is not None]
         connections = sum(worker.connections for worker in serving)
-        what = "Stopping" if self._stopping else "Serving"
+        what = "Draining" if self._control.draining else "Serving"
+        what = "Stopping" if self._stopping else what
         workers = f"{len(serving)} of {len(self._workers)} workers"
         return f"{what}: {connections} connections, {workers}"
 

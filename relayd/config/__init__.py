@@ -118,6 +118,8 @@ def read(
     dotenv: Mapping[str, str] | None = None,
     listen: Sequence[str] = (),
     folder: str = "",
+    credentials: Sequence[str] | None = None,
+    only: Sequence[str] = (),
 ) -> Loaded:
     """Reads a configuration from all its sources.
 
@@ -128,6 +130,10 @@ def read(
         dotenv: what a `.env` file sets; `environ` wins.
         listen: Twisted endpoint descriptions from the command line; they win over all.
         folder: what relative paths start from; "" for the working directory.
+        credentials: folders with secrets, the weaker first; None for the one that systemd names
+            in the environment.
+        only: the sections that matter; the others keep their defaults, right or wrong. None of
+            them for all.
 
     Raises:
         ConfigError: naming where the wrong setting stands, its key, its value, what is allowed.
@@ -142,19 +148,26 @@ def read(
             there = read_file(file)
             warn_of_open_file(file, there, warnings)
             found += there
-    if environ.get("CREDENTIALS_DIRECTORY"):
-        found += read_credentials(environ["CREDENTIALS_DIRECTORY"])
+    if credentials is None:
+        credentials = (
+            [environ["CREDENTIALS_DIRECTORY"]] if environ.get("CREDENTIALS_DIRECTORY") else []
+        )
+    for secrets in credentials:
+        found += read_credentials(secrets)
     for name, text in by_strength(merged):
         found.append(read_variable("environment" if name in environ else ".env", name, text))
     if listen:
         found.append(Setting("command line", "--listen", "server", "listen", list(listen)))
+    if only:
+        found = [setting for setting in found if setting.section in only]
     found = follow(found, folder, warnings)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for setting in found:
         values[setting.section][setting.key] = setting.convert()
     sections: dict[str, Any] = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
     config = Config(**sections)
-    _check_together(config, found)
+    if not only:
+        _check_together(config, found)
     return Loaded(config, tuple(found), tuple(warnings))
 
 

@@ -14,6 +14,7 @@ from relayd.errors import ConfigError
 
 # from the first colon behind the slashes to the last at sign
 _PASSWORD = re.compile(r"(?<=//)([^:]*):.*@")
+_HARMLESS = re.compile("(host|hostaddr|port|db|dbname|user|sslmode|target_session_attrs)=")
 _SENSITIVE = re.compile("api|auth|database|redis|key|secret|pass|token|ur[il]", re.IGNORECASE)
 _HINTS = {name: get_type_hints(kind, include_extras=True) for name, kind in SECTIONS.items()}
 
@@ -64,7 +65,9 @@ def shown(key: str, value: Any) -> str:
     if key in ("key", "secret") and value:
         return "(hidden)"
     if key != "url":
-        return repr(value)
+        return str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, str):
+        return repr(_hide(value))
     return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0])
 
 
@@ -77,8 +80,15 @@ def in_toml(key: str, value: Any) -> str:
     if key in ("key", "secret") and value:
         return "(hidden)"
     if key == "url":
-        value = " ".join(_PASSWORD.sub(r"\1:***@", url.partition("?")[0]) for url in value.split())
+        value = " ".join(map(_hide, value.split()))
     return msgspec.json.encode(value).decode()
+
+
+def _hide(url: str) -> str:
+    """A URL without its password, and in its query only what cannot be one."""
+    place, mark, query = url.partition("?")
+    parts = [part if _HARMLESS.match(part) else "***" for part in query.split("&")]
+    return _PASSWORD.sub(r"\1:***@", place) + mark + ("&".join(parts) if mark else "")
 
 
 def holds_a_secret(key: str, value: Any) -> bool:

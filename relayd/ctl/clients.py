@@ -25,10 +25,9 @@ from relayd.ctl.common import (
     expected,
     json_option,
     moment,
-    read_config,
     table,
 )
-from relayd.ctl.control import Control
+from relayd.ctl.control import Control, reach
 from relayd.logs import printable
 from relayd.names import KINDS
 
@@ -70,7 +69,7 @@ def clients(
     slowly, REPLACED how many poses were left out for newer ones because of that.
     """
     selection = Selection(sort=sort, limit=limit or 0, **chosen)
-    listing = _select(Control(read_config(context)), selection)
+    listing = _select(reach(context), selection)
     if as_json:
         echo_json(listing)
     else:
@@ -87,7 +86,7 @@ def clients(
 @expected
 def rooms(context: click.Context, as_json: bool) -> None:
     """Lists the camera groups, chat rooms and push topics that have clients, and how many."""
-    listing = Control(read_config(context)).get("/rooms", Listing[Room])
+    listing = reach(context).get("/rooms", Listing[Room])
     if as_json:
         echo_json(listing)
     else:
@@ -102,7 +101,7 @@ def rooms(context: click.Context, as_json: bool) -> None:
 @expected
 def pairs(context: click.Context, as_json: bool) -> None:
     """Lists the UUIDs under which a headset or a phone is connected to this relayd."""
-    listing = Control(read_config(context)).get("/pairs", Listing[Pair])
+    listing = reach(context).get("/pairs", Listing[Pair])
     if as_json:
         echo_json(listing)
     else:
@@ -138,7 +137,7 @@ def kick(
     The client gets a closing handshake with the code; 1000 tells it not to come back, 1012 to
     reconnect. Exit code 1 if one of them was not there.
     """
-    control = Control(read_config(context))
+    control = reach(context)
     missing: list[int] = []
     if bool(connections) == any(chosen.values()):
         raise WrongInput(

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from relayd.config import Config, read_dotenv
+from relayd.config import Config, Loaded, read, read_dotenv
+from relayd.ctl import service
 from relayd.errors import ConfigError, RelaydError
 from relayd.storage import engines, tables
 
@@ -55,9 +56,38 @@ def expected(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def load(context: click.Context, only: Sequence[str] = ()) -> Loaded:
+    """The daemon's configuration, and where it stands; `only` some sections. Raises ConfigError."""
+    looked_after = service.find(os.environ)
+    if looked_after is None:
+        return read(context.obj, os.environ, dotenv=read_dotenv(), only=only)
+    folder = str(looked_after.folder)
+    try:
+        return read(
+            context.obj, os.environ, only=only,
+            # where nobody but the service and root may look, it is not known what stands there
+            dotenv=read_dotenv(folder) if os.access(folder, os.X_OK) else {},
+            credentials=looked_after.folders(),
+        )  # fmt: skip
+    except ConfigError as error:
+        if looked_after.hidden:
+            left_out = f"{looked_after.credentials} is for root, and left out: use sudo"
+            raise ConfigError(f"{error} ({left_out})") from error
+        raise
+
+
 def read_config(context: click.Context) -> Config:
-    """The daemon's configuration. Raises ConfigError."""
-    return Config.load(context.obj, os.environ, dotenv=read_dotenv())
+    """The daemon's configuration, for what needs its secrets. Raises ConfigError."""
+    service.require_secrets(os.environ)
+    return load(context).config
+
+
+@contextlib.contextmanager
+def database_url(context: click.Context) -> Iterator[str]:
+    """The database; it is used as the service's user. Raises ConfigError."""
+    url = read_config(context).database.url
+    with service.as_its_user(os.environ):
+        yield url
 
 
 def json_option(command: _Command) -> _Command:

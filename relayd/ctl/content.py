@@ -11,11 +11,11 @@ import click
 from relayd.ctl.common import (
     WrongInput,
     counted,
+    database_url,
     echo_json,
     expected,
     json_option,
     progress,
-    read_config,
 )
 from relayd.storage import tables
 from relayd.storage.tables import Table
@@ -51,14 +51,13 @@ def table_commands(name: str, table: Table) -> click.Group:
     @click.pass_context
     @expected
     def import_(context: click.Context, file: str, as_json: bool) -> None:
-        url = read_config(context).database.url
         try:
             with click.open_file(file, "rb") as stream:
                 data = stream.read()
         except OSError as error:
             raise WrongInput(f"{file}: {error.strerror}") from error
         try:
-            with progress("importing") as update:
+            with database_url(context) as url, progress("importing") as update:
                 done = tables.import_rows(url, table, data, update)
         except tables.CSVError as error:
             raise WrongInput(f"{file}: {error}; nothing was imported") from error
@@ -79,9 +78,8 @@ def table_commands(name: str, table: Table) -> click.Group:
     @click.pass_context
     @expected
     def export(context: click.Context, file: str, as_json: bool) -> None:
-        url = read_config(context).database.url
         try:
-            with _written(file) as stream:
+            with _written(file) as stream, database_url(context) as url:
                 count = tables.export_rows(url, table, stream)
         except OSError as error:
             raise WrongInput(f"{file}: {error.strerror}") from error

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+import click
 import msgspec
 
 from relayd.config import Config
 from relayd.control.address import PACKAGED, find_place
+from relayd.ctl.common import load
 from relayd.errors import ConfigError, RelaydError
 
 T = TypeVar("T")
@@ -153,6 +155,25 @@ class Control:
             what = "there is no such socket" if number != errno.ECONNREFUSED else "nobody answers"
             return f"{self.path}: {what}; {_who_runs()}"
         return f"{self.path}: {error}"
+
+
+def reach(context: click.Context) -> Control:
+    """The control socket of the relayd that is looked after.
+
+    Of the configuration, only what says where the socket is matters: a running relayd can be
+    looked at while its files are wrong, and by people who may not read its secrets.
+
+    Raises:
+        ConfigError: it is not known where the socket is.
+        Unreachable: the configuration turns it off.
+    """
+    try:
+        config = load(context, only=("control",)).config
+    except ConfigError:
+        if not _is_there(PACKAGED):
+            raise
+        config = Config()
+    return Control(config)
 
 
 def _with_query(target: str, query: dict[str, Any]) -> str:

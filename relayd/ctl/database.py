@@ -5,14 +5,18 @@ from dataclasses import asdict
 
 import click
 
-from relayd.ctl.common import FAILED, echo_json, expected, json_option, progress, read_config
+from relayd.ctl.common import (
+    FAILED,
+    Failed,
+    database_url,
+    echo_json,
+    expected,
+    json_option,
+    progress,
+)
 from relayd.storage import schema
 
 _HISTORY = "0003.history"  # taking it back loses the chat history
-
-
-def _url(context: click.Context) -> str:
-    return read_config(context).database.url
 
 
 @click.group()
@@ -26,8 +30,8 @@ def db() -> None:
 @expected
 def migrate(context: click.Context, as_json: bool) -> None:
     """Applies every pending migration."""
-    with progress("migrating") as update:
-        done = schema.migrate(_url(context), update)
+    with database_url(context) as url, progress("migrating") as update:
+        done = schema.migrate(url, update)
     if as_json:
         echo_json({"applied": done})
         return
@@ -47,17 +51,27 @@ def migrate(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 @expected
 def rollback(context: click.Context, steps: int, yes: bool, as_json: bool) -> None:
-    """Takes the newest migrations back. Quizzes and actions always stay."""
-    url = _url(context)
-    going = schema.to_roll_back(url, steps)
-    if not going and not as_json:
-        click.echo("nothing to do: no migration is applied")
-        return
-    if going:
-        click.echo(f"takes back {', '.join(going)}", err=True)
-    if _HISTORY in going and not yes:
-        click.confirm("The chat history will be lost. Go on?", abort=True, err=True)
-    done = schema.rollback(url, steps) if going else []
+    """Takes the newest migrations back. Quizzes and actions always stay.
+
+    Only the version of relayd that has applied a migration can take it back: do this before you
+    install an older one.
+    """
+    with database_url(context) as url:
+        newer = [step.id for step in schema.status(url) if not step.known]
+        if newer:
+            raise Failed(
+                f"{', '.join(newer)} came after all that this relayd knows, with a newer one: "
+                "install that, and take them back with it"
+            )
+        going = schema.to_roll_back(url, steps)
+        if not going and not as_json:
+            click.echo("nothing to do: no migration is applied")
+            return
+        if going:
+            click.echo(f"takes back {', '.join(going)}", err=True)
+        if _HISTORY in going and not yes:
+            click.confirm("The chat history will be lost. Go on?", abort=True, err=True)
+        done = schema.rollback(url, steps) if going else []
     if as_json:
         echo_json({"taken_back": done})
         return
@@ -71,7 +85,8 @@ def rollback(context: click.Context, steps: int, yes: bool, as_json: bool) -> No
 @expected
 def status(context: click.Context, as_json: bool) -> None:
     """Says of each migration when it was applied. Exit code 1 if one is pending."""
-    steps = schema.status(_url(context))
+    with database_url(context) as url:
+        steps = schema.status(url)
     if as_json:
         echo_json({"migrations": [asdict(step) for step in steps]})
     else:

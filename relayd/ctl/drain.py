@@ -15,9 +15,8 @@ from relayd.ctl.common import (
     expected,
     json_option,
     progress,
-    read_config,
 )
-from relayd.ctl.control import Control
+from relayd.ctl.control import Control, reach
 
 _INTERVAL = 0.25  # seconds between two looks
 
@@ -34,7 +33,7 @@ def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> Non
     For a load balancer that is to send clients elsewhere before relayd is stopped. `undrain` takes
     it back.
     """
-    control = Control(read_config(context))
+    control = reach(context)
     done = control.post("/drain", Drain(close=close), Done)
     left = done.count
     if wait:
@@ -54,7 +53,7 @@ def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> Non
 @expected
 def undrain(context: click.Context, as_json: bool) -> None:
     """Takes clients again after `drain`."""
-    done = Control(read_config(context)).post("/undrain", None, Done)
+    done = reach(context).post("/undrain", None, Done)
     if as_json:
         echo_json({"clients": done.count, "missing": done.missing})
     else:

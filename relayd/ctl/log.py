@@ -3,8 +3,8 @@
 import click
 
 from relayd.control.messages import LogLevel
-from relayd.ctl.common import echo_json, end_without, expected, json_option, read_config
-from relayd.ctl.control import Control
+from relayd.ctl.common import echo_json, end_without, expected, json_option
+from relayd.ctl.control import reach
 from relayd.logs import LEVELS
 
 
@@ -18,7 +18,7 @@ def log_level(context: click.Context, level: str | None, as_json: bool) -> None:
 
     It holds until relayd is started anew, or reloads a configuration with another [log] level.
     """
-    control = Control(read_config(context))
+    control = reach(context)
     if level is None:
         found = control.get("/log-level", LogLevel)
     else:

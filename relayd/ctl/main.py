@@ -11,10 +11,21 @@ from typing import Any
 import click
 
 from relayd import __version__
-from relayd.ctl import clients, database, drain, log, publish, settings, status, streams, tokens
+from relayd.ctl import (
+    clients,
+    common,
+    database,
+    drain,
+    log,
+    publish,
+    settings,
+    status,
+    streams,
+    tokens,
+)
 from relayd.ctl.bench import command as load
 from relayd.ctl.bench import options as bench_options
-from relayd.ctl.common import expected, read_config
+from relayd.ctl.common import expected
 from relayd.ctl.content import table_commands
 from relayd.ctl.doctor.command import doctor
 from relayd.storage import tables
@@ -81,4 +92,4 @@ def bench(context: click.Context, **chosen: Any) -> None:
     2 wrong input.
     """
     options = bench_options.Options(**chosen)
-    context.exit(load.run(options, lambda: read_config(context)))
+    context.exit(load.run(options, lambda: common.load(context, only=("server",)).config))

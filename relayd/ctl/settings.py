@@ -7,11 +7,12 @@ import os
 
 import click
 
-from relayd.config import Config, read, read_dotenv
+from relayd.config import Config
 from relayd.config.settings import in_toml
 from relayd.control.messages import Reloaded
-from relayd.ctl.common import echo_json, expected, json_option, read_config
-from relayd.ctl.control import Control
+from relayd.ctl import service
+from relayd.ctl.common import echo_json, expected, json_option, load
+from relayd.ctl.control import reach
 from relayd.errors import ConfigError
 
 
@@ -26,7 +27,12 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
     Each line says where the setting stands; secrets and passwords are hidden. A wrong one is named,
     with exit code 2. (`twistd relayd --check` with the same options says the same.)
     """
-    loaded = read(context.obj, os.environ, dotenv=read_dotenv())
+    loaded = load(context)
+    looked_after = service.find(os.environ)
+    if looked_after is not None and looked_after.hidden:
+        click.echo(
+            f"Warning: {looked_after.credentials} is for root, and left out: use sudo", err=True
+        )
     defaults = Config()
     lines = [
         line
@@ -47,26 +53,30 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
 
 
 @click.command("reload", short_help="Have the configuration read again.")
+@click.option("--quiet", is_flag=True, help="Print nothing if it went well; it is in the log.")
 @json_option
 @click.pass_context
 @expected
-def reload(context: click.Context, as_json: bool) -> None:
+def reload(context: click.Context, quiet: bool, as_json: bool) -> None:
     """Has the running relayd read its configuration again, while its clients stay connected.
 
     Prints what was applied, and what needs a restart. If something is wrong, nothing has changed,
     and the exit code is 2.
     """
+    looked_after = service.find(os.environ)
+    # systemd has handed these over at the start, and does so at the next one
+    later = [] if looked_after is None else [str(path) for path in looked_after.changed()]
     try:
-        config = read_config(context)
+        found = reach(context).post("/reload", None, Reloaded)
     except ConfigError as error:
-        # relayd would find the same
-        raise ConfigError(f"nothing has changed, for {error}") from error
-    found = Control(config).post("/reload", None, Reloaded)
+        files = ", ".join(later)
+        hint = f"; {files}: relayd gets it at a restart" if later else ""
+        raise ConfigError(f"{error}{hint}") from error
     if as_json:
         names = ("applied", "restart", "warnings")
-        echo_json({name: getattr(found, name) for name in names})
-    else:
-        click.echo("\n".join(found.lines))
+        echo_json({**{name: getattr(found, name) for name in names}, "secrets": later})
+    elif not quiet:
+        click.echo("\n".join([*found.lines, *(f"needs a restart: {file}" for file in later)]))
 
 
 def _setting(section: str, key: str, value: str) -> str:

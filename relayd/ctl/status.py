@@ -3,16 +3,21 @@
 Sits under `ctl.main`.
 """
 
+import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 import msgspec
 
+from relayd.cluster import Seen
+from relayd.config import Config
 from relayd.control.messages import Process, Status
 from relayd.ctl import cluster
-from relayd.ctl.common import echo_json, expected, json_option, read_config, table
-from relayd.ctl.control import Control, Refused, Unreachable
+from relayd.ctl.common import echo_json, expected, json_option, load, table
+from relayd.ctl.control import Refused, Unreachable, reach
+from relayd.errors import ConfigError, RelaydError
 
 _HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS",
          "WAITING", "DATABASE", "REDIS", "STATE")  # fmt: skip
@@ -31,14 +36,14 @@ def status(context: click.Context, as_json: bool) -> None:
 
     Exit codes: 0 done, whatever the state of the processes; 1 relayd or Redis cannot be reached.
     """
-    config = read_config(context)
-    local: Status | None = None
+    local, away = _ask(context)
     try:
-        control = Control(config)
-        local = control.get("/status", Status)
-    except (Unreachable, Refused):
-        if not config.redis.url:
+        config = load(context).config
+    except ConfigError as error:
+        if local is None:
             raise
+        click.echo(f"Warning: only this relayd is shown, for {error}", err=True)
+        config = Config()
     found: dict[str, Any] = {}
     if config.redis.url:
         try:
@@ -47,19 +52,40 @@ def status(context: click.Context, as_json: bool) -> None:
             if local is not None and not as_json:
                 click.echo(_as_text(local))
             raise
-        if not as_json:
-            click.echo(cluster.as_text(processes, config.redis.prefix))
         found = cluster.as_json(processes)
         if local is not None:
             found["local"] = local
-            if not as_json:
-                click.echo(f"\non this machine, asked at {control.path}:\n{_as_text(local)}")
+        if not as_json:
+            click.echo(_with_others(processes, local, config))
     elif local is not None:
         found = {**msgspec.to_builtins(local), "totals": _totals(local)}
         if not as_json:
             click.echo(_as_text(local))
+    elif away is not None:
+        raise away
     if as_json:
         echo_json(found)
+
+
+def _ask(context: click.Context) -> tuple[Status | None, RelaydError | None]:
+    """What the running relayd says, or why it says nothing."""
+    try:
+        return reach(context).get("/status", Status), None
+    except (Unreachable, Refused) as error:
+        return None, error
+
+
+def _with_others(processes: Sequence[Seen], local: Status | None, config: Config) -> str:
+    """All processes, then more of those of this machine; if there are no others, that alone."""
+    if local is None:
+        return cluster.as_text(processes, config.redis.prefix)
+    here = {(socket.gethostname(), process.pid) for process in local.processes}
+    there = {(one.report.host, one.report.pid) for one in processes if one.report is not None}
+    if processes and there <= here:
+        return _as_text(local)
+    return (
+        f"{cluster.as_text(processes, config.redis.prefix)}\n\non this machine:\n{_as_text(local)}"
+    )
 
 
 def _totals(local: Status) -> dict[str, Any]:

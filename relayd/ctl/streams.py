@@ -7,8 +7,8 @@ from typing import Any
 import click
 import msgspec
 
-from relayd.ctl.common import Failed, echo_json, expected, json_option, read_config
-from relayd.ctl.control import Control
+from relayd.ctl.common import Failed, echo_json, expected, json_option
+from relayd.ctl.control import reach
 from relayd.logs import printable
 
 _INTERRUPTED = 130
@@ -25,7 +25,7 @@ def tail(context: click.Context, room: str, as_json: bool) -> None:
     A name alone is a chat room. Ctrl-C ends it.
     """
     group = room if "/" in room else f"chat/{room}"
-    lines = Control(read_config(context)).stream("/tail", group=group)
+    lines = reach(context).stream("/tail", group=group)
     _show(context, lines, as_json, _tailed)
 
 
@@ -40,7 +40,7 @@ def trace(context: click.Context, connection: str, as_json: bool) -> None:
     `<` is what came from the client, `>` what goes to it; "waits" is written to what cannot go out
     yet, because the client reads slowly. Ctrl-C ends it; the connection goes on.
     """
-    lines = Control(read_config(context)).stream("/trace", id=connection)
+    lines = reach(context).stream("/trace", id=connection)
     _show(context, lines, as_json, _traced)
 
 

@@ -255,8 +255,8 @@ def test_a_connection_of_the_clients_own_serves_pages_and_then_an_upgrade(
     """As a browser of HTTP/1.1 does it, without TLS in between."""
     node = spawn()
     passed = (
-        "location / { proxy_pass http://relayd; proxy_http_version 1.1; "
-        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; }"
+        "proxy_pass http://relayd; proxy_http_version 1.1; "
+        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
     )
     plain = {"return 308 https://$host$request_uri;": passed}
     with Nginx(tmp_path / "proxy", upstreams(node), plain) as nginx, Raw(nginx.plain_port) as one:

@@ -108,7 +108,7 @@ def test_a_passed_socket_takes_the_place_of_listen(
     service.hear("READY=1")
     connect(service, "/ws/camera")
     place = f"tcp:{service.port}:interface=127.0.0.1"
-    line = f"systemd passed 1 listening sockets, in the place of [server] listen: {place}"
+    line = f"systemd passed a listening socket, in the place of [server] listen: {place}"
     assert line in service.log
 
 
@@ -174,7 +174,7 @@ def test_workers_share_a_passed_socket_and_are_counted(
     for _ in range(3):
         connect(service, "/ws/camera")
     service.hear("STATUS=Serving: 3 connections, 2 of 2 workers")
-    assert service.log.count("systemd passed 1 listening sockets") == 1
+    assert service.log.count("systemd passed a listening socket") == 1
 
 
 def test_a_unix_socket_of_another_process_stays(serve: Serve, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relayd.config import SECTIONS, Config, read
+from relayd.config import settings as one_setting
 from relayd.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "relayd.toml"
@@ -323,7 +324,7 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path, data: bytes) -> None:
 def test_tokens_cannot_be_required_without_a_secret(write_file: WriteFile) -> None:
     path = write_file("[auth]\nrequired = true\n")
     said = wrong(path)
-    assert said.startswith(f"{path}: [auth] required = True: ")
+    assert said.startswith(f"{path}: [auth] required = true: ")
     assert "[auth] secret" in said
     said = wrong(environ={"RELAYD_AUTH_REQUIRED": "true"})
     assert said.startswith("environment: RELAYD_AUTH_REQUIRED = ")
@@ -400,7 +401,7 @@ def test_an_error_names_the_very_file_of_conf_d(write_file: WriteFile, drop_in: 
     drop_in("20-bad.toml", "[chat")
     assert wrong(path).startswith(f"{bad}: is not TOML: ")
     drop_in("20-bad.toml", "[auth]\nrequired = true\n")
-    assert wrong(path).startswith(f"{bad}: [auth] required = True: needs [auth] secret")
+    assert wrong(path).startswith(f"{bad}: [auth] required = true: needs [auth] secret")
     Path(bad).unlink()
     Path(bad).symlink_to("nowhere")
     assert wrong(path) == f"{bad}: cannot be read: No such file or directory"
@@ -444,11 +445,44 @@ def test_every_setting_is_listed_with_its_value_and_its_source(
     assert by_name["echo.enabled"] == ("true", "environment RELAYD_ECHO_ENABLED")
     assert by_name["redis.prefix"] == ('"mine"', ".env RELAYD_REDIS_PREFIX")
     assert by_name["database.url"] == (
-        '"postgresql://joe:***@h/d"',
+        '"postgresql://joe:***@h/d?***"',
         "environment RELAYD_DATABASE_URL",
     )
     assert SECRET not in str(lines)
     assert "hunter2" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("url", "listed"),
+    [
+        ("postgresql:///d?host=/run/pg&user=joe", "postgresql:///d?host=/run/pg&user=joe"),
+        ("postgresql:///d?host=h&password=hunter2", "postgresql:///d?host=h&***"),
+        ("postgresql:///d?p%61ssword=hunter2", "postgresql:///d?***"),
+        ("postgresql:///d?hunter2", "postgresql:///d?***"),
+    ],
+)
+def test_of_a_url_all_is_shown_that_cannot_be_a_password(url: str, listed: str) -> None:
+    assert one_setting.in_toml("url", url) == f'"{listed}"'
+    assert one_setting.shown("url", url) == f"'{listed}'"
+
+
+def test_only_the_sections_that_matter_may_have_to_be_right(write_file: WriteFile) -> None:
+    path = write_file("[server]\nworkers = 2\n[chat]\nhistory = -1\n[control]\nsocket = '/s'\n")
+    config = read(path, {}, only=("control",)).config
+    assert config.control.socket == "/s"
+    assert config.server == Config().server
+
+
+def test_of_several_folders_with_secrets_the_last_wins(tmp_path: Path) -> None:
+    for folder, names in (
+        ("handed", ("relayd_api_key", "relayd_redis_url")),
+        ("new", ("api_key",)),
+    ):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text(f"redis://{folder}")
+    config = read(None, {}, credentials=[str(tmp_path / "handed"), str(tmp_path / "new")]).config
+    assert (config.api.key, config.redis.url) == ("redis://new", "redis://handed")
 
 
 # Secrets in files of their own

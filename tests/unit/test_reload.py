@@ -128,7 +128,8 @@ def test_no_secret_is_shown() -> None:
     assert compare(old, new).lines() == [
         "applied at once: [api] key",
         "applied to new connections: [auth] secret",
-        "needs a restart: [database] url",
+        'needs a restart: [database] url = "postgresql://joe:***@h/d?***"'
+        ' (was "postgresql://joe:***@h/d")',
     ]
 
 

@@ -3,6 +3,7 @@
 The top of `doctor`.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -10,8 +11,8 @@ from typing import Any
 
 import click
 
-from relayd import config as configuration
-from relayd.config import read_dotenv
+from relayd.ctl import service
+from relayd.ctl.common import WrongInput, load
 from relayd.ctl.doctor import nginx_config
 from relayd.ctl.doctor.checks import CHECKS
 from relayd.ctl.doctor.facts import Facts, Options
@@ -60,16 +61,20 @@ def doctor(context: click.Context, verbose: bool, as_json: bool, **chosen: Any) 
     Exit codes: 0 no fault (warnings do not count), 1 a fault was found, 2 wrong usage.
     """
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    found = examine(context.obj, Options(**given))
+    try:
+        service.require_secrets(os.environ)
+    except ConfigError as error:
+        raise WrongInput(str(error)) from error
+    found = examine(context, Options(**given))
     click.echo(_json(found) if as_json else _text(found, verbose=verbose))
     if any(finding.state is State.FAULT for _, finding in found):
         context.exit(FAULTY)
 
 
-def examine(path: str | None, options: Options) -> Found:
+def examine(context: click.Context, options: Options) -> Found:
     """Makes all checks. A wrong configuration is a fault that leaves the others out."""
     try:
-        loaded = configuration.read(path, os.environ, dotenv=read_dotenv())
+        loaded = load(context)
     except ConfigError as error:
         return [(CHECKS[0], fault(str(error), "correct it; relayd does not start with it"))]
     facts = Facts(loaded, options)
@@ -77,11 +82,17 @@ def examine(path: str | None, options: Options) -> Found:
 
 
 def _look(check: Check, facts: Facts) -> Iterable[Finding]:
+    # as relayd, for whom PostgreSQL and the file are
+    is_database = check.name.startswith("database")
+    user = service.as_its_user(os.environ) if is_database else contextlib.nullcontext()
     try:
-        return list(check.look(facts))
+        with user:
+            return list(check.look(facts))
     except nginx_config.Unreadable as error:
         if check.name != "nginx":
             return [Finding(State.SKIPPED, "nginx's configuration cannot be read")]
+        if isinstance(error, nginx_config.Refused) and os.geteuid() == 0:
+            return [fault(str(error), "correct it; nginx does not start again with it")]
         return [warn(str(error), "run doctor as root, or --nginx-config FILE")]
     except Exception as error:
         return [

@@ -59,7 +59,7 @@ def _look_at_file(path: Path) -> Iterator[Finding]:
         )
         return
     owner = what.stat().st_uid
-    if not os.access(what, os.W_OK) or not os.access(folder, os.W_OK):
+    if not all(os.access(one, os.W_OK, effective_ids=True) for one in (what, folder)):
         yield fault(
             f"{what} cannot be written by the user {os.geteuid()}; its owner is {owner}",
             f"chown it to relayd's user, with its folder: chown -R relayd: {folder}",

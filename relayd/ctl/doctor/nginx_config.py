@@ -31,6 +31,10 @@ class Unreadable(RelaydError):
     """nginx's configuration cannot be read; the text says why."""
 
 
+class Refused(Unreadable):
+    """nginx itself does not take it."""
+
+
 @dataclass(frozen=True)
 class Way:
     """The way of a handshake through nginx.
@@ -181,7 +185,7 @@ def read(path: str) -> Nginx | None:
     if ran.returncode != 0:
         words = ran.stderr.strip().splitlines()
         refused = next((line for line in words if "emerg" in line), words[-1] if words else "")
-        raise Unreadable(f"nginx -T: {refused}")
+        raise Refused(f"nginx -T: {refused}")
     return _read_dump(ran.stdout, "nginx -T")
 
 

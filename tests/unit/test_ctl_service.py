@@ -1,0 +1,57 @@
+"""The service that relayctl looks after: which secrets it sees."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from relayd.ctl.service import Service, as_its_user, find
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """A service that has been installed, below a folder."""
+    (tmp_path / "etc" / "relayd" / "credentials").mkdir(parents=True)
+    return Service("relayd", tmp_path)
+
+
+def hand_over(service: Service, **secrets: str) -> None:
+    """What systemd does at the start."""
+    service.handed.mkdir(parents=True)
+    for name, secret in secrets.items():
+        (service.handed / f"relayd_{name}").write_text(secret)
+
+
+def test_nothing_is_looked_for_unless_the_package_says_so() -> None:
+    assert find({}) is None
+    found = find({"RELAYCTL_SERVICE": "relayd"})
+    assert found is not None
+    assert found.credentials == Path("/etc/relayd/credentials")
+    assert found.handed == Path("/run/credentials/relayd.service")
+
+
+def test_what_is_to_run_next_wins_over_what_runs(service: Service) -> None:
+    assert service.folders() == [str(service.credentials)]
+    hand_over(service)
+    assert service.folders() == [str(service.handed), str(service.credentials)]
+
+
+def test_in_the_service_itself_it_is_what_systemd_names(tmp_path: Path) -> None:
+    assert Service("relayd", tmp_path, given="/run/given").folders() == ["/run/given"]
+
+
+def test_secrets_that_are_new_changed_or_gone_since_the_start_are_named(service: Service) -> None:
+    assert service.changed() == []
+    hand_over(service, redis_url="redis://a", api_key="key\n", auth_secret="gone")
+    for name, secret in (("redis_url", "redis://b"), ("api_key", "key"), ("database_url", "new")):
+        (service.credentials / name).write_text(secret)
+    names = [path.name for path in service.changed()]
+    assert names == ["database_url", "redis_url", "auth_secret"]
+
+
+def test_without_a_service_nobody_becomes_anybody_else() -> None:
+    before = os.geteuid(), os.environ.get("HOME")
+    with as_its_user({}):
+        assert (os.geteuid(), os.environ.get("HOME")) == before
+    with as_its_user({"RELAYCTL_SERVICE": "no-such-user"}):
+        assert (os.geteuid(), os.environ.get("HOME")) == before
