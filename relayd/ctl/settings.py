@@ -48,7 +48,7 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
     width = max((len(_setting(line.section, line.key, line.value)) for line in lines), default=0)
     for line in lines:
         setting = _setting(line.section, line.key, line.value)
-        click.echo(f"{setting:{min(width, 60)}}  # {line.source}")
+        click.echo(f"{setting:{min(width, 72)}}  # {line.source}")
     click.echo("the configuration is good" + ("" if lines else ": all defaults"), err=True)
 
 

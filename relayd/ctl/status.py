@@ -3,6 +3,7 @@
 Sits under `ctl.main`.
 """
 
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import msgspec
 from relayd.cluster import Seen
 from relayd.config import Config
 from relayd.control.messages import Process, Status
-from relayd.ctl import cluster
+from relayd.ctl import cluster, service
 from relayd.ctl.common import echo_json, expected, json_option, load, table
 from relayd.ctl.control import Refused, Unreachable, reach
 from relayd.errors import ConfigError, RelaydError
@@ -38,7 +39,7 @@ def status(context: click.Context, as_json: bool) -> None:
     """
     local, away = _ask(context)
     try:
-        config = load(context).config
+        config = load(context, only=("redis",)).config
     except ConfigError as error:
         if local is None:
             raise
@@ -57,6 +58,8 @@ def status(context: click.Context, as_json: bool) -> None:
             found["local"] = local
         if not as_json:
             click.echo(_with_others(processes, local, config))
+        if away is not None and service.find(os.environ) is not None:
+            click.echo(f"Warning: {away}", err=True)
     elif local is not None:
         found = {**msgspec.to_builtins(local), "totals": _totals(local)}
         if not as_json:

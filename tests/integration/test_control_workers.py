@@ -43,14 +43,23 @@ def relayctl(daemon: Daemon, redis: Redis) -> Operator:
     return Operator(daemon.folder, redis_url=f"unix://{redis.socket}")
 
 
-def test_status_shows_both_workers_and_the_cluster(daemon: Daemon, relayctl: Operator) -> None:
+def test_status_shows_both_workers_and_others_if_there_are_any(
+    daemon: Daemon, relayctl: Operator, spawn: Spawn, redis: Redis
+) -> None:
     local = relayctl.json("status")["local"]
     assert (local["pid"], local["workers"], local["missing"]) == (daemon.pid, 2, [])
     assert {each["worker"]: each["pid"] for each in local["processes"]} == pids(daemon)
     assert {each["redis"]["state"] for each in local["processes"]} == {"ok"}
     lines = relayctl("status").stdout.splitlines()
-    assert lines[0].startswith("ID ")
+    assert lines[0].startswith("PROCESS ")
     assert [line.split()[0] for line in lines if line.startswith("w")] == ["w1", "w2"]
+    assert not any(line.startswith("ID ") for line in lines)
+    other = spawn(redis_url=f"unix://{redis.socket}")
+    eventually(lambda: relayctl.json("status")["totals"]["processes"] == 3)
+    shown = relayctl("status").stdout
+    assert shown.startswith("ID ")
+    assert "\non this machine:\nPROCESS " in shown
+    other.stop()
     sockets = sorted((daemon.folder / "var").glob("*.sock"))
     assert [each.name for each in sockets] == [
         "control-w1.sock", "control-w2.sock", "control.sock",

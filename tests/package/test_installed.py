@@ -95,6 +95,13 @@ def test_everything_an_operator_reads_is_there(debian: Container) -> None:
     )
     assert "plain,db" in completed.splitlines()
     debian.shell("bash -n /usr/share/bash-completion/completions/relayctl")
+    debian.shell(
+        """
+        cd /usr/share/doc/relayd
+        test -s docs/../etc/examples/nginx/relayd.conf
+        for page in $(grep -o 'docs/[a-z]*\\.md' README.md); do test -s "$page"; done
+        """
+    )
     assert 'Status: "Serving: 0 connections"' in debian.shell("systemctl status relayd")
 
 
@@ -178,6 +185,24 @@ def test_a_wrong_configuration_keeps_it_from_starting_and_is_named(debian: Conta
     assert "wrong.toml" in debian.shell("journalctl -u relayd --no-pager -n 20")
     assert debian.shell("systemctl show -P ExecMainStatus relayd") == "78"
     debian.shell("rm /etc/relayd/conf.d/wrong.toml; systemctl restart relayd")
+    wait_until_ready(debian)
+
+
+def test_a_reload_of_a_wrong_configuration_fails_and_changes_nothing(debian: Container) -> None:
+    debian.shell("printf '[chat]\\nhistory = -1\\n' >/etc/relayd/conf.d/wrong.toml")
+    assert debian.try_shell("systemctl reload relayd").returncode != 0
+    assert "nothing has changed" in debian.shell("journalctl -u relayd --no-pager -n 20")
+    # it runs, and can be looked at
+    assert "0 clients" in debian.shell("relayctl status")
+    debian.shell("rm /etc/relayd/conf.d/wrong.toml; systemctl reload relayd")
+
+
+def test_a_database_that_root_makes_is_the_services(debian: Container) -> None:
+    debian.shell("systemctl stop relayd.socket relayd; mv /var/lib/relayd /root/kept")
+    debian.shell("install -d -m 0750 -o relayd -g relayd /var/lib/relayd; relayctl db migrate")
+    owners = debian.shell("find /var/lib/relayd -printf '%u:%g\\n' | sort -u")
+    debian.shell("rm -r /var/lib/relayd; mv /root/kept /var/lib/relayd; systemctl start relayd")
+    assert owners == "relayd:relayd"
     wait_until_ready(debian)
 
 
@@ -351,6 +376,31 @@ def test_its_secrets_are_for_root_and_the_service_only(debian: Container) -> Non
     refused = debian.try_shell("sudo -u relayd cat /etc/relayd/credentials/redis_url")
     assert refused.returncode != 0
     assert "redis://" not in debian.shell("systemctl show relayd | grep -v LoadCredential")
+
+
+def test_who_may_not_read_the_secrets_may_look_and_is_told_what_needs_them(
+    debian: Container,
+) -> None:
+    """With two workers, which need a Redis, whose URL is a secret."""
+    debian.shell("useradd --groups relayd operator")
+    for command in ("status", "clients", "log-level info", "publish chat/secrets Hello."):
+        debian.shell(f"runuser -u operator -- relayctl {command}")
+    for command in ("db status", "doctor", "token create", "quiz export -"):
+        ran = debian.try_shell(f"runuser -u operator -- relayctl {command}")
+        assert (ran.returncode, "use sudo" in ran.stdout) == (2, True), ran.stdout
+    debian.shell("userdel operator")
+
+
+def test_a_secret_that_changed_since_the_start_is_named_by_a_reload(debian: Container) -> None:
+    debian.shell("(umask 077; openssl rand -hex 32 >/etc/relayd/credentials/auth_secret)")
+    assert "needs a restart: /etc/relayd/credentials/auth_secret" in debian.shell("relayctl reload")
+    debian.shell("systemctl restart relayd")
+    wait_until_ready(debian)
+    assert "auth_secret" not in debian.shell("relayctl reload")
+    made = debian.shell("relayctl token create --user ann")
+    with debian.connect(f"/ws/chat/secrets?token={made}&history=0") as client:
+        client.send('{"message": "Hello."}')
+        assert json.loads(client.recv(timeout=PATIENCE))["user"] == "ann"
 
 
 def test_a_restart_with_workers_refuses_nobody_either(debian: Container) -> None:
