@@ -32,9 +32,18 @@ cdef extern from "sys/epoll.h" nogil:
         epoll_data_t data
     int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
+cdef extern from "time.h" nogil:
+    enum: CLOCK_MONOTONIC
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+
 cdef enum:
-    MOST_EVENTS = 512
-    CHUNK = 65536
+    MOST_READS = 512  # of a turn
+    LONGEST_TURN = 5_000_000  # ns
+    READS = 16  # between two looks at the clock
+    CHUNK = 65536  # bytes
 
 cdef char _buffer[CHUNK]
 
@@ -140,7 +149,8 @@ def read_ready(int poller, dict inlets, object ended):
     """Reads the sockets of an epoll instance while they have something to read.
 
     What comes meanwhile is read, too: that costs one system call, another turn of the reactor
-    costs many. It ends after `MOST_EVENTS` reads, so that everything else has its turn.
+    costs many. It ends after `MOST_READS` reads or `LONGEST_TURN`, so that everything else has its
+    turn, the batches of the hub above all. The kernel begins with those whose turn was longest ago.
 
     Args:
         poller: the descriptor of the epoll instance.
@@ -148,10 +158,11 @@ def read_ready(int poller, dict inlets, object ended):
         ended: called with an inlet whose socket has ended, and with why: `CONNECTION_DONE`,
             `CONNECTION_LOST`, or whatever was raised out of its owner.
     """
-    cdef epoll_event events[MOST_EVENTS]
-    cdef int left = MOST_EVENTS, count, n
+    cdef epoll_event events[READS]
+    cdef int left = MOST_READS, count, n
+    cdef long long end = _now() + LONGEST_TURN
     while left > 0:
-        count = epoll_wait(poller, events, left, 0)
+        count = epoll_wait(poller, events, READS, 0)
         if count <= 0:
             return
         left -= count
@@ -160,6 +171,15 @@ def read_ready(int poller, dict inlets, object ended):
             found = inlets.get(events[n].data.fd)
             if found is not None:
                 _read(<Inlet> found, ended)
+        if _now() > end:
+            return
+
+
+cdef long long _now() noexcept:
+    """Nanoseconds."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * <long long> 1_000_000_000 + now.tv_nsec
 
 
 cdef int _read(Inlet inlet, object ended) except -1:

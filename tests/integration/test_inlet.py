@@ -1,8 +1,10 @@
 """Reading many sockets through one epoll instance: real sockets, the reactor played by the test."""
 
+import contextlib
 import functools
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +177,23 @@ def test_a_socket_that_always_has_something_to_read_leaves_the_others_their_turn
     line.then()
     poller.doRead()
     assert len(line.got) == 512
+
+
+def test_what_takes_long_leaves_the_rest_for_later_turns_and_nobody_out(poller: Poller) -> None:
+    """Everyone always has something to read, and a turn has not the time for all of them."""
+    lines = [Line(poller) for _ in range(100)]
+    for line in lines:
+        line.then = lambda: time.sleep(0.001)
+        line.theirs.sendall(b"x" * 100_000)
+    poller.doRead()
+    assert 0 < sum(bool(line.got) for line in lines) < 50
+    for _ in range(20):
+        for line in lines:
+            line.theirs.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                line.theirs.send(b"x" * 10_000)
+        poller.doRead()
+    assert all(line.got for line in lines)
 
 
 def test_none_is_no_bytes() -> None:
