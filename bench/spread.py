@@ -1,11 +1,15 @@
 """How a relayd with workers compares with one process: rooms, with Redis on, all on the same cores.
 
-    python -m bench.spread [--rounds 5] [--seconds 4] [--scale 3]
+    python -m bench.spread [--rounds 5] [--seconds 4] [--scale 3] [--share 0.1]
 
 Four set-ups in turn in each round: one process without Redis, one with Redis, two workers of which
 each serves some of the groups (`[server] spread = "groups"`), and two of which each serves whom it
 accepts. Neither relayd nor the generator has a core for itself: what counts is deliveries per CPU
 second of relayd's processes.
+
+With `--share` each process that serves gets that part of a core and no more (a CPU quota; root
+only): then it is full long before the generator is, and deliveries per second say what a second
+worker adds.
 """
 
 import argparse
@@ -14,16 +18,19 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bench import machine
+from bench import machine, procstat
 from bench.generate import finish, generating
 from bench.machine import ROOT, Unavailable
 from bench.measured import Measured
 from bench.servers import SERVERS, Databases, Server, started
 
 LOAD = "rooms"
+_QUOTAS = Path("/sys/fs/cgroup/cpu")  # the controller of version 1
+_PERIOD = 20_000  # microseconds
 _WORKERS = {"RELAYD_SERVER_WORKERS": "2"}
 _RELAYD = SERVERS["relayd"]
 SET_UPS: dict[str, Server] = {
@@ -42,17 +49,51 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
     parser.add_argument("--scale", type=float, default=3, help="multiplies the rate of the poses")
+    parser.add_argument("--share", type=float, help="of a core, for each process that serves")
     return parser.parse_args()
 
 
+@contextlib.contextmanager
+def capped(pids: list[int], share: float | None) -> Iterator[None]:
+    """Each of the processes gets so much of a core and no more, until the block ends.
+
+    Raises:
+        Unavailable: we may not say so here.
+    """
+    if share is None:
+        yield
+        return
+    folders = [_QUOTAS / f"relayd-bench-{pid}" for pid in pids]
+    try:
+        for pid, folder in zip(pids, folders, strict=True):
+            folder.mkdir()
+            (folder / "cpu.cfs_period_us").write_text(str(_PERIOD))
+            (folder / "cpu.cfs_quota_us").write_text(str(round(share * _PERIOD)))
+            (folder / "cgroup.procs").write_text(str(pid))
+        yield
+    except OSError as error:
+        raise Unavailable(f"--share needs root and {_QUOTAS}: {error}") from error
+    finally:
+        for pid, folder in zip(pids, folders, strict=True):
+            with contextlib.suppress(OSError):
+                (_QUOTAS / "cgroup.procs").write_text(str(pid))
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 def measure(
-    server: Server, folder: Path, databases: Databases, seconds: float, scale: float
+    server: Server, folder: Path, databases: Databases, options: argparse.Namespace
 ) -> Measured:
-    """One measurement; relayd may use all cores."""
+    """One measurement; relayd may use all cores, as far as `--share` lets it."""
+    load = {"seconds": options.seconds, "warmup": 2, "scale": options.scale}
     with started(server, LOAD, databases, folder, None) as (port, pid):
         time.sleep(3)  # until all workers serve, not only the first
-        with generating(LOAD, port, pid, seconds=seconds, warmup=2, scale=scale) as generator:
-            return finish(generator, seconds + 60)
+        parent, *workers = procstat.tree(pid)
+        with (
+            capped(workers or [parent], options.share),
+            generating(LOAD, port, pid, **load) as generator,
+        ):
+            return finish(generator, options.seconds + 60)
 
 
 def line(name: str, measured: Measured) -> str:
@@ -77,7 +118,7 @@ def main() -> int:
             machine.prepare_python(ROOT / "bench" / "requirements.txt")
             for _ in range(options.rounds):
                 for name, server in SET_UPS.items():
-                    measured = measure(server, folder, databases, options.seconds, options.scale)
+                    measured = measure(server, folder, databases, options)
                     found[name].append(measured)
                     print(line(name, measured), flush=True)
         except Unavailable as missing:
