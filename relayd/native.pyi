@@ -15,6 +15,7 @@ class Inlet:
     longest: int
     heard: bool
     short: bool
+    missing: int
     taken: int
     def __init__(self, owner: Owner) -> None: ...
     def feed(self, data: bytes) -> None: ...

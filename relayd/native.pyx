@@ -56,6 +56,8 @@ cdef class Inlet:
         take: gets the payload of every short text frame, and False: it is not binary.
         short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
             holds nothing.
+        missing: of a frame that the owner's parser holds a part of, bytes that are still to come,
+            as far as is known; 0 if that is no matter: it gets all that comes.
         longest: bytes of payload that a short frame may have, 125 at most.
         heard: set whenever bytes come.
         taken: messages that went to `take`; the owner counts its own here, too.
@@ -65,12 +67,14 @@ cdef class Inlet:
 
     cdef public object owner, take, transport
     cdef public int descriptor, longest
+    cdef public Py_ssize_t missing
     cdef public bint heard, short
     cdef public long long taken
 
     def __init__(self, object owner):
         self.owner = owner
         self.longest = 0
+        self.missing = 0
         self.short = False
         self.heard = True
         self.descriptor = -1
@@ -86,21 +90,28 @@ cdef class Inlet:
         cdef Py_ssize_t at = 0, end
         cdef bytes payload
         self.heard = True
-        while self.short and at < size:
-            end = at
-            payload = _short_frame(data, size, &end, self.longest)
-            if payload is None:
-                break
+        while at < size:
+            if self.short:
+                end = at
+                payload = _short_frame(data, size, &end, self.longest)
+                if payload is not None:
+                    at = end
+                    self.taken += 1
+                    try:
+                        self.take(payload, False)
+                    except Exception:
+                        self.owner.failed()
+                    continue
+            # of a frame that came in parts only the rest is for the parser
+            end = size
+            if 0 < self.missing < size - at:
+                end = at + self.missing
+            self.missing = 0
+            if whole is None or end - at < size:
+                self.owner.parse(PyBytes_FromStringAndSize(data + at, end - at))
+            else:
+                self.owner.parse(whole)
             at = end
-            self.taken += 1
-            try:
-                self.take(payload, False)
-            except Exception:
-                self.owner.failed()
-        if at < size:
-            if at or whole is None:
-                whole = PyBytes_FromStringAndSize(data + at, size - at)
-            self.owner.parse(whole)
         return 0
 
 

@@ -205,10 +205,21 @@ class RelayProtocol(Handshake):
     def parse(self, data: bytes) -> None:
         """Bytes that are not one short frame after the other (`inlet.Owner`)."""
         super().dataReceived(data)
-        if self._inlet is not None:
-            self._inlet.short = self.can_send and not (
-                self.data or self.current_frame or self.inside_message
-            )
+        inlet = self._inlet
+        if inlet is None:
+            return
+        inlet.short = False
+        frame: Any = self.current_frame
+        if not self.can_send:
+            inlet.missing = 0
+        elif frame is not None:
+            inlet.missing = frame.length - self.current_frame_masker.pointer()
+        elif self.data:
+            # a head takes 6 bytes, with an extended length up to 14 (RFC 6455 section 5.2)
+            inlet.missing = max(6 - len(self.data), 1)
+        else:
+            inlet.missing = 0
+            inlet.short = not self.inside_message
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message from Autobahn; nothing is raised out of here."""
@@ -322,6 +333,7 @@ class RelayProtocol(Handshake):
         """What still comes from a connection that is about to end is for Autobahn."""
         if self._inlet is not None:
             self._inlet.short = False
+            self._inlet.missing = 0
 
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""

@@ -413,6 +413,27 @@ def test_so_have_they_for_every_piece_cut_at_every_place() -> None:
             pair.check(cut(stream, [at]))
 
 
+def test_a_frame_that_came_in_parts_sends_nothing_else_the_long_way() -> None:
+    """A client that is ahead of us fills every read, and each ends within a frame."""
+    parsed: list[int] = []
+
+    class Counting(Relay):
+        def parse(self, data: bytes) -> None:
+            parsed.append(len(data))
+            super().parse(data)
+
+    side = Side(Limits(), Counting)
+    poses = b"".join(frame(TEXT, SILENT + b"x" * (number % 100)) for number in range(500))
+    for size in (1000, 1001, 4096):
+        del parsed[:]
+        segments = [poses[at : at + size] for at in range(0, len(poses), size)]
+        events = side.run(segments, 0)
+        assert len([event for event in events if event[0] == "message"]) == 500
+        # the parts of a frame at each cut: its begin, the rest of its head, the rest
+        assert max(parsed[1:]) <= 106
+        assert len(parsed[1:]) <= 3 * len(segments)
+
+
 def kinds(events: list[tuple[Any, ...]]) -> list[str]:
     return [event[0] for event in events if event[0] not in ("read", "end", "late")]
 
@@ -516,25 +537,27 @@ class PlainInlet:
         self._read = read
         self.owner = owner
         self.take: Any = None
-        self.longest = self.taken = 0
+        self.longest = self.taken = self.missing = 0
         self.short = False
         self.heard = True
 
     def feed(self, data: bytes) -> None:
         self.heard = True
         at = 0
-        while self.short and at < len(data):
-            found = self._read(data, at, self.longest)
+        while at < len(data):
+            found = self._read(data, at, self.longest) if self.short else None
             if found is None:
-                break
+                end = len(data) if self.missing == 0 else min(len(data), at + self.missing)
+                self.missing = 0
+                self.owner.parse(data[at:end])
+                at = end
+                continue
             payload, at = found
             self.taken += 1
             try:
                 self.take(payload, False)
             except Exception:
                 self.owner.failed()
-        if at < len(data):
-            self.owner.parse(data[at:])
 
 
 @pytest.fixture
