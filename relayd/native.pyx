@@ -43,7 +43,8 @@ cdef enum:
     MOST_READS = 512  # of a turn
     LONGEST_TURN = 5_000_000  # ns
     READS = 16  # between two looks at the clock
-    CHUNK = 65536  # bytes
+    CHUNK = 65536  # bytes of one read
+    PART = 512  # bytes that are parsed before the next look whether short frames follow
 
 cdef char _buffer[CHUNK]
 
@@ -56,9 +57,10 @@ cdef class Inlet:
         take: gets the payload of every short text frame, and False: it is not binary.
         short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
             holds nothing.
-        missing: of a frame that the owner's parser holds a part of, bytes that are still to come,
-            as far as is known; 0 if that is no matter: it gets all that comes.
-        longest: bytes of payload that a short frame may have, 125 at most.
+        missing: bytes, as far as known, that are still to come of a frame of which the owner's
+            parser holds a part; 0 if it holds none.
+        longest: bytes of payload that a short frame may have, 125 at most; 0 before the WebSocket
+            is open.
         heard: set whenever bytes come.
         taken: messages that went to `take`; the owner counts its own here, too.
         transport: whose socket is read, where the poller does it.
@@ -102,10 +104,10 @@ cdef class Inlet:
                     except Exception:
                         self.owner.failed()
                     continue
-            # of a frame that came in parts only the rest is for the parser
+            # what is unusual is soon over: the parser gets no more than it needs to say so
             end = size
-            if 0 < self.missing < size - at:
-                end = at + self.missing
+            if self.longest > 0:
+                end = min(size, at + (self.missing if self.missing > 0 else PART))
             self.missing = 0
             if whole is None or end - at < size:
                 self.owner.parse(PyBytes_FromStringAndSize(data + at, end - at))
