@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import machine, report
 from bench.generate import finish, generating
-from bench.machine import ROOT, Unavailable
+from bench.machine import Unavailable
 from bench.measured import Measured
 from bench.servers import SERVERS, Databases, started
 
@@ -93,7 +93,7 @@ def main() -> int:
     machine.end_on_signals()
     machine.raise_limits()
     try:
-        machine.prepare_python(ROOT / "bench" / "requirements.txt")
+        machine.prepare_generator()
         measured = run(options.minutes, options.visitors)
     except Unavailable as missing:
         print(f"bench: {missing}", file=sys.stderr)

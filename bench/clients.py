@@ -1,7 +1,7 @@
 """The connections of the load generator: picows clients that count what they get.
 
-Nothing here is relayd's own code. What every client does for every frame is kept to a counter; only
-sampled clients look into the frames.
+Nothing here is relayd's own code. What every client does for every frame is compiled, and kept to a
+counter; only sampled clients look into the frames.
 """
 
 import asyncio
@@ -10,7 +10,9 @@ from array import array
 from typing import Any, TypeVar
 
 import msgspec
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, ws_connect
+
+from bench.counter import Counter
 
 TEXT = WSMsgType.TEXT
 
@@ -25,28 +27,21 @@ _decode = msgspec.json.Decoder(_Pose).decode
 _now = time.monotonic
 
 
-class Client(WSListener):  # type: ignore[misc, unused-ignore]
+class Client(Counter):
     """A connection that counts the messages it gets.
 
     Attributes:
-        count: messages so far.
         closed: whether the connection has ended.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
         self.closed = False
         self.transport: Any = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is through."""
         self.transport = transport
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One more."""
-        if frame.msg_type is TEXT:
-            self.count += 1
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """It is over."""
@@ -130,7 +125,7 @@ T = TypeVar("T", bound=Client)
 async def join(port: int, path: str, client: T) -> T:
     """Connects a client to a server on 127.0.0.1."""
     await ws_connect(
-        lambda: client,
+        lambda: client,  # type: ignore[arg-type]
         f"ws://127.0.0.1:{port}{path}",
         websocket_handshake_timeout=30,
         read_buffer_init_size=4096,

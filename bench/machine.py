@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -138,6 +139,20 @@ def prepare_python(requirements: Path) -> None:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-qq"]
     _must([*pip, "-r", str(requirements)])
     stamp.write_text(wanted)
+
+
+def prepare_generator() -> None:
+    """Installs what the load generator needs, and compiles its part that is.
+
+    Raises:
+        Unavailable: pip or the compiler failed.
+    """
+    prepare_python(ROOT / "bench" / "requirements.txt")
+    source = ROOT / "bench" / "counter.pyx"
+    built = source.with_name(f"counter{sysconfig.get_config_var('EXT_SUFFIX')}")
+    if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
+        print("bench: compiling bench/counter.pyx", file=sys.stderr)
+        _must([str(PYTHON.parent / "cythonize"), "-q", "-i", "-f", str(source)])
 
 
 def _make_home() -> None:

@@ -225,8 +225,8 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-profile-")))
         try:
-            for name in ("requirements.txt", "profile-requirements.txt"):
-                machine.prepare_python(ROOT / "bench" / name)
+            machine.prepare_generator()
+            machine.prepare_python(ROOT / "bench" / "profile-requirements.txt")
             charts = options.docs / "performance"
             charts.mkdir(parents=True, exist_ok=True)
             databases = Databases(stack, folder, machine.cores()[2])

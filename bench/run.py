@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-bench-")))
         try:
-            machine.prepare_python(ROOT / "bench" / "requirements.txt")
+            machine.prepare_generator()
             run = Run(options, folder, Databases(stack, folder, machine.cores()[2]))
             run.everything()
         except Unavailable as missing:

@@ -51,7 +51,7 @@ def _prepare_relayd() -> None:
 
 
 def _generator() -> None:
-    machine.prepare_python(ROOT / "bench" / "requirements.txt")
+    machine.prepare_generator()
 
 
 def _channels() -> None:

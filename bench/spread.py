@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench import machine, procstat
 from bench.generate import finish, generating
-from bench.machine import ROOT, Unavailable
+from bench.machine import Unavailable
 from bench.measured import Measured
 from bench.servers import SERVERS, Databases, Server, started
 
@@ -115,7 +115,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-spread-")))
         databases = Databases(stack, folder, machine.cores()[2])
         try:
-            machine.prepare_python(ROOT / "bench" / "requirements.txt")
+            machine.prepare_generator()
             for _ in range(options.rounds):
                 for name, server in SET_UPS.items():
                     measured = measure(server, folder, databases, options)
