@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor, tcp
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -68,6 +69,26 @@ class Line:
         self.end = reason
         self._poller.remove(self.inlet)
         self.ours.close()
+
+
+class Other:
+    """Something else that a reactor reads."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.got = b""
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def doRead(self) -> None:
+        self.got += self.ours.recv(100)
+
+    def logPrefix(self) -> str:
+        return "other"
+
+    def connectionLost(self, reason: Failure) -> None:
+        raise AssertionError(reason)
 
 
 @pytest.fixture
@@ -194,6 +215,37 @@ def test_what_takes_long_leaves_the_rest_for_later_turns_and_nobody_out(poller: 
                 line.theirs.send(b"x" * 10_000)
         poller.doRead()
     assert all(line.got for line in lines)
+
+
+def test_a_reactor_of_its_own_reads_whatever_else_is_ready() -> None:
+    """What is ready alone takes the short way, what is ready with others the reactor's."""
+    own = EPollReactor()
+    epoll = own._poller
+    poller = Poller(own)
+    poller.start()
+    assert own._poller is not epoll
+    line, other = Line(poller), Other()
+    line.theirs.sendall(b"alone")
+    own.doIteration(0)
+    assert line.got == b"alone"
+    own.addReader(other)
+    other.theirs.sendall(b"other alone")
+    own.doIteration(0)
+    assert other.got == b"other alone"
+    other.theirs.sendall(b", both")
+    line.theirs.sendall(b", both")
+    own.doIteration(0)
+    assert [line.got, other.got] == [b"alone, both", b"other alone, both"]
+    line.ours.close()
+    poller.stop()
+    assert own._poller is epoll
+    other.theirs.sendall(b", later")
+    own.doIteration(0)
+    assert other.got == b"other alone, both, later"
+    for each in (line.theirs, other.ours, other.theirs, epoll):
+        each.close()
+    for reader in own._internalReaders:
+        reader.connectionLost(Failure(ConnectionDone()))
 
 
 def test_none_is_no_bytes() -> None:
