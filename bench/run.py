@@ -131,7 +131,8 @@ class Run:
         if load in POSES and len(layers) > 1:
             first: Results = {load: {}}
             for server in layers:
-                measured = self._try(server, load, min(self._options.seconds, 2.0))
+                seconds = min(self._options.seconds, 2.0)
+                measured = self._try(server, load, seconds, grace=0.5)
                 if measured:
                     first[load][server.name] = {0: measured}
             found = figures.best_channels(first, load)
@@ -163,18 +164,20 @@ class Run:
             passed = time.monotonic() - self._start
             print(f"{passed:5.0f} s  {load:13} {number + 1}  {server.name:14} {figure}", flush=True)
 
-    def _try(self, server: Server, load: str, seconds: float) -> Measured | None:
+    def _try(
+        self, server: Server, load: str, seconds: float, grace: float = 5.0
+    ) -> Measured | None:
         """One measurement; None if it failed, which is noted."""
         try:
             with started(server, load, self._databases, self._folder, self._core) as (port, pid):
-                return self._generate(load, port, pid, seconds)
+                return self._generate(load, port, pid, seconds, grace)
         except Unavailable as missing:
             print(f"bench: {server.name}, {load}: {missing}", file=sys.stderr, flush=True)
             self.notes.append(f"{server.title} failed once under {load}: {_first_line(missing)}")
             return None
 
-    def _generate(self, load: str, port: int, pid: int, seconds: float) -> Measured:
-        warmup, grace = self._options.warmup, 5.0
+    def _generate(self, load: str, port: int, pid: int, seconds: float, grace: float) -> Measured:
+        warmup = self._options.warmup
         if load == "pairs-1000000":  # a peer may need a second for one answer
             seconds, warmup, grace = 2 * seconds, 2 * warmup, 1.0
         with generating(

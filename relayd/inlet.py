@@ -8,8 +8,9 @@ whole text frames go straight to the owner of an `Inlet`; whatever else came in 
 """
 
 import functools
+import math
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet import abstract, tcp, unix
@@ -21,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.logs import Logger
-from relayd.native import Inlet, Sender, read_ready
+from relayd.native import Inlet, Sender, read_ready, wait
 
 __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
 
@@ -55,7 +56,9 @@ class Poller:
         """Begins to read."""
         self._reactor.addReader(self)
         if isinstance(self._reactor, EPollReactor):
-            self._reactor._poller = _ReactorEpoll(self._reactor._poller, self)
+            self._reactor._poller = _ReactorEpoll(
+                self._reactor._poller, self.fileno(), self._inlets, self._end
+            )
 
     def stop(self) -> None:
         """Ends it; no connection is left then."""
@@ -116,29 +119,29 @@ class Poller:
 
 
 class _ReactorEpoll:
-    """The epoll instance of a reactor, that has a poller read as soon as nothing else is ready.
+    """The epoll instance of a reactor, that has the sockets read when nothing else is ready.
 
     For the reactor nothing was ready then. Its way to one reader, with a logging context and six
     calls, takes as long as relaying a pose to a few members.
 
-    Attributes:
+    Args:
         epoll: the instance.
+        poller: the descriptor of the poller's.
+        inlets: as of `native.read_ready`.
+        ended: the same.
     """
 
-    def __init__(self, epoll: Any, poller: Poller) -> None:
+    def __init__(
+        self, epoll: Any, poller: int, inlets: dict[int, Inlet], ended: Callable[..., None]
+    ) -> None:
         self.epoll = epoll
         self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
-        self._poll = epoll.poll
-        self._poller = poller
-        self._only = [(poller.fileno(), select.EPOLLIN)]
+        self._descriptor = epoll.fileno()
+        self._sockets = (poller, inlets, ended)
 
     def poll(self, timeout: float, most: int) -> Sequence[tuple[int, int]]:
-        """As `select.epoll.poll`."""
-        ready: list[tuple[int, int]] = self._poll(timeout, most)
-        if ready == self._only:
-            self._poller.doRead()
-            return ()
-        return ready
+        """As `select.epoll.poll`, but at most 64 of what is ready."""
+        return wait(self._descriptor, math.ceil(timeout * 1000), *self._sockets)
 
 
 class PolledTransport:

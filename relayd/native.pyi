@@ -1,4 +1,4 @@
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -25,6 +25,13 @@ class Sender:
     def end(self) -> None: ...
     def __call__(self, frames: bytes) -> int: ...
 
+def wait(
+    reactor: int,
+    timeout: int,
+    poller: int,
+    inlets: dict[int, Inlet],
+    ended: Callable[[Inlet, BaseException], object],
+) -> Sequence[tuple[int, int]]: ...
 def read_ready(
     poller: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, BaseException], object]
 ) -> None: ...

@@ -25,6 +25,7 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t send(int descriptor, const void *bytes, size_t size, int flags)
 
 cdef extern from "sys/epoll.h" nogil:
+    enum: EPOLLIN
     ctypedef union epoll_data_t:
         int fd
     struct epoll_event:
@@ -40,6 +41,7 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int clock, timespec *now)
 
 cdef enum:
+    MOST_EVENTS = 64  # that a reactor is told of at once
     MOST_READS = 512  # of a turn
     LONGEST_TURN = 5_000_000  # ns
     READS = 16  # between two looks at the clock
@@ -158,7 +160,33 @@ cdef bytes _short_frame(const char *data, Py_ssize_t size, Py_ssize_t *at, int l
     return payload
 
 
-def read_ready(int poller, dict inlets, object ended):
+def wait(int reactor, int timeout, int poller, dict inlets, object ended):
+    """Waits for a reactor's epoll instance, and reads the sockets if nothing else is ready.
+
+    Args:
+        reactor: the descriptor of its epoll instance.
+        timeout: milliseconds; -1 for ever.
+        poller: as of `read_ready`, as are the others; the reactor's epoll instance has it, too.
+
+    Returns:
+        What the reactor has to do, as `select.epoll.poll` has it.
+
+    Raises:
+        OSError: epoll_wait(2) failed; EINTR, too.
+    """
+    cdef epoll_event events[MOST_EVENTS]
+    cdef int count, n
+    with nogil:
+        count = epoll_wait(reactor, events, MOST_EVENTS, timeout)
+    if count < 0:
+        PyErr_SetFromErrno(OSError)
+    if count == 1 and events[0].data.fd == poller and events[0].events == EPOLLIN:
+        read_ready(poller, inlets, ended)
+        return ()
+    return [(events[n].data.fd, events[n].events) for n in range(count)]
+
+
+cpdef object read_ready(int poller, dict inlets, object ended):
     """Reads the sockets of an epoll instance while they have something to read.
 
     What comes meanwhile is read, too: that costs one system call, another turn of the reactor
@@ -177,7 +205,7 @@ def read_ready(int poller, dict inlets, object ended):
     while left > 0:
         count = epoll_wait(poller, events, READS, 0)
         if count <= 0:
-            return
+            return None
         left -= count
         for n in range(count):
             # one that was read before may have ended it
@@ -185,7 +213,8 @@ def read_ready(int poller, dict inlets, object ended):
             if found is not None:
                 _read(<Inlet> found, ended)
         if _now() > end:
-            return
+            return None
+    return None
 
 
 cdef long long _now() noexcept:
