@@ -91,7 +91,7 @@ cdef class Inlet:
         self._feed(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data)
 
     cdef int _feed(self, const char *data, Py_ssize_t size, bytes whole) except -1:
-        cdef Py_ssize_t at = 0, end
+        cdef Py_ssize_t at = 0, end, part
         cdef bytes payload
         self.heard = True
         while at < size:
@@ -107,12 +107,13 @@ cdef class Inlet:
                         self.owner.failed()
                     continue
             # what is unusual is soon over: the parser gets no more than it needs to say so
-            end = size
+            part = size - at
             if self.longest > 0:
-                end = min(size, at + (self.missing if self.missing > 0 else PART))
+                part = min(part, self.missing if self.missing > 0 else PART)
             self.missing = 0
-            if whole is None or end - at < size:
-                self.owner.parse(PyBytes_FromStringAndSize(data + at, end - at))
+            end = at + part
+            if whole is None or part < size:
+                self.owner.parse(PyBytes_FromStringAndSize(data + at, part))
             else:
                 self.owner.parse(whole)
             at = end
