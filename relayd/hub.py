@@ -3,7 +3,8 @@
 Sits between the brokers (which say what is to be sent to which group) and the outboxes of the
 connections (which are the members). A frame is built once and every member gets the same bytes.
 A quiet group is served at once; a busy one `coalesce` seconds after the first frame that waits,
-so that its cost is frames plus members, not frames times members.
+so that its cost is frames plus members, not frames times members. A batch to many members takes
+several turns of the reactor.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -60,11 +61,10 @@ class Hub:
 
     def join(self, name: str, member: Member) -> None:
         """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
-        self.flush(name)
         group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = Group(self._batching)
-        group.members[member] = None
+        group.add(member)
 
     def leave(self, name: str, member: Member) -> None:
         """Removes a member, after it got what was sent before. No effect if it is not in it.
@@ -74,8 +74,8 @@ class Hub:
         group = self._groups.get(name)
         if group is None or member not in group.members:
             return
-        self.flush(name)
-        # what was sent may have been too much for members, which have left then
+        group.catch_up(member)
+        # what was sent may have been too much for it: then it has left
         if self._groups.get(name) is not group:
             return
         group.members.pop(member, None)
@@ -100,11 +100,11 @@ class Hub:
         group = self._groups.get(name)
         return Publisher(group or Group(self._batching), key)
 
-    def flush(self, name: str) -> None:
-        """Sends what waits in a group for its next batch."""
+    def catch_up(self, name: str, member: Member) -> None:
+        """Sends a member what waits in a group for its next batch. No effect if it is not in it."""
         group = self._groups.get(name)
         if group is not None:
-            group.flush()
+            group.catch_up(member)
 
     def size(self, name: str) -> int:
         """How many members of this process the group has."""

@@ -272,6 +272,7 @@ cdef class Sender:
 
 cdef enum:
     FULL = 65536  # bytes of a batch that is sent without waiting for more
+    TURN = 64  # members that get a batch before others have their turn
     SAMPLE = 16  # of frames that are served at once, one in so many is timed
 
 
@@ -302,16 +303,29 @@ cdef class Batching:
 cdef class Group:
     """The members of a group, and the frames that wait for its next batch.
 
+    A batch goes to `TURN` members in a turn of the reactor. What is read between two turns is sent
+    along to those that come later, so nobody waits for the others to be served.
+
     Attributes:
-        members: `hub.Member`s, served in the order in which they came.
+        members: `hub.Member`s in the order in which they came, each with the number of a frame
+            before which it has got all.
     """
 
     cdef readonly dict members
     cdef Batching _batching
-    cdef object _call  # the IDelayedCall of the next batch
-    cdef list _items
-    cdef Py_ssize_t _size
+    cdef object _call  # the IDelayedCall of the next batch, or of the next turn of this one
+    cdef list _items  # not yet sent to everyone
+    cdef long long _first  # the number of the first of them; all are counted
+    cdef Py_ssize_t _size  # of all of them, bytes
+    cdef list _round  # the members of the batch that is being sent
+    cdef Py_ssize_t _next  # of them
+    cdef long long _reach  # number up to which all of them get frames in this batch
+    cdef bint _serving
     cdef double _began, _served
+    # what was joined last
+    cdef long long _from, _to
+    cdef object _joined_items
+    cdef bytes _joined
 
     def __init__(self, Batching batching not None):
         self.members = {}
@@ -334,31 +348,34 @@ cdef class Group:
         cdef bytes frame = text_frame(payload)
         cdef Batching batching = self._batching
         cdef double now
-        if self._call is None:
+        if self._call is None and not self._serving:
             now = batching._seconds()
             if now - self._served >= batching._coalesce:
                 self._served = now
-                self._serve(((key, frame),), frame)
+                self._serve_at_once(key, frame)
                 if batching.batches % SAMPLE == 0:
                     batching._observe(<double> batching._seconds() - now)
                 return len(self.members)
             self._began = now
-            self._call = batching._call_later(batching._coalesce, self.flush)
+            self._call = batching._call_later(batching._coalesce, self._turn)
         self._items.append((key, frame))
         self._size += PyBytes_GET_SIZE(frame)
-        if self._size >= FULL:
-            self.flush()
+        if self._size >= FULL and not self._serving:
+            self.cancel()
+            self._begin()
+            while self._round is not None:
+                self._serve_some()
         return len(self.members)
 
-    def flush(self):
-        """Sends what waits for the next batch."""
-        self.cancel()
-        if not self._items:
-            return
-        items, self._items, self._size = self._items, [], 0
-        self._served = self._batching._seconds()
-        self._serve(items, b"".join([frame for _, frame in items]))
-        self._batching._observe(<double> self._batching._seconds() - self._began)
+    def add(self, object member):
+        """A member gets what is sent from now on. No effect if it is in the group."""
+        if member not in self.members:
+            self.members[member] = self._first + <long long> len(self._items)
+
+    def catch_up(self, object member):
+        """Sends a member what waits for the next batch, now."""
+        if self._items:
+            self._catch_up(member)
 
     def cancel(self):
         """The group is of no use any more; nobody waits for its next batch."""
@@ -366,34 +383,95 @@ cdef class Group:
         if call is not None and call.active():
             call.cancel()
 
-    cdef int _serve(self, object items, bytes frames) except -1:
-        """Sends whole frames to every member, straight to its socket where it has a `direct`."""
-        cdef const char *data = PyBytes_AS_STRING(frames)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(frames)
-        cdef ssize_t sent
+    def _turn(self):
+        """The next batch is due, or the next turn of the one that is being sent."""
+        self._call = None
+        if self._round is None:
+            self._begin()
+        self._serve_some()
+        if self._round is not None:
+            self._call = self._batching._call_later(0, self._turn)
+
+    cdef int _begin(self) except -1:
+        """Begins a batch."""
         self._batching.batches += 1
-        self._batching.delivered += len(items) * len(self.members)
+        self._served = self._batching._seconds()
         # a copy: a member that is too slow leaves the group while it is served
+        self._round = list(self.members)
+        self._next = 0
+        self._reach = self._first + len(self._items)
+        return 0
+
+    cdef int _serve_some(self) except -1:
+        """Serves the next members of the batch; ends it after the last."""
+        cdef Py_ssize_t end = min(self._next + TURN, len(self._round)), n
+        self._serving = True
+        try:
+            while self._next < end:
+                self._next += 1
+                self._catch_up(self._round[self._next - 1])
+        finally:
+            self._serving = False
+        if end < len(self._round):
+            return 0
+        self._round = self._joined_items = self._joined = None
+        self._to = 0
+        for n in range(self._reach - self._first):
+            self._size -= PyBytes_GET_SIZE(<bytes> (<tuple> self._items[n])[1])
+        del self._items[:self._reach - self._first]
+        self._first = self._reach
+        self._batching._observe(<double> self._batching._seconds() - self._began)
+        if self._items:
+            # they came meanwhile, and some members have got them
+            self._began = self._batching._seconds()
+            self._call = self._batching._call_later(self._batching._coalesce, self._turn)
+        return 0
+
+    cdef int _catch_up(self, object member) except -1:
+        """Sends a member all frames that are kept and that it has not got."""
+        cdef long long mark, end = self._first + len(self._items)
+        if member not in self.members:
+            return 0
+        mark = max(self._first, <long long> self.members[member])
+        if mark >= end:
+            return 0
+        self.members[member] = end
+        if self._from != mark or self._to != end:
+            self._from, self._to = mark, end
+            self._joined_items = self._items[mark - self._first:]
+            self._joined = b"".join([frame for _, frame in self._joined_items])
+        self._batching.delivered += end - mark
+        return self._send(member, self._joined_items, self._joined)
+
+    cdef int _serve_at_once(self, object key, bytes frame) except -1:
+        """Sends one frame to everyone."""
+        cdef tuple items = ((key, frame),)
+        self._batching.batches += 1
+        self._batching.delivered += len(self.members)
         for member in tuple(self.members):
-            direct = member.direct
-            if type(direct) is Sender:
-                sent = (<Sender> direct)._send(data, size)
-            elif direct is None:
-                member.write_items(items, frames)
-                continue
-            else:
-                try:
-                    sent = direct(frames)
-                except BlockingIOError:
-                    sent = 0
-                except OSError:
-                    sent = -1
-            if sent == size:
-                continue
-            if sent < 0:
-                member.broken()
-            else:
-                member.interrupted(frames, sent)
+            self._send(member, items, frame)
+        return 0
+
+    cdef int _send(self, object member, object items, bytes frames) except -1:
+        """Sends whole frames, straight to the member's socket where it has a `direct`."""
+        cdef ssize_t sent
+        direct = member.direct
+        if type(direct) is Sender:
+            sent = (<Sender> direct)._send(PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames))
+        elif direct is None:
+            member.write_items(items, frames)
+            return 0
+        else:
+            try:
+                sent = direct(frames)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                sent = -1
+        if sent < 0:
+            member.broken()
+        elif sent < PyBytes_GET_SIZE(frames):
+            member.interrupted(frames, sent)
         return 0
 
 

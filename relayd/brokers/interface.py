@@ -54,8 +54,11 @@ class Groups(Protocol):
     def publisher(self, group: str, key: int | None = None) -> Publish:
         """`publish` to one group, for a member that does it often and only while it is one."""
 
-    def flush(self, group: str) -> None:
-        """Sends the members of this process what they are about to get anyway, now."""
+    def catch_up(self, group: str, member: Member) -> None:
+        """Sends a member what it is about to get anyway, now.
+
+        No effect if it is not in the group.
+        """
 
 
 class Rooms(Protocol):

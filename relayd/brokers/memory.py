@@ -38,8 +38,8 @@ class MemoryGroups:
     def publisher(self, group: str, key: int | None = None) -> Publish:
         return self._hub.publisher(group, key)
 
-    def flush(self, group: str) -> None:
-        self._hub.flush(group)
+    def catch_up(self, group: str, member: Member) -> None:
+        self._hub.catch_up(group, member)
 
 
 class MemoryRooms:

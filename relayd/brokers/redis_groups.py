@@ -176,8 +176,8 @@ class RedisGroups:
         self._forward(channel, key, payload)
         return members
 
-    def flush(self, group: str) -> None:
-        self._hub.flush(group)
+    def catch_up(self, group: str, member: Member) -> None:
+        self._hub.catch_up(group, member)
 
     # -- subscriptions
 

@@ -25,8 +25,9 @@ class MemberProtocol(RelayProtocol):
             self.factory.groups.leave(self.group, self.outbox)
 
     def flush(self) -> None:
-        """Sends what waits in the group for its next batch."""
-        self.factory.groups.flush(self.group)
+        """Sends what waits for this client in the group's next batch."""
+        if self.outbox is not None:
+            self.factory.groups.catch_up(self.group, self.outbox)
 
     def left(self) -> None:
         """Leaves the group."""

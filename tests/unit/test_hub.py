@@ -1,11 +1,13 @@
 """Groups, fan-out and batches."""
 
 import errno
+import functools
 from collections.abc import Callable, Hashable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from websockets.frames import Opcode
 
@@ -369,7 +371,7 @@ def test_a_newcomer_gets_only_what_is_sent_after_it_came(batching: Hub, clock: C
     batching.fan_out("g", b"0")
     batching.fan_out("g", b"1")
     batching.join("g", new)
-    assert old.payloads == [b"0", b"1"]
+    assert old.payloads == [b"0"]  # nor is a batch broken by it
     batching.fan_out("g", b"2")
     clock.advance(COALESCE)
     assert (old.payloads, new.payloads) == ([b"0", b"1", b"2"], [b"2"])
@@ -403,17 +405,17 @@ def test_nothing_is_due_in_a_group_that_ended(batching: Hub, clock: Clock) -> No
     assert member.payloads == [b"0", b"1", b"2"]
 
 
-def test_who_comes_while_the_last_one_is_dropped_is_a_member(batching: Hub, clock: Clock) -> None:
-    """To serve what waits before it comes may end the group: a slow one is closed and leaves."""
+def test_who_comes_before_the_others_are_dropped_is_a_member(batching: Hub, clock: Clock) -> None:
+    """A slow one is closed and leaves when it is served."""
     slow = Slow(lambda frames: batching.leave("g", slow) if b"1" in frames else None)
     batching.join("g", slow)
     batching.fan_out("g", b"0")
     batching.fan_out("g", b"1")
     new = Member()
     batching.join("g", new)
-    assert batching.size("g") == 1
-    assert batching.fan_out("g", b"2") == 1
+    assert batching.fan_out("g", b"2") == 2
     clock.advance(COALESCE)
+    assert batching.size("g") == 1
     assert new.payloads == [b"2"]
     batching.leave("g", new)
     assert list(batching) == []
@@ -526,17 +528,152 @@ def test_a_slow_member_gets_the_newest_of_each_key_and_the_others_get_all(
     assert outboxes[1].replaced == 98
 
 
-def test_what_waits_in_one_group_is_sent_when_asked_for(batching: Hub, clock: Clock) -> None:
-    """So that an answer to one member can come behind it; the other groups go on waiting."""
-    here, there = Member(), Member()
+def test_what_waits_for_one_member_is_sent_when_asked_for(batching: Hub, clock: Clock) -> None:
+    """So that an answer to it can come behind; everybody else goes on waiting."""
+    here, too, there = Member(), Member(), Member()
     batching.join("here", here)
+    batching.join("here", too)
     batching.join("there", there)
     for group in ("here", "there"):
         for payload in (b"0", b"1", b"2"):
             batching.fan_out(group, payload)
-    batching.flush("here")
-    batching.flush("nowhere")
+    batching.catch_up("here", here)
+    batching.catch_up("here", there)
+    batching.catch_up("nowhere", here)
     assert here.payloads == [b"0", b"1", b"2"]
-    assert there.payloads == [b"0"]
+    assert too.payloads == there.payloads == [b"0"]
+    batching.fan_out("here", b"3")
     clock.advance(COALESCE)
-    assert here.payloads == there.payloads == [b"0", b"1", b"2"]
+    assert here.payloads == too.payloads == [b"0", b"1", b"2", b"3"]
+    assert there.payloads == [b"0", b"1", b"2"]
+    assert clock.getDelayedCalls() == []
+
+
+# -- batches to many members
+
+TICK = 1e-6
+
+
+class Turns(Clock):
+    """As a reactor has it, what is to be called without a delay comes in the next turn."""
+
+    def callLater(  # noqa: N802
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> IDelayedCall:
+        return super().callLater(delay or TICK, callable, *args, **kw)
+
+
+def test_a_batch_to_many_takes_turns_and_who_is_later_gets_what_came_meanwhile() -> None:
+    clock = Turns()
+    batching = Hub(clock, COALESCE)
+    members = [Member() for _ in range(150)]
+    for member in members:
+        batching.join("g", member)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    clock.advance(COALESCE)
+    assert [len(member.payloads) for member in members] == [2] * 64 + [1] * 86
+    batching.fan_out("g", b"2")
+    clock.advance(TICK)
+    assert [len(member.payloads) for member in members] == [2] * 64 + [3] * 64 + [1] * 22
+    clock.advance(TICK)
+    assert [len(member.payloads) for member in members] == [2] * 64 + [3] * 86
+    # what came meanwhile makes no batch of its own for those that have it
+    clock.advance(COALESCE)
+    clock.advance(TICK)
+    clock.advance(TICK)
+    for member in members:
+        assert member.payloads == [b"0", b"1", b"2"]
+    assert [len(member.writes) for member in members] == [3] * 64 + [2] * 86
+    assert clock.getDelayedCalls() == []
+    assert batching.delivered == 450
+
+
+def test_hundreds_that_are_dropped_while_they_are_served_end_nothing(
+    batching: Hub, clock: Clock
+) -> None:
+    """Each leaves the group, as one does that is closed for reading too slowly."""
+
+    def leave(member: Slow, frames: bytes) -> None:
+        if b"1" in frames:
+            batching.leave("g", member)
+
+    members = [Slow() for _ in range(1500)]
+    for member in members:
+        member._then = functools.partial(leave, member)
+        batching.join("g", member)
+    last = Member()
+    batching.join("g", last)
+    for payload in (b"0", b"1", b"2"):
+        batching.fan_out("g", payload)
+    clock.advance(COALESCE)
+    assert batching.size("g") == 1
+    assert last.payloads == [b"0", b"1", b"2"]
+    assert clock.getDelayedCalls() == []
+
+
+class Model:
+    """What each member should have got: all that was sent from its join to its leaving, once."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._members = [(Member, Slow)[number % 2]() for number in range(200)]
+        self._expected: list[list[bytes]] = [[] for _ in self._members]
+        self._in: set[int] = set()
+        self._sent = 0
+        for number in range(0, 200, 3):
+            self.join(number)
+
+    def join(self, number: int) -> None:
+        self._hub.join("g", self._members[number])
+        self._in.add(number)
+
+    def leave(self, number: int) -> None:
+        self._hub.leave("g", self._members[number])
+        self._in.discard(number)
+        self.check(number)
+
+    def catch_up(self, number: int) -> None:
+        self._hub.catch_up("g", self._members[number])
+        self.check(number)
+
+    def send(self, size: int) -> None:
+        payload = b"%d" % self._sent + b" " * size
+        self._sent += 1
+        assert self._hub.fan_out("g", payload) == len(self._in)
+        for number in self._in:
+            self._expected[number].append(payload)
+
+    def check(self, number: int) -> None:
+        assert self._members[number].payloads == self._expected[number]
+
+    def check_all(self) -> None:
+        for number in range(200):
+            self.check(number)
+
+
+numbers = st.integers(0, 199)
+deeds = st.one_of(
+    st.tuples(st.just("send"), st.sampled_from((0, 0, 0, 5_000, 30_000))),
+    st.tuples(st.just("send"), st.just(0)),
+    st.tuples(st.just("turn"), st.sampled_from((0, 0, COALESCE / 2, COALESCE))),
+    st.tuples(st.sampled_from(("join", "leave", "catch_up")), numbers),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(deeds, max_size=60))
+def test_everyone_gets_what_was_sent_while_it_was_a_member_once_and_in_order(
+    deeds: list[tuple[str, float]],
+) -> None:
+    clock = Turns()
+    model = Model(Hub(clock, COALESCE))
+    for deed, value in deeds:
+        if deed == "turn":
+            clock.advance(value or TICK)
+        else:
+            getattr(model, deed)(value)
+    for _ in range(20):
+        clock.advance(COALESCE)
+    model.check_all()
+    assert clock.getDelayedCalls() == []
