@@ -141,6 +141,7 @@ bench: bench-tools $(VENV)/.test
 clean:
 	@rm -rf $(VENV) .bench build dist ./*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache relayd/native.c relayd/native.*.so bench/counter.c bench/counter.*.so
+	rm -rf bench/build
 	find relayd tests bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -39,7 +39,7 @@ class Owner(Protocol):
 
 @implementer(IReadDescriptor)
 class Poller:
-    """Reads all connections of the process.
+    """Reads all connections of the process; one for each reactor.
 
     Args:
         reactor: reads the poller.

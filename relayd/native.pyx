@@ -3,8 +3,8 @@
 
 Sits at the bottom, under `inlet` (which says when to read), `outbox` (whose connections have a
 `Sender`) and `hub` (which says who is in which group). Everything that is unusual is handed to
-them: a frame that is not short, a socket that takes only a part, a pose that is wrong. The system
-calls are made with Python's lock held: none of them can block.
+them: a frame that is not short, a socket that takes only a part, a pose that is wrong. System
+calls are made with Python's lock held, for none of them can block; only `wait` lets it go.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -13,6 +13,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+
+from relayd.logs import Logger
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
@@ -49,6 +51,8 @@ cdef enum:
     PART = 512  # bytes that are parsed before the next look whether short frames follow
 
 cdef char _buffer[CHUNK]
+
+_log = Logger(namespace="relayd.hub")
 
 
 cdef class Inlet:
@@ -166,7 +170,7 @@ def wait(int reactor, int timeout, int poller, dict inlets, object ended):
 
     Args:
         reactor: the descriptor of its epoll instance.
-        timeout: milliseconds; -1 for ever.
+        timeout: milliseconds; below 0 for ever.
         poller: as of `read_ready`, as are the others; the reactor's epoll instance has it, too.
 
     Returns:
@@ -322,6 +326,7 @@ cdef class Group:
     cdef long long _reach  # number up to which all of them get frames in this batch
     cdef bint _serving
     cdef double _began, _served
+    cdef double _arrived  # when the first frame came that is not of the batch that is being sent
     # what was joined last
     cdef long long _from, _to
     cdef object _joined_items
@@ -331,7 +336,7 @@ cdef class Group:
         self.members = {}
         self._batching = batching
         self._items = []
-        self._began = 0
+        self._began = self._arrived = 0
         self._served = float("-inf")
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1:
@@ -358,6 +363,8 @@ cdef class Group:
                 return len(self.members)
             self._began = now
             self._call = batching._call_later(batching._coalesce, self._turn)
+        elif self._round is not None and self._first + len(self._items) == self._reach:
+            self._arrived = batching._seconds()
         self._items.append((key, frame))
         self._size += PyBytes_GET_SIZE(frame)
         if self._size >= FULL and not self._serving:
@@ -378,7 +385,7 @@ cdef class Group:
             self._catch_up(member)
 
     def cancel(self):
-        """The group is of no use any more; nobody waits for its next batch."""
+        """Calls off the next batch, or the next turn of this one."""
         call, self._call = self._call, None
         if call is not None and call.active():
             call.cancel()
@@ -389,7 +396,7 @@ cdef class Group:
         if self._round is None:
             self._begin()
         self._serve_some()
-        if self._round is not None:
+        if self._round is not None and self.members:
             self._call = self._batching._call_later(0, self._turn)
 
     cdef int _begin(self) except -1:
@@ -421,9 +428,9 @@ cdef class Group:
         del self._items[:self._reach - self._first]
         self._first = self._reach
         self._batching._observe(<double> self._batching._seconds() - self._began)
-        if self._items:
+        if self._items and self.members:
             # they came meanwhile, and some members have got them
-            self._began = self._batching._seconds()
+            self._began = self._arrived
             self._call = self._batching._call_later(self._batching._coalesce, self._turn)
         return 0
 
@@ -455,23 +462,27 @@ cdef class Group:
     cdef int _send(self, object member, object items, bytes frames) except -1:
         """Sends whole frames, straight to the member's socket where it has a `direct`."""
         cdef ssize_t sent
-        direct = member.direct
-        if type(direct) is Sender:
-            sent = (<Sender> direct)._send(PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames))
-        elif direct is None:
-            member.write_items(items, frames)
-            return 0
-        else:
-            try:
-                sent = direct(frames)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = -1
-        if sent < 0:
-            member.broken()
-        elif sent < PyBytes_GET_SIZE(frames):
-            member.interrupted(frames, sent)
+        try:
+            direct = member.direct
+            if type(direct) is Sender:
+                sent = (<Sender> direct)._send(PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames))
+            elif direct is None:
+                member.write_items(items, frames)
+                return 0
+            else:
+                try:
+                    sent = direct(frames)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    sent = -1
+            if sent < 0:
+                member.broken()
+            elif sent < PyBytes_GET_SIZE(frames):
+                member.interrupted(frames, sent)
+        except Exception:
+            # it is its own loss only: the others have their turn
+            _log.failure("serving a member of a group failed")
         return 0
 
 

@@ -256,7 +256,7 @@ class RelayProtocol(Handshake):
             self.fail("a task", failure)
 
     def onPing(self, payload: bytes) -> None:
-        """A pong says that everything before the ping was done (RFC 6455 section 5.5.3)."""
+        """A pong comes behind what was sent before the ping, as far as this client gets it."""
         self.flush()
         super().onPing(payload)
 
@@ -333,7 +333,7 @@ class RelayProtocol(Handshake):
         """What still comes from a connection that is about to end is for Autobahn."""
         if self._inlet is not None:
             self._inlet.short = False
-            self._inlet.missing = 0
+            self._inlet.longest = 0
 
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""

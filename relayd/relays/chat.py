@@ -100,8 +100,8 @@ class ChatProtocol(RelayProtocol):
         if stand_in is None or self.outbox is None:
             return
         groups = self.factory.groups
-        # what still waits in the group for its next batch goes to the stand-in first
         self.spawn(groups.join(self.group, self.outbox))
+        # gets what waits for the group's next batch
         groups.leave(self.group, stand_in)
         if stand_in.overrun:
             self.close(CloseCode.TOO_SLOW, "too slow")

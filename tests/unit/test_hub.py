@@ -3,6 +3,7 @@
 import errno
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.outbox import Item, make_outbox
 from relayd.wire import text_frame
-from tests.unit.fakes import BUFFER, Transport, parse_frames
+from tests.unit.fakes import BUFFER, Transport, logged_lines, parse_frames
 
 COALESCE = 0.005
 
@@ -610,6 +611,67 @@ def test_hundreds_that_are_dropped_while_they_are_served_end_nothing(
     assert batching.size("g") == 1
     assert last.payloads == [b"0", b"1", b"2"]
     assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("kind", [Member, Slow])
+@pytest.mark.parametrize("count", [3, 100])
+def test_a_bug_in_one_member_is_its_own_loss_only(kind: type[Slow], count: int) -> None:
+    def bug(frames: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    clock = Turns()
+    batching = Hub(clock, COALESCE)
+    members = [kind() for _ in range(count)]
+    members[1]._then = bug
+    for member in members:
+        batching.join("g", member)
+    with logged_lines("relayd.hub") as lines:
+        for number in range(4):
+            batching.fan_out("g", b"%d" % number)
+        for _ in range(5):
+            clock.advance(COALESCE)
+    for member in (members[0], *members[2:]):
+        assert member.payloads == [b"0", b"1", b"2", b"3"]
+    assert clock.getDelayedCalls() == []
+    assert any("serving a member of a group failed" in line for line in lines)
+
+
+def test_nothing_is_due_in_a_group_that_ended_between_two_turns_or_within_one() -> None:
+    for at in (10, 100, 149):
+        clock = Turns()
+        batching = Hub(clock, COALESCE)
+        members = [Slow() for _ in range(150)]
+
+        def everybody_leaves(frames: bytes, batching: Hub = batching, all: Any = members) -> None:
+            for member in all if b"1" in frames else ():
+                batching.leave("g", member)
+
+        members[at]._then = everybody_leaves
+        for member in members:
+            batching.join("g", member)
+        batching.fan_out("g", b"0")
+        batching.fan_out("g", b"1")
+        clock.advance(COALESCE)
+        for _ in range(3):
+            clock.advance(TICK)
+        assert list(batching) == []
+        assert clock.getDelayedCalls() == []
+
+
+def test_the_latency_counts_from_the_frame_that_came_during_a_batch() -> None:
+    clock = Turns()
+    batching = Hub(clock, COALESCE)
+    for _ in range(65):
+        batching.join("g", Member())
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    clock.advance(COALESCE)
+    batching.fan_out("g", b"2")
+    clock.advance(0.0005)
+    before = batching.latency.total
+    # 0.5 ms until the batch has ended, then the next is due, and it takes a turn more
+    clock.pump([0.0001] * 70)
+    assert batching.latency.total - before == pytest.approx(0.0005 + COALESCE, abs=0.0003)
 
 
 class Model:

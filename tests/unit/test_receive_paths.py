@@ -549,7 +549,7 @@ class PlainInlet:
         while at < len(data):
             found = self._read(data, at, self.longest) if self.short else None
             if found is None:
-                end = min(len(data), at + (self.missing or 512))
+                end = min(len(data), at + (self.missing or 512)) if self.longest else len(data)
                 self.missing = 0
                 self.owner.parse(data[at:end])
                 at = end
