@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from tests.daemon import BIN, Daemon, free_port
@@ -193,9 +194,15 @@ def enough(daemon: Daemon, connect: Connect, path: str) -> list[ClientConnection
     clients: list[ClientConnection] = []
 
     opened = ""
+    refused = 0
     while not ("w1 " in opened and "w2 " in opened):
-        assert len(clients) < 300
-        clients.append(connect(daemon, path))
+        assert len(clients) + refused < 300
+        try:
+            clients.append(connect(daemon, path))
+        except InvalidStatus:  # of a worker that has yet to read what the parent has applied
+            refused += 1
+            time.sleep(0.05)
+            continue
         settle(clients[-1])
         opened = "".join(line for line in daemon.log.splitlines() if f"{path} opened" in line)
     return clients
