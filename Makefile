@@ -140,7 +140,7 @@ bench: bench-tools $(VENV)/.test
 
 clean:
 	@rm -rf $(VENV) .bench build dist ./*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	rm -f twisted/plugins/dropin.cache relayd/native.c relayd/native.*.so bench/counter.c bench/counter.*.so
+	rm -f twisted/plugins/dropin.cache relayd/native/*.c relayd/native/*.so bench/counter.c bench/counter.*.so
 	rm -rf bench/build
 	find relayd tests bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -163,8 +163,8 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	echo "$(CURDIR)" >$@
 
-# relayd/native.pyx is compiled: made again whenever it changes.
-$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py relayd/native.pyx
+# relayd/native is compiled: made again whenever it changes.
+$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py $(wildcard relayd/native/*.pyx)
 	@$(install)
 	missing=()
 	if ! command -v cc >/dev/null; then missing+=(gcc libc6-dev); fi

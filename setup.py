@@ -82,9 +82,12 @@ setup(
     # goes through an import hook, which twistd's search does not see.
     packages=[*find_packages(include=["relayd", "relayd.*"]), "twisted.plugins"],
     package_dir={"": "."},
-    ext_modules=[Extension("relayd.native", ["relayd/native.pyx"])],
+    ext_modules=[
+        Extension(f"relayd.native.{part}", [f"relayd/native/{part}.pyx"])
+        for part in ("reading", "sending")
+    ],
     include_package_data=False,
-    package_data={"relayd": ["py.typed", "native.pyi"], "relayd.web": ["static/**/*"]},
+    package_data={"relayd": ["py.typed", "native/*.pyi"], "relayd.web": ["static/**/*"]},
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,
     entry_points={"console_scripts": ["relayctl = relayd.ctl.main:main"]},

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from relayd.native import Batching, Group, Publisher
+from relayd.native.sending import Batching, Group, Publisher
 from relayd.outbox import Item
 from relayd.tally import Buckets
 

@@ -1,4 +1,4 @@
-"""What comes in: all sockets through one epoll instance, read by one compiled loop (`native`).
+"""What comes in: all sockets through one epoll instance, read by one compiled loop.
 
 Sits beside `outbox`: that one writes to a connection, this one reads from it. A readable socket
 costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.logs import Logger
-from relayd.native import Inlet, Sender, read_ready, wait
+from relayd.native.reading import Inlet, read_ready, wait
+from relayd.native.sending import Sender
 
 __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
 
@@ -127,7 +128,7 @@ class _ReactorEpoll:
     Args:
         epoll: the instance.
         poller: the descriptor of the poller's.
-        inlets: as of `native.read_ready`.
+        inlets: as of `native.reading.read_ready`.
         ended: the same.
     """
 

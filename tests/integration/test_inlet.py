@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from relayd.inlet import Inlet, Poller
-from relayd.native import Batching, Group, Publisher, Sender, text_frame
+from relayd.native.sending import Batching, Group, Publisher, Sender, text_frame
 from relayd.tally import Buckets
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect

@@ -95,7 +95,7 @@ class Installed:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a package is built from, with a stale dropin.cache in it."""
     copy = tmp_path_factory.mktemp("tree")
-    skip = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info", "native.c", "*.so")
+    skip = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info", "*.c", "*.so")
     for name in ("relayd", "schema", "etc", "twisted"):
         shutil.copytree(ROOT / name, copy / name, ignore=skip)
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
@@ -167,7 +167,7 @@ def test_the_wheel_carries_what_relayd_reads(wheel: Path, tree: Path) -> None:
             if path.suffix in (".sql", ".py") or ("static" in path.parts and path.is_file()):
                 expected.add(f"{target}/{path.relative_to(tree / folder).as_posix()}")
     dist_info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
-    compiled = {name for name in names if name.startswith("relayd/native.")}
+    compiled = {name for name in names if name.startswith("relayd/native/")} - expected
     assert {Path(name).suffix for name in compiled} == {".pyi", ".so"}
     assert names - dist_info - compiled == expected
     assert any(name.startswith("relayd/_schema/sqlite/") for name in names)

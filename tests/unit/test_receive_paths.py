@@ -1,8 +1,8 @@
 """The two receive paths of a connection have the same effect for every input (RFC 6455).
 
-One connection reads as it is: small whole text frames by `native.Inlet`, the rest by Autobahn. The
-other one has Autobahn's parser alone. Both get the same bytes, cut at the same places, and
-everything that can be seen of them is compared, in its order.
+One connection reads as it is: small whole text frames by `native.reading.Inlet`, the rest by
+Autobahn. The other one has Autobahn's parser alone. Both get the same bytes, cut at the same
+places, and everything that can be seen of them is compared, in its order.
 """
 
 import functools
@@ -533,7 +533,7 @@ real: Reader = right
 
 
 class PlainInlet:
-    """`native.Inlet` in plain Python, with a reader that can be another one."""
+    """`native.reading.Inlet` in plain Python, with a reader that can be another one."""
 
     def __init__(self, read: Reader, owner: Relay) -> None:
         self._read = read

@@ -1,40 +1,14 @@
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable
 
 from twisted.internet.interfaces import IReactorTime
 
 from relayd.hub import Member
-from relayd.inlet import Owner
 from relayd.tally import Buckets
-
-class Inlet:
-    owner: Owner
-    take: Callable[[bytes, bool], None]
-    transport: Any
-    descriptor: int
-    longest: int
-    heard: bool
-    short: bool
-    missing: int
-    taken: int
-    def __init__(self, owner: Owner) -> None: ...
-    def feed(self, data: bytes) -> None: ...
 
 class Sender:
     def __init__(self, descriptor: int) -> None: ...
     def end(self) -> None: ...
     def __call__(self, frames: bytes) -> int: ...
-
-def wait(
-    reactor: int,
-    timeout: int,
-    poller: int,
-    inlets: dict[int, Inlet],
-    ended: Callable[[Inlet, BaseException], object],
-) -> Sequence[tuple[int, int]]: ...
-def read_ready(
-    poller: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, BaseException], object]
-) -> None: ...
 
 class Batching:
     delivered: int
