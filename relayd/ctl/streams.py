@@ -1,7 +1,7 @@
 """`relayctl tail` and `relayctl trace`: what happens, as it happens. Sits under `ctl.main`."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -71,7 +71,8 @@ def _show(
 
 
 def _clock(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds):%H:%M:%S.%f}"[:-3]
+    """The time of day in UTC, as in the messages themselves, to the millisecond."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def _tailed(line: dict[str, Any]) -> str:

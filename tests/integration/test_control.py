@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,25 @@ def test_tail_shows_a_room_live_and_ends_with_ctrl_c(
         assert read(camera)["x"] == 7
         daemon.stop()
         assert chat.end() == 1
+
+
+def test_tail_for_people_shows_the_time_of_day_in_utc(relayctl: Operator) -> None:
+    with subprocess.Popen(
+        relayctl.command("tail", "lobby"), cwd=relayctl.folder,
+        env={**relayctl.environ, "TZ": "Asia/Tokyo", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert "chat/lobby, until Ctrl-C:" in process.stderr.readline()
+            assert relayctl("publish", "chat/lobby", "hello").returncode == 0
+            clock, _, frame = process.stdout.readline().partition(" ")
+        finally:
+            process.kill()
+    said = datetime.fromisoformat(json.loads(frame)["time"])
+    shown = datetime.strptime(f"{said:%Y-%m-%d} {clock} +0000", "%Y-%m-%d %H:%M:%S.%fZ %z")
+    assert (shown - said + timedelta(minutes=30)) % timedelta(days=1) < timedelta(hours=1)
 
 
 def test_a_tail_that_has_gone_is_no_member_any_more(daemon: Daemon, relayctl: Operator) -> None:
