@@ -116,9 +116,15 @@ def test_a_proxy_protocol_port_is_for_trusted_proxies(start: Start, tmp_path: Pa
     """Anybody else is dropped before a byte is read."""
     port = free_port()
     node = start("10.0.0.0/8", f"haproxy:tcp:{port}:interface=127.0.0.1")
-    with Raw(port) as stranger:
-        stranger.send(b"PROXY TCP4 198.51.100.1 127.0.0.1 4711 80\r\n", handshake("/ws/camera/x"))
-        with pytest.raises((ConnectionError, AssertionError)):
+
+    def try_to_come() -> None:
+        with Raw(port) as stranger:
+            said = b"PROXY TCP4 198.51.100.1 127.0.0.1 4711 80\r\n"
+            stranger.send(said, handshake("/ws/camera/x"))
             stranger.response()
+
+    # how far it comes is chance: connect(2) itself may say that the connection is reset
+    with pytest.raises((ConnectionError, AssertionError)):
+        try_to_come()
     assert "127.0.0.1 is not in [proxy] trusted: dropped" in node.log
     assert "/ws/camera/x" not in node.log
