@@ -2,15 +2,14 @@
 
 Sits beside `outbox`: that one writes to a connection, this one reads from it. A readable socket
 costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
-Here one reader, the `Poller`, stands for all connections in the reactor: an epoll instance within
-the reactor's own (epoll(7) allows it), which is read at once when nothing else is ready. Small
-whole text frames go straight to the owner of an `Inlet`; whatever else came in goes to its parser.
+Here the `Poller` has an epoll instance with all connections and the reactor's own instance in it
+(epoll(7) allows that); the reactor waits for this one, and gets a turn when something of its own is
+ready or due. Small whole text frames go straight to the owner of an `Inlet`; whatever else came in
+goes to its parser.
 """
 
 import functools
-import math
 import select
-from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet import abstract, tcp, unix
@@ -22,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.logs import Logger
-from relayd.native.reading import Inlet, read_ready, wait
+from relayd.native.reading import Inlet, ReactorEpoll, read_ready
 from relayd.native.sending import Sender
 
 __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
@@ -43,7 +42,7 @@ class Poller:
     """Reads all connections of the process; one for each reactor.
 
     Args:
-        reactor: reads the poller.
+        reactor: waits for its epoll instance, if it has one of its own; any other reads the poller.
     """
 
     _log = Logger()
@@ -52,20 +51,21 @@ class Poller:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._inlets: dict[int, Inlet] = {}
+        self._reactor_epoll: ReactorEpoll | None = None
 
     def start(self) -> None:
         """Begins to read."""
-        self._reactor.addReader(self)
         if isinstance(self._reactor, EPollReactor):
-            self._reactor._poller = _ReactorEpoll(
-                self._reactor._poller, self.fileno(), self._inlets, self._end
-            )
+            self._reactor_epoll = ReactorEpoll(self._reactor, self._epoll, self._inlets, self._end)
+        else:
+            self._reactor.addReader(self)
 
     def stop(self) -> None:
         """Ends it; no connection is left then."""
-        if isinstance(self._reactor, EPollReactor):
-            self._reactor._poller = self._reactor._poller.epoll
-        self._reactor.removeReader(self)
+        if self._reactor_epoll is not None:
+            self._reactor_epoll.release()
+        else:
+            self._reactor.removeReader(self)
         self._epoll.close()
 
     def watch(self, port: Any) -> None:
@@ -117,32 +117,6 @@ class Poller:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor has ended (`IReadDescriptor`)."""
-
-
-class _ReactorEpoll:
-    """The epoll instance of a reactor, that has the sockets read when nothing else is ready.
-
-    For the reactor nothing was ready then. Its way to one reader, with a logging context and six
-    calls, takes as long as relaying a pose to a few members.
-
-    Args:
-        epoll: the instance.
-        poller: the descriptor of the poller's.
-        inlets: as of `native.reading.read_ready`.
-        ended: the same.
-    """
-
-    def __init__(
-        self, epoll: Any, poller: int, inlets: dict[int, Inlet], ended: Callable[..., None]
-    ) -> None:
-        self.epoll = epoll
-        self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
-        self._descriptor = epoll.fileno()
-        self._sockets = (poller, inlets, ended)
-
-    def poll(self, timeout: float, most: int) -> Sequence[tuple[int, int]]:
-        """As `select.epoll.poll`, but at most 64 of what is ready."""
-        return wait(self._descriptor, math.ceil(timeout * 1000), *self._sockets)
 
 
 class PolledTransport:

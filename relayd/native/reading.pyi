@@ -1,5 +1,8 @@
+import select
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
 
 from relayd.inlet import Owner
 
@@ -16,13 +19,17 @@ class Inlet:
     def __init__(self, owner: Owner) -> None: ...
     def feed(self, data: bytes) -> None: ...
 
-def wait(
-    reactor: int,
-    timeout: int,
-    poller: int,
-    inlets: dict[int, Inlet],
-    ended: Callable[[Inlet, BaseException], object],
-) -> Sequence[tuple[int, int]]: ...
+class ReactorEpoll:
+    def __init__(
+        self,
+        reactor: EPollReactor,
+        sockets: select.epoll,
+        inlets: dict[int, Inlet],
+        ended: Callable[[Inlet, BaseException], object],
+    ) -> None: ...
+    def release(self) -> None: ...
+    def poll(self, timeout: float, most: int) -> Sequence[tuple[int, int]]: ...
+
 def read_ready(
-    poller: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, BaseException], object]
+    sockets: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, BaseException], object]
 ) -> None: ...

@@ -3,7 +3,7 @@
 
 Sits under `inlet`, which says when to read. Everything else is handed to an inlet's owner: a frame
 that is not short, a part of one, the end of a socket. System calls are made with Python's lock
-held, for none of them can block; only `wait` lets it go.
+held, for none of them can block; only a reactor's wait lets it go.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -38,8 +38,6 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int clock, timespec *now)
 
 cdef enum:
-    MOST_EVENTS = 64  # that a reactor is told of at once
-    MOST_READS = 512  # of a turn
     LONGEST_TURN = 5_000_000  # ns
     READS = 16  # between two looks at the clock
     CHUNK = 65536  # bytes of one read
@@ -158,61 +156,134 @@ cdef bytes _short_frame(const char *data, Py_ssize_t size, Py_ssize_t *at, int l
     return payload
 
 
-def wait(int reactor, int timeout, int poller, dict inlets, object ended):
-    """Waits for a reactor's epoll instance, and reads the sockets if nothing else is ready.
+cdef class ReactorEpoll:
+    """Takes the place of the epoll instance of a reactor, and reads sockets past the reactor.
+
+    The reactor's instance is one of the descriptors in the instance of the sockets (epoll(7) allows
+    it), so there is one wait for all, and a socket costs nothing but its own system calls. For the
+    reactor the sockets are not there: its way to one reader, with a logging context and six calls,
+    takes as long as relaying a pose to a few members, and a turn with nothing to do half as long.
+    So it gets a turn only when something of its own is ready or due. This leans on attributes of
+    `ReactorBase` that are private: `_newTimedCalls`, `_pendingTimedCalls` (a heap), `_justStopped`,
+    and on `EPollReactor._poller`.
 
     Args:
-        reactor: the descriptor of its epoll instance.
-        timeout: milliseconds; below 0 for ever.
-        poller: as of `read_ready`, as are the others; the reactor's epoll instance has it, too.
-
-    Returns:
-        What the reactor has to do, as `select.epoll.poll` has it.
-
-    Raises:
-        OSError: epoll_wait(2) failed; EINTR, too.
+        reactor: an `EPollReactor`; its own instance is in use again after `release`.
+        sockets: the epoll instance of the sockets.
+        inlets: as of `read_ready`.
+        ended: the same.
     """
-    cdef epoll_event events[MOST_EVENTS]
-    cdef int count, n
-    with nogil:
-        count = epoll_wait(reactor, events, MOST_EVENTS, timeout)
-    if count < 0:
-        PyErr_SetFromErrno(OSError)
-    if count == 1 and events[0].data.fd == poller and events[0].events == EPOLLIN:
-        read_ready(poller, inlets, ended)
-        return ()
-    return [(events[n].data.fd, events[n].events) for n in range(count)]
+
+    cdef readonly object register, modify, unregister
+    cdef object _reactor, _epoll, _sockets, _ended
+    cdef dict _inlets
+    cdef int _descriptor, _reactors
+    cdef bint _released
+
+    def __init__(self, object reactor, object sockets, dict inlets not None, object ended):
+        self._reactor = reactor
+        self._epoll = reactor._poller
+        self._sockets = sockets
+        self._descriptor = sockets.fileno()
+        self._reactors = self._epoll.fileno()
+        self._inlets = inlets
+        self._ended = ended
+        self.register = self._epoll.register
+        self.modify = self._epoll.modify
+        self.unregister = self._epoll.unregister
+        sockets.register(self._epoll, EPOLLIN)
+        reactor._poller = self
+
+    def release(self):
+        """Gives the reactor its own instance back."""
+        self._released = True
+        self._sockets.unregister(self._epoll)
+        self._reactor._poller = self._epoll
+
+    def poll(self, double timeout, int most):
+        """Reads sockets until the reactor has something to do, and returns what it is.
+
+        Args:
+            timeout: seconds until the first of the reactor's calls is due; below 0 if there is
+                none.
+            most: how many descriptors the reactor wants to hear of.
+
+        Returns:
+            As `select.epoll.poll`.
+
+        Raises:
+            OSError: epoll_wait(2) failed; EINTR, too.
+        """
+        cdef epoll_event events[READS]
+        cdef int count, n, milliseconds
+        cdef long long left = <long long> (timeout * 1e9) if timeout > 0 else 0
+        cdef long long now = _now(), end = 0
+        cdef long long due = now + left
+        cdef list calls = self._reactor._pendingTimedCalls
+        cdef object first = calls[0] if calls else None
+        cdef object time = first.time if calls else None
+        cdef bint more = False, reactors = False
+        while True:
+            milliseconds = 0 if more else -1 if timeout < 0 else (left + 999_999) // 1_000_000
+            with nogil:
+                count = epoll_wait(self._descriptor, events, READS, milliseconds)
+            if count < 0:
+                PyErr_SetFromErrno(OSError)
+            now = _now()
+            if not more:
+                end = now + LONGEST_TURN
+            for n in range(count):
+                if events[n].data.fd == self._reactors:
+                    reactors = True
+                else:
+                    _read_one(events[n].data.fd, self._inlets, self._ended)
+            if self._released:
+                return ()
+            if reactors:
+                return self._epoll.poll(0, most)
+            more = count == READS and now < end
+            if more:
+                continue
+            left = due - now
+            if left <= 0 and timeout >= 0 or not self._idle(first, time):
+                return ()
+
+    cdef bint _idle(self, object first, object time) except -1:
+        """Whether what was read gave the reactor nothing to do: no other first call, no end."""
+        cdef list calls
+        if self._reactor._newTimedCalls or self._reactor._justStopped:
+            return False
+        calls = self._reactor._pendingTimedCalls
+        return calls[0] is first and first.time == time if calls else first is None
 
 
-cpdef object read_ready(int poller, dict inlets, object ended):
+def read_ready(int sockets, dict inlets, object ended):
     """Reads the sockets of an epoll instance while they have something to read.
 
-    What comes meanwhile is read, too: that costs one system call, another turn of the reactor
-    costs many. It ends after `MOST_READS` reads or `LONGEST_TURN`, so that everything else has its
-    turn, the batches of the hub above all. The kernel begins with those whose turn was longest ago.
+    It ends after `LONGEST_TURN`, so that everything else has its turn, the batches of the hub above
+    all. The kernel begins with those whose turn was longest ago.
 
     Args:
-        poller: the descriptor of the epoll instance.
+        sockets: the descriptor of the epoll instance.
         inlets: those that are read, by the descriptors of their sockets.
         ended: called with an inlet whose socket has ended, and with why: `CONNECTION_DONE`,
             `CONNECTION_LOST`, or whatever was raised out of its owner.
     """
     cdef epoll_event events[READS]
-    cdef int left = MOST_READS, count, n
+    cdef int count = READS, n
     cdef long long end = _now() + LONGEST_TURN
-    while left > 0:
-        count = epoll_wait(poller, events, READS, 0)
-        if count <= 0:
-            return None
-        left -= count
+    while count == READS and _now() < end:
+        count = epoll_wait(sockets, events, READS, 0)
         for n in range(count):
-            # one that was read before may have ended it
-            found = inlets.get(events[n].data.fd)
-            if found is not None:
-                _read(<Inlet> found, ended)
-        if _now() > end:
-            return None
-    return None
+            _read_one(events[n].data.fd, inlets, ended)
+
+
+cdef int _read_one(int descriptor, dict inlets, object ended) except -1:
+    # one that was read before may have ended it
+    found = inlets.get(descriptor)
+    if found is not None:
+        _read(<Inlet> found, ended)
+    return 0
 
 
 cdef long long _now() noexcept:

@@ -5,7 +5,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ class Reactor:
 
     def removeReader(self, reader: object) -> None:  # noqa: N802
         self.readers.remove(reader)
+
+
+class Turning(Poller):
+    """A poller that can be given a turn."""
+
+    def turn(self) -> None:
+        """What is ready now is read; more of it if the reactor is one of epoll."""
+        if isinstance(self._reactor, EPollReactor):
+            self._reactor.doIteration(0)
+        else:
+            self.doRead()
 
 
 class Line:
@@ -92,66 +103,79 @@ class Other:
 
 
 @pytest.fixture
-def poller() -> Iterator[Poller]:
-    reactor = Reactor()
-    poller = Poller(reactor)
+def own() -> Iterator[EPollReactor]:
+    """A reactor of the test's own, that nobody runs."""
+    own = EPollReactor()
+    epoll = own._poller
+    yield own
+    assert own._poller is epoll
+    epoll.close()
+    for reader in own._internalReaders:
+        reader.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture(params=["epoll", "another"])
+def poller(request: pytest.FixtureRequest, own: EPollReactor) -> Iterator[Turning]:
+    """On a reactor of epoll, and on one of which it is one reader."""
+    other = Reactor()
+    poller = Turning(own if request.param == "epoll" else other)
     poller.start()
-    assert reactor.readers == [poller]
+    assert other.readers == ([poller] if request.param == "another" else [])
     yield poller
     poller.stop()
-    assert reactor.readers == []
+    assert other.readers == []
 
 
-def test_every_socket_is_read_to_its_end(poller: Poller) -> None:
+def test_every_socket_is_read_to_its_end(poller: Turning) -> None:
     lines = [Line(poller) for _ in range(5)]
     for number, line in enumerate(lines):
         line.theirs.sendall(b"%d" % number)
-    poller.doRead()
+    poller.turn()
     assert [line.got for line in lines] == [b"0", b"1", b"2", b"3", b"4"]
     lines[1].theirs.close()
     lines[2].theirs.sendall(b"x")
-    poller.doRead()
+    poller.turn()
     assert [line.got for line in lines] == [b"0", b"1", b"2x", b"3", b"4"]
     assert [line.end is not None for line in lines] == [False, True, False, False, False]
     assert lines[1].end is not None
     assert lines[1].end.check(ConnectionDone)
 
 
-def test_a_reset_is_a_lost_connection(poller: Poller) -> None:
+def test_a_reset_is_a_lost_connection(poller: Turning) -> None:
     line = Line(poller)
     # a unix socket that is closed with unread data resets the other side
     line.ours.sendall(b"unread")
     line.theirs.close()
-    poller.doRead()
+    poller.turn()
     assert line.end is not None
     assert line.end.check(ConnectionLost)
 
 
-def test_a_socket_that_is_paused_is_not_read_until_it_is_resumed(poller: Poller) -> None:
+def test_a_socket_that_is_paused_is_not_read_until_it_is_resumed(poller: Turning) -> None:
     line = Line(poller)
     line.theirs.sendall(b"later")
     poller.remove(line.inlet)
     poller.remove(line.inlet)
-    poller.doRead()
+    poller.turn()
     assert line.got == b""
     poller.add(line.inlet)
     poller.add(line.inlet)
-    poller.doRead()
+    poller.turn()
     assert line.got == b"later"
 
 
-def test_a_connection_that_another_one_has_ended_is_not_read_any_more(poller: Poller) -> None:
+def test_a_connection_that_another_one_has_ended_is_not_read_any_more(poller: Turning) -> None:
     """Both were readable in the same turn: an abort, a phone that takes another's place."""
     lines = [Line(poller), Line(poller)]
     for line, other in zip(lines, reversed(lines), strict=True):
         line.then = lambda other=other: other.connectionLost(Failure(ConnectionDone()))
         line.theirs.sendall(b"I was here")
-    poller.doRead()
+    poller.turn()
     assert sorted(line.got for line in lines) == [b"", b"I was here"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_a_bug_ends_its_own_connection_only(poller: Poller, error: type[BaseException]) -> None:
+def test_a_bug_ends_its_own_connection_only(poller: Turning, error: type[BaseException]) -> None:
     """The reactor would forget the poller with all that it reads, whatever was raised."""
     lines = [Line(poller), Line(poller)]
 
@@ -161,14 +185,14 @@ def test_a_bug_ends_its_own_connection_only(poller: Poller, error: type[BaseExce
     lines[0].then = bug
     for line in lines:
         line.theirs.sendall(b"x")
-    poller.doRead()
+    poller.turn()
     assert lines[0].end is not None
     assert lines[0].end.check(error)
     assert lines[1].end is None
     assert lines[1].got == b"x"
 
 
-def test_a_socket_that_was_closed_behind_the_pollers_back_harms_no_other(poller: Poller) -> None:
+def test_a_socket_that_was_closed_behind_the_pollers_back_harms_no_other(poller: Turning) -> None:
     lines = [Line(poller), Line(poller)]
 
     def bug() -> None:
@@ -178,48 +202,65 @@ def test_a_socket_that_was_closed_behind_the_pollers_back_harms_no_other(poller:
     lines[0].then = bug
     for line in lines:
         line.theirs.sendall(b"x")
-    poller.doRead()
+    poller.turn()
     assert lines[1].got == b"x"
 
 
-def test_what_is_read_while_others_are_read_is_read_in_the_same_turn(poller: Poller) -> None:
-    first, second = Line(poller), Line(poller)
-    first.then = lambda: second.theirs.sendall(b"an answer")
-    first.theirs.sendall(b"a question")
-    poller.doRead()
-    assert [first.got, second.got] == [b"a question", b"an answer"]
-
-
-def test_a_socket_that_always_has_something_to_read_leaves_the_others_their_turn(
-    poller: Poller,
+@pytest.mark.parametrize("waits", ["a reader", "a call"])
+def test_sockets_that_always_have_something_to_read_leave_the_reactor_its_turn(
+    own: EPollReactor, waits: str
 ) -> None:
-    line = Line(poller)
-    line.then = lambda: line.theirs.sendall(b"x")
-    line.then()
-    poller.doRead()
-    assert len(line.got) == 512
+    poller, other = Poller(own), Other()
+    poller.start()
+    lines = [Line(poller) for _ in range(40)]
+
+    def again(line: Line) -> None:
+        if len(line.got) < 10_000:
+            line.theirs.sendall(b"x")
+
+    for line in lines:
+        line.then = functools.partial(again, line)
+        line.then()
+    own.addReader(other)
+    if waits == "a reader":
+        other.theirs.sendall(b"me, too")
+        own.doIteration(20)
+        assert other.got == b"me, too"
+    else:
+        called: list[bool] = []
+        own.callLater(0.01, called.append, True)
+        while not called:
+            own.doIteration(own.timeout())
+            own.runUntilCurrent()
+    assert all(0 < len(line.got) < 10_000 for line in lines)
+    own.removeReader(other)
+    for line in lines:
+        line.ours.close()
+        line.theirs.close()
+    other.ours.close()
+    other.theirs.close()
+    poller.stop()
 
 
-def test_what_takes_long_leaves_the_rest_for_later_turns_and_nobody_out(poller: Poller) -> None:
+def test_what_takes_long_leaves_the_rest_for_later_turns_and_nobody_out(poller: Turning) -> None:
     """Everyone always has something to read, and a turn has not the time for all of them."""
     lines = [Line(poller) for _ in range(100)]
     for line in lines:
         line.then = lambda: time.sleep(0.001)
         line.theirs.sendall(b"x" * 100_000)
-    poller.doRead()
+    poller.turn()
     assert 0 < sum(bool(line.got) for line in lines) < 50
     for _ in range(20):
         for line in lines:
             line.theirs.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 line.theirs.send(b"x" * 10_000)
-        poller.doRead()
+        poller.turn()
     assert all(line.got for line in lines)
 
 
-def test_a_reactor_of_its_own_reads_whatever_else_is_ready() -> None:
+def test_a_reactor_of_its_own_reads_whatever_else_is_ready(own: EPollReactor) -> None:
     """What is ready alone takes the short way, what is ready with others the reactor's."""
-    own = EPollReactor()
     epoll = own._poller
     poller = Poller(own)
     poller.start()
@@ -238,14 +279,46 @@ def test_a_reactor_of_its_own_reads_whatever_else_is_ready() -> None:
     assert [line.got, other.got] == [b"alone, both", b"other alone, both"]
     line.ours.close()
     poller.stop()
-    assert own._poller is epoll
     other.theirs.sendall(b", later")
     own.doIteration(0)
     assert other.got == b"other alone, both, later"
-    for each in (line.theirs, other.ours, other.theirs, epoll):
+    for each in (line.theirs, other.ours, other.theirs):
         each.close()
-    for reader in own._internalReaders:
-        reader.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.mark.parametrize("given", ["nothing", "a later call", "a sooner call", "its end"])
+def test_a_reactor_reads_on_until_it_is_given_something_to_do(
+    own: EPollReactor, given: str
+) -> None:
+    """It would be late for a call of which it does not know, and go on after its end."""
+    call = own.callLater(60, lambda: None)
+    own.startRunning(installSignalHandlers=False)
+    own.runUntilCurrent()
+    give: dict[str, Callable[[], object]] = {
+        "nothing": lambda: None,
+        "a later call": lambda: own.callLater(120, lambda: None),
+        "a sooner call": lambda: call.reset(30),
+        "its end": own.stop,
+    }
+    poller = Poller(own)
+    poller.start()
+    line = Line(poller)
+
+    def then() -> None:
+        if len(line.got) == 1:
+            give[given]()
+        if len(line.got) < 1500:
+            line.theirs.sendall(b"x")
+        else:
+            own.callLater(0, lambda: None)
+
+    line.then = then
+    line.theirs.sendall(b"x")
+    own.doIteration(20)
+    assert len(line.got) == 1500 if given == "nothing" else 0 < len(line.got) <= 512
+    line.ours.close()
+    line.theirs.close()
+    poller.stop()
 
 
 def test_none_is_no_bytes() -> None:

@@ -518,18 +518,18 @@ async def many(port: int, first: int, count: int) -> None:
     await asyncio.gather(*(visit() for _ in range(50)))
 
 
-def test_ten_thousand_visits_leave_nothing_behind(spawn: Spawn) -> None:
-    """After a warm-up of 2,000, another 10,000 cost neither memory nor file descriptors."""
+def test_thousands_of_visits_leave_nothing_behind(spawn: Spawn) -> None:
+    """After a warm-up of 6,000, another 6,000 cost neither memory nor file descriptors."""
     node = spawn(keepalive_handshake_timeout=2)
     idle = open_sockets(node)
-    asyncio.run(many(node.port, 0, 2000))
+    asyncio.run(many(node.port, 0, 6000))  # until the allocator has what it needs
     eventually(lambda: open_sockets(node) <= idle)
     before = node.memory()
-    asyncio.run(many(node.port, 2000, 10_000))
+    asyncio.run(many(node.port, 6000, 6000))
     eventually(lambda: open_sockets(node) <= idle)
     assert connected(node) == 0
     assert node.log.count(" opened by ") > 6000  # they were let in at all
-    assert node.memory() - before < 3_000_000
+    assert node.memory() - before < 6000 * 300
 
 
 # -- the end
