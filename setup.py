@@ -87,7 +87,11 @@ setup(
         for part in ("reading", "sending")
     ],
     include_package_data=False,
-    package_data={"relayd": ["py.typed", "native/*.pyi"], "relayd.web": ["static/**/*"]},
+    package_data={
+        "relayd": ["py.typed"],
+        "relayd.native": ["*.pyi"],
+        "relayd.web": ["static/**/*"],
+    },
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,
     entry_points={"console_scripts": ["relayctl = relayd.ctl.main:main"]},

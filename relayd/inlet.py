@@ -3,9 +3,9 @@
 Sits beside `outbox`: that one writes to a connection, this one reads from it. A readable socket
 costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
 Here the `Poller` has an epoll instance with all connections and the reactor's own instance in it
-(epoll(7) allows that); the reactor waits for this one, and gets a turn when something of its own is
-ready or due. Small whole text frames go straight to the owner of an `Inlet`; whatever else came in
-goes to its parser.
+(epoll(7) allows that); the reactor waits for this one, and gets a turn when it has something to do.
+(A reactor without epoll has the poller as a reader.) Small whole text frames go straight to the
+owner of an `Inlet`; whatever else came in goes to its parser.
 """
 
 import functools
@@ -42,7 +42,8 @@ class Poller:
     """Reads all connections of the process; one for each reactor.
 
     Args:
-        reactor: waits for its epoll instance, if it has one of its own; any other reads the poller.
+        reactor: an `EPollReactor` waits for the poller's epoll instance in place of its own; any
+            other has the poller as a reader.
     """
 
     _log = Logger()

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """Reads what came in on all sockets, and takes short text frames apart.
 
-Sits under `inlet`, which says when to read. Everything else is handed to an inlet's owner: a frame
+Sits under `inlet`, which says what is read, and ends what has ended. Everything else is handed to an inlet's owner: a frame
 that is not short, a part of one, the end of a socket. System calls are made with Python's lock
 held, for none of them can block; only a reactor's wait lets it go.
 """
@@ -161,11 +161,11 @@ cdef class ReactorEpoll:
 
     The reactor's instance is one of the descriptors in the instance of the sockets (epoll(7) allows
     it), so there is one wait for all, and a socket costs nothing but its own system calls. For the
-    reactor the sockets are not there: its way to one reader, with a logging context and six calls,
-    takes as long as relaying a pose to a few members, and a turn with nothing to do half as long.
-    So it gets a turn only when something of its own is ready or due. This leans on attributes of
-    `ReactorBase` that are private: `_newTimedCalls`, `_pendingTimedCalls` (a heap), `_justStopped`,
-    and on `EPollReactor._poller`.
+    reactor the sockets are not there: its way to one reader takes as long as relaying a pose to a
+    few members, and a turn with nothing to do half as long. So it gets a turn only when something
+    of its own is ready or due, or what was read has set a call or ended it. This leans on
+    attributes of `ReactorBase` that are private: `_newTimedCalls`, `_pendingTimedCalls` (a heap),
+    `_justStopped`, and on `EPollReactor._poller`.
 
     Args:
         reactor: an `EPollReactor`; its own instance is in use again after `release`.
@@ -177,20 +177,21 @@ cdef class ReactorEpoll:
     cdef readonly object register, modify, unregister
     cdef object _reactor, _epoll, _sockets, _ended
     cdef dict _inlets
-    cdef int _descriptor, _reactors
+    cdef int _outer, _inner
     cdef bint _released
 
     def __init__(self, object reactor, object sockets, dict inlets not None, object ended):
         self._reactor = reactor
         self._epoll = reactor._poller
         self._sockets = sockets
-        self._descriptor = sockets.fileno()
-        self._reactors = self._epoll.fileno()
+        self._outer = sockets.fileno()
+        self._inner = self._epoll.fileno()
         self._inlets = inlets
         self._ended = ended
         self.register = self._epoll.register
         self.modify = self._epoll.modify
         self.unregister = self._epoll.unregister
+        self._idle(None, None)  # another version of Twisted that has no such attributes fails here
         sockets.register(self._epoll, EPOLLIN)
         reactor._poller = self
 
@@ -217,30 +218,31 @@ cdef class ReactorEpoll:
         cdef epoll_event events[READS]
         cdef int count, n, milliseconds
         cdef long long left = <long long> (timeout * 1e9) if timeout > 0 else 0
-        cdef long long now = _now(), end = 0
-        cdef long long due = now + left
+        cdef long long due = _now() + left, end = 0, now
         cdef list calls = self._reactor._pendingTimedCalls
         cdef object first = calls[0] if calls else None
         cdef object time = first.time if calls else None
-        cdef bint more = False, reactors = False
+        cdef bint more = False, reactor_ready = False
         while True:
-            milliseconds = 0 if more else -1 if timeout < 0 else (left + 999_999) // 1_000_000
-            with nogil:
-                count = epoll_wait(self._descriptor, events, READS, milliseconds)
+            if more:
+                count = epoll_wait(self._outer, events, READS, 0)
+            else:
+                milliseconds = -1 if timeout < 0 else (left + 999_999) // 1_000_000
+                with nogil:
+                    count = epoll_wait(self._outer, events, READS, milliseconds)
+                end = _now() + LONGEST_TURN
             if count < 0:
                 PyErr_SetFromErrno(OSError)
-            now = _now()
-            if not more:
-                end = now + LONGEST_TURN
             for n in range(count):
-                if events[n].data.fd == self._reactors:
-                    reactors = True
+                if events[n].data.fd == self._inner:
+                    reactor_ready = True
                 else:
                     _read_one(events[n].data.fd, self._inlets, self._ended)
             if self._released:
                 return ()
-            if reactors:
+            if reactor_ready:
                 return self._epoll.poll(0, most)
+            now = _now()
             more = count == READS and now < end
             if more:
                 continue
@@ -258,10 +260,10 @@ cdef class ReactorEpoll:
 
 
 def read_ready(int sockets, dict inlets, object ended):
-    """Reads the sockets of an epoll instance while they have something to read.
+    """Reads the sockets of an epoll instance that have something to read.
 
-    It ends after `LONGEST_TURN`, so that everything else has its turn, the batches of the hub above
-    all. The kernel begins with those whose turn was longest ago.
+    All of them, or as many as `LONGEST_TURN` allows, so that everything else has its turn, the
+    batches of the hub above all. The kernel begins with those whose turn was longest ago.
 
     Args:
         sockets: the descriptor of the epoll instance.
@@ -299,7 +301,7 @@ cdef int _read(Inlet inlet, object ended) except -1:
         try:
             inlet._feed(_buffer, size, None)
         except BaseException as error:
-            # raised further, it would end the reading of all sockets: the reactor catches it, too
+            # raised further, it would be the others' loss, too
             ended(inlet, error)
     elif size == 0:
         ended(inlet, CONNECTION_DONE)

@@ -81,9 +81,10 @@ def test_nothing_is_shipped_that_grows_stale(unpacked: Path) -> None:
 
 def test_compiled_parts_are_there_and_stripped(unpacked: Path) -> None:
     objects = list(libraries(unpacked).rglob("*.so*"))
-    names = " ".join(path.name for path in objects)
-    for part in ("hiredis", "_psycopg", "_nvx_utf8validator", "_rust", "reading", "sending"):
-        assert part in names
+    names = {path.name.partition(".")[0] for path in objects}
+    assert names >= {
+        "hiredis", "_psycopg", "_nvx_utf8validator", "_rust", "reading", "sending",
+    }  # fmt: skip
     for path in objects:
         sections = subprocess.run(
             ["readelf", "--section-headers", "--wide", path],

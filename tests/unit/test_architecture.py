@@ -41,6 +41,7 @@ MOST_LINES = 400
 ROOT = Path(__file__).resolve().parents[2]
 HEIGHT = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
 SOURCES = sorted((ROOT / "relayd").rglob("*.py"))
+COMPILED = sorted((ROOT / "relayd").rglob("*.pyx"))
 
 
 def module_name(path: Path) -> str:
@@ -100,6 +101,13 @@ def test_dependencies_point_down(path: Path) -> None:
     assert wrong_imports(source, module, is_package=path.name == "__init__.py") == []
 
 
+@pytest.mark.parametrize("path", COMPILED, ids=module_name)
+def test_so_do_those_of_the_compiled_modules(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    plain = "\n".join(line for line in lines if line.startswith(("from relayd", "import relayd")))
+    assert wrong_imports(plain, module_name(path)) == []
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [
@@ -133,9 +141,7 @@ def test_an_import_that_points_down_is_fine(module: str, source: str) -> None:
     assert wrong_imports(source, module) == []
 
 
-@pytest.mark.parametrize(
-    "path", [*SOURCES, *sorted((ROOT / "relayd").rglob("*.pyx"))], ids=module_name
-)
+@pytest.mark.parametrize("path", [*SOURCES, *COMPILED], ids=module_name)
 def test_a_module_stays_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
