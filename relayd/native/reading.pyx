@@ -165,7 +165,7 @@ cdef class ReactorEpoll:
     few members, and a turn with nothing to do half as long. So it gets a turn only when something
     of its own is ready or due, or what was read has set a call or ended it. This leans on
     attributes of `ReactorBase` that are private: `_newTimedCalls`, `_pendingTimedCalls` (a heap),
-    `_justStopped`, and on `EPollReactor._poller`.
+    `_started`, `_justStopped`, and on `EPollReactor._poller`.
 
     Args:
         reactor: an `EPollReactor`; its own instance is in use again after `release`.
@@ -246,6 +246,8 @@ cdef class ReactorEpoll:
             more = count == READS and now < end
             if more:
                 continue
+            if count == READS:  # the turn is over; the reactor's instance may be behind these
+                return self._epoll.poll(0, most)
             left = due - now
             if left <= 0 and timeout >= 0 or not self._idle(first, time):
                 return ()
@@ -253,7 +255,9 @@ cdef class ReactorEpoll:
     cdef bint _idle(self, object first, object time) except -1:
         """Whether what was read gave the reactor nothing to do: no other first call, no end."""
         cdef list calls
-        if self._reactor._newTimedCalls or self._reactor._justStopped:
+        if self._reactor._newTimedCalls:
+            return False
+        if self._reactor._justStopped or not self._reactor._started:
             return False
         calls = self._reactor._pendingTimedCalls
         return calls[0] is first and first.time == time if calls else first is None
