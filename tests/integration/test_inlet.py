@@ -124,9 +124,10 @@ class Other(Pair):
 
 @pytest.fixture
 def own() -> Iterator[EPollReactor]:
-    """A reactor of the test's own, that nobody runs."""
+    """A reactor of the test's own: it has started, and the test gives it its turns."""
     own = EPollReactor()
     epoll = own._poller
+    own.startRunning(installSignalHandlers=False)
     yield own
     assert own._poller is epoll
     epoll.close()
@@ -317,7 +318,6 @@ def test_a_reactor_reads_on_until_it_is_given_something_to_do(
 ) -> None:
     """It would be late for a call of which it does not know, and go on after its end."""
     first, last = own.callLater(60, lambda: None), own.callLater(90, lambda: None)
-    own.startRunning(installSignalHandlers=False)
     own.runUntilCurrent()
     give: dict[str, Callable[[], object]] = {
         "nothing": lambda: None,
