@@ -164,7 +164,7 @@ $(VENV)/.made:
 	echo "$(CURDIR)" >$@
 
 # relayd/native is compiled: made again whenever it changes.
-$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py $(wildcard relayd/native/*.pyx)
+$(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py $(wildcard relayd/native/*.pyx relayd/native/*.pxd)
 	@$(install)
 	missing=()
 	if ! command -v cc >/dev/null; then missing+=(gcc libc6-dev); fi

@@ -10,7 +10,7 @@ several turns of the reactor.
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 
 from relayd.native.sending import Batching, Group, Publisher
 from relayd.outbox import Item
@@ -32,6 +32,16 @@ class Member(Protocol):
         """`direct` raised."""
 
 
+class Timing(Protocol):
+    """What a hub needs of `IReactorTime`."""
+
+    def seconds(self) -> float:
+        """Now."""
+
+    def callLater(self, delay: float, call: Callable[[], object], /) -> IDelayedCall:  # noqa: N802
+        """Calls after so many seconds."""
+
+
 class Hub:
     """Who of this process is in which group.
 
@@ -44,7 +54,7 @@ class Hub:
             frame of every batch that was waited for, and of one in 16 that were served at once.
     """
 
-    def __init__(self, clock: IReactorTime, coalesce: float) -> None:
+    def __init__(self, clock: Timing, coalesce: float) -> None:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
         self._batching = Batching(clock, coalesce, self.latency)
@@ -78,7 +88,7 @@ class Hub:
         # what was sent may have been too much for it: then it has left
         if self._groups.get(name) is not group:
             return
-        group.members.pop(member, None)
+        group.remove(member)
         if not group.members:
             del self._groups[name]
             group.cancel()

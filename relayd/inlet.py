@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.logs import Logger
+from relayd.native.calls import Calls
 from relayd.native.reading import Inlet, ReactorEpoll, read_ready
 from relayd.native.sending import Sender
 
@@ -44,11 +45,15 @@ class Poller:
     Args:
         reactor: an `EPollReactor` waits for the poller's epoll instance in place of its own; any
             other has the poller as a reader.
+
+    Attributes:
+        calls: for who has much to call in a moment; made by the loop that reads, if it is that one.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: Any) -> None:
+        self.calls = Calls(reactor)
         self._reactor = reactor
         self._epoll = select.epoll()
         self._inlets: dict[int, Inlet] = {}
@@ -57,7 +62,9 @@ class Poller:
     def start(self) -> None:
         """Begins to read."""
         if isinstance(self._reactor, EPollReactor):
-            self._reactor_epoll = ReactorEpoll(self._reactor, self._epoll, self._inlets, self._end)
+            self._reactor_epoll = ReactorEpoll(
+                self._reactor, self._epoll, self._inlets, self._end, self.calls
+            )
         else:
             self._reactor.addReader(self)
 

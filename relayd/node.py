@@ -57,6 +57,7 @@ class Node(Service):
         database: closed last.
         door: the factory behind every listening port.
         brokers: what connects the clients, here and in other processes.
+        poller: reads all connections.
         hub: whose groups are reported to the cluster.
         figures: for the metrics.
         redis: where the process is registered; None for one process alone.
@@ -81,6 +82,7 @@ class Node(Service):
         door: FrontDoorFactory,
         brokers: Brokers,
         *,
+        poller: Poller,
         hub: Hub,
         figures: ProcessFigures,
         publisher: Publisher,
@@ -108,7 +110,7 @@ class Node(Service):
             prefix = context.config.redis.prefix
             self._membership = Membership(redis, reactor, prefix, self.report, process)
         self.handover: Handover | None = None
-        self._poller = Poller(reactor)
+        self._poller = poller
         self._control = Control(
             context, hub, brokers.groups, publisher, relays, self.report, figures
         )

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from relayd.drops import DropReason, Drops
 from relayd.inlet import PolledTransport
+from relayd.native.sending import Recipient
 
 Item = tuple[Hashable | None, bytes]
 """A frame, and a key if a newer frame of the same key may take its place."""
@@ -26,7 +27,7 @@ Item = tuple[Hashable | None, bytes]
 _CHUNK = 64 * 1024
 
 
-class Outbox:
+class Outbox(Recipient):
     """The frames of one connection on their way to its peer.
 
     Args:
@@ -51,7 +52,6 @@ class Outbox:
         "_overflow",
         "_readers",
         "_transport",
-        "direct",
         "finished",
         "replaced",
         "waiting",
@@ -69,7 +69,7 @@ class Outbox:
         self._frames: deque[bytes] | None = None
         self._newest: dict[Hashable, bytes] | None = None
         self._readers: list[Deferred[None]] | None = None
-        self.direct: Callable[[bytes], int] | None = None
+        self.direct = None
         self.finished = False
         self.waiting = 0
         self.replaced = 0

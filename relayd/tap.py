@@ -30,6 +30,7 @@ from relayd.drops import Drops
 from relayd.errors import ConfigError
 from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
+from relayd.inlet import Poller
 from relayd.keepalive import Keepalive
 from relayd.logs import Logger
 from relayd.logs.setup import choose
@@ -237,7 +238,8 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
         statement_timeout=settings.statement_timeout,
         deadline=settings.deadline,
     )
-    hub = Hub(reactor, config.limits.coalesce)
+    poller = Poller(reactor)
+    hub = Hub(poller.calls, config.limits.coalesce)
     context = Context(
         config=config,
         clock=reactor,
@@ -301,6 +303,6 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
     )
     return Node(
         reactor, context, database, door, brokers,
-        hub=hub, figures=figures, publisher=publisher, relays=relays, redis=redis, process=process,
-        worker=worker,
+        poller=poller, hub=hub, figures=figures, publisher=publisher, relays=relays, redis=redis,
+        process=process, worker=worker,
     )  # fmt: skip

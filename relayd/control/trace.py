@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from relayd.control import frames
+from relayd.native.sending import Recipient
 from relayd.outbox import Item, Outbox
 from relayd.web.answers import Sink, Stream
 from relayd.websocket import RelayProtocol
@@ -63,9 +64,11 @@ class _Wire:
         self.listeners: list[Tell] = []
         self._connection = connection
         self._wrapped: list[str] = []
-        if connection.outbox is not None:
-            _tell_out[id(connection.outbox)] = self._out
-            connection.outbox.__class__ = _telling(type(connection.outbox))
+        outbox = connection.outbox
+        if outbox is not None:
+            _tell_out[id(outbox)] = self._out
+            outbox.__class__ = _telling(type(outbox))
+            outbox.direct = outbox.direct  # which tells from now on
         if connection.inlet is not None:
             self._take = connection.inlet.take
             connection.inlet.take = self._took
@@ -88,9 +91,12 @@ class _Wire:
             delattr(connection, name)
         if connection.inlet is not None:
             connection.inlet.take = self._take
-        if connection.outbox is not None:
-            _tell_out.pop(id(connection.outbox), None)
-            connection.outbox.__class__ = type(connection.outbox).__base__  # type: ignore[assignment]
+        outbox = connection.outbox
+        if outbox is not None:
+            del _tell_out[id(outbox)]
+            telling = outbox.direct
+            outbox.__class__ = type(outbox).__base__  # type: ignore[assignment]
+            outbox.direct = telling.send if isinstance(telling, _Telling) else None
 
     def _wrap(self, name: str, told: Callable[..., None]) -> None:
         """Has a method of this one connection tell before it does its work."""
@@ -153,13 +159,25 @@ def _shown(payload: bytes) -> dict[str, Any]:
     return shown
 
 
+class _Telling:
+    """A `direct` that tells what is sent; being no `Sender`, a group calls it for every frame."""
+
+    def __init__(self, outbox: Outbox, send: Callable[[bytes], int]) -> None:
+        self.send = send
+        self._outbox = id(outbox)
+
+    def __call__(self, data: bytes) -> int:
+        _tell_out[self._outbox](data, False)
+        return self.send(data)
+
+
 def _telling(kind: type[Outbox]) -> type[Outbox]:
     """The class of outboxes that tells what is written: the same slots, so one may become it."""
     found = _classes.get(kind)
     if found is not None:
         return found
     # the slot under the property that takes its name
-    slot: Any = Outbox.__dict__["direct"]
+    slot: Any = Recipient.__dict__["direct"]
 
     class Telling(kind):  # type: ignore[misc, valid-type]
         __slots__ = ()
@@ -167,22 +185,14 @@ def _telling(kind: type[Outbox]) -> type[Outbox]:
         @property
         def direct(self) -> Callable[[bytes], int] | None:
             send: Callable[[bytes], int] | None = slot.__get__(self)
-            if send is None:
-                return None
-
-            def telling(data: bytes) -> int:
-                _tell_out[id(self)](data, False)
-                sent: int = send(data)
-                return sent
-
-            return telling
+            return send
 
         @direct.setter
         def direct(self, send: Callable[[bytes], int] | None) -> None:
-            slot.__set__(self, send)
+            slot.__set__(self, None if send is None else _Telling(self, send))
 
         def write(self, data: bytes) -> None:
-            if slot.__get__(self) is None and not self.finished:
+            if self.direct is None and not self.finished:
                 _tell_out[id(self)](data, self._blocked)
             super().write(data)
 

@@ -5,6 +5,7 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 
 from relayd.inlet import Owner
+from relayd.native.calls import Calls
 
 class Inlet:
     owner: Owner
@@ -26,6 +27,7 @@ class ReactorEpoll:
         sockets: select.epoll,
         inlets: dict[int, Inlet],
         ended: Callable[[Inlet, BaseException], object],
+        calls: Calls,
     ) -> None: ...
     def release(self) -> None: ...
     def poll(self, timeout: float, most: int) -> Sequence[tuple[int, int]]: ...

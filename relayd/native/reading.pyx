@@ -13,6 +13,8 @@ from libc.string cimport memcpy
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
+from relayd.native.calls cimport Calls, monotonic
+
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
@@ -30,15 +32,8 @@ cdef extern from "sys/epoll.h" nogil:
         epoll_data_t data
     int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
-cdef extern from "time.h" nogil:
-    enum: CLOCK_MONOTONIC
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec *now)
-
 cdef enum:
-    LONGEST_TURN = 5_000_000  # ns
+    LONGEST_TURN = 5_000_000  # ns; for so long Python's lock may be held
     READS = 16  # between two looks at the clock
     CHUNK = 65536  # bytes of one read
     PART = 512  # bytes that are parsed before the next look whether short frames follow
@@ -163,7 +158,7 @@ cdef class ReactorEpoll:
     it), so there is one wait for all, and a socket costs nothing but its own system calls. For the
     reactor the sockets are not there: its way to one reader takes as long as relaying a pose to a
     few members, and a turn with nothing to do half as long. So it gets a turn only when something
-    of its own is ready or due, or what was read has set a call or ended it. This leans on
+    of its own is ready or due, or what was read or called has set a call or ended it. This leans on
     attributes of `ReactorBase` that are private: `_newTimedCalls`, `_pendingTimedCalls` (a heap),
     `_started`, `_justStopped`, and on `EPollReactor._poller`.
 
@@ -172,15 +167,24 @@ cdef class ReactorEpoll:
         sockets: the epoll instance of the sockets.
         inlets: as of `read_ready`.
         ended: the same.
+        calls: are made here, whenever they are due.
     """
 
     cdef readonly object register, modify, unregister
     cdef object _reactor, _epoll, _sockets, _ended
     cdef dict _inlets
+    cdef Calls _calls
     cdef int _outer, _inner
     cdef bint _released
 
-    def __init__(self, object reactor, object sockets, dict inlets not None, object ended):
+    def __init__(
+        self,
+        object reactor,
+        object sockets,
+        dict inlets not None,
+        object ended,
+        Calls calls not None,
+    ):
         self._reactor = reactor
         self._epoll = reactor._poller
         self._sockets = sockets
@@ -188,21 +192,24 @@ cdef class ReactorEpoll:
         self._inner = self._epoll.fileno()
         self._inlets = inlets
         self._ended = ended
+        self._calls = calls
         self.register = self._epoll.register
         self.modify = self._epoll.modify
         self.unregister = self._epoll.unregister
         self._idle(None, None)  # another version of Twisted that has no such attributes fails here
         sockets.register(self._epoll, EPOLLIN)
         reactor._poller = self
+        calls.begin()
 
     def release(self):
-        """Gives the reactor its own instance back."""
+        """Gives the reactor its own instance back, and the calls."""
         self._released = True
         self._sockets.unregister(self._epoll)
         self._reactor._poller = self._epoll
+        self._calls.end()
 
     def poll(self, double timeout, int most):
-        """Reads sockets until the reactor has something to do, and returns what it is.
+        """Reads sockets and makes calls until the reactor has something to do; returns what it is.
 
         Args:
             timeout: seconds until the first of the reactor's calls is due; below 0 if there is
@@ -217,20 +224,20 @@ cdef class ReactorEpoll:
         """
         cdef epoll_event events[READS]
         cdef int count, n, milliseconds
-        cdef long long left = <long long> (timeout * 1e9) if timeout > 0 else 0
-        cdef long long due = _now() + left, end = 0, now
-        cdef list calls = self._reactor._pendingTimedCalls
-        cdef object first = calls[0] if calls else None
-        cdef object time = first.time if calls else None
+        cdef long long now = monotonic(), end = 0
+        cdef long long due = -1 if timeout < 0 else now + <long long> (timeout * 1e9)
+        cdef list reactor_calls = self._reactor._pendingTimedCalls
+        cdef object first = reactor_calls[0] if reactor_calls else None
+        cdef object time = first.time if reactor_calls else None
         cdef bint more = False, reactor_ready = False
         while True:
             if more:
                 count = epoll_wait(self._outer, events, READS, 0)
             else:
-                milliseconds = -1 if timeout < 0 else (left + 999_999) // 1_000_000
+                milliseconds = self._milliseconds(due, now)
                 with nogil:
                     count = epoll_wait(self._outer, events, READS, milliseconds)
-                end = _now() + LONGEST_TURN
+                end = monotonic() + LONGEST_TURN
             if count < 0:
                 PyErr_SetFromErrno(OSError)
             for n in range(count):
@@ -238,19 +245,28 @@ cdef class ReactorEpoll:
                     reactor_ready = True
                 else:
                     _read_one(events[n].data.fd, self._inlets, self._ended)
+            if not self._released:
+                self._calls.make(monotonic())
             if self._released:
                 return ()
             if reactor_ready:
                 return self._epoll.poll(0, most)
-            now = _now()
-            more = count == READS and now < end
-            if more:
+            now = monotonic()
+            if count == READS:
+                if now >= end:  # the reactor's instance may be behind these
+                    return self._epoll.poll(0, most)
+                more = True
                 continue
-            if count == READS:  # the turn is over; the reactor's instance may be behind these
-                return self._epoll.poll(0, most)
-            left = due - now
-            if left <= 0 and timeout >= 0 or not self._idle(first, time):
+            if 0 <= due <= now or not self._idle(first, time):
                 return ()
+            more = now < end and 0 <= self._calls.first() <= now
+
+    cdef int _milliseconds(self, long long due, long long now) noexcept:
+        """How long to wait: until the first call, ours or the reactor's; below 0 for ever."""
+        cdef long long first = self._calls.first()
+        if first < 0 or 0 <= due < first:
+            first = due
+        return -1 if first < 0 else (max(first - now, 0) + 999_999) // 1_000_000
 
     cdef bint _idle(self, object first, object time) except -1:
         """Whether what was read gave the reactor nothing to do: no other first call, no end."""
@@ -277,8 +293,8 @@ def read_ready(int sockets, dict inlets, object ended):
     """
     cdef epoll_event events[READS]
     cdef int count = READS, n
-    cdef long long end = _now() + LONGEST_TURN
-    while count == READS and _now() < end:
+    cdef long long end = monotonic() + LONGEST_TURN
+    while count == READS and monotonic() < end:
         count = epoll_wait(sockets, events, READS, 0)
         for n in range(count):
             _read_one(events[n].data.fd, inlets, ended)
@@ -290,13 +306,6 @@ cdef int _read_one(int descriptor, dict inlets, object ended) except -1:
     if found is not None:
         _read(<Inlet> found, ended)
     return 0
-
-
-cdef long long _now() noexcept:
-    """Nanoseconds."""
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec * <long long> 1_000_000_000 + now.tv_nsec
 
 
 cdef int _read(Inlet inlet, object ended) except -1:

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from websockets.sync.client import ClientConnection
 
 from tests.daemon import Daemon
+from tests.integration.polling import Pair
 from tests.integration.raw import Raw
 
 Spawn = Callable[..., Daemon]
@@ -101,3 +105,18 @@ def dial() -> Iterator[Dial]:
             return stack.enter_context(Raw(daemon.port, **options))
 
         yield open_one
+
+
+@pytest.fixture
+def own() -> Iterator[EPollReactor]:
+    """A reactor of the test's own: it has started, and the test gives it its turns."""
+    own = EPollReactor()
+    epoll = own._poller
+    own.startRunning(installSignalHandlers=False)
+    yield own
+    while Pair.made:
+        Pair.made.pop().close()
+    assert own._poller is epoll
+    epoll.close()
+    for reader in own._internalReaders:
+        reader.connectionLost(Failure(ConnectionDone()))

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from twisted.internet import reactor, tcp
@@ -22,6 +22,7 @@ from relayd.native.sending import Batching, Group, Publisher, Sender, text_frame
 from relayd.tally import Buckets
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect
+from tests.integration.polling import Line, Other
 
 
 class Reactor:
@@ -46,93 +47,6 @@ class Turning(Poller):
             self._reactor.doIteration(0)
         else:
             self.doRead()
-
-
-class Pair:
-    """Two sockets, ours and theirs, that are closed after the test."""
-
-    made: ClassVar[list["Pair"]] = []
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair()
-        self.made.append(self)
-
-    def close(self) -> None:
-        """Closes both."""
-        self.ours.close()
-        self.theirs.close()
-
-
-@pytest.fixture(autouse=True)
-def close_sockets() -> Iterator[None]:
-    yield
-    while Pair.made:
-        Pair.made.pop().close()
-
-
-class Line(Pair):
-    """A connection: transport and owner of its inlet in one."""
-
-    def __init__(self, poller: Poller) -> None:
-        super().__init__()
-        self.ours.setblocking(False)
-        self.got = b""
-        self.end: Failure | None = None
-        self.then: Any = lambda: None
-        self.inlet = Inlet(self)
-        self.inlet.transport = self
-        self.inlet.descriptor = self.ours.fileno()
-        self._poller = poller
-        poller.add(self.inlet)
-
-    def parse(self, data: bytes) -> None:
-        self.got += data
-        self.then()
-
-    def failed(self) -> None:
-        raise AssertionError("no short frame is read before the inlet is told to")
-
-    def fileno(self) -> int:
-        return self.ours.fileno()
-
-    def readConnectionLost(self, reason: Failure) -> None:  # noqa: N802
-        self.connectionLost(reason)
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.end = reason
-        self._poller.remove(self.inlet)
-        self.ours.close()
-
-
-class Other(Pair):
-    """Something else that a reactor reads."""
-
-    got = b""
-
-    def fileno(self) -> int:
-        return self.ours.fileno()
-
-    def doRead(self) -> None:
-        self.got += self.ours.recv(100)
-
-    def logPrefix(self) -> str:
-        return "other"
-
-    def connectionLost(self, reason: Failure) -> None:
-        raise AssertionError(reason)
-
-
-@pytest.fixture
-def own() -> Iterator[EPollReactor]:
-    """A reactor of the test's own: it has started, and the test gives it its turns."""
-    own = EPollReactor()
-    epoll = own._poller
-    own.startRunning(installSignalHandlers=False)
-    yield own
-    assert own._poller is epoll
-    epoll.close()
-    for reader in own._internalReaders:
-        reader.connectionLost(Failure(ConnectionDone()))
 
 
 @pytest.fixture(params=["epoll", "another"])

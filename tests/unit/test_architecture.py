@@ -104,7 +104,8 @@ def test_dependencies_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", COMPILED, ids=module_name)
 def test_so_do_those_of_the_compiled_modules(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    plain = "\n".join(line for line in lines if line.startswith(("from relayd", "import relayd")))
+    ours = [line for line in lines if line.startswith(("from relayd", "import relayd"))]
+    plain = "\n".join(line.replace(" cimport ", " import ") for line in ours)
     assert wrong_imports(plain, module_name(path)) == []
 
 

@@ -1,0 +1,112 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""Calls that the loop makes which reads the sockets.
+
+Sits under `reading`, which has that loop, and `inlet`, which offers the calls to those who ask for
+many: the groups of the hub. The reactor takes a turn to hear of a call and another to make it.
+"""
+
+from heapq import heappop, heappush
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+
+from relayd.logs import Logger
+
+cdef extern from "time.h" nogil:
+    enum: CLOCK_MONOTONIC
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+
+_log = Logger(namespace="relayd.inlet")
+
+
+cdef class Call:
+    """One of `Calls`: of `IDelayedCall`, what its callers need."""
+
+    def active(self):
+        """Whether it will be made."""
+        return self._function is not None
+
+    def cancel(self):
+        """It is not made.
+
+        Raises:
+            AlreadyCalled: it was made.
+            AlreadyCancelled: it was cancelled.
+        """
+        if self._function is None:
+            raise AlreadyCalled() if self._made else AlreadyCancelled()
+        self._function = None
+
+    def __lt__(self, Call other not None):
+        return self._due < other._due
+
+    def __call__(self):
+        """Makes it, unless it was cancelled."""
+        function, self._function = self._function, None
+        if function is None:
+            return
+        self._made = True
+        try:
+            function()
+        except Exception:
+            _log.failure("a call that was due failed")
+
+
+cdef class Calls:
+    """What is to be called when: of `IReactorTime`, what the groups of a hub need.
+
+    Args:
+        reactor: makes them while no loop does.
+    """
+
+    def __init__(self, object reactor):
+        self._reactor = reactor
+        self._heap = []
+
+    def seconds(self):
+        """Now, of a clock that is not set: clock_gettime(2), CLOCK_MONOTONIC."""
+        return monotonic() / 1e9
+
+    def callLater(self, double delay, object function not None):  # noqa: N802
+        """Has a function called in so many seconds, or up to a millisecond later."""
+        cdef Call call
+        if not self._in_loop:
+            return self._reactor.callLater(delay, function)
+        call = Call()
+        call._due = monotonic() + <long long> (delay * 1e9)
+        call._function = function
+        heappush(self._heap, call)
+        return call
+
+    cdef void begin(self) noexcept:
+        """From now on a loop makes them."""
+        self._in_loop = True
+
+    cdef int end(self) except -1:
+        """From now on the reactor makes them, those that wait, too."""
+        cdef Call call
+        cdef long long now = monotonic()
+        self._in_loop = False
+        heap, self._heap = self._heap, []
+        for call in heap:
+            self._reactor.callLater(max(0, call._due - now) / 1e9, call)
+        return 0
+
+    cdef long long first(self) noexcept:
+        """When the first is due, as of `monotonic`; below 0 if there is none."""
+        return (<Call> self._heap[0])._due if self._heap else -1
+
+    cdef int make(self, long long now) except -1:
+        """Makes those that are due, in their order; what they ask for comes later."""
+        while self._heap and (<Call> self._heap[0])._due <= now:
+            heappop(self._heap)()
+        return 0
+
+
+cdef long long monotonic() noexcept:
+    """Nanoseconds."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * <long long> 1_000_000_000 + now.tv_nsec

@@ -1,0 +1,164 @@
+"""Calls that the loop makes which reads the sockets: on a real reactor, a turn of it at a time."""
+
+import functools
+import time
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+
+from relayd.inlet import Poller
+from tests.integration.polling import Line, Other
+from tests.unit.fakes import logged_lines
+
+
+@pytest.fixture
+def poller(own: EPollReactor) -> Iterator[Poller]:
+    poller = Poller(own)
+    poller.start()
+    yield poller
+    poller.stop()
+
+
+def turn_ends(own: EPollReactor) -> None:
+    """Gives the reactor something to do, so that its turn ends."""
+    own.callLater(0, lambda: None)
+
+
+def test_calls_are_made_when_they_are_due_and_the_reactor_needs_no_turn_for_them(
+    own: EPollReactor, poller: Poller
+) -> None:
+    made: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        made.append((name, poller.calls.seconds()))
+
+    start = poller.calls.seconds()
+    poller.calls.callLater(0.004, functools.partial(note, "later"))
+    poller.calls.callLater(0.002, functools.partial(note, "sooner"))
+    poller.calls.callLater(0.006, functools.partial(turn_ends, own))
+    own.doIteration(None)
+    assert [name for name, _ in made] == ["sooner", "later"]
+    assert made[0][1] - start >= 0.002
+    assert made[1][1] - start >= 0.004
+
+
+def test_a_call_that_is_set_by_a_call_is_made_after_what_is_ready_was_read(
+    own: EPollReactor, poller: Poller
+) -> None:
+    line = Line(poller)
+    got: list[bytes] = []
+
+    def first() -> None:
+        line.theirs.sendall(b"x")
+        poller.calls.callLater(0, second)
+
+    def second() -> None:
+        got.append(line.got)
+        turn_ends(own)
+
+    poller.calls.callLater(0, first)
+    own.doIteration(None)
+    assert got == [b"x"]
+
+
+def test_a_call_is_made_between_two_reads_however_many_sockets_are_ready(
+    own: EPollReactor, poller: Poller
+) -> None:
+    lines = [Line(poller) for _ in range(40)]
+    for line in lines:
+        line.theirs.sendall(b"x")
+    read: list[int] = []
+    poller.calls.callLater(0, lambda: read.append(sum(bool(line.got) for line in lines)))
+    own.doIteration(0)
+    assert read == [16]
+    assert all(line.got for line in lines)
+
+
+@pytest.mark.parametrize("waits", ["a reader", "a call"])
+def test_calls_without_end_leave_the_reactor_its_turn(
+    own: EPollReactor, poller: Poller, waits: str
+) -> None:
+    other, called, made = Other(), list[bool](), 0
+
+    def again() -> None:
+        nonlocal made
+        made += 1
+        time.sleep(0.0005)
+        if made < 10_000:
+            poller.calls.callLater(0, again)
+
+    poller.calls.callLater(0, again)
+    if waits == "a reader":
+        own.addReader(other)
+        other.theirs.sendall(b"me, too")
+    else:
+        own.callLater(0.01, called.append, True)
+    while not called and not other.got:
+        own.doIteration(own.timeout())
+        own.runUntilCurrent()
+    assert 0 < made < 10_000
+    made = 10_000
+    own.removeAll()
+
+
+def test_what_was_cancelled_is_not_made(own: EPollReactor, poller: Poller) -> None:
+    made: list[str] = []
+    kept = poller.calls.callLater(0.001, lambda: made.append("kept"))
+    cancelled = poller.calls.callLater(0, lambda: made.append("cancelled"))
+    assert kept.active()
+    assert cancelled.active()
+    cancelled.cancel()
+    poller.calls.callLater(0.002, functools.partial(turn_ends, own))
+    own.doIteration(None)
+    assert made == ["kept"]
+    assert not kept.active()
+    assert not cancelled.active()
+    with pytest.raises(AlreadyCancelled):
+        cancelled.cancel()
+    with pytest.raises(AlreadyCalled):
+        kept.cancel()
+
+
+def test_a_bug_in_a_call_is_logged_and_the_others_are_made(
+    own: EPollReactor, poller: Poller
+) -> None:
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    poller.calls.callLater(0, bug)
+    poller.calls.callLater(0.001, functools.partial(turn_ends, own))
+    with logged_lines("relayd.inlet") as lines:
+        own.doIteration(None)
+    assert len([line for line in lines if "a call that was due failed" in line]) == 1
+
+
+def test_the_reactor_makes_the_calls_before_the_poller_starts_and_after_it_has_stopped(
+    own: EPollReactor,
+) -> None:
+    poller, made = Poller(own), list[str]()
+    poller.calls.callLater(0, lambda: made.append("before"))
+    own.runUntilCurrent()
+    assert made == ["before"]
+    poller.start()
+    poller.calls.callLater(0.001, lambda: made.append("meanwhile"))
+    poller.calls.callLater(0.001, lambda: made.append("cancelled")).cancel()
+    poller.stop()
+    poller.calls.callLater(0, lambda: made.append("after"))
+    while len(made) < 3:
+        own.doIteration(own.timeout())
+        own.runUntilCurrent()
+    assert made == ["before", "after", "meanwhile"]
+
+
+def test_a_call_may_stop_the_poller(own: EPollReactor) -> None:
+    poller, made = Poller(own), list[bool]()
+    poller.start()
+    poller.calls.callLater(0, poller.stop)
+    poller.calls.callLater(0.001, lambda: made.append(True))
+    own.doIteration(20)
+    assert made == []
+    while not made:
+        own.doIteration(own.timeout())
+        own.runUntilCurrent()
