@@ -4,13 +4,11 @@ Sits between the brokers (which say what is to be sent to which group) and the o
 connections (which are the members). A frame is built once and every member gets the same bytes.
 A quiet group is served at once; a busy one `coalesce` seconds after the first frame that waits,
 so that its cost is frames plus members, not frames times members. A batch to many members takes
-several turns of the reactor.
+several calls, between which others have their turn.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
-
-from twisted.internet.interfaces import IDelayedCall
 
 from relayd.native.sending import Batching, Group, Publisher
 from relayd.outbox import Item
@@ -32,14 +30,24 @@ class Member(Protocol):
         """`direct` raised."""
 
 
+class Call(Protocol):
+    """What a hub needs of `IDelayedCall`."""
+
+    def active(self) -> bool:
+        """Whether it will be made."""
+
+    def cancel(self) -> None:
+        """It is not made. Raises if it is not active."""
+
+
 class Timing(Protocol):
     """What a hub needs of `IReactorTime`."""
 
     def seconds(self) -> float:
         """Now."""
 
-    def callLater(self, delay: float, call: Callable[[], object], /) -> IDelayedCall:  # noqa: N802
-        """Calls after so many seconds."""
+    def callLater(self, delay: float, call: Callable[[], object], /) -> Call:  # noqa: N802
+        """Calls after so many seconds; returns what calls that off."""
 
 
 class Hub:

@@ -4,8 +4,8 @@ Sits beside `outbox`: that one writes to a connection, this one reads from it. A
 costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
 Here the `Poller` has an epoll instance with all connections and the reactor's own instance in it
 (epoll(7) allows that); the reactor waits for this one, and gets a turn when it has something to do.
-(A reactor without epoll has the poller as a reader.) Small whole text frames go straight to the
-owner of an `Inlet`; whatever else came in goes to its parser.
+`Poller.calls` are made in between. (A reactor without epoll has the poller as a reader.) Small
+whole text frames go straight to the owner of an `Inlet`; whatever else came in goes to its parser.
 """
 
 import functools
@@ -47,7 +47,8 @@ class Poller:
             other has the poller as a reader.
 
     Attributes:
-        calls: for who has much to call in a moment; made by the loop that reads, if it is that one.
+        calls: `hub.Timing`, for what is called often. The loop that reads makes the calls; the
+            reactor does before `start`, after `stop`, and if it is one without epoll.
     """
 
     _log = Logger()
@@ -69,7 +70,7 @@ class Poller:
             self._reactor.addReader(self)
 
     def stop(self) -> None:
-        """Ends it; no connection is left then."""
+        """Ends it; no connection is left then. The reactor makes the calls from now on."""
         if self._reactor_epoll is not None:
             self._reactor_epoll.release()
         else:

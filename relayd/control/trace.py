@@ -160,7 +160,11 @@ def _shown(payload: bytes) -> dict[str, Any]:
 
 
 class _Telling:
-    """A `direct` that tells what is sent; being no `Sender`, a group calls it for every frame."""
+    """A `direct` that tells what is sent.
+
+    It is kept in the field itself, which a group reads past the property; being no `Sender`, it is
+    called for all that is sent.
+    """
 
     def __init__(self, outbox: Outbox, send: Callable[[bytes], int]) -> None:
         self.send = send
@@ -176,20 +180,20 @@ def _telling(kind: type[Outbox]) -> type[Outbox]:
     found = _classes.get(kind)
     if found is not None:
         return found
-    # the slot under the property that takes its name
-    slot: Any = Recipient.__dict__["direct"]
+    # the field under the property that takes its name
+    field: Any = Recipient.__dict__["direct"]
 
     class Telling(kind):  # type: ignore[misc, valid-type]
         __slots__ = ()
 
         @property
         def direct(self) -> Callable[[bytes], int] | None:
-            send: Callable[[bytes], int] | None = slot.__get__(self)
+            send: Callable[[bytes], int] | None = field.__get__(self)
             return send
 
         @direct.setter
         def direct(self, send: Callable[[bytes], int] | None) -> None:
-            slot.__set__(self, None if send is None else _Telling(self, send))
+            field.__set__(self, None if send is None else _Telling(self, send))
 
         def write(self, data: bytes) -> None:
             if self.direct is None and not self.finished:

@@ -79,7 +79,7 @@ class PartsCollector(Collector):
         lag = self._parts.lag
         yield histogram(
             "reactor_lag_seconds",
-            "How late relayd did what was due, looked at four times a second; "
+            "How late relayd did what was due, batches apart, looked at four times a second; "
             "more than 0.1 means that it has too much to do",
             lag.seconds,
         )

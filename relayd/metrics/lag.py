@@ -1,7 +1,8 @@
 """How late the reactor runs what is due: the first sign of a process that has too much to do.
 
 Pure, given a clock. A timer that is due every quarter of a second notes how late it was called:
-as late was everything else.
+as late was everything else that the reactor calls. The hub's batches are called past it
+(`native.calls`), and are not late for the same reasons.
 """
 
 from collections import deque

@@ -1,1 +1,1 @@
-"""What runs for every frame and every member, compiled (Cython): `reading` and `sending`."""
+"""What runs for every frame and every member, compiled (Cython): `reading`, `calls`, `sending`."""

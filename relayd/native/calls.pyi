@@ -1,11 +1,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
+from relayd.hub import Call
 
 class Calls:
     def __init__(self, reactor: Any) -> None: ...
     def seconds(self) -> float: ...
     def callLater(  # noqa: N802
         self, delay: float, function: Callable[[], object]
-    ) -> IDelayedCall: ...
+    ) -> Call: ...

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Calls that the loop makes which reads the sockets.
+"""Calls that are made by the loop that reads the sockets.
 
 Sits under `reading`, which has that loop, and `inlet`, which offers the calls to those who ask for
 many: the groups of the hub. The reactor takes a turn to hear of a call and another to make it.
@@ -50,12 +50,16 @@ cdef class Call:
         self._made = True
         try:
             function()
-        except Exception:
+        except BaseException:
+            # raised further, it would be the others' loss, too
             _log.failure("a call that was due failed")
 
 
 cdef class Calls:
     """What is to be called when: of `IReactorTime`, what the groups of a hub need.
+
+    Who asks bounds how many there are: a group has one at a time. One that is called off stays
+    until it is due.
 
     Args:
         reactor: makes them while no loop does.
@@ -69,8 +73,17 @@ cdef class Calls:
         """Now, of a clock that is not set: clock_gettime(2), CLOCK_MONOTONIC."""
         return monotonic() / 1e9
 
-    def callLater(self, double delay, object function not None):  # noqa: N802
-        """Has a function called in so many seconds, or up to a millisecond later."""
+    def callLater(self, double delay, object function not None):
+        """Has a function called once, without arguments. What it raises is logged.
+
+        Args:
+            delay: seconds. It is waited for in whole milliseconds, rounded up; what is being read
+                or called then comes first.
+            function: what to call.
+
+        Returns:
+            A `Call`; the reactor's own where the reactor makes it.
+        """
         cdef Call call
         if not self._in_loop:
             return self._reactor.callLater(delay, function)

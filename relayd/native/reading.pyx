@@ -33,8 +33,8 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
 cdef enum:
-    LONGEST_TURN = 5_000_000  # ns; for so long Python's lock may be held
-    READS = 16  # between two looks at the clock
+    LONGEST_TURN = 5_000_000  # ns; then the reactor has its turn, and who waits for Python's lock
+    READS = 16  # between two looks at the clock and at the calls
     CHUNK = 65536  # bytes of one read
     PART = 512  # bytes that are parsed before the next look whether short frames follow
 
@@ -245,8 +245,7 @@ cdef class ReactorEpoll:
                     reactor_ready = True
                 else:
                     _read_one(events[n].data.fd, self._inlets, self._ended)
-            if not self._released:
-                self._calls.make(monotonic())
+            self._calls.make(monotonic())
             if self._released:
                 return ()
             if reactor_ready:
@@ -269,7 +268,7 @@ cdef class ReactorEpoll:
         return -1 if first < 0 else (max(first - now, 0) + 999_999) // 1_000_000
 
     cdef bint _idle(self, object first, object time) except -1:
-        """Whether what was read gave the reactor nothing to do: no other first call, no end."""
+        """Whether what was read or called gave the reactor nothing to do: no other first call, no end."""
         cdef list calls
         if self._reactor._newTimedCalls:
             return False

@@ -58,7 +58,7 @@ cdef class Sender:
 
     cdef ssize_t _send(self, const char *data, Py_ssize_t size) noexcept:
         """As `send`, but 0 if the kernel takes nothing now."""
-        # with threads about, send(3) takes 40 ns more, to be where this one may be cancelled
+        # send(2) of glibc is a cancellation point (pthreads(7)): with threads, that is 40 ns more
         cdef ssize_t sent = syscall(
             SYS_sendto, self._descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, <size_t> 0
         )
@@ -68,7 +68,7 @@ cdef class Sender:
 
 
 cdef class Recipient:
-    """A member whose way to its socket is read here without looking it up.
+    """A member whose `direct` a group reads as a field of C, past any property of a subclass.
 
     Attributes:
         direct: a `Sender`, or what can be called like one; None while there is no straight way.
@@ -81,9 +81,10 @@ cdef class _Place:
     """What a member has in a group.
 
     Attributes:
-        member: who; `recipient` is the same if it is one.
+        member: who.
+        recipient: the member if it is a `Recipient`, else None.
         mark: the number of a frame before which it has got all.
-        left: whether it is in the group no more.
+        left: whether it has left the group; a batch that is being sent may still have its place.
     """
 
     cdef object member
@@ -119,7 +120,7 @@ cdef class Batching:
 cdef class Group:
     """The members of a group, and the frames that wait for its next batch.
 
-    A batch goes to `TURN` members in a turn of the reactor. What is read between two turns is sent
+    A batch goes to `TURN` members in one turn, one call. What is read between two turns is sent
     along to those that come later, so nobody waits for the others to be served.
 
     Attributes:
@@ -128,7 +129,7 @@ cdef class Group:
 
     cdef readonly dict members
     cdef Batching _batching
-    cdef object _call  # the IDelayedCall of the next batch, or of the next turn of this one
+    cdef object _call  # the `hub.Call` of the next batch, or of the next turn of this one
     cdef list _items  # not yet sent to everyone
     cdef long long _first  # the number of the first of them; all are counted
     cdef Py_ssize_t _size  # of all of them, bytes
@@ -204,7 +205,7 @@ cdef class Group:
             (<_Place> place).left = True
 
     def catch_up(self, object member):
-        """Sends a member what waits for the next batch, now. No effect if it is not in it."""
+        """Sends a member what waits for the next batch, now. No effect on who is no member."""
         place = self.members.get(member)
         if place is not None:
             self._catch_up(<_Place> place)

@@ -109,7 +109,10 @@ def dial() -> Iterator[Dial]:
 
 @pytest.fixture
 def own() -> Iterator[EPollReactor]:
-    """A reactor of the test's own: it has started, and the test gives it its turns."""
+    """A reactor of the test's own: it has started, and the test gives it its turns.
+
+    The sockets of `polling` are closed after it.
+    """
     own = EPollReactor()
     epoll = own._poller
     own.startRunning(installSignalHandlers=False)

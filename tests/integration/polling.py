@@ -9,7 +9,7 @@ from relayd.inlet import Inlet, Poller
 
 
 class Pair:
-    """Two sockets, ours and theirs, that are closed after the test."""
+    """Two sockets, ours and theirs, that the fixture `own` closes after the test."""
 
     made: ClassVar[list["Pair"]] = []
 
