@@ -196,7 +196,8 @@ cdef class ReactorEpoll:
         self.register = self._epoll.register
         self.modify = self._epoll.modify
         self.unregister = self._epoll.unregister
-        self._idle(None, None)  # another version of Twisted that has no such attributes fails here
+        for name in ("_newTimedCalls", "_pendingTimedCalls", "_started", "_justStopped"):
+            getattr(reactor, name)  # another version of Twisted that has none fails here
         sockets.register(self._epoll, EPOLLIN)
         reactor._poller = self
         calls.begin()

@@ -1,14 +1,19 @@
 """Calls that are made by the loop that reads the sockets: on a real reactor, turn by turn."""
 
 import functools
+import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 
+from relayd.hub import Hub
 from relayd.inlet import Poller
+from relayd.native.sending import Recipient, Sender
+from relayd.outbox import Item
 from tests.integration.polling import Line, Other
 from tests.unit.fakes import logged_lines
 
@@ -19,6 +24,17 @@ def poller(own: EPollReactor) -> Iterator[Poller]:
     poller.start()
     yield poller
     poller.stop()
+
+
+def turn_until(own: EPollReactor, done: Callable[[], bool]) -> None:
+    """Gives the reactor turns, of 20 ms at most, until something is done."""
+    for _ in range(1000):
+        own.runUntilCurrent()
+        if done():
+            return
+        timeout = own.timeout()
+        own.doIteration(0.02 if timeout is None else min(timeout, 0.02))
+    raise AssertionError("it is never done")
 
 
 def turn_ends(own: EPollReactor) -> None:
@@ -94,9 +110,7 @@ def test_calls_without_end_leave_the_reactor_its_turn(
         other.theirs.sendall(b"me, too")
     else:
         own.callLater(0.01, called.append, True)
-    while not called and not other.got:
-        own.doIteration(own.timeout())
-        own.runUntilCurrent()
+    turn_until(own, lambda: bool(called or other.got))
     assert 0 < made < 10_000
 
 
@@ -145,11 +159,13 @@ def test_the_reactor_makes_the_calls_before_the_poller_starts_and_after_it_has_s
     poller.start()
     poller.calls.callLater(0.05, lambda: made.append("meanwhile"))
     poller.calls.callLater(0.05, lambda: made.append("cancelled")).cancel()
+    too_late = poller.calls.callLater(0.05, lambda: made.append("cancelled after it"))
     poller.stop()
+    too_late.cancel()
     poller.calls.callLater(0, lambda: made.append("after"))
-    while len(made) < 3:
-        own.doIteration(own.timeout())
-        own.runUntilCurrent()
+    poller.calls.callLater(0.06, lambda: made.append("last"))
+    turn_until(own, lambda: "last" in made)
+    made.remove("last")
     assert sorted(made) == ["after", "before", "meanwhile"]
 
 
@@ -160,6 +176,56 @@ def test_a_call_may_stop_the_poller(own: EPollReactor) -> None:
     poller.calls.callLater(0.001, lambda: made.append(True))
     own.doIteration(20)
     assert made == []
-    while not made:
-        own.doIteration(own.timeout())
-        own.runUntilCurrent()
+    turn_until(own, lambda: bool(made))
+
+
+def test_the_reactors_own_call_is_not_late_for_one_of_these(
+    own: EPollReactor, poller: Poller
+) -> None:
+    made: list[str] = []
+    poller.calls.callLater(0.5, lambda: made.append("ours"))
+    own.callLater(0.01, made.append, "the reactor's")
+    turn_until(own, lambda: bool(made))
+    assert made == ["the reactor's"]
+
+
+class Away(Recipient):
+    """A member whose datagrams nobody reads."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.direct = Sender(descriptor)
+
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        raise AssertionError("it has a direct way")
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        raise AssertionError("what nobody reads is dropped")
+
+    def broken(self) -> None:
+        raise AssertionError("there is somebody")
+
+
+def test_a_batch_that_takes_long_leaves_other_threads_their_turn(
+    own: EPollReactor, poller: Poller
+) -> None:
+    """It is compiled, and would hold Python's lock to its end."""
+    hub, count = Hub(poller.calls, 0.5), 40_000
+    with socket.socket(type=socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as to:
+        to.bind(("127.0.0.1", 0))
+        ours.connect(to.getsockname())
+        for _ in range(count):
+            hub.join("g", Away(ours.fileno()))
+        hub.fan_out("g", b"at once")
+        hub.fan_out("g", b"in a batch")
+        seen: list[int] = []
+
+        def look() -> None:
+            while hub.batches < 2:
+                time.sleep(0.0001)
+            seen.append(hub.delivered)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        turn_until(own, lambda: hub.delivered == 2 * count)
+        thread.join()
+    assert seen[0] < 2 * count

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from relayd.inlet import Inlet, Poller
-from relayd.native.sending import Batching, Group, Publisher, Sender, text_frame
+from relayd.native.sending import Batching, Group, Publisher, Recipient, Sender, text_frame
 from relayd.tally import Buckets
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect
@@ -336,6 +336,34 @@ def test_a_sender_writes_to_no_other_socket_that_has_got_its_descriptor() -> Non
     os.close(descriptor)
     for each in (theirs, other, others):
         each.close()
+
+
+def test_a_socket_that_takes_nothing_now_is_not_broken() -> None:
+    rests: list[tuple[bytes, int]] = []
+
+    class Full(Recipient):
+        def interrupted(self, frames: bytes, sent: int) -> None:
+            rests.append((frames, sent))
+
+        def write_items(self, items: object, frames: bytes) -> None:
+            raise AssertionError("it has a direct way")
+
+        def broken(self) -> None:
+            raise AssertionError("it is full, not broken")
+
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(b"x" * 100_000)
+    member = Full()
+    member.direct = Sender(ours.fileno())
+    group = Group(Batching(Clock(), 0, Buckets()))
+    group.add(member)
+    group.fan_out(None, b"1")
+    assert rests == [(text_frame(b"1"), 0)]
+    ours.close()
+    theirs.close()
 
 
 def test_a_transport_ends_its_sender_before_its_socket_is_closed() -> None:

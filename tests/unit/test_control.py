@@ -260,6 +260,35 @@ def test_a_trace_is_put_around_a_connection_and_taken_off_again(world: World) ->
     assert len(client.payloads()) == 4
 
 
+def test_a_trace_tells_what_goes_straight_to_the_socket_and_leaves_the_way_as_it_was(
+    world: World,
+) -> None:
+    hub = Hub(world.clock, 0.0)
+    client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
+    outbox, sent = client.server.outbox, list[bytes]()
+    assert outbox is not None
+
+    def send(frames: bytes) -> int:
+        sent.append(frames)
+        return len(frames)
+
+    listener = Listener()
+    outbox.direct = send
+    close = trace.trace(client.server, lambda: 7.0).open(listener)
+    hub.fan_out(client.server.group, b"1")
+    outbox.direct = None
+    outbox.direct = send  # as after the peer was slow for a while
+    hub.fan_out(client.server.group, b"2")
+    outbox.write(b"\x81\x013")
+    assert [each.get("text") for each in listener.events] == [None, "1", "2", "3"]
+    assert sent == [b"\x81\x011", b"\x81\x012", b"\x81\x013"]
+    close()
+    assert outbox.direct is send
+    hub.fan_out(client.server.group, b"4")
+    assert len(listener.events) == 4
+    outbox.direct = None
+
+
 def test_a_trace_ends_with_its_connection(world: World) -> None:
     hub = Hub(world.clock, 0.0)
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")

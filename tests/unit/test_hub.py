@@ -590,6 +590,22 @@ def test_a_batch_to_many_takes_turns_and_who_is_later_gets_what_came_meanwhile()
     assert batching.delivered == 450
 
 
+def test_who_leaves_between_two_turns_of_a_batch_gets_no_more_in_it() -> None:
+    clock = Turns()
+    batching = Hub(clock, COALESCE)
+    members = [Member() for _ in range(130)]
+    for member in members:
+        batching.join("g", member)
+    batching.fan_out("g", b"0")
+    batching.fan_out("g", b"1")
+    clock.advance(COALESCE)
+    batching.leave("g", members[100])
+    batching.fan_out("g", b"2")
+    clock.pump([TICK, TICK, COALESCE, TICK, TICK])
+    assert members[100].payloads == [b"0", b"1"]
+    assert members[101].payloads == [b"0", b"1", b"2"]
+
+
 def test_hundreds_that_are_dropped_while_they_are_served_end_nothing(
     batching: Hub, clock: Clock
 ) -> None:
