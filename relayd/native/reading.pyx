@@ -13,6 +13,7 @@ from libc.string cimport memcpy
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
+from relayd.native import give_way
 from relayd.native.calls cimport Calls, monotonic
 
 cdef extern from "Python.h":
@@ -33,7 +34,7 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
 cdef enum:
-    LONGEST_TURN = 5_000_000  # ns; then the reactor has its turn, and who waits for Python's lock
+    LONGEST_TURN = 5_000_000  # ns; then the reactor has its turn
     READS = 16  # between two looks at the clock and at the calls
     CHUNK = 65536  # bytes of one read
     PART = 512  # bytes that are parsed before the next look whether short frames follow
@@ -232,12 +233,14 @@ cdef class ReactorEpoll:
         cdef object time = first.time if reactor_calls else None
         cdef bint more = False, reactor_ready = False
         while True:
-            if more:
+            milliseconds = 0 if more else self._milliseconds(due, now)
+            if milliseconds == 0:
+                give_way()
                 count = epoll_wait(self._outer, events, READS, 0)
             else:
-                milliseconds = self._milliseconds(due, now)
                 with nogil:
                     count = epoll_wait(self._outer, events, READS, milliseconds)
+            if not more:
                 end = monotonic() + LONGEST_TURN
             if count < 0:
                 PyErr_SetFromErrno(OSError)
@@ -252,14 +255,13 @@ cdef class ReactorEpoll:
             if reactor_ready:
                 return self._epoll.poll(0, most)
             now = monotonic()
-            if count == READS:
-                if now >= end:  # the reactor's instance may be behind these
-                    return self._epoll.poll(0, most)
-                more = True
+            more = count == READS and now < end
+            if more:
                 continue
+            if count == READS:  # the turn is over; the reactor's instance may be behind these
+                return self._epoll.poll(0, most)
             if 0 <= due <= now or not self._idle(first, time):
                 return ()
-            more = now < end and 0 <= self._calls.first() <= now
 
     cdef int _milliseconds(self, long long due, long long now) noexcept:
         """How long to wait: until the first call, ours or the reactor's; below 0 for ever."""
