@@ -96,7 +96,7 @@ class _Wire:
             del _tell_out[id(outbox)]
             telling = outbox.direct
             outbox.__class__ = type(outbox).__base__  # type: ignore[assignment]
-            outbox.direct = telling.send if isinstance(telling, _Telling) else None
+            outbox.direct = telling.send if isinstance(telling, _TellingSend) else None
 
     def _wrap(self, name: str, told: Callable[..., None]) -> None:
         """Has a method of this one connection tell before it does its work."""
@@ -159,19 +159,19 @@ def _shown(payload: bytes) -> dict[str, Any]:
     return shown
 
 
-class _Telling:
+class _TellingSend:
     """A `direct` that tells what is sent.
 
     It is kept in the field itself, which a group reads past the property; being no `Sender`, it is
     called for all that is sent.
     """
 
-    def __init__(self, outbox: Outbox, send: Callable[[bytes], int]) -> None:
+    def __init__(self, tell: Callable[[bytes, bool], None], send: Callable[[bytes], int]) -> None:
         self.send = send
-        self._outbox = id(outbox)
+        self._tell = tell
 
     def __call__(self, data: bytes) -> int:
-        _tell_out[self._outbox](data, False)
+        self._tell(data, False)
         return self.send(data)
 
 
@@ -193,7 +193,8 @@ def _telling(kind: type[Outbox]) -> type[Outbox]:
 
         @direct.setter
         def direct(self, send: Callable[[bytes], int] | None) -> None:
-            field.__set__(self, None if send is None else _Telling(self, send))
+            telling = None if send is None else _TellingSend(_tell_out[id(self)], send)
+            field.__set__(self, telling)
 
         def write(self, data: bytes) -> None:
             if self.direct is None and not self.finished:

@@ -271,7 +271,10 @@ cdef class ReactorEpoll:
         return -1 if first < 0 else (max(first - now, 0) + 999_999) // 1_000_000
 
     cdef bint _idle(self, object first, object time) except -1:
-        """Whether what was read or called gave the reactor nothing to do: no other first call, no end."""
+        """Whether what was read or called gave the reactor nothing to do.
+
+        That is no end, no new call, and the same first one at the same time.
+        """
         cdef list calls
         if self._reactor._newTimedCalls:
             return False

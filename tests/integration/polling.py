@@ -1,8 +1,10 @@
-"""Real sockets for the tests of the poller and of the loop that reads them."""
+"""Real sockets and turns of a reactor, for the tests of the poller and of the loop that reads."""
 
 import socket
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
 
 from relayd.inlet import Inlet, Poller
@@ -73,3 +75,14 @@ class Other(Pair):
 
     def connectionLost(self, reason: Failure) -> None:
         raise AssertionError(reason)
+
+
+def turn_until(own: EPollReactor, done: Callable[[], bool]) -> None:
+    """Gives the reactor turns, of 20 ms at most, until something is done."""
+    for _ in range(1000):
+        own.runUntilCurrent()
+        if done():
+            return
+        timeout = own.timeout()
+        own.doIteration(0.02 if timeout is None else min(timeout, 0.02))
+    raise AssertionError("it is never done")

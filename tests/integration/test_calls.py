@@ -4,7 +4,7 @@ import functools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
@@ -14,7 +14,7 @@ from relayd.hub import Hub
 from relayd.inlet import Poller
 from relayd.native.sending import Recipient, Sender
 from relayd.outbox import Item
-from tests.integration.polling import Line, Other
+from tests.integration.polling import Line, Other, turn_until
 from tests.unit.fakes import logged_lines
 
 
@@ -24,17 +24,6 @@ def poller(own: EPollReactor) -> Iterator[Poller]:
     poller.start()
     yield poller
     poller.stop()
-
-
-def turn_until(own: EPollReactor, done: Callable[[], bool]) -> None:
-    """Gives the reactor turns, of 20 ms at most, until something is done."""
-    for _ in range(1000):
-        own.runUntilCurrent()
-        if done():
-            return
-        timeout = own.timeout()
-        own.doIteration(0.02 if timeout is None else min(timeout, 0.02))
-    raise AssertionError("it is never done")
 
 
 def turn_ends(own: EPollReactor) -> None:

@@ -22,7 +22,7 @@ from relayd.native.sending import Batching, Group, Publisher, Recipient, Sender,
 from relayd.tally import Buckets
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect
-from tests.integration.polling import Line, Other
+from tests.integration.polling import Line, Other, turn_until
 
 
 class Reactor:
@@ -167,9 +167,7 @@ def test_sockets_that_always_have_something_to_read_leave_the_reactor_its_turn(
     else:
         called: list[bool] = []
         own.callLater(0.01, called.append, True)
-        while not called:
-            own.doIteration(own.timeout())
-            own.runUntilCurrent()
+        turn_until(own, lambda: bool(called))
     assert all(len(line.got) < 10_000 for line in lines)
     poller.stop()
 

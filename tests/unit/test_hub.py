@@ -564,14 +564,20 @@ class Turns(Clock):
         return super().callLater(delay or TICK, callable, *args, **kw)
 
 
+def busy(hub: Hub, count: int) -> list[Member]:
+    """The members of a busy group: they have got a frame, `0`, and another one waits, `1`."""
+    members = [Member() for _ in range(count)]
+    for member in members:
+        hub.join("g", member)
+    hub.fan_out("g", b"0")
+    hub.fan_out("g", b"1")
+    return members
+
+
 def test_a_batch_to_many_takes_turns_and_who_is_later_gets_what_came_meanwhile() -> None:
     clock = Turns()
     batching = Hub(clock, COALESCE)
-    members = [Member() for _ in range(150)]
-    for member in members:
-        batching.join("g", member)
-    batching.fan_out("g", b"0")
-    batching.fan_out("g", b"1")
+    members = busy(batching, 150)
     clock.advance(COALESCE)
     assert [len(member.payloads) for member in members] == [2] * 64 + [1] * 86
     batching.fan_out("g", b"2")
@@ -593,11 +599,7 @@ def test_a_batch_to_many_takes_turns_and_who_is_later_gets_what_came_meanwhile()
 def test_who_leaves_between_two_turns_of_a_batch_gets_no_more_in_it() -> None:
     clock = Turns()
     batching = Hub(clock, COALESCE)
-    members = [Member() for _ in range(130)]
-    for member in members:
-        batching.join("g", member)
-    batching.fan_out("g", b"0")
-    batching.fan_out("g", b"1")
+    members = busy(batching, 130)
     clock.advance(COALESCE)
     batching.leave("g", members[100])
     batching.fan_out("g", b"2")
@@ -677,10 +679,7 @@ def test_nothing_is_due_in_a_group_that_ended_between_two_turns_or_within_one() 
 def test_the_latency_counts_from_the_frame_that_came_during_a_batch() -> None:
     clock = Turns()
     batching = Hub(clock, COALESCE)
-    for _ in range(65):
-        batching.join("g", Member())
-    batching.fan_out("g", b"0")
-    batching.fan_out("g", b"1")
+    busy(batching, 65)
     clock.advance(COALESCE)
     batching.fan_out("g", b"2")
     clock.advance(0.0005)
