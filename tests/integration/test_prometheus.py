@@ -8,6 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,8 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[[Daemon], str]]:
         config = folder / SCRAPE.name
         text = config.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
         text = text.replace("scrape_interval: 15s", "scrape_interval: 1s")
-        config.write_text(text.replace("scrape_timeout: 10s", "scrape_timeout: 1s"))
+        text = text.replace("scrape_timeout: 10s", "scrape_timeout: 1s")
+        config.write_text(f"global:\n  evaluation_interval: 1s\n{text}")
         port = free_port()
         program = shutil.which("prometheus")
         assert program, "this test needs prometheus (apt: prometheus)"
@@ -221,6 +223,12 @@ def ask(api: str, path: str, **arguments: str) -> Any:
         return None
 
 
+def evaluated(api: str) -> datetime:
+    """Since when every alert rule has been evaluated once more; year 1: not all were."""
+    groups = ask(api, "rules")["groups"]
+    return min(datetime.fromisoformat(group["lastEvaluation"]) for group in groups)
+
+
 def test_a_real_prometheus_scrapes_relayd_and_answers_every_query_of_the_board(
     daemon: Daemon, prometheus: Callable[[Daemon], str]
 ) -> None:
@@ -234,6 +242,11 @@ def test_a_real_prometheus_scrapes_relayd_and_answers_every_query_of_the_board(
     eventually(scraped_often_enough)
     [target] = ask(api, "targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
+    # what the rules said before the first scrape stands until they are evaluated again
+    scraped = datetime.now(UTC)
+    eventually(lambda: evaluated(api) > scraped)
+    rules = [rule for group in ask(api, "rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}
     assert ask(api, "alerts")["alerts"] == []
     empty = []
     for query in expressions(json.loads(BOARD.read_text()))[:-1]:
