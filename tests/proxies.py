@@ -17,7 +17,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.daemon import free_port, tls_client
+from tests.daemon import tls_client
+from tests.ports import free_port
 from tests.redis_servers import Certificates
 
 EXAMPLES = Path(__file__).parents[1] / "etc" / "examples"

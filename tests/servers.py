@@ -11,7 +11,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,7 @@ import pytest_twisted
 
 from relayd.storage import schema
 from relayd.storage.pool import Database
+from tests.ports import free_port
 
 _SETTINGS = {
     "deadlock_timeout": "20ms",
@@ -34,14 +34,6 @@ _SETTINGS = {
     "max_connections": "50",
     "shared_buffers": "64MB",
 }
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _find(program: str) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator, ids
 from tests.integration.test_control import UUID
 from tests.integration.test_workers import clients_of, eventually, pids, stopped, wait_for_workers
+from tests.ports import free_port
 from tests.redis_servers import Redis
 
 

@@ -13,8 +13,9 @@ import jwt
 import pytest
 
 from relayd.storage import schema
-from tests.daemon import BIN, Daemon, free_port
+from tests.daemon import BIN, Daemon
 from tests.integration.conftest import Spawn
+from tests.ports import free_port
 from tests.proxies import Nginx, find
 from tests.redis_servers import Redis
 from tests.servers import PostgreSQL

@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection
 from relayd.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
 from relayd.inlet import Poller
 from relayd.worker_folder import Folder
-from tests.daemon import Daemon, free_port, tls_client
+from tests.daemon import Daemon, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import frame, handshake, request
@@ -37,6 +37,7 @@ from tests.integration.test_workers import (
     stopped,
     wait_for_workers,
 )
+from tests.ports import free_port
 from tests.redis_servers import Certificates, Redis
 
 __all__ = ["redis", "spawn_workers"]  # fixtures

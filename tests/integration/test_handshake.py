@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as websocket
 
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon
 from tests.integration.clients import Refused, check_refusal, read, read_close, read_rest, say
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
 from tests.integration.raw import (
@@ -27,6 +27,7 @@ from tests.integration.raw import (
     request,
     text,
 )
+from tests.ports import free_port
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
 HEALTHZ = request("/healthz")

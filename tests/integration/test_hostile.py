@@ -9,10 +9,11 @@ import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.daemon import Daemon, free_port, tls_client
+from tests.daemon import Daemon, tls_client
 from tests.integration.clients import read, read_close, say
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import handshake, request
+from tests.ports import free_port
 
 SECRET = "a-secret-for-tests-of-32-bytes-or-more"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import unix_connect
 
-from tests.daemon import BIN, Daemon, free_port
+from tests.daemon import BIN, Daemon
 from tests.integration.clients import Refused, read, say
 from tests.integration.raw import Raw, request
+from tests.ports import free_port
 from tests.servers import PostgreSQL
 
 ROOT = Path(__file__).resolve().parents[2]

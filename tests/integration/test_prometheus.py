@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.test_workers import eventually
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "etc" / "examples" / "prometheus" / "relayd-alerts.yml"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon
 from tests.integration.clients import settle
 from tests.integration.raw import Raw, handshake
+from tests.ports import free_port
 from tests.proxies import Caddy, HAProxy, Nginx, Proxy
 
 Start = Callable[..., Daemon]

@@ -19,11 +19,12 @@ import pytest
 from websockets.sync.client import ClientConnection
 from websockets.sync.server import ServerConnection, serve
 
-from tests.daemon import Daemon, free_port
+from tests.daemon import Daemon
 from tests.integration.clients import read
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import RELAYCTL
 from tests.integration.test_hostile import certificate
+from tests.ports import free_port
 
 __all__ = ["certificate"]  # a fixture
 

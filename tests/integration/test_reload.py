@@ -14,11 +14,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import BIN, Daemon, free_port
+from tests.daemon import BIN, Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
 from tests.integration.test_workers import eventually, pids, wait_for_workers
+from tests.ports import free_port
 from tests.redis_servers import Redis
 
 Configure = Callable[..., str]

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import BIN, Daemon, free_port, tls_client
+from tests.daemon import BIN, Daemon, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import request
+from tests.ports import free_port
 from tests.redis_servers import Certificates, Redis
 
 MARK = "_RELAYD_WORKER"
