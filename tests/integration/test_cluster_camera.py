@@ -11,6 +11,7 @@ import pytest
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
+from tests.redis_scene import stat_of_command
 from tests.redis_servers import Redis
 from tests.unit.fakes import Client
 
@@ -214,7 +215,9 @@ def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind
     redis: Redis, spawn: Spawn, dial: Dial
 ) -> None:
     """It goes away while Redis has not confirmed the group's channel yet."""
-    daemon = spawn(REDIS_URL=f"unix://{redis.socket}")
+    daemon = spawn(REDIS_URL=f"unix://{redis.socket}", redis_deadline=PATIENCE)
+    until(lambda: bool(redis.tell("PUBSUB", "CHANNELS", "relayd:process:*")))
+    before = stat_of_command(redis, "subscribe")
     redis.pause()
     visitor = dial(daemon)
     visitor.send(Client.head_for("/ws/camera/a"))
@@ -226,5 +229,5 @@ def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind
         found: list[bytes] = redis.tell("PUBSUB", "CHANNELS", "relayd:camera/*")
         return found
 
-    until(lambda: bool(channels()))
+    until(lambda: stat_of_command(redis, "subscribe") > before)
     until(lambda: not channels())

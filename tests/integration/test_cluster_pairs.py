@@ -1,6 +1,5 @@
 """The quiz pairing with phone and headset on different processes, one of which stops or dies."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -189,15 +188,18 @@ def test_a_thousand_takeovers_leave_exactly_one_headset_the_newest(
     first = connect(two[0], unity(pair))
     phone = connect(two[1], android(pair))
     open_ones: list[ClientConnection] = [first]
+    left: list[ClientConnection] = []
     for number in itertools.count(1):
         newest = choice.choice(two).connect(unity(pair), ping_interval=None)
         open_ones.append(newest)
         if choice.random() < 0.2:
-            choice.choice(open_ones[:-1]).close()  # an older one leaves: that changes nothing
+            left.append(choice.choice(open_ones[:-1]))
+            left[-1].close()  # an older one leaves: that changes nothing
         if number % 50 == 0:
             for older in open_ones[:-1]:
-                with contextlib.suppress(ConnectionClosed):  # by us, just now
-                    assert read_close(older)[0] == 4001
+                code = read_close(older)[0]
+                # one that left may have done so before it was told that it was replaced
+                assert code == 4001 or (code == 1000 and older in left)
                 older.close()
             open_ones = [newest]
             keys = redis.tell("KEYS", "relayd:*unity*")

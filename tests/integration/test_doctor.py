@@ -1,6 +1,7 @@
 """`relayctl doctor` finds each fault that is put in on purpose, and is quiet on a sound system."""
 
 import json
+import re
 import resource
 import socket
 import subprocess
@@ -252,7 +253,16 @@ def test_clocks_that_differ(spawn: Spawn, examine: Examine, redis: Redis, tmp_pa
     )
     node = spawn(redis_url=url_of(redis), PYTHONPATH=tmp_path / "ahead")
     found = examine(node, env={"PYTHONPATH": ""})
-    found.has("clocks", "warn", f"process {node.pid}, is 100.0 s ahead", "NTP")
+    found.has("clocks", "warn", f"process {node.pid}, is ", "NTP")
+    (text,) = [
+        one["finding"]
+        for one in found.findings
+        if (one["check"], one["state"]) == ("clocks", "warn")
+    ]
+    ahead = re.search(r", is (\d+\.\d) s ahead of Redis", text)
+    # less what its report took to Redis
+    assert ahead is not None, text
+    assert 90 < float(ahead[1]) <= 100
 
 
 def test_a_process_that_is_gone(spawn: Spawn, examine: Examine, redis: Redis) -> None:
@@ -459,13 +469,13 @@ def test_a_proxy_that_ends_silent_connections(
     spawn: Spawn, examine: Examine, tmp_path: Path
 ) -> None:
     """Seen from outside; with pings in between, the same proxy does not."""
-    changes = {"proxy_read_timeout 75s": "proxy_read_timeout 1s"}
+    changes = {"proxy_read_timeout 75s": "proxy_read_timeout 3s"}
     silent, pinging = spawn(), spawn(keepalive_ping_interval=0.3)
     for node, state in [(silent, "fault"), (pinging, "ok")]:
         with Nginx(tmp_path / state, [f"127.0.0.1:{node.port}"], changes) as nginx:
             ca = str(nginx.certificates.ca_file)
-            found = examine(node, "--url", nginx.url, "--ca", ca, "--hold", "3")
-        what = {"fault": "while it was silent for 3 s", "ok": "after 3 s of silence"}[state]
+            found = examine(node, "--url", nginx.url, "--ca", ca, "--hold", "6")
+        what = {"fault": "while it was silent for 6 s", "ok": "after 6 s of silence"}[state]
         found.has("websocket", state, what, "time-outs" if state == "fault" else "")
 
 
