@@ -33,8 +33,8 @@ PREFIX = "test"
 LEASE = f"{PREFIX}:{{pair/{UUID}}}:unity"
 QUICK: dict[str, Any] = {"deadline": 0.5, "ping_interval": 0.1, "longest_delay": 0.2}
 """For tests that stop Redis."""
-SHORT: dict[str, Any] = {"ttl": 1.0, "renewal": 0.25}
-"""For tests that wait for a lease to end."""
+SHORT: dict[str, Any] = {"ttl": 3.0, "renewal": 0.5}
+"""For tests that wait for a lease to end, and on a slow machine not before."""
 
 
 def begin(coroutine: Coroutine[Any, Any, T]) -> "Deferred[T]":

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 import uuid
@@ -29,7 +30,9 @@ from tests.integration.clients import PATIENCE, read, read_close, read_many, rea
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import frame, handshake, request
 from tests.integration.test_workers import (
+    clients_of,
     eventually,
+    has_ended,
     pids,
     redis,
     sockets,
@@ -48,9 +51,19 @@ GROUPS = [f"/ws/camera/g{number}" for number in range(12)]
 def daemon(spawn_workers: Spawn) -> Daemon:
     """Two workers, each of which serves some of the groups."""
     daemon = spawn_workers(server_spread="groups")
-    # each has seen the other's beat
-    eventually(lambda: all(folder_of(daemon).joinpath(f"w{n}").exists() for n in (1, 2)))
+    eventually(lambda: are_handed_connections(daemon))
     return daemon
+
+
+def are_handed_connections(daemon: Daemon) -> bool:
+    """Whether each of two workers has given its beat just now."""
+    return min(beats(daemon)) > time.monotonic() - BEAT
+
+
+def beats(daemon: Daemon) -> tuple[float, float]:
+    """When each of two workers was last ready to be handed connections, by time.monotonic()."""
+    first, second = struct.unpack("2d", folder_of(daemon).joinpath("beats").read_bytes())
+    return first, second
 
 
 def folder_of(daemon: Daemon) -> Path:
@@ -144,12 +157,13 @@ def test_a_worker_with_hardly_any_descriptor_left_is_handed_nothing(
     full = pids(daemon)[1]
     most = SPARE + 10  # it has more open already, and has room for what it accepts itself
     resource.prlimit(full, resource.RLIMIT_NOFILE, (most, most))
-    time.sleep(2 * BEAT)  # it has looked
+    eventually(lambda: beats(daemon)[0] == 0.0)  # it has looked
     clients: list[ClientConnection] = []
     (path, *_) = (each for each in GROUPS if owner(handshake(each), 2) == 1)
-    while subscribers(redis, path.removeprefix("/ws/")) < 2:
-        clients.append(connect(daemon, path))
-        assert len(clients) < 60
+    for other in pids(daemon).values():  # the one that is not stopped accepts
+        with stopped(other):
+            clients.append(connect(daemon, path))
+    assert subscribers(redis, path.removeprefix("/ws/")) == 2
     settle(*clients)
 
 
@@ -255,10 +269,12 @@ def test_nothing_is_handed_to_a_worker_that_has_looked_for_the_last_time(
 def test_while_a_worker_is_down_the_other_one_serves_all_and_both_meet_later(
     daemon: Daemon, redis: Redis, connect: Connect
 ) -> None:
-    os.kill(pids(daemon)[1], signal.SIGKILL)
-    # reaped: before that, threads of it may keep its sockets for a moment
-    eventually(lambda: "worker 1 ended" in daemon.log)
-    early = [connect(daemon, path) for path in GROUPS]
+    killed = pids(daemon)[1]
+    with stopped(daemon.pid):  # it is not started again meanwhile
+        os.kill(killed, signal.SIGKILL)
+        # before their end, threads of it may keep its sockets for a moment
+        eventually(lambda: has_ended(killed) and len(os.listdir(f"/proc/{killed}/task")) == 1)
+        early = [connect(daemon, path) for path in GROUPS]
     wait_for_workers(daemon, 3)
     late: list[list[object]] = []
 
@@ -288,7 +304,7 @@ def test_at_the_end_everybody_is_told_and_nothing_stays(daemon: Daemon, connect:
     daemon.stop()
     for thread in threads:
         thread.join()
-    assert {code for code, _ in ends} == {1012}
+    assert [code for code, _ in ends] == [1012] * len(clients)
     assert not folder.exists()
 
 
@@ -309,7 +325,7 @@ def test_unix_sockets_too_but_tls_stays_where_it_ends(
     try:
         daemon.start(wait=False)
         wait_for_workers(daemon)
-        eventually(lambda: all(folder_of(daemon).joinpath(f"w{n}").exists() for n in (1, 2)))
+        eventually(lambda: are_handed_connections(daemon))
         for group in GROUPS:
             local = socket.socket(socket.AF_UNIX)
             local.connect(str(path))
@@ -332,10 +348,8 @@ def others(spawn_workers: Spawn) -> Daemon:
 def test_with_connections_each_serves_whom_it_accepts(
     others: Daemon, redis: Redis, connect: Connect
 ) -> None:
-    clients = []
-    while subscribers(redis, "camera/g") < 2:
-        clients.append(connect(others, "/ws/camera/g"))
-        assert len(clients) < 300
+    clients = [client for number in (1, 2) for client in clients_of(others, connect, number)]
+    assert subscribers(redis, "camera/g") == 2
     read_rest(*clients)
     say(clients[0], {"x": 1})
     assert [read_many(client, 1)[0]["x"] for client in clients] == [1] * len(clients)

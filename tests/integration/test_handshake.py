@@ -27,6 +27,7 @@ from tests.integration.raw import (
     request,
     text,
 )
+from tests.integration.test_workers import stopped
 from tests.ports import free_port
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
@@ -455,18 +456,26 @@ def test_limit_holds_on_a_kept_alive_connection(relayd: Daemon, dial: Dial) -> N
     check(connection.response(), 431, "head_too_large")
 
 
+def dial_with(dial: Dial, node: Daemon, data: bytes) -> Raw:
+    """A connection whose first bytes are there when it is accepted, however slow we are."""
+    with stopped(node.pid):
+        connection = dial(node)
+        connection.send(data)
+    return connection
+
+
 @pytest.mark.parametrize("start", [handshake("/ws/camera")[:-2], b"G", HEALTHZ[:-1]])
 def test_slow_head_is_408(spawn: Spawn, dial: Dial, start: bytes) -> None:
-    connection = dial(spawn(keepalive_handshake_timeout=0.3))
-    connection.send(start)
+    connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.3), start)
     check(connection.response(), 408, "timeout")
     assert connection.ended()
 
 
 def test_bytes_now_and_then_do_not_prolong_the_time(spawn: Spawn, dial: Dial) -> None:
-    connection = dial(spawn(keepalive_handshake_timeout=0.5))
+    first, *rest = handshake("/ws/camera") + handshake("/ws/camera")
+    connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.5), bytes([first]))
     connection.socket.settimeout(0.1)
-    for byte in handshake("/ws/camera") + handshake("/ws/camera"):
+    for byte in rest:
         try:
             connection.send(bytes([byte]))
             if connection.socket.recv(1, 2):  # MSG_PEEK
@@ -483,8 +492,7 @@ def test_who_sends_nothing_is_dropped(spawn: Spawn, dial: Dial) -> None:
 
 def test_slow_head_on_a_kept_alive_connection_is_408(spawn: Spawn, dial: Dial) -> None:
     """A reused connection may rest as long as a proxy likes, but not in the middle of a head."""
-    connection = dial(spawn(keepalive_handshake_timeout=0.3))
-    connection.send(HEALTHZ)
+    connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.3), HEALTHZ)
     assert connection.response().status == 200
     connection.send(HEALTHZ[:10])
     check(connection.response(), 408, "timeout")
@@ -492,8 +500,7 @@ def test_slow_head_on_a_kept_alive_connection_is_408(spawn: Spawn, dial: Dial) -
 
 def test_kept_alive_connection_may_rest(spawn: Spawn, dial: Dial) -> None:
     """Longer than a head may take."""
-    connection = dial(spawn(keepalive_handshake_timeout=0.2))
-    connection.send(HEALTHZ)
+    connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.2), HEALTHZ)
     assert connection.response().status == 200
     time.sleep(0.6)  # the point of the test is that time passes
     connection.open("/ws/camera")

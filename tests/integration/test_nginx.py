@@ -76,21 +76,20 @@ def test_a_reload_under_load_loses_no_client_and_no_pose(spawn: Spawn, tmp_path:
         talkers = [Talker(nginx.connect(f"/ws/camera/reload-{n}")) for n in range(10)]
         for talker in talkers:
             talker.start()
-        newcomers = 0
         for _ in range(5):
             before = [talker.sent for talker in talkers]
             reloading = threading.Thread(target=nginx.reload)
             reloading.start()
-            while reloading.is_alive():
+            came = 0
+            while reloading.is_alive() or came < 2:
                 client = nginx.connect("/ws/camera/newcomer")
                 settle(client)
                 client.close()
-                newcomers += 1
+                came += 1
             reloading.join()
             for talker, sent in zip(talkers, before, strict=True):
                 while talker.sent <= sent and not talker.wrong:
                     talker.join(0.01)
-        assert newcomers > 5
         for talker in talkers:
             talker.enough.set()
             talker.join(PATIENCE)
@@ -216,7 +215,7 @@ def test_pings_keep_a_silent_connection_through_a_shorter_timeout(
     spawn: Spawn, tmp_path: Path
 ) -> None:
     """nginx' time-out runs several times over; without pings it ends the connection unsaid."""
-    timeouts = {"proxy_read_timeout 75s": "proxy_read_timeout 1s"}
+    timeouts = {"proxy_read_timeout 75s": "proxy_read_timeout 3s"}
     pinging = spawn(keepalive_ping_interval=0.3)
     silent = spawn(keepalive_ping_interval=30)
     with (

@@ -95,7 +95,7 @@ async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
     closes: bytes, redis: Redis
 ) -> None:
     """The headset's process stands still, before it hears of the frame or before it gets it."""
-    within = 0.6
+    within = 2.0
     async with gated(redis) as gate, nodes(address(redis), within=within) as (there, _):
         here = Node("gated", gate.url, within=within)
         await here.until(True)
@@ -106,7 +106,7 @@ async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
             began = time.monotonic()
             with pytest.raises(NoAnswer):
                 await there.pairs.deliver(UUID, b"late")
-            assert within <= time.monotonic() - began < within + 0.2
+            assert within <= time.monotonic() - began < within + 2
             await pause(number * 0.1)
             gate.open()
             await there.pairs.deliver(UUID, b"in time %d" % number)
@@ -117,7 +117,7 @@ async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
 @pytest_twisted.ensureDeferred
 async def test_who_gets_ready_too_late_is_not_given_the_frame(redis: Redis) -> None:
     """It could still write it when the phone has been told that it failed."""
-    within = 0.8
+    within = 2.0
     async with gated(redis) as gate, nodes(address(redis), within=within) as (there, _):
         here = Node("gated", gate.url, within=within)
         await here.until(True)
@@ -138,8 +138,8 @@ async def test_who_gets_ready_too_late_is_not_given_the_frame(redis: Redis) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_process_that_stands_still_a_little_still_answers(redis: Redis) -> None:
-    async with gated(redis) as gate, nodes(address(redis)) as (there, _):
-        here = Node("gated", gate.url)
+    async with gated(redis) as gate, nodes(address(redis), within=8) as (there, _):
+        here = Node("gated", gate.url, within=8)
         await here.until(True)
         headset = FakeHeadset()
         await here.pairs.add_headset(UUID, headset)
@@ -157,8 +157,8 @@ async def test_a_process_that_stands_still_a_little_still_answers(redis: Redis) 
 @pytest_twisted.ensureDeferred
 async def test_a_receipt_that_is_lost_is_an_error_in_time(redis: Redis) -> None:
     """Then nobody can know; the phone may ask again."""
-    async with gated(redis) as gate, nodes(address(redis), within=0.4) as (here, _):
-        there = Node("gated", gate.url, within=0.4)
+    async with gated(redis) as gate, nodes(address(redis), within=2) as (here, _):
+        there = Node("gated", gate.url, within=2)
         await there.until(True)
         headset = FakeHeadset()
         await here.pairs.add_headset(UUID, headset)
@@ -233,8 +233,9 @@ async def test_no_frame_is_written_after_its_phone_was_told_that_it_failed(redis
 @pytest_twisted.ensureDeferred
 async def test_what_is_on_its_way_is_bounded(redis: Redis) -> None:
     """Beyond it, the phone is told to try again; what is lost makes room."""
-    async with gated(redis) as gate, nodes(address(redis), within=0.4, most=5) as (there, _):
-        here = Node("gated", gate.url, within=0.4, most=2)
+    within = 2.0
+    async with gated(redis) as gate, nodes(address(redis), within=within, most=5) as (there, _):
+        here = Node("gated", gate.url, within=within, most=2)
         await here.until(True)
         headset = FakeHeadset()
         await here.pairs.add_headset(UUID, headset)
@@ -245,7 +246,7 @@ async def test_what_is_on_its_way_is_bounded(redis: Redis) -> None:
         await eventually(lambda: count_offers(here), 2)
         with pytest.raises(NoUnity):
             await there.pairs.deliver(UUID, b"2")
-        await pause(0.4)
+        await pause(within)
         await there.pairs.deliver(UUID, b"3")
         assert await told(headset.inbox) == [b"3"]
         await here.stop()

@@ -423,9 +423,9 @@ async def test_a_lasting_outage_is_logged_again_now_and_then(
 ) -> None:
     monkeypatch.setattr("relayd.redis.server._REMIND", 0.5)
     async with connected(url(redis), **QUICK) as (_, watch):
+        begin = time.monotonic()
         redis.kill()
         await watch.until(False)
-        begin = time.monotonic()
         await log.wait_for("is still away: ")
         assert time.monotonic() - begin > 0.4
         assert len(log.lines) == 3

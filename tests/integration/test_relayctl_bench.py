@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.server import ServerConnection, serve
 
 from tests.daemon import Daemon
-from tests.integration.clients import read
+from tests.integration.clients import read, read_rest
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import RELAYCTL
 from tests.integration.test_hostile import certificate
@@ -74,6 +74,13 @@ def finished(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def complaints(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """What it warned of, apart from a machine that is busy with something else."""
+    return [
+        line for line in done.stderr.splitlines() if "the load generator had no CPU" not in line
+    ]
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     running = Bench(tmp_path)
@@ -104,7 +111,7 @@ def start_and_watch(
 
 def test_a_table_says_what_a_load_costs(relayd: Daemon, bench: Bench) -> None:
     done = bench(relayd.ws_url, *PATIENT)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done)) == (0, [])
     assert done.stdout.startswith(f"{relayd.ws_url}: 2 cameras at 10 poses a second and 5 viewers")
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
     assert (rows["connected"], rows["lost"], rows["closed"]) == ("7", "0", "0")
@@ -116,7 +123,7 @@ def test_a_table_says_what_a_load_costs(relayd: Daemon, bench: Bench) -> None:
 def test_json_is_consistent_and_every_connection_is_closed(spawn: Spawn, bench: Bench) -> None:
     node = spawn()
     done = bench(node.ws_url, "--groups", "2", "--group", "mine", "--json", *PATIENT)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done)) == (0, [])
     found = json.loads(done.stdout)
     assert (found["connected"], found["lost"], found["extra"], found["closed"]) == (14, 0, 0, {})
     assert found["sent"] > 0
@@ -135,16 +142,14 @@ def test_others_are_not_disturbed_and_are_noticed_where_they_share_a_group(
 ) -> None:
     aside = connect(relayd, "/ws/camera")
     busy = connect(relayd, "/ws/camera/shared-1")
-    process = bench.start(relayd.ws_url, "--group", "shared", "--seconds", "2", *PATIENT)
-    json.loads(busy.recv(timeout=30))
-    while process.poll() is None:
+    process = bench.start(relayd.ws_url, "--group", "shared", "--seconds", "3", *PATIENT)
+    while process.poll() is None:  # from before it measures until after it
         busy.send(b'{"x": 1, "y": 0, "z": 3}')
         time.sleep(0.02)
     done = finished(process)
     assert done.returncode == 0
     assert "somebody else sends in these groups" in done.stderr
-    with pytest.raises(TimeoutError):
-        aside.recv(timeout=0)
+    assert read_rest(aside) == [[]]
 
 
 def test_the_default_is_the_configuration(relayd: Daemon, bench: Bench) -> None:

@@ -98,9 +98,9 @@ async def test_a_query_without_end_is_interrupted_at_the_deadline(sqlite_url: st
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
         )
 
-    database = Database(sqlite_url, reactor=reactor, deadline=0.3, pool_size=1)
+    database = Database(sqlite_url, reactor=reactor, pool_size=1)
     with pytest.raises(DatabaseUnavailable, match="no answer"):
-        await database.run("endless", endless)
+        await database.run("endless", endless, timeout=0.3)
     await database.ping()  # the only thread is free again
     await database.close()
 

@@ -57,9 +57,9 @@ def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
                     os.kill(pid, signal.SIGKILL)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Returns when the condition holds, which nothing tells."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)
@@ -76,7 +76,7 @@ def wait_for_workers(daemon: Daemon, starts: int = 2) -> None:
         return daemon.log.count("serves\n") == daemon.log.count(" is connected\n") == starts
 
     try:
-        eventually(ready)
+        eventually(ready, 60)  # three processes start
     except AssertionError:
         pytest.fail(daemon.log)
 
@@ -212,7 +212,8 @@ def test_a_signal_that_comes_twice_and_to_all_does_no_harm(
     silent = dial(daemon).open("/ws/camera")
     for _ in range(2):
         for pid in (daemon.pid, *pids(daemon).values()):
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # a worker without clients may have ended
+                os.kill(pid, signal.SIGTERM)
         silent.close_frame() if _ == 0 else None
     assert daemon.stop() == -signal.SIGTERM
     assert daemon.log.count("connections to close") == 2
@@ -269,7 +270,7 @@ def test_a_worker_that_always_dies_is_started_ever_more_rarely(
     eventually(lambda: "starts again in 2 s" in daemon.log)
     assert time.monotonic() - began >= 1.5
     deaths = re.findall(r"worker 2 ended after [\d.]+ s: exit status 3; (.*)", daemon.log)
-    assert deaths == [
+    assert deaths[:4] == [  # by now it may have died once more
         f"starts again {when}" for when in ("at once", "in 0.5 s", "in 1 s", "in 2 s")
     ]
     assert daemon.get("/healthz")[0] == 200

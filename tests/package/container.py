@@ -122,7 +122,7 @@ class Container:
         deadline = time.monotonic() + seconds
         last = ""
         while time.monotonic() < deadline:
-            with contextlib.suppress(AssertionError, FileNotFoundError):
+            with contextlib.suppress(AssertionError, FileNotFoundError, ProcessLookupError):
                 ran = self.try_shell(script)
                 if ran.returncode == 0:
                     return
