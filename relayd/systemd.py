@@ -18,6 +18,9 @@ from twisted.internet.task import LoopingCall
 STATUS_INTERVAL = 5.0
 """Seconds between two looks at what `systemctl status` shows."""
 
+_AGAIN = 0.1
+"""Seconds until systemd is told again what it had no room for."""
+
 
 class Systemd:
     """What this process got from systemd; nothing if another has started it.
@@ -79,10 +82,15 @@ class Systemd:
         """The sockets, described as `[server] listen` would do it."""
         return tuple(map(_endpoint, self.sockets))
 
-    def tell(self, *lines: str) -> None:
-        """Sends assignments, such as READY=1; nobody may be there to hear them."""
+    def tell(self, *lines: str) -> bool:
+        """Sends assignments, such as READY=1; nobody may be there to hear them.
+
+        Returns:
+            False: systemd reads so late that the kernel takes no more for it (unix(7), and
+            max_dgram_qlen in its sysctls); they are to be sent again.
+        """
         if not self._notify:
-            return
+            return True
         address = self._notify
         if address.startswith("@"):
             address = "\0" + address[1:]
@@ -92,7 +100,11 @@ class Systemd:
         ):
             # systemd that does not read must not stop the relay
             line.setblocking(False)
-            line.sendto("\n".join(lines).encode(), address)
+            try:
+                line.sendto("\n".join(lines).encode(), address)
+            except BlockingIOError:
+                return False
+        return True
 
 
 def _endpoint(descriptor: int) -> str:
@@ -119,7 +131,9 @@ class Notifier:
     def __init__(self, reactor: Any, systemd: Systemd, status: Callable[[], str]) -> None:
         self._systemd = systemd
         self._status = status
+        self._reactor = reactor
         self._shown = ""
+        self._untold: list[tuple[str, ...]] = []
         self._beat = LoopingCall(self._sign_of_life)
         self._beat.clock = reactor
 
@@ -127,29 +141,41 @@ class Notifier:
         """It serves now. From here on systemd hears of it."""
         if self._beat.running:
             return
-        self._systemd.tell("READY=1")
+        self._tell("READY=1")
         self._beat.start(min(STATUS_INTERVAL, self._systemd.watchdog / 2 or STATUS_INTERVAL))
 
     def reloading(self) -> None:
         """It reads its configuration again; `serving_again` is to follow."""
         # systemd 253 and newer wants to know when, to tell this reload from an earlier one
-        self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def serving_again(self) -> None:
         """The reload is done, with whatever success."""
-        self._systemd.tell("READY=1")
+        self._tell("READY=1")
 
     def stopping(self) -> None:
         """It ends; signs of life go on, for a drain takes its time."""
-        self._systemd.tell("STOPPING=1")
+        self._tell("STOPPING=1")
         if self._beat.running:
             self._sign_of_life()
+
+    def _tell(self, *lines: str) -> None:
+        """What must not be lost, for systemd acts on it: in its order, as soon as it is taken."""
+        self._untold.append(lines)
+        if len(self._untold) == 1:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        while self._untold:
+            if not self._systemd.tell(*self._untold[0]):
+                self._reactor.callLater(_AGAIN, self._tell_rest)
+                return
+            del self._untold[0]
 
     def _sign_of_life(self) -> None:
         lines = ["WATCHDOG=1"] if self._systemd.watchdog else []
         status = self._status()
         if status != self._shown:
-            self._shown = status
             lines.append(f"STATUS={status}")
-        if lines:
-            self._systemd.tell(*lines)
+        if lines and self._systemd.tell(*lines):
+            self._shown = status
