@@ -27,14 +27,22 @@ ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
-# While `deaf` is set, no WebSocket of the page hears anything.
+# While `deaf` is set, no WebSocket of the page hears anything; `hear` tells it what it missed.
 DEAF = """
 window.deaf = false;
+window.missed = [];
+window.hear = () => {
+  deaf = false;
+  for (const [socket, data] of missed.splice(0))
+    socket.dispatchEvent(new MessageEvent("message", { data }));
+};
 window.WebSocket = class extends WebSocket {
   constructor(...all) {
     super(...all);
     this.addEventListener("message", (event) => {
-      if (window.deaf) event.stopImmediatePropagation();
+      if (!window.deaf) return;
+      event.stopImmediatePropagation();
+      missed.push([this, event.data]);
     });
   }
 };
@@ -198,18 +206,28 @@ def test_a_gap_in_the_history_is_shown(tmp_path: Path, browser: Browser) -> None
         daemon.stop()
 
 
+@pytest.mark.parametrize("soon", [False, True])
 def test_who_reads_older_messages_is_not_moved_away_from_them(
-    daemon: Daemon, browser: Browser
+    daemon: Daemon, browser: Browser, soon: bool
 ) -> None:
+    """Soon: the message comes before the browser has told the page that it was scrolled."""
+    browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})
     for number in range(50):
         daemon.post("/api/chat/lobby", b'{"message":"%d"}' % number, **KEY)
     browser.open(f"{daemon.url}/chat/lobby/")
     browser.wait_for(lambda: len(browser.texts()) == 50)
     position = "return Math.round(document.getElementById('scroll').scrollTop)"
     browser.wait_for(lambda: browser.driver.execute_script(position) > 100)
-    browser.driver.execute_script("document.getElementById('scroll').scrollTop = 50")
-    browser.wait_for(lambda: browser.driver.execute_script(position) == 50)
-    daemon.post("/api/chat/lobby", b'{"message":"new"}', **KEY)
+    scroll_back = "document.getElementById('scroll').scrollTop = 50"
+    if soon:
+        browser.driver.execute_script("deaf = true")
+        daemon.post("/api/chat/lobby", b'{"message":"new"}', **KEY)
+        browser.wait_for(lambda: browser.driver.execute_script("return missed.length") == 1)
+        browser.driver.execute_script(f"{scroll_back}; hear()")
+    else:
+        browser.driver.execute_script(scroll_back)
+        browser.wait_for(lambda: browser.driver.execute_script(position) == 50)
+        daemon.post("/api/chat/lobby", b'{"message":"new"}', **KEY)
     browser.wait_for(lambda: browser.shown("#newer") != "")
     assert browser.driver.execute_script(position) == 50
     browser.driver.find_element(By.ID, "newer").click()

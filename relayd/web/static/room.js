@@ -46,8 +46,13 @@ function showMessage({ message, user, time }) {
 }
 
 let following = true; // the end is in view, and is to stay there
+let end = 0; // where that was
+
+const endInView = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
 
 function append(item) {
+  // somebody may have moved away without the event of it having come
+  if (scroll.scrollTop < end && !endInView()) following = false;
   byId("empty").hidden = true;
   messages.append(item);
   while (messages.childElementCount > MOST_SHOWN) messages.firstElementChild.remove();
@@ -71,11 +76,12 @@ function showPending() {
 function toEnd() {
   following = true;
   scroll.scrollTop = scroll.scrollHeight;
+  end = scroll.scrollTop;
   byId("newer").hidden = true;
 }
 
 scroll.addEventListener("scroll", () => {
-  following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
+  following = endInView();
   if (following) byId("newer").hidden = true;
 });
 byId("newer").addEventListener("click", toEnd);
