@@ -10,6 +10,7 @@ SHELL := /bin/bash
 	test-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
@@ -63,6 +64,7 @@ help:
 	make package-test  install it in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make clean    remove what make made; ./var, the embedded database, stays
+	JOBS=1 lets make test run one test at a time, not $(JOBS); JOBS=0 in one process, for a debugger.
 	PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
 	EOF
 
@@ -72,8 +74,8 @@ run: setup
 	@exec $(VENV)/bin/twistd --nodaemon --pidfile= relayd $(ARGS)
 
 test: test-tools $(VENV)/.test
-	@echo "test: pytest $(PYTEST_ARGS)"
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@echo "test: pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)"
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	@failed=0

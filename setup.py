@@ -123,6 +123,7 @@ setup(
             "hypothesis>=6.170",
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
+            "pytest-xdist>=3.8",
             "selenium>=4.51",
             "setuptools>=77",  # so does this
             "websockets>=17.4",
