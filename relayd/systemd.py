@@ -13,6 +13,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from twisted.internet.endpoints import _SystemdParser, quoteStringArgument
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 STATUS_INTERVAL = 5.0
@@ -119,7 +120,7 @@ def _endpoint(descriptor: int) -> str:
 
 
 class Notifier:
-    """Tells systemd how this process is doing.
+    """Tells systemd how this process is doing; again, if it reads too late to have room for it.
 
     Args:
         reactor: provides IReactorTime, on which the signs of life are given: if it hangs, there
@@ -133,7 +134,8 @@ class Notifier:
         self._status = status
         self._reactor = reactor
         self._shown = ""
-        self._untold: list[tuple[str, ...]] = []
+        self._untold: list[tuple[str, ...]] = []  # at most 3: no reload is added to others
+        self._again: IDelayedCall | None = None
         self._beat = LoopingCall(self._sign_of_life)
         self._beat.clock = reactor
 
@@ -146,12 +148,15 @@ class Notifier:
 
     def reloading(self) -> None:
         """It reads its configuration again; `serving_again` is to follow."""
+        if self._untold:
+            return
         # systemd 253 and newer wants to know when, to tell this reload from an earlier one
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def serving_again(self) -> None:
         """The reload is done, with whatever success."""
-        self._tell("READY=1")
+        if self._untold[-1:] != [("READY=1",)]:
+            self._tell("READY=1")
 
     def stopping(self) -> None:
         """It ends; signs of life go on, for a drain takes its time."""
@@ -160,22 +165,32 @@ class Notifier:
             self._sign_of_life()
 
     def _tell(self, *lines: str) -> None:
-        """What must not be lost, for systemd acts on it: in its order, as soon as it is taken."""
+        """Tells what systemd acts on; if it has no room, again until it has, in order."""
         self._untold.append(lines)
-        if len(self._untold) == 1:
-            self._tell_rest()
+        self._tell_rest()
 
     def _tell_rest(self) -> None:
-        while self._untold:
-            if not self._systemd.tell(*self._untold[0]):
-                self._reactor.callLater(_AGAIN, self._tell_rest)
-                return
+        while self._untold and self._systemd.tell(*self._untold[0]):
             del self._untold[0]
+        if self._untold:
+            self._soon_again()
 
     def _sign_of_life(self) -> None:
         lines = ["WATCHDOG=1"] if self._systemd.watchdog else []
         status = self._status()
         if status != self._shown:
             lines.append(f"STATUS={status}")
-        if lines and self._systemd.tell(*lines):
+        if not lines:
+            return
+        if self._systemd.tell(*lines):
             self._shown = status
+        else:
+            self._soon_again()
+
+    def _soon_again(self) -> None:
+        if self._again is None or not self._again.active():
+            self._again = self._reactor.callLater(_AGAIN, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._tell_rest()
+        self._sign_of_life()

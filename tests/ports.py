@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FIRST = 10_000
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def _in_turn() -> Iterator[int]:
@@ -16,7 +17,9 @@ def _in_turn() -> Iterator[int]:
     Of several pytest processes that share a run (PYTEST_XDIST_WORKER, `gw0`, `gw1`...) each has its
     own; those of another run are met by chance, so it begins anywhere.
     """
-    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    outgoing = int(RANGE.read_text().split()[0])
+    if outgoing < 2 * FIRST:
+        raise RuntimeError(f"{RANGE}: the tests need the ports from {FIRST} to {2 * FIRST}")
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     ports = range(FIRST + number, outgoing, count)
@@ -37,7 +40,7 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, and nobody gets before its server does.
+    """A TCP port of 127.0.0.1 that nobody listens on, and nobody else in this run is given.
 
     Not one that the system chooses (bind to port 0): it may give the same to an outgoing
     connection, or to the next who asks, before the server that shall have it has started.

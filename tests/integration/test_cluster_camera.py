@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
+from tests.integration.waiting import eventually
 from tests.redis_scene import stat_of_command
 from tests.redis_servers import Redis
 from tests.unit.fakes import Client
@@ -29,14 +30,6 @@ def redis() -> Iterator[Redis]:
 
 def pose(x: int) -> dict[str, Any]:
     return {"x": x, "y": None, "z": None}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Returns when the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came so far"
-        time.sleep(0.02)
 
 
 def answers(daemon: Daemon) -> bool:
@@ -146,7 +139,7 @@ def test_the_first_member_of_a_group_does_not_join_without_redis(
     daemon = spawn(REDIS_URL=f"unix://{redis.socket}")
     present = connect(daemon, "/ws/camera/known")
     redis.kill()
-    until(lambda: daemon.get("/readyz")[0] == 503)
+    eventually(lambda: daemon.get("/readyz")[0] == 503)
     refused = Refused(daemon, "/ws/camera/unknown")
     assert (refused.status, refused.error) == (503, "store_unavailable")
     # a group with members goes on, also for those who come to it
@@ -163,7 +156,7 @@ def test_a_relayd_that_starts_before_its_redis_serves_when_that_comes(
 ) -> None:
     redis.kill()
     daemon = spawn(REDIS_URL=f"unix://{redis.socket}", wait=False)
-    until(lambda: answers(daemon))
+    eventually(lambda: answers(daemon))
     status, answer = daemon.get("/readyz")
     assert status == 503
     assert answer["parts"]["redis"]["ok"] is False
@@ -208,7 +201,7 @@ def test_a_group_ends_its_subscription_when_the_last_member_has_left(
     client.close()
     # a newcomer within the second finds it subscribed
     connect(daemon, "/ws/camera/a").close()
-    until(lambda: not channels())
+    eventually(lambda: not channels())
 
 
 def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind(
@@ -216,12 +209,12 @@ def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind
 ) -> None:
     """It goes away while Redis has not confirmed the group's channel yet."""
     daemon = spawn(REDIS_URL=f"unix://{redis.socket}", redis_deadline=PATIENCE)
-    until(lambda: bool(redis.tell("PUBSUB", "CHANNELS", "relayd:process:*")))
+    eventually(lambda: bool(redis.tell("PUBSUB", "CHANNELS", "relayd:process:*")))
     before = stat_of_command(redis, "subscribe")
     redis.pause()
     visitor = dial(daemon)
     visitor.send(Client.head_for("/ws/camera/a"))
-    until(lambda: "/ws/camera/a" in daemon.log or daemon.get("/healthz")[0] == 200)
+    eventually(lambda: "/ws/camera/a" in daemon.log or daemon.get("/healthz")[0] == 200)
     visitor.socket.shutdown(socket.SHUT_RDWR)
     redis.resume()
 
@@ -229,5 +222,5 @@ def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind
         found: list[bytes] = redis.tell("PUBSUB", "CHANNELS", "relayd:camera/*")
         return found
 
-    until(lambda: stat_of_command(redis, "subscribe") > before)
-    until(lambda: not channels())
+    eventually(lambda: stat_of_command(redis, "subscribe") > before)
+    eventually(lambda: not channels())

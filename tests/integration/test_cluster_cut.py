@@ -9,7 +9,7 @@ from tests.cable import Cable, State
 from tests.daemon import Daemon
 from tests.integration.clients import read, read_many, read_rest, say
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.test_workers import eventually
+from tests.integration.waiting import eventually
 from tests.redis_servers import Redis
 
 

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, read_many, read_rest, say
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.waiting import eventually
 from tests.redis_servers import Redis
 
 TAKEOVERS = 1000
@@ -50,15 +51,6 @@ def ask(phone: ClientConnection) -> Any:
         frame = read(phone)
         if frame["status"] in ("received", "error"):
             return frame
-
-
-def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Returns when the condition holds: after so many seconds."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "it never came so far"
-        time.sleep(0.02)
-    return time.monotonic() - start
 
 
 def test_a_phone_reaches_a_headset_of_another_process(
@@ -111,7 +103,7 @@ def test_a_phone_whose_headsets_process_is_killed_gets_no_unity_within_12_s(
     frame = read(phone)
     assert frame == {"status": "unity_disconnected"}
     assert time.monotonic() - began < 15
-    until(lambda: _refused(there, android(pair)) == (400, "no_unity"), 12)
+    eventually(lambda: _refused(there, android(pair)) == (400, "no_unity"), 12)
 
 
 def _refused(daemon: Daemon, path: str) -> tuple[int, str] | None:
@@ -163,7 +155,7 @@ def test_redis_away_refuses_and_all_comes_back_by_itself(
     phone = connect(there, android(pair))
     assert ask(phone) == {"status": "received"}
     redis.kill()
-    until(lambda: there.get("/readyz")[0] == 503)
+    eventually(lambda: there.get("/readyz")[0] == 503)
     assert ask(phone)["error"] == "store_unavailable"
     for path in (unity(uuid.uuid4()), android(pair)):
         answer = Refused(there, path)
@@ -210,4 +202,4 @@ def test_a_thousand_takeovers_leave_exactly_one_headset_the_newest(
         if number >= TAKEOVERS:
             break
     newest.close()
-    until(lambda: json.loads(phone.recv(PATIENCE)) == {"status": "unity_disconnected"})
+    eventually(lambda: json.loads(phone.recv(PATIENCE)) == {"status": "unity_disconnected"})

@@ -1,22 +1,14 @@
 """Two relayds behind Redis Sentinel: the master dies, its replica takes over, service returns."""
 
 import time
-from collections.abc import Callable
 
-from tests.integration.clients import PATIENCE, read, say
+from tests.integration.clients import read, say
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.waiting import eventually
 from tests.redis_servers import Redis, Sentinel
 
 PROMISE = 5.0
 """Seconds within which all works again after there is a new master."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Returns when the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came so far"
-        time.sleep(0.02)
 
 
 def test_service_returns_by_itself_within_5_s_of_the_new_master(
@@ -26,7 +18,7 @@ def test_service_returns_by_itself_within_5_s_of_the_new_master(
         Redis("repl-diskless-sync-delay 0") as master,
         Redis(f"replicaof 127.0.0.1 {master.port}") as replica,
     ):
-        until(lambda: replica.tell("ROLE")[3] == b"connected")
+        eventually(lambda: replica.tell("ROLE")[3] == b"connected")
         with Sentinel(master.port) as sentinel:
             sentinel.wait_for_replica()
             # a master that is only slow stays the master
@@ -37,10 +29,10 @@ def test_service_returns_by_itself_within_5_s_of_the_new_master(
             say(a, {"message": "before"})
             before = [read(client) for client in (a, b)]
             assert before[0] == before[1]
-            until(lambda: _has(replica, before[0]["id"]))
+            eventually(lambda: _has(replica, before[0]["id"]))
             sentinel.tell("SENTINEL", "SET", "service", "down-after-milliseconds", 500)
             master.kill()
-            until(lambda: replica.tell("ROLE")[0] == b"master")
+            eventually(lambda: replica.tell("ROLE")[0] == b"master")
             began = time.monotonic()
             for daemon in (here, there):
                 daemon.wait_until_ready()

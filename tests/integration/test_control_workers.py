@@ -14,7 +14,8 @@ from tests.integration.clients import PATIENCE, Refused, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator, ids
 from tests.integration.test_control import UUID
-from tests.integration.test_workers import clients_of, eventually, pids, stopped, wait_for_workers
+from tests.integration.test_workers import clients_of, pids, wait_for_workers
+from tests.integration.waiting import eventually, stopped
 from tests.ports import free_port
 from tests.redis_servers import Redis
 

@@ -500,7 +500,7 @@ def test_database_goes_and_comes_back(
 def test_a_long_queue_of_requests_does_not_wait_longer(
     own_postgresql: PostgreSQL, own_url: str, spawn: Spawn, connect: Connect
 ) -> None:
-    """Acceptance 4 for the last of 250 requests that were sent at once, too; with the slack."""
+    """Acceptance 4 (and slack for this machine) for the last of 250 requests sent at once."""
     node = spawn(DATABASE_URL=own_url)
     unity, android = paths()
     connect(node, unity)

@@ -31,15 +31,14 @@ from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import frame, handshake, request
 from tests.integration.test_workers import (
     clients_of,
-    eventually,
     has_ended,
     pids,
     redis,
     sockets,
     spawn_workers,
-    stopped,
     wait_for_workers,
 )
+from tests.integration.waiting import eventually, stopped
 from tests.ports import free_port
 from tests.redis_servers import Certificates, Redis
 

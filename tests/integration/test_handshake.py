@@ -27,7 +27,7 @@ from tests.integration.raw import (
     request,
     text,
 )
-from tests.integration.test_workers import stopped
+from tests.integration.waiting import stopped
 from tests.ports import free_port
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"

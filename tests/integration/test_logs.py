@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.daemon import BIN, Daemon
 from tests.integration.clients import Refused, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
-from tests.integration.test_workers import eventually
+from tests.integration.waiting import eventually
 from tests.journal import FakeJournal
 from tests.redis_servers import Redis
 

@@ -18,15 +18,8 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.test_metrics import scrape, value
-from tests.integration.test_workers import (
-    clients_of,
-    eventually,
-    pids,
-    redis,
-    spawn_workers,
-    stopped,
-    wait_for_workers,
-)
+from tests.integration.test_workers import clients_of, pids, redis, spawn_workers, wait_for_workers
+from tests.integration.waiting import eventually, stopped
 
 __all__ = ["redis", "spawn_workers"]  # fixtures
 
@@ -49,7 +42,7 @@ def ask_socket(path: Path, target: str) -> str:
 
 
 def answered(ask: Callable[[], dict[str, Metric]], *, missing: int = 0) -> dict[str, Metric]:
-    """Figures without those of so many workers; on a slow machine one may be too late for some."""
+    """Asks until exactly so many workers have not answered in time; the figures of the others."""
     deadline = time.monotonic() + PATIENCE
     while value(metrics := ask(), "relayd_workers_unanswered") != missing:
         assert time.monotonic() < deadline, "workers do not answer"

@@ -19,7 +19,8 @@ from relayd.storage.history import History
 from relayd.storage.pool import Database
 from tests.servers import PostgreSQL
 
-PROMISE = 7.0  # seconds within which every request is answered: the deadline and a busy machine
+PROMISE = 5.0  # seconds within which every request is answered
+SLACK = 3.0  # more, for a busy machine
 
 
 @pytest_twisted.async_yield_fixture
@@ -38,7 +39,7 @@ async def errors_within_promise(requests: "list[Deferred[Any]]") -> set[type]:
     """The types of the failures; every request must fail, and in time."""
     started = time.monotonic()
     outcomes = await DeferredList(requests, consumeErrors=True)
-    assert time.monotonic() - started < PROMISE
+    assert time.monotonic() - started < PROMISE + SLACK
     assert not any(success for success, _ in outcomes)
     return {failure.type for _, failure in outcomes}
 
@@ -137,7 +138,7 @@ async def test_closing_ends_while_a_query_hangs(own_postgresql: PostgreSQL) -> N
         hanging = Deferred.fromCoroutine(database.ping())
         started = time.monotonic()
         await database.close()
-        assert time.monotonic() - started < PROMISE
+        assert time.monotonic() - started < 1.0 + SLACK
         with pytest.raises(DatabaseUnavailable):
             await hanging
         with pytest.raises(DatabaseUnavailable):

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.test_workers import eventually
+from tests.integration.waiting import eventually
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -225,7 +225,7 @@ def ask(api: str, path: str, **arguments: str) -> Any:
 
 
 def evaluated(api: str) -> datetime:
-    """Since when every alert rule has been evaluated once more; year 1: not all were."""
+    """When the group of alert rules that waits longest was evaluated; year 1: never yet."""
     groups = ask(api, "rules")["groups"]
     return min(datetime.fromisoformat(group["lastEvaluation"]) for group in groups)
 

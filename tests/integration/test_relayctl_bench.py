@@ -24,6 +24,7 @@ from tests.integration.clients import read, read_rest
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import RELAYCTL
 from tests.integration.test_hostile import certificate
+from tests.integration.waiting import eventually
 from tests.ports import free_port
 
 __all__ = ["certificate"]  # a fixture
@@ -91,14 +92,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         process.communicate()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what must come."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def start_and_watch(
     bench: Bench, watcher: ClientConnection, node: Daemon
 ) -> "subprocess.Popen[str]":
@@ -132,7 +125,7 @@ def test_json_is_consistent_and_every_connection_is_closed(spawn: Spawn, bench: 
     assert found["pids"] == [node.pid]
     assert found["deliveries_per_cpu_second"] > 0
     assert found["fits"] is True
-    until(lambda: node.log.count("closed: sent 1000, got 1000") == 14)
+    eventually(lambda: node.log.count("closed: sent 1000, got 1000") == 14)
     for group in ("mine-1", "mine-2"):
         assert node.log.count(f"/ws/camera/{group} opened") == 7
 
@@ -262,7 +255,7 @@ def test_ctrl_c_closes_every_connection(spawn: Spawn, bench: Bench, connect: Con
     done = finished(process)
     assert done.returncode == 130
     assert done.stderr == "Interrupted; every connection is closed.\n"
-    until(lambda: node.log.count("closed: sent 1000, got 1000") == 7)
+    eventually(lambda: node.log.count("closed: sent 1000, got 1000") == 7)
 
 
 def test_ctrl_c_in_a_search_leaves_what_is_known(relayd: Daemon, bench: Bench) -> None:

@@ -18,7 +18,8 @@ from tests.daemon import BIN, Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
-from tests.integration.test_workers import eventually, pids, wait_for_workers
+from tests.integration.test_workers import pids, wait_for_workers
+from tests.integration.waiting import eventually
 from tests.ports import free_port
 from tests.redis_servers import Redis
 

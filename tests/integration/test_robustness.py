@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +39,7 @@ from tests.integration.raw import (
     request,
     text,
 )
+from tests.integration.waiting import eventually
 from tests.servers import PostgreSQL
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
@@ -59,14 +59,6 @@ def open_sockets(daemon: Daemon) -> int:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             count += os.readlink(entry.path).startswith("socket:")
     return count
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
-    """Returns when the condition holds, which no frame tells."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def round_trip(daemon: Daemon) -> None:

@@ -20,7 +20,7 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read_close
 from tests.integration.conftest import Connect, Dial
 from tests.integration.raw import CLOSE, Raw, handshake, request
-from tests.integration.test_workers import eventually
+from tests.integration.waiting import eventually
 from tests.redis_servers import Redis
 
 # what systemd does between fork and exec: the sockets are 3, 4, ... and meant for this process
@@ -63,10 +63,10 @@ class Service(Daemon):
 
     def fill(self) -> None:
         """Leaves no room for what relayd tells, as if systemd did not read."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-            line.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while True:
+        with contextlib.suppress(BlockingIOError):
+            while True:  # by a socket each: what one of them has sent is bounded, too
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+                    line.setblocking(False)
                     line.sendto(b"FULL", self._line.getsockname())
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ def test_it_is_ready_when_it_serves_then_shows_its_clients_then_stops(
 def test_a_systemd_that_reads_late_hears_everything(
     serve: Serve, port: socket.socket, dial: Dial
 ) -> None:
-    """But signs of life, which nobody needs later."""
+    """As soon as it reads, in order."""
     service = serve(port, WATCHDOG_USEC="200000")
     service.fill()
     dial(service).open("/ws/camera")  # it serves
@@ -285,16 +285,19 @@ def test_nobody_is_refused_while_it_starts_again(
     enough = threading.Event()
 
     def come() -> None:
+        late = False
         try:
             began = time.monotonic()
             with Raw(service.port) as client:
                 client.send(handshake("/ws/camera/new"))
-                late = time.monotonic() - began > 0.4  # for relayd waits 0.5 s for them
+                # relayd waits 0.5 s for who was accepted; then it may refuse them, or cut them off
+                late = time.monotonic() - began > 0.4
                 status = client.response().status
                 if not late:
                     statuses.append(status)
         except BaseException as error:
-            failures.append(error)
+            if not late:
+                failures.append(error)
 
     def arrive() -> None:
         while not enough.wait(0.02):

@@ -19,6 +19,7 @@ from tests.daemon import BIN, Daemon, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import request
+from tests.integration.waiting import eventually, stopped
 from tests.ports import free_port
 from tests.redis_servers import Certificates, Redis
 
@@ -55,14 +56,6 @@ def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
             with contextlib.suppress(OSError):  # it has ended, as it should
                 if Path(f"/proc/{pid}/cwd").readlink() == daemon.folder:
                     os.kill(pid, signal.SIGKILL)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Returns when the condition holds, which nothing tells."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
 
 
 def wait_for_workers(daemon: Daemon, starts: int = 2) -> None:
@@ -103,16 +96,6 @@ def sockets(pid: int) -> int:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             count += os.readlink(entry.path).startswith("socket:")
     return count
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process does nothing meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def clients_of(daemon: Daemon, connect: Connect, number: int) -> list[ClientConnection]:

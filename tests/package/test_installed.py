@@ -115,6 +115,7 @@ def test_starts_are_quick_because_everything_is_compiled(debian: Container) -> N
 
 
 def test_killed_it_is_back_within_3_seconds(debian: Container) -> None:
+    """The best of three counts, for the machine may be busy; none takes very long."""
     took: list[float] = []
     while not took or (min(took) >= 3.0 and len(took) < 3):  # the machine may be busy
         main = debian.shell("systemctl show -P MainPID relayd")
@@ -129,6 +130,7 @@ def test_killed_it_is_back_within_3_seconds(debian: Container) -> None:
         assert debian.shell("systemctl show -P MainPID relayd") != main
     print("back in", ", ".join(f"{seconds:.1f} s" for seconds in took))
     assert min(took) < 3.0
+    assert max(took) < 10.0
 
 
 class Arrivals:

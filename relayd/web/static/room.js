@@ -46,13 +46,12 @@ function showMessage({ message, user, time }) {
 }
 
 let following = true; // the end is in view, and is to stay there
-let end = 0; // where that was
+let end = 0; // scrollTop when it was last in view
 
 const endInView = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
 
 function append(item) {
-  // somebody may have moved away without the event of it having come
-  if (scroll.scrollTop < end && !endInView()) following = false;
+  notice();
   byId("empty").hidden = true;
   messages.append(item);
   while (messages.childElementCount > MOST_SHOWN) messages.firstElementChild.remove();
@@ -60,7 +59,13 @@ function append(item) {
   else byId("newer").hidden = false;
 }
 
+// Somebody may have moved away without the event of it having come.
+function notice() {
+  if (scroll.scrollTop < end && !endInView()) following = false;
+}
+
 function showPending() {
+  notice();
   const items = outgoing.texts.map((text) => {
     const item = element("li", "message", "");
     const body = element("span", "text", text);
@@ -82,7 +87,9 @@ function toEnd() {
 
 scroll.addEventListener("scroll", () => {
   following = endInView();
-  if (following) byId("newer").hidden = true;
+  if (!following) return;
+  end = scroll.scrollTop;
+  byId("newer").hidden = true;
 });
 byId("newer").addEventListener("click", toEnd);
 new ResizeObserver(() => following && toEnd()).observe(scroll); // a phone's keyboard came up

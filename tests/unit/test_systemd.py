@@ -1,0 +1,121 @@
+"""What systemd is told, and told again if it reads too late."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from relayd.systemd import Notifier, Systemd
+
+
+class Late(Systemd):
+    """Has room only if it is told so."""
+
+    def __init__(self, watchdog: float = 0.0) -> None:
+        super().__init__(notify="@nobody", watchdog=watchdog)
+        self.room = True
+        self.asked = 0
+        self.heard: list[str] = []
+
+    def tell(self, *lines: str) -> bool:
+        self.asked += 1
+        if self.room:
+            self.heard += [line for line in lines if not line.startswith("MONOTONIC_USEC=")]
+        return self.room
+
+
+class Scene:
+    """A notifier and the clock it lives by."""
+
+    def __init__(self, watchdog: float = 0.0) -> None:
+        self.clock = Clock()
+        self.systemd = Late(watchdog)
+        self.status = "Serving: 0 connections"
+        self.notifier = Notifier(self.clock, self.systemd, lambda: self.status)
+
+    def later(self, seconds: float) -> None:
+        """Time passes, in small steps."""
+        self.clock.pump([0.05] * round(seconds / 0.05))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_it_is_ready_and_says_what_it_does(scene: Scene) -> None:
+    scene.notifier.serving()
+    scene.status = "Serving: 1 connections"
+    scene.later(5.1)
+    assert scene.systemd.heard == [
+        "READY=1",
+        "STATUS=Serving: 0 connections",
+        "STATUS=Serving: 1 connections",
+    ]
+
+
+def test_a_status_that_is_the_same_is_not_said_again(scene: Scene) -> None:
+    scene.notifier.serving()
+    scene.later(60)
+    assert scene.systemd.heard == ["READY=1", "STATUS=Serving: 0 connections"]
+
+
+def test_what_it_had_no_room_for_comes_in_order_and_once(scene: Scene) -> None:
+    scene.systemd.room = False
+    scene.notifier.serving()
+    scene.notifier.stopping()
+    scene.status = "Stopping: 0 connections"
+    scene.later(3)
+    assert scene.systemd.heard == []
+    scene.systemd.room = True
+    scene.later(0.15)
+    assert scene.systemd.heard == ["READY=1", "STOPPING=1", "STATUS=Stopping: 0 connections"]
+    scene.later(60)
+    assert len(scene.systemd.heard) == 3
+
+
+def test_a_sign_of_life_is_not_late_for_one_that_was_refused() -> None:
+    scene = Scene(watchdog=4)
+    scene.notifier.serving()
+    scene.systemd.heard.clear()
+    scene.systemd.room = False
+    scene.later(2)
+    scene.systemd.room = True
+    scene.later(0.2)
+    assert scene.systemd.heard == ["WATCHDOG=1"]
+
+
+def test_it_is_asked_ten_times_a_second_however_much_waits(scene: Scene) -> None:
+    scene.systemd.room = False
+    scene.notifier.serving()
+    scene.notifier.stopping()
+    before = scene.systemd.asked
+    scene.later(1)
+    # each time what it is to know first, and the status
+    assert 18 <= scene.systemd.asked - before <= 22
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_reloads_that_cannot_be_told_do_not_pile_up(scene: Scene, ready: bool) -> None:
+    scene.systemd.room = ready
+    scene.notifier.serving()
+    scene.systemd.room = False
+    for _ in range(1000):
+        scene.notifier.reloading()
+        scene.notifier.serving_again()
+    scene.notifier.stopping()
+    scene.systemd.room = True
+    scene.later(1)
+    told = [line for line in scene.systemd.heard if not line.startswith("STATUS")]
+    assert told == ["READY=1", *(["RELOADING=1", "READY=1"] if ready else []), "STOPPING=1"]
+
+
+def test_a_reload_that_was_told_always_ends(scene: Scene) -> None:
+    """Else the unit stays "reloading"."""
+    scene.notifier.serving()
+    scene.notifier.reloading()
+    scene.systemd.room = False
+    scene.notifier.serving_again()
+    scene.notifier.reloading()
+    scene.notifier.serving_again()
+    scene.systemd.room = True
+    scene.later(1)
+    assert scene.systemd.heard[2:] == ["RELOADING=1", "READY=1"]
