@@ -65,6 +65,10 @@ class Browser:
         self.driver.get(url)
         return self
 
+    def can_be_deaf(self) -> None:
+        """Puts DEAF into every page that is opened from now on, before its own scripts."""
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})
+
     def wait_for(self, what: Callable[[], object], seconds: float = 20) -> None:
         WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: what())
 
@@ -169,7 +173,7 @@ def test_a_message_that_was_kept_but_not_acknowledged_is_not_said_twice(
     daemon: Daemon, browser: Browser
 ) -> None:
     """The worst moment to lose a connection: the copy is on its way back."""
-    browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})
+    browser.can_be_deaf()
     browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
     browser.driver.execute_script("deaf = true")
     browser.say("once")
@@ -211,7 +215,7 @@ def test_who_reads_older_messages_is_not_moved_away_from_them(
     daemon: Daemon, browser: Browser, soon: bool
 ) -> None:
     """Soon: the message comes before the browser has told the page that it was scrolled."""
-    browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})
+    browser.can_be_deaf()
     for number in range(50):
         daemon.post("/api/chat/lobby", b'{"message":"%d"}' % number, **KEY)
     browser.open(f"{daemon.url}/chat/lobby/")

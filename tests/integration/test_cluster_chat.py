@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import random
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.integration.clients import (
     settle,
 )
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.waiting import eventually
 from tests.redis_servers import Redis
 
 PROCESSES, CLIENTS, ROOMS, MESSAGES = 3, 300, 20, 20_000
@@ -320,11 +320,7 @@ def test_history_is_capped_by_length_and_by_age(
     last = connect(forgetful, "/ws/chat/r?history=0")
     say(last, {"message": "8"})
     assert read(last)["message"] == "8"
-    key = "relayd:{chat/r}:messages"
-    deadline = time.monotonic() + PATIENCE
-    while redis.tell("EXISTS", key):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: not redis.tell("EXISTS", "relayd:{chat/r}:messages"))
     late = connect(daemon, "/ws/chat/r")
     assert read_rest(late) == [[]]
 

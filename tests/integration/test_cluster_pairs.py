@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import os
 import random
-import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, read_many, read_rest, say
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, stopped
 from tests.redis_servers import Redis
 
 TAKEOVERS = 1000
@@ -127,16 +125,13 @@ def test_every_request_is_answered_while_the_headsets_process_is_stopped_and_non
     phone = connect(there, android(pair))
     assert ask(phone) == {"status": "received"}
     read(headset)
-    os.kill(here.pid, signal.SIGSTOP)
-    try:
+    with stopped(here.pid):
         for _ in range(3):
             began = time.monotonic()
             answer = ask(phone)
             assert answer["status"] == "error"
             assert answer["error"] == "no_unity"
             assert time.monotonic() - began < 3
-    finally:
-        os.kill(here.pid, signal.SIGCONT)
     # whatever was under way has come through: it answers again, and nothing of it was late
     deadline = time.monotonic() + PATIENCE
     while ask(phone)["status"] != "received":

@@ -1,8 +1,6 @@
 """Two workers behind one socket do what two processes do: clients of both meet."""
 
-import os
 import re
-import signal
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,7 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.waiting import stopped
 from tests.redis_servers import Redis
 
 
@@ -39,13 +38,10 @@ def spread(relayd: Daemon, connect: Connect, paths: Sequence[str]) -> list[Clien
     """A client for each path, by turns in the one worker and in the other."""
     children = Path(f"/proc/{relayd.pid}/task/{relayd.pid}/children").read_text().split()
     clients = dict[int, ClientConnection]()
-    for place, stopped in enumerate(map(int, children)):
-        os.kill(stopped, signal.SIGSTOP)
-        try:
+    for place, other in enumerate(map(int, children)):
+        with stopped(other):
             for number in range(place, len(paths), len(children)):
                 clients[number] = connect(relayd, paths[number])
-        finally:
-            os.kill(stopped, signal.SIGCONT)
     return [clients[number] for number in range(len(paths))]
 
 

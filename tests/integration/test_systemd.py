@@ -20,7 +20,7 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read_close
 from tests.integration.conftest import Connect, Dial
 from tests.integration.raw import CLOSE, Raw, handshake, request
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, stopped
 from tests.redis_servers import Redis
 
 # what systemd does between fork and exec: the sockets are 3, 4, ... and meant for this process
@@ -169,13 +169,9 @@ def test_without_a_watchdog_there_are_no_signs_of_life(serve: Serve, port: socke
 def test_a_process_that_hangs_gives_no_sign_of_life(serve: Serve, port: socket.socket) -> None:
     service = serve(port, WATCHDOG_USEC="200000")
     service.hear("WATCHDOG=1")
-    os.kill(service.pid, signal.SIGSTOP)
-    try:
-        service._line.settimeout(1)
-        with pytest.raises(TimeoutError):
-            service.hear("nothing")  # after what it told before
-    finally:
-        os.kill(service.pid, signal.SIGCONT)
+    service._line.settimeout(1)
+    with stopped(service.pid), pytest.raises(TimeoutError):
+        service.hear("nothing")  # after what it told before
 
 
 def test_what_systemd_passed_is_not_passed_on(
