@@ -84,7 +84,7 @@ setup(
     package_dir={"": "."},
     ext_modules=[
         Extension(f"relayd.native.{part}", [f"relayd/native/{part}.pyx"])
-        for part in ("calls", "reading", "sending")
+        for part in ("calls", "fanout", "reading")
     ],
     include_package_data=False,
     package_data={

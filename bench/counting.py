@@ -24,7 +24,7 @@ def measure() -> dict[str, float]:
     from twisted.internet import reactor
 
     from relayd.hub import Hub
-    from relayd.inlet import Inlet
+    from relayd.sockets.poller import Inlet
 
     found: Any = reactor
     clock: Any = SimpleNamespace(seconds=found.seconds, callLater=lambda *_: _Call())

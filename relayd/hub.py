@@ -10,8 +10,8 @@ several calls, between which others have their turn.
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
-from relayd.native.sending import Batching, Group, Publisher
-from relayd.outbox import Item
+from relayd.native.fanout import Batching, Group, Publisher
+from relayd.sockets.outbox import Item
 from relayd.tally import Buckets
 
 

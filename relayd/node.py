@@ -21,27 +21,28 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from relayd import __version__, logs
+from relayd.application import Application
 from relayd.brokers.interface import Brokers
 from relayd.cluster import Membership, Report
 from relayd.config import Config
+from relayd.config.reload import Reloader
+from relayd.connection.context import Context
+from relayd.connection.websocket import RelayFactory
 from relayd.control import address
 from relayd.control.listener import FOR_ITS_PARENT, ControlSocket
-from relayd.control.process import Control
+from relayd.control.process import ProcessControl
 from relayd.control.site import ControlSite
+from relayd.edge.frontdoor import FrontDoorFactory
+from relayd.edge.handover import Handover
+from relayd.edge.ports import describe, open_ports
 from relayd.errors import CloseCode, DatabaseUnavailable
-from relayd.frontdoor import FrontDoorFactory
-from relayd.handover import Handover
 from relayd.hub import Hub
-from relayd.inlet import Poller
 from relayd.logs import Logger
-from relayd.metrics.process import ProcessFigures
-from relayd.ports import describe, open_ports
-from relayd.publisher import Publisher
+from relayd.metrics.registry import ProcessFigures
 from relayd.redis.shards import Redis
-from relayd.reload import Reloader
+from relayd.sockets.poller import Poller
 from relayd.storage import samples, schema
 from relayd.storage.pool import Database
-from relayd.websocket import Context, RelayFactory
 
 _RETRY = 2.0
 _GRACE = 0.5
@@ -85,7 +86,7 @@ class Node(Service):
         poller: Poller,
         hub: Hub,
         figures: ProcessFigures,
-        publisher: Publisher,
+        publisher: Application,
         relays: Iterable[RelayFactory],
         redis: Redis | None = None,
         process: str = "",
@@ -111,7 +112,7 @@ class Node(Service):
             self._membership = Membership(redis, reactor, prefix, self.report, process)
         self.handover: Handover | None = None
         self._poller = poller
-        self._control = Control(
+        self._control = ProcessControl(
             context, hub, brokers.groups, publisher, relays, self.report, figures
         )
         self._control_socket = self._make_control_socket()

@@ -16,30 +16,31 @@ import msgspec
 from twisted.application.service import IService
 from twisted.python import usage
 
-from relayd import __version__, logs, workers
-from relayd import redis_urls as urls
-from relayd.admission import Admission
+from relayd import __version__, logs
+from relayd.application import Application
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
-from relayd.brokers.redis import RedisBrokers
+from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Config, Loaded, read, read_dotenv
-from relayd.connections import Connections
+from relayd.config.reload import Reloader
+from relayd.connection.admission import Admission
+from relayd.connection.context import Context
+from relayd.connection.keepalive import Keepalive
+from relayd.connection.registry import Connections
 from relayd.control.address import find_place
-from relayd.control.figures import ParentFigures
+from relayd.control.worker_metrics import ParentFigures
 from relayd.drops import Drops
+from relayd.edge.frontdoor import FrontDoorFactory
+from relayd.edge.ports import Inherited
 from relayd.errors import ConfigError
-from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
-from relayd.inlet import Poller
-from relayd.keepalive import Keepalive
 from relayd.logs import Logger
 from relayd.logs.setup import choose
 from relayd.metrics.collector import Parts
 from relayd.metrics.lag import Lag
-from relayd.metrics.process import ProcessFigures
+from relayd.metrics.registry import ProcessFigures
 from relayd.node import Node
-from relayd.ports import Inherited
-from relayd.publisher import Publisher
+from relayd.redis import urls
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
 from relayd.relays.camera import CameraFactory
@@ -48,16 +49,16 @@ from relayd.relays.difficulty import DifficultyFactory
 from relayd.relays.echo import EchoFactory
 from relayd.relays.push import PushFactory
 from relayd.relays.unknown import UnknownFactory
-from relayd.reload import Reloader
 from relayd.signals import end_once, ignore_hangup, reload_at_hangup
+from relayd.sockets.poller import Poller
 from relayd.storage.draws import Draws
 from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.systemd import Notifier, Systemd
 from relayd.web.site import make_site
-from relayd.websocket import Context
-from relayd.worker import BEAT, Worker
-from relayd.worker_command import command
+from relayd.workers import supervisor
+from relayd.workers.command import command
+from relayd.workers.worker import BEAT, Worker
 
 _log = Logger()
 
@@ -176,10 +177,10 @@ def makeService(options: Options) -> IService:
             places=", ".join(endpoints),
         )
     config = _with_sockets(options.config, endpoints)
-    service: Node | workers.Supervisor
+    service: Node | supervisor.Supervisor
     if config.server.workers != 1:
         start = command(options.parent, sys.argv[0])
-        service = workers.Supervisor(reactor, config, start, end)
+        service = supervisor.Supervisor(reactor, config, start, end)
         service.silence = systemd.watchdog and max(systemd.watchdog, 3 * BEAT)
         notifier = Notifier(reactor, systemd, service.status)
         service.first_serves = notifier.serving
@@ -292,7 +293,7 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
     all_figures = figures.all
     if worker is not None:
         all_figures = ParentFigures(reactor, find_place(config, os.environ)).all
-    publisher = Publisher(context, database, redis, chat, push, all_figures)
+    publisher = Application(context, database, redis, chat, push, all_figures)
     door = FrontDoorFactory(
         config,
         reactor,

@@ -25,7 +25,7 @@ from typing import TypeVar
 import msgspec
 
 from relayd.errors import ClientError, ErrorCode
-from relayd.native.sending import text_frame as text_frame  # for whoever frames; compiled
+from relayd.native.fanout import text_frame as text_frame  # for whoever frames; compiled
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relayd import redis_urls as urls
-from relayd.brokers.redis_pairs import RedisPairs
+from relayd.brokers.over_redis.pairs import RedisPairs
+from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis as Shards
 from tests.contract.test_brokers import UUID, Inbox

@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relayd import redis_urls as urls
+from relayd.redis import urls
 from relayd.redis.server import RedisServer
 from relayd.redis.settings import Settings
 from tests.redis_servers import Redis

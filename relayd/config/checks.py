@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from twisted.internet import endpoints
 
-from relayd import redis_urls as urls
 from relayd.forwarded import parse_trusted
+from relayd.redis import urls
 
 LONGEST_SOCKET = 107
 """Bytes that the path of a unix socket may have on Linux (unix(7))."""

@@ -18,8 +18,8 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 
 from relayd.control.address import ControlError, Place, check_length
+from relayd.edge.ports import adopt_unix
 from relayd.logs import Logger
-from relayd.ports import adopt_unix
 
 FOR_THE_GROUP, FOR_ITS_PARENT = 0o660, 0o600
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid

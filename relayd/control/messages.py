@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from relayd.cluster import Report
-from relayd.reload import Change, Outcome
+from relayd.config.reload import Change, Outcome
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -177,7 +177,7 @@ class LogLevel(msgspec.Struct, kw_only=True):
 
 
 class Reloaded(msgspec.Struct, kw_only=True):
-    """What became of a reload (`relayd.reload.Outcome`), and the same in lines for people."""
+    """What became of a reload (`config.reload.Outcome`), and the same in lines for people."""
 
     applied: list[Change]
     restart: list[Change]

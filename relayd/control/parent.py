@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from relayd import logs
 from relayd.control.asking import Asker, NoAnswer
-from relayd.control.figures import Told, WorkerFigures
 from relayd.control.messages import (
     Client,
     Done,
@@ -38,6 +37,7 @@ from relayd.control.messages import (
 from relayd.control.process import check_kick, no_such_client, set_level
 from relayd.control.reloading import Reloading
 from relayd.control.tail import parse_group
+from relayd.control.worker_metrics import Told, WorkerFigures
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.web.answers import Stream

@@ -11,8 +11,10 @@ import msgspec
 from relayd import logs, names, wire
 from relayd.brokers.interface import Groups
 from relayd.cluster import Report
-from relayd.control import clients, tail, trace
-from relayd.control.figures import Told
+from relayd.connection.context import Context
+from relayd.connection.websocket import RelayFactory
+from relayd.control import connections as clients
+from relayd.control import tail, trace
 from relayd.control.messages import (
     Client,
     Done,
@@ -30,17 +32,17 @@ from relayd.control.messages import (
 )
 from relayd.control.rates import Rates
 from relayd.control.reloading import Reloading
+from relayd.control.worker_metrics import Told
 from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
-from relayd.metrics.process import ProcessFigures
+from relayd.metrics.registry import ProcessFigures
 from relayd.web.answers import Sink, Stream
 from relayd.web.backend import Backend
-from relayd.websocket import Context, RelayFactory
 
 _LONGEST_REASON = 123  # bytes (RFC 6455 section 5.5)
 
 
-class Control(Reloading):
+class ProcessControl(Reloading):
     """The operator's view of this process (`site.Operations`).
 
     Args:

@@ -1,8 +1,8 @@
 """A reload by the operator's order. Beside `process` and `parent`, which both offer it."""
 
+from relayd.config.reload import Reloader
 from relayd.control.messages import Reloaded
 from relayd.errors import ConfigError, ErrorCode, Refusal
-from relayd.reload import Reloader
 
 
 class Reloading:

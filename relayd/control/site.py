@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from relayd.control.figures import Told
 from relayd.control.listener import describe_peer
 from relayd.control.messages import (
     Client,
@@ -25,9 +24,10 @@ from relayd.control.messages import (
     Selection,
     Status,
 )
+from relayd.control.worker_metrics import Told
 from relayd.errors import ClientError, ErrorCode, Refusal
 from relayd.logs import Logger
-from relayd.metrics.figures import to_text
+from relayd.metrics.exchange import to_text
 from relayd.web.answers import Answer, Stream, json_answer
 from relayd.web.request import Request
 from relayd.web.routes import Route, RoutedSite

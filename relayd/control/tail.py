@@ -16,7 +16,7 @@ from relayd.brokers.interface import Groups
 from relayd.control import frames
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger
-from relayd.outbox import Item
+from relayd.sockets.outbox import Item
 from relayd.web.answers import Sink, Stream
 
 _log = Logger()

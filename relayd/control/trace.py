@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from relayd.connection.websocket import RelayProtocol
 from relayd.control import frames
-from relayd.native.sending import Recipient
-from relayd.outbox import Item, Outbox
+from relayd.native.fanout import Recipient
+from relayd.sockets.outbox import Item, Outbox
 from relayd.web.answers import Sink, Stream
-from relayd.websocket import RelayProtocol
 
 _LONGEST = 4096
 """Characters of a payload that are shown."""

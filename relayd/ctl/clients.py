@@ -27,7 +27,7 @@ from relayd.ctl.common import (
     moment,
     table,
 )
-from relayd.ctl.control import Control, reach
+from relayd.ctl.control_client import ControlClient, reach
 from relayd.logs import printable
 from relayd.names import KINDS
 
@@ -165,7 +165,7 @@ def kick(
     end_without(context, done.missing, _LEFT_OUT, failed=bool(done.unknown))
 
 
-def _select(control: Control, selection: Selection) -> Listing[Client]:
+def _select(control: ControlClient, selection: Selection) -> Listing[Client]:
     query = msgspec.to_builtins(selection)
     return control.get("/clients", Listing[Client], **query)
 

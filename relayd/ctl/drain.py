@@ -16,7 +16,7 @@ from relayd.ctl.common import (
     json_option,
     progress,
 )
-from relayd.ctl.control import Control, reach
+from relayd.ctl.control_client import ControlClient, reach
 
 _INTERVAL = 0.25  # seconds between two looks
 
@@ -61,7 +61,7 @@ def undrain(context: click.Context, as_json: bool) -> None:
     end_without(context, done.missing)
 
 
-def _wait(control: Control, done: Done) -> int:
+def _wait(control: ControlClient, done: Done) -> int:
     """Returns when no process has clients any more; a bar shows how many have gone."""
     with progress("waiting for clients to go") as update:
         while True:

@@ -4,7 +4,7 @@ import click
 
 from relayd.control.messages import LogLevel
 from relayd.ctl.common import echo_json, end_without, expected, json_option
-from relayd.ctl.control import reach
+from relayd.ctl.control_client import reach
 from relayd.logs import LEVELS
 
 

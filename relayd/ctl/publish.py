@@ -14,13 +14,13 @@ import click
 import msgspec
 
 from relayd import names, wire
-from relayd.brokers.redis import RedisBrokers
+from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Config
 from relayd.control.messages import Publish
 from relayd.ctl import service
 from relayd.ctl.bench.target import listening_url
 from relayd.ctl.common import counted, echo_json, expected, json_option, load
-from relayd.ctl.control import Control, UnixConnection, Unreachable
+from relayd.ctl.control_client import ControlClient, UnixConnection, Unreachable
 from relayd.ctl.redis import run_with_redis
 from relayd.drops import Drops
 from relayd.errors import ClientError, ConfigError, Refusal, RelaydError
@@ -129,7 +129,7 @@ def _said(room: str, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
 def _publish_to_one(config: Config, kind: str, name: str, text: str) -> tuple[dict[str, Any], str]:
     """Asks the one process: over its control socket, else over HTTP."""
     try:
-        control = Control(config)
+        control = ControlClient(config)
         answer = control.post("/publish", Publish(target=f"{kind}/{name}", text=text), dict)
     except Unreachable as error:
         if not config.api.key:

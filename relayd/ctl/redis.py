@@ -14,9 +14,9 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relayd import redis_urls as urls
 from relayd.config import Config
 from relayd.errors import ConfigError, RedisUnavailable
+from relayd.redis import urls
 from relayd.redis.server import RedisServer
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis

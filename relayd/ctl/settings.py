@@ -12,7 +12,7 @@ from relayd.config.settings import in_toml
 from relayd.control.messages import Reloaded
 from relayd.ctl import service
 from relayd.ctl.common import echo_json, expected, json_option, load
-from relayd.ctl.control import reach
+from relayd.ctl.control_client import reach
 from relayd.errors import ConfigError
 
 

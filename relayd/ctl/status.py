@@ -17,7 +17,7 @@ from relayd.config import Config
 from relayd.control.messages import Process, Status
 from relayd.ctl import cluster, service
 from relayd.ctl.common import echo_json, expected, json_option, load, table
-from relayd.ctl.control import Refused, Unreachable, reach
+from relayd.ctl.control_client import Refused, Unreachable, reach
 from relayd.errors import ConfigError, RelaydError
 
 _HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS",

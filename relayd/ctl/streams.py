@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from relayd.ctl.common import Failed, echo_json, expected, json_option
-from relayd.ctl.control import reach
+from relayd.ctl.control_client import reach
 from relayd.logs import printable
 
 _INTERRUPTED = 130

@@ -12,8 +12,8 @@ from typing import Any
 import click
 import jwt
 
-from relayd.admission import Admission
 from relayd.config import Config
+from relayd.connection.admission import Admission
 from relayd.ctl.common import (
     FAILED,
     WrongInput,

@@ -18,15 +18,15 @@ from prometheus_client.registry import Collector, CollectorRegistry
 import twisted
 from relayd import __version__
 from relayd.brokers.interface import Brokers
-from relayd.handshake import Context
+from relayd.connection.context import Context
+from relayd.connection.websocket import RelayFactory
 from relayd.hub import Hub
+from relayd.metrics.exchange import Rule
 from relayd.metrics.families import counter, gauge, histogram
-from relayd.metrics.figures import Rule
 from relayd.metrics.lag import Lag
 from relayd.redis.shards import Redis
 from relayd.storage.draws import Draws
 from relayd.storage.pool import Database
-from relayd.websocket import RelayFactory
 
 RULES: dict[str, Rule] = {
     "relayd_build_info": "max",

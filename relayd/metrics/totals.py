@@ -7,8 +7,8 @@ no figure.
 
 from collections.abc import Iterable, Mapping
 
+from relayd.metrics.exchange import Family, growing, merge, pack
 from relayd.metrics.families import counter, gauge
-from relayd.metrics.figures import Family, growing, merge, pack
 
 
 class Totals:

@@ -1,4 +1,4 @@
-"""What runs for every frame and every member, compiled (Cython): `reading`, `calls`, `sending`."""
+"""What runs for every frame and every member, compiled (Cython): `reading`, `calls`, `fanout`."""
 
 
 def give_way() -> None:

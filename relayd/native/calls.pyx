@@ -18,7 +18,7 @@ cdef extern from "time.h" nogil:
         long tv_nsec
     int clock_gettime(int clock, timespec *now)
 
-_log = Logger(namespace="relayd.inlet")
+_log = Logger(namespace="relayd.sockets.poller")
 
 
 cdef class Call:

@@ -4,8 +4,8 @@ from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 
-from relayd.inlet import Owner
 from relayd.native.calls import Calls
+from relayd.sockets.poller import Owner
 
 class Inlet:
     owner: Owner

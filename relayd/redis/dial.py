@@ -21,7 +21,7 @@ from relayd.errors import ConfigError, RedisUnavailable
 from relayd.redis.connection import Connection
 from relayd.redis.replies import describe
 from relayd.redis.settings import Settings
-from relayd.redis_urls import TCP, Address, Unix
+from relayd.redis.urls import TCP, Address, Unix
 
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 

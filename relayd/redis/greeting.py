@@ -13,7 +13,7 @@ from relayd.errors import RedisUnavailable
 from relayd.redis.commands import Word, pack
 from relayd.redis.connection import Connection
 from relayd.redis.replies import RedisRefused
-from relayd.redis_urls import Credentials
+from relayd.redis.urls import Credentials
 
 
 async def greet(connection: Connection, credentials: Credentials, db: int, name: str) -> None:

@@ -20,7 +20,7 @@ from relayd.redis.dial import Dialer
 from relayd.redis.greeting import greet, greet_sentinel
 from relayd.redis.replies import RedisRefused
 from relayd.redis.settings import Settings
-from relayd.redis_urls import TCP, Sentinels
+from relayd.redis.urls import TCP, Sentinels
 
 _NAME = "relayd-sentinel"
 

@@ -25,7 +25,7 @@ from relayd.redis.replies import RedisRefused
 from relayd.redis.sentinel import Masters
 from relayd.redis.settings import Settings
 from relayd.redis.subscriptions import Receive, Subscriptions
-from relayd.redis_urls import TCP, Address, Sentinels, Target
+from relayd.redis.urls import TCP, Address, Sentinels, Target
 from relayd.tally import Buckets
 
 _REMIND = 60.0  # seconds after which a lasting outage is logged again

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from relayd.redis.ring import Ring
 from relayd.redis.server import RedisServer
 from relayd.redis.settings import Settings
-from relayd.redis_urls import Target
+from relayd.redis.urls import Target
 
 
 class Redis:

@@ -12,10 +12,11 @@ from twisted.python.failure import Failure
 
 from relayd import names, wire
 from relayd.brokers.interface import Groups, Rooms
+from relayd.connection.context import Context
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
-from relayd.outbox import Item
+from relayd.sockets.outbox import Item
 from relayd.storage.history import Entry
-from relayd.websocket import Context, RelayFactory, RelayProtocol
 
 _PAGE = 100
 _MOST = 1000

@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred
 
 from relayd import names, wire
 from relayd.brokers.interface import Pairs
+from relayd.connection.context import Context
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode, NoUnity, Refusal, Unavailable
 from relayd.storage.draws import Draw, Draws
-from relayd.websocket import Context, RelayFactory, RelayProtocol
 
 _Request = Deferred[Draw | None] | ClientError | NoUnity
 """What a phone asked for: a draw under way, or why there is none."""

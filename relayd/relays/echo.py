@@ -4,8 +4,8 @@ A relay for conformance suites and for checking a proxy.
 """
 
 from relayd import wire
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ErrorCode, Refusal
-from relayd.websocket import RelayFactory, RelayProtocol
 
 
 class EchoProtocol(RelayProtocol):

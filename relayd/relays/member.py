@@ -4,7 +4,8 @@ Sits between the WebSocket adapter and the broker's groups.
 """
 
 from relayd.brokers.interface import Groups
-from relayd.websocket import Context, RelayFactory, RelayProtocol
+from relayd.connection.context import Context
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 
 
 class MemberProtocol(RelayProtocol):

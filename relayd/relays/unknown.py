@@ -1,7 +1,7 @@
 """WebSocket handshakes on any other path: 404 with a body that says which paths there are."""
 
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ErrorCode, Refusal
-from relayd.websocket import RelayFactory, RelayProtocol
 
 
 class UnknownProtocol(RelayProtocol):

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from relayd.config import Config
-from relayd.metrics.figures import Family
+from relayd.metrics.exchange import Family
 
 
 class Backend(Protocol):

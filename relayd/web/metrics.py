@@ -9,7 +9,7 @@ import ipaddress
 
 from relayd import forwarded
 from relayd.errors import ErrorCode, Refusal
-from relayd.metrics.figures import to_text
+from relayd.metrics.exchange import to_text
 from relayd.web.answers import Answer
 from relayd.web.backend import Backend
 from relayd.web.request import Request

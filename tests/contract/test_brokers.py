@@ -19,18 +19,18 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from websockets.frames import Opcode
 
-from relayd import redis_urls as urls
 from relayd.brokers.interface import Groups, Pairs, Rooms
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
-from relayd.brokers.redis import RedisBrokers
+from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
 from relayd.errors import NoUnity
 from relayd.hub import Hub
-from relayd.outbox import Item
+from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
+from relayd.sockets.outbox import Item
 from relayd.storage import schema
 from relayd.storage.history import Entry, History
 from relayd.storage.pool import Database

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
 
-from relayd.inlet import Inlet, Poller
+from relayd.sockets.poller import Inlet, Poller
 
 
 class Pair:

@@ -11,9 +11,9 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 
 from relayd.hub import Hub
-from relayd.inlet import Poller
-from relayd.native.sending import Recipient, Sender
-from relayd.outbox import Item
+from relayd.native.fanout import Recipient, Sender
+from relayd.sockets.outbox import Item
+from relayd.sockets.poller import Poller
 from tests.integration.polling import Line, Other, turn_until
 from tests.unit.fakes import logged_lines
 
@@ -140,7 +140,7 @@ def test_a_bug_in_a_call_is_logged_and_the_others_are_made(
     poller.calls.callLater(0, bug)
     poller.calls.callLater(0, lambda: made.append(True))
     poller.calls.callLater(0.001, functools.partial(turn_ends, own))
-    with logged_lines("relayd.inlet") as lines:
+    with logged_lines("relayd.sockets.poller") as lines:
         own.doIteration(20)
     assert made == [True]
     assert len([line for line in lines if "a call that was due failed" in line]) == 1

@@ -22,9 +22,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from websockets.sync.client import ClientConnection
 
-from relayd.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
-from relayd.inlet import Poller
-from relayd.worker_folder import Folder
+from relayd.edge.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
+from relayd.sockets.poller import Poller
+from relayd.workers.folder import Folder
 from tests.daemon import Daemon, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn

@@ -17,8 +17,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd.inlet import Inlet, Poller
-from relayd.native.sending import Batching, Group, Publisher, Recipient, Sender, text_frame
+from relayd.native.fanout import Batching, Group, Publisher, Recipient, Sender, text_frame
+from relayd.sockets.poller import Inlet, Poller
 from relayd.tally import Buckets
 from tests.daemon import Daemon
 from tests.integration.conftest import Connect

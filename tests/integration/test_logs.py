@@ -189,7 +189,9 @@ def test_no_token_no_key_and_no_password_is_in_the_log(
 # -- twistd's own options
 
 
-@pytest.mark.parametrize("options", [["--logfile=log"], ["--logger=relayd.worker.log_observer"]])
+@pytest.mark.parametrize(
+    "options", [["--logfile=log"], ["--logger=relayd.workers.worker.log_observer"]]
+)
 def test_what_twistd_is_told_about_the_log_holds(
     options: list[str], tmp_path: Path, journal: FakeJournal
 ) -> None:

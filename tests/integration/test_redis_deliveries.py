@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
-from relayd.brokers.redis_deliveries import NoAnswer
+from relayd.brokers.over_redis.deliveries import NoAnswer
 from relayd.errors import NoUnity, RedisUnavailable
 from tests.contract.test_brokers import UUID, FakeHeadset, eventually
 from tests.pairs_scene import (

@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from relayd.brokers.memory import MemoryGroups, MemoryRooms
-from relayd.brokers.redis_pair_scripts import ALONE, REPLACED, Claim, PairScripts
+from relayd.brokers.over_redis.pair_scripts import ALONE, REPLACED, Claim, PairScripts
 from relayd.errors import NoUnity, RedisUnavailable
 from relayd.hub import Hub
 from tests.contract.test_brokers import OTHER, UUID, Cluster, FakeHeadset, FakePhone, Process

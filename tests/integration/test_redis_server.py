@@ -10,8 +10,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
-from relayd import redis_urls as urls
 from relayd.errors import RedisUnavailable
+from relayd.redis import urls
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer

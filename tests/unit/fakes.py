@@ -28,14 +28,14 @@ from websockets.uri import parse_uri
 from zope.interface import implementer
 
 from relayd import wire
-from relayd.admission import Admission
 from relayd.config import Config
-from relayd.connections import Connections
+from relayd.connection.admission import Admission
+from relayd.connection.context import Context
+from relayd.connection.keepalive import Keepalive
+from relayd.connection.registry import Connections
 from relayd.drops import Drops
-from relayd.keepalive import Keepalive
 from relayd.storage.draws import Draw
 from relayd.storage.history import Entry
-from relayd.websocket import Context
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relayd.admission import Admission, Guest
 from relayd.config import Auth, Config, Limits, Server
+from relayd.connection.admission import Admission, Guest
 from relayd.errors import Refusal
 from tests.unit.fakes import NOW
 

@@ -1,10 +1,11 @@
-"""The map of the code holds: dependencies point down, modules stay short, the reactor is passed in.
+"""The map in docs/architecture.md is the tree, dependencies point down, modules stay short.
 
 Read from the source with `ast`; only the last test imports relayd, in a process of its own.
 """
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,36 +13,22 @@ from pathlib import Path
 
 import pytest
 
-# From top to bottom. A module may import from its own package and from the lines below it, not
-# from a neighbour on its own line. `relayd` itself (the version) is open to all.
-LAYERS = (
-    ("tap", "ctl"),
-    ("worker_command", "workers"),
-    ("node", "signals", "worker"),
-    ("control", "publisher"),
-    ("cluster", "ports", "web"),
-    ("metrics",),
-    ("frontdoor",),
-    ("relays",),
-    ("websocket",),
-    ("factory",),
-    ("handshake",),
-    ("brokers",),
-    ("storage", "redis"),
-    ("hub",),
-    ("admission", "connections", "keepalive", "outbox", "ratelimit", "reload"),
-    ("handover",),
-    ("inlet", "wire"),
-    ("config", "drops", "names", "native", "tally"),
-    ("errors", "forwarded", "logs", "redis_urls", "systemd", "worker_folder"),
-)
 TAKES_THE_REACTOR = ("tap", "ctl")
 MOST_LINES = 400
+MOST_FLAT = 16
+"""Modules that stand flat in relayd/, `__init__.py` among them."""
 
 ROOT = Path(__file__).resolve().parents[2]
-HEIGHT = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
+MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+# The map has one line for each room and each flat module, from top to bottom; deeper lines go on.
+ROOMS = dict(re.findall(r"(?m)^relayd/(\w+)(?:/|\.py) +(.*(?:\n .*)*)", MAP))
+HEIGHT = {name: -depth for depth, name in enumerate(ROOMS)}
 SOURCES = sorted((ROOT / "relayd").rglob("*.py"))
 COMPILED = sorted((ROOT / "relayd").rglob("*.pyx"))
+
+
+UNNAMED = {"ctl": ("doctor", "bench")}
+"""Rooms within rooms whose modules the map does not name one by one."""
 
 
 def module_name(path: Path) -> str:
@@ -87,7 +74,7 @@ def wrong_imports(source: str, module: str, *, is_package: bool = False) -> list
         if not own:
             wrong.append(f"{module}:{line} imports {name}; the package itself imports nothing")
         elif other not in HEIGHT:
-            wrong.append(f"{module}:{line} imports {name}, which has no place in LAYERS")
+            wrong.append(f"{module}:{line} imports {name}, which has no place on the map")
         elif HEIGHT[other] >= HEIGHT[own]:
             wrong.append(f"{module}:{line} imports {name}, which does not lie below {own}")
     return wrong
@@ -96,7 +83,7 @@ def wrong_imports(source: str, module: str, *, is_package: bool = False) -> list
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_dependencies_point_down(path: Path) -> None:
     module = module_name(path)
-    assert not layer(module) or layer(module) in HEIGHT, f"{module} has no place in LAYERS"
+    assert not layer(module) or layer(module) in HEIGHT, f"{module} has no place on the map"
     source = path.read_text(encoding="utf-8")
     assert wrong_imports(source, module, is_package=path.name == "__init__.py") == []
 
@@ -118,7 +105,7 @@ def test_so_do_those_of_the_compiled_modules(path: Path) -> None:
         ("relayd.wire", "from . import hub"),
         ("relayd.relays.chat", "from ..web import pages"),
         ("relayd.relays.chat", "def later():\n    from relayd.tap import makeService"),
-        ("relayd.tap", "from relayd.ctl import main"),
+        ("relayd.ctl.main", "from relayd.tap import Options"),
         ("relayd.tap", "import relayd.nowhere"),
         ("relayd", "from relayd import wire"),
         ("relayd.hub", "from twisted.internet import reactor"),
@@ -145,6 +132,23 @@ def test_an_import_that_points_down_is_fine(module: str, source: str) -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *COMPILED], ids=module_name)
 def test_a_module_stays_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_map_shows_every_module_and_nothing_else() -> None:
+    rooms = {path.relative_to(ROOT / "relayd").parts[0] for path in [*SOURCES, *COMPILED]}
+    assert set(ROOMS) == {room.removesuffix(".py") for room in rooms} - {"__init__"}
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *COMPILED], ids=module_name)
+def test_a_room_on_the_map_names_its_modules(path: Path) -> None:
+    room, *inside = path.relative_to(ROOT / "relayd").with_suffix("").parts
+    if inside and path.stem != "__init__" and inside[0] not in UNNAMED.get(room, ()):
+        words = re.findall(r"[\w/]+", ROOMS[room])
+        assert path.stem in words, f"the map does not name {path.stem} in {room}/"
+
+
+def test_few_modules_stand_flat() -> None:
+    assert len(list((ROOT / "relayd").glob("*.py"))) <= MOST_FLAT
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

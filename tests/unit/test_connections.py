@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.defer import Deferred
 
-from relayd.connections import Connections
+from relayd.connection.registry import Connections
 from relayd.errors import CloseCode
 from tests.unit.fakes import failure, has_fired, success
 

@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 
 from relayd.brokers.memory import MemoryGroups
 from relayd.config import Config, Control
-from relayd.control import clients, frames, messages, trace
+from relayd.control import connections as clients
+from relayd.control import frames, messages, trace
 from relayd.control.address import ControlError, check_length, find_place, of_worker
 from relayd.control.messages import Client, Kick, Listing, Pair, Room, Selection
 from relayd.control.process import check_kick

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from relayd.control.asking import NoAnswer
-from relayd.control.figures import INTERVAL, Told, WorkerFigures, Workers, ask_through
+from relayd.control.worker_metrics import INTERVAL, Told, WorkerFigures, Workers, ask_through
+from relayd.metrics.exchange import Family, pack
 from relayd.metrics.families import counter
-from relayd.metrics.figures import Family, pack
 from tests.unit.fakes import failure, has_fired, logged_failures, success
 
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from relayd.ctl.bench import report as report
-from relayd.ctl.bench.figures import Figures, Profile, percentile, summarize
 from relayd.ctl.bench.fit import Bound, Search
+from relayd.ctl.bench.results import Figures, Profile, percentile, summarize
 from relayd.ctl.bench.target import BenchFailed, Full, Silent, listening_url, parse_target
 from relayd.ctl.main import main
 from relayd.errors import ConfigError

@@ -17,10 +17,10 @@ from twisted.protocols.policies import WrappingFactory
 
 from relayd.brokers.memory import MemoryGroups
 from relayd.config import Api, Config, Echo, Keepalive, Limits
+from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.errors import ErrorCode
-from relayd.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
-from relayd.metrics.figures import Family
+from relayd.metrics.exchange import Family
 from relayd.metrics.totals import describe_workers
 from relayd.relays.camera import CameraFactory
 from relayd.relays.echo import EchoFactory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relayd.handover import owner
+from relayd.edge.handover import owner
 
 KEY = b"0f14d0ab-9605-4a62-a9e4-5ed26688389b"
 

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 from websockets.frames import Opcode
 
 from relayd.config import Auth, Config, Keepalive, Limits, Server
+from relayd.connection.websocket import RelayFactory, RelayProtocol
+from relayd.edge.refusal import encode_refusal
 from relayd.errors import CloseCode, DatabaseUnavailable, ErrorCode, NoUnity, Refusal
-from relayd.handshake import encode_refusal
-from relayd.websocket import RelayFactory, RelayProtocol
 from tests.unit.fakes import OPEN, Client, World, make_world, mask_frame
 
 PATH = "/ws/test/a%20b/?room=x"

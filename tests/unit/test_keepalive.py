@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
-from relayd.keepalive import Keepalive
+from relayd.connection.keepalive import Keepalive
 from tests.unit.fakes import logged_failures
 
 INTERVAL, TIMEOUT, STEP = 20.0, 10.0, 1.0

@@ -12,9 +12,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.task import Clock
 
-from relayd.control.figures import Told
+from relayd.control.worker_metrics import Told
+from relayd.metrics.exchange import Family, Rule, merge, pack, to_text
 from relayd.metrics.families import counter, gauge, histogram
-from relayd.metrics.figures import Family, Rule, merge, pack, to_text
 from relayd.metrics.lag import MEMORY, STEP, Lag
 from relayd.metrics.totals import Totals, describe_workers
 from relayd.tally import Buckets

@@ -22,7 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 
 from relayd.drops import DropReason, Drops
-from relayd.outbox import BufferedOutbox, Item, Outbox, SocketOutbox, make_outbox
+from relayd.sockets.outbox import BufferedOutbox, Item, Outbox, SocketOutbox, make_outbox
 from tests.unit.fakes import BUFFER, Transport, failure, has_fired, success
 
 LIMIT = 1000

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.ratelimit import TokenBucket
+from relayd.connection.ratelimit import TokenBucket
 
 
 def taken(bucket: TokenBucket, now: float, tries: int = 1000) -> int:

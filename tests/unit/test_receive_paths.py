@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd import websocket, wire
+from relayd import wire
 from relayd.config import Config, Keepalive, Limits
+from relayd.connection import websocket
+from relayd.connection.handshake import Handshake
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
-from relayd.handshake import Handshake
-from relayd.websocket import RelayFactory, RelayProtocol
 from tests.unit.fakes import Client, Transport, World
 
 CLOSE_TIMEOUT = 5

@@ -11,8 +11,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from relayd import redis_urls as urls
 from relayd.errors import ConfigError, RedisUnavailable
+from relayd.redis import urls
 from relayd.redis.connection import Connection, Stats
 from relayd.redis.dial import Dialer
 from relayd.redis.replies import describe

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 
 from relayd.errors import RedisUnavailable
 from relayd.redis.greeting import greet, greet_sentinel
-from relayd.redis_urls import Credentials
+from relayd.redis.urls import Credentials
 from tests.unit.fakes import failure, success
 from tests.unit.redis_fakes import Wires
 

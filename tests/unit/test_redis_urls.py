@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.redis_urls import (
+from relayd.redis.urls import (
     TCP,
     Credentials,
     Sentinels,

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.config import SECTIONS, Api, Auth, Chat, Config, Database, Limits, Loaded, Server
+from relayd.config.reload import WHEN, Change, Outcome, Reloader, When, compare
 from relayd.config.settings import Setting
 from relayd.control.messages import Reloaded
 from relayd.errors import ConfigError
-from relayd.reload import WHEN, Change, Outcome, Reloader, When, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [(section, key) for section in WHEN for key in WHEN[section]]

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from relayd.config import Api, Config, Echo, Limits, Metrics, Proxy
 from relayd.errors import DatabaseUnavailable, RedisUnavailable, StoreUnavailable
-from relayd.metrics.figures import Family
+from relayd.metrics.exchange import Family
 from relayd.metrics.totals import describe_workers
 from relayd.web import request as web_request
 from relayd.web.site import Site, make_site

@@ -14,8 +14,8 @@ from websockets.frames import Opcode
 
 from relayd import wire
 from relayd.config import Auth, Config, Keepalive, Limits
+from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
-from relayd.websocket import RelayFactory, RelayProtocol
 from tests.unit.fakes import (
     BUFFER,
     NOW,

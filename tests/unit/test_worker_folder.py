@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relayd.worker_folder import Folder
+from relayd.workers.folder import Folder
 
 
 def test_of_several_runtime_directories_the_first_is_taken(tmp_path: Path) -> None:

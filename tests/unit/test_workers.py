@@ -16,10 +16,11 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd import signals, worker, workers
+from relayd import signals
 from relayd.config import Chat, Config, Control, Database, Redis, Server
 from relayd.logs.setup import observer
-from relayd.worker_command import command
+from relayd.workers import supervisor, worker
+from relayd.workers.command import command
 from tests.unit.fakes import has_fired, logged_lines, success
 
 
@@ -83,7 +84,7 @@ class Scene:
         )
         self.ends = 0
         self.log = log
-        self.supervisor = workers.Supervisor(
+        self.supervisor = supervisor.Supervisor(
             self.reactor, self.config, lambda number: [f"--worker-{number}"], self._end
         )
 
@@ -114,7 +115,7 @@ class Scene:
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Scene]]:
     """Makes a scene with so many workers."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    with logged_lines("relayd.workers") as lines:
+    with logged_lines("relayd.workers.supervisor") as lines:
         yield lambda count: Scene(count, lines)
 
 
@@ -132,8 +133,8 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_auto_is_one_worker_for_each_core_that_may_be_used() -> None:
-    assert workers.count("auto") == len(os.sched_getaffinity(0))
-    assert workers.count(7) == 7
+    assert supervisor.count("auto") == len(os.sched_getaffinity(0))
+    assert supervisor.count(7) == 7
 
 
 def test_each_worker_gets_its_number_and_the_parents_configuration(
@@ -182,7 +183,7 @@ def test_a_worker_that_served_long_enough_is_started_at_once_again(
         running.newest().end(3)
         running.reactor.advance(60)
     running.newest().serve()
-    running.reactor.advance(workers.STEADY)
+    running.reactor.advance(supervisor.STEADY)
     running.newest().end(3)
     running.reactor.advance(0)
     assert len(running.spawned) == 6
@@ -329,7 +330,7 @@ def test_a_worker_that_does_not_end_is_killed(scene: Callable[[int], Scene]) -> 
     running = scene(2).start()
     stopped = running.stop()
     running.newest(1).end(None, signal.SIGTERM)
-    running.reactor.advance(2.0 + 3.0 + workers.MARGIN - 0.1)
+    running.reactor.advance(2.0 + 3.0 + supervisor.MARGIN - 0.1)
     assert running.newest(2).signals == [signal.SIGTERM]
     running.reactor.advance(0.1)
     assert running.newest(2).signals == [signal.SIGTERM, signal.SIGKILL]
@@ -342,9 +343,9 @@ def test_a_worker_that_does_not_end_is_killed(scene: Callable[[int], Scene]) -> 
 
 def test_only_endpoints_that_can_be_shared_are_taken(scene: Callable[[int], Scene]) -> None:
     config = Config(server=Server(listen=("systemd:domain=INET:index=0",), workers=2))
-    supervisor = workers.Supervisor(Reactor(), config, lambda number: [], lambda: None)
+    parent = supervisor.Supervisor(Reactor(), config, lambda number: [], lambda: None)
     with pytest.raises(SystemExit, match="workers cannot share systemd:domain=INET:index=0"):
-        supervisor.privilegedStartService()
+        parent.privilegedStartService()
 
 
 def test_a_folder_that_cannot_be_made_costs_cpu_time_and_nothing_else(
@@ -368,7 +369,7 @@ def script(tmp_path: Path) -> str:
     return str(path)
 
 
-LOG = "--logger=relayd.worker.log_observer"
+LOG = "--logger=relayd.workers.worker.log_observer"
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ import click
 
 from relayd import names
 from relayd.config import Config
-from relayd.ctl.bench import process as process
+from relayd.ctl.bench import procfs as process
 from relayd.ctl.bench import report as report
-from relayd.ctl.bench.figures import Figures, Profile
 from relayd.ctl.bench.fit import Bound, Search
 from relayd.ctl.bench.options import Options
+from relayd.ctl.bench.results import Figures, Profile
 from relayd.ctl.bench.target import BenchFailed, Target, listening_url, parse_target
 from relayd.ctl.common import progress
 from relayd.errors import ConfigError, Refusal

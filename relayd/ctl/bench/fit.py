@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from relayd.ctl.bench.figures import Figures
+from relayd.ctl.bench.results import Figures
 from relayd.ctl.bench.target import Full, Silent
 
 

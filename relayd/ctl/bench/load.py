@@ -12,10 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from relayd.ctl.bench import process as process
-from relayd.ctl.bench.clients import Client, Sampled, Tally, join_all, leave_all
-from relayd.ctl.bench.figures import Figures, Profile, summarize
+from relayd.ctl.bench import procfs as process
+from relayd.ctl.bench.load_clients import Client, Sampled, Tally, join_all, leave_all
 from relayd.ctl.bench.report import in_words
+from relayd.ctl.bench.results import Figures, Profile, summarize
 from relayd.ctl.bench.target import BenchFailed, Silent, Target
 
 _SAMPLES = 5000  # latencies a second that the generator notes, about

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from relayd.ctl.bench.figures import BUSY, Figures, Profile
 from relayd.ctl.bench.fit import Bound, Search, Step
+from relayd.ctl.bench.results import BUSY, Figures, Profile
 from relayd.errors import CloseCode
 
 NO_CODE = 1006  # RFC 6455 section 7.1.5: a connection ended without a close frame

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from relayd.config import Loaded
 from relayd.control.messages import Status
-from relayd.ctl.bench import process
+from relayd.ctl.bench import procfs as process
 from relayd.ctl.bench.target import Target, listening_url, parse_target
-from relayd.ctl.control import Control, Refused, Unreachable
+from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor import nginx_config, redis_facts
 from relayd.errors import ConfigError
 
@@ -60,7 +60,7 @@ class Facts:
         An option or a socket unit may have taken the place of `[server] listen`.
         """
         try:
-            processes = Control(self.config).get("/status", Status).processes
+            processes = ControlClient(self.config).get("/status", Status).processes
         except (Unreachable, Refused):
             processes = []
         found = dict.fromkeys(each for process in processes for each in process.endpoints)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from relayd.ctl.bench import process
+from relayd.ctl.bench import procfs as process
 from relayd.ctl.bench.target import Target
-from relayd.ctl.control import Control, Refused, Unreachable
+from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor.facts import Facts, read_number
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 
@@ -66,7 +66,7 @@ def look_at_control(facts: Facts) -> Iterator[Finding]:
         yield skipped('[control] socket is "off"')
         return
     try:
-        control = Control(facts.config)
+        control = ControlClient(facts.config)
         control.get("/status", dict[str, Any])
     except (Unreachable, Refused) as error:
         if not facts.pids:

@@ -34,8 +34,8 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relayd.inlet import PolledTransport
 from relayd.logs import Logger
+from relayd.sockets.poller import PolledTransport
 
 BEAT, FRESH = 0.5, 2.0
 """Seconds between two beats of a worker, and how old its last one may be."""

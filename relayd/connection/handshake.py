@@ -6,47 +6,26 @@ code.
 """
 
 import itertools
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 import txaio
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from relayd import forwarded, wire
-from relayd.admission import Admission, Guest
-from relayd.config import Config
-from relayd.connections import Connections
-from relayd.drops import Drops
+from relayd import forwarded
+from relayd.connection.admission import Guest
+from relayd.connection.context import Context
+from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal, Unavailable
-from relayd.keepalive import Keepalive
 from relayd.logs import Logger, printable
-from relayd.tally import Tally
 
 _ids = itertools.count(1)
 # Autobahn's own failures to understand a handshake
 _CODES = {405: ErrorCode.METHOD_NOT_ALLOWED, 426: ErrorCode.UPGRADE_REQUIRED}
-
-
-class Context(msgspec.Struct):
-    """What every connection needs, whatever its path.
-
-    A reload puts another `config` here: who reads it when it is used works with that one.
-    """
-
-    config: Config
-    clock: IReactorTime
-    admission: Admission
-    connections: Connections
-    keepalive: Keepalive
-    drops: Drops
-    tally: Tally = msgspec.field(default_factory=Tally)
 
 
 class Handshake(WebSocketServerProtocol):
@@ -282,22 +261,6 @@ class Handshake(WebSocketServerProtocol):
             self.left()
         except Exception:
             self._log.failure("{conn} {path}: leaving failed", **self.facts)
-
-
-def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
-    """A whole HTTP/1.1 answer (RFC 9112) with the flat JSON body; the connection ends after it."""
-    body = wire.encode_error(refusal.code, refusal.message)
-    lines = [
-        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
-        "Server: relayd",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    ]
-    if refusal.retry_after is not None:
-        lines.append(f"Retry-After: {refusal.retry_after}")
-    lines.extend(f"{name}: {value}" for name, value in headers)
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def internal_error() -> Refusal:

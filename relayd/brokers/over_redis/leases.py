@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
 from relayd.brokers.interface import Headset, Phone
-from relayd.brokers.redis_pair_scripts import PAIRED, REPLACED, Claim, PairScripts, Side
+from relayd.brokers.over_redis.pair_scripts import PAIRED, REPLACED, Claim, PairScripts, Side
 from relayd.errors import RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.server import RedisServer

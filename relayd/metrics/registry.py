@@ -5,7 +5,7 @@ ask it.
 """
 
 from relayd.metrics.collector import RULES, Parts, make_registry
-from relayd.metrics.figures import Family, read
+from relayd.metrics.exchange import Family, read
 from relayd.metrics.totals import describe_workers
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from relayd.brokers.django import DjangoChannels
-from relayd.brokers.django_chat import DjangoChat
-from relayd.brokers.redis_groups import RedisGroups
-from relayd.brokers.redis_history import RedisHistory
-from relayd.brokers.redis_pairs import RedisPairs
-from relayd.brokers.redis_rooms import RedisRooms
+from relayd.brokers.django.channels import DjangoChannels
+from relayd.brokers.django.chat import DjangoChat
+from relayd.brokers.over_redis.groups import RedisGroups
+from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.over_redis.pairs import RedisPairs
+from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.config import Config
 from relayd.drops import Drops
 from relayd.hub import Hub

@@ -24,8 +24,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from relayd.brokers.redis_leases import Lease, Leases
-from relayd.brokers.redis_pair_scripts import Ask, PairScripts
+from relayd.brokers.over_redis.leases import Lease, Leases
+from relayd.brokers.over_redis.pair_scripts import Ask, PairScripts
 from relayd.errors import NoUnity, RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.server import RedisServer

@@ -5,7 +5,8 @@ Sits between `handshake` and `websocket`, whose `RelayProtocol` it builds, on Au
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 
-from relayd.handshake import Context, Handshake
+from relayd.connection.context import Context
+from relayd.connection.handshake import Handshake
 
 
 class RelayFactory(WebSocketServerFactory):

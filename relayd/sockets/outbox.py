@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
 from relayd.drops import DropReason, Drops
-from relayd.inlet import PolledTransport
-from relayd.native.sending import Recipient
+from relayd.native.fanout import Recipient
+from relayd.sockets.poller import PolledTransport
 
 Item = tuple[Hashable | None, bytes]
 """A frame, and a key if a newer frame of the same key may take its place."""

@@ -20,7 +20,7 @@ from relayd.control.asking import Asker, NoAnswer
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.metrics.collector import RULES
-from relayd.metrics.figures import Family, read
+from relayd.metrics.exchange import Family, read
 from relayd.metrics.totals import Totals, describe_workers
 
 INTERVAL = 5.0

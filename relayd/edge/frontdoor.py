@@ -9,6 +9,7 @@ reuse a kept-alive connection for an upgrade.
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -25,17 +26,26 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Site
 
 from relayd.config import Config
+from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
-from relayd.handshake import encode_refusal
 from relayd.logs import Logger
 from relayd.tally import Tally
-from relayd.websocket import RelayFactory
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _KIND = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?/ws/([a-z]+)(?=[/? ])")
 _LINGER = 2.0
+
+
+class Destination(Interface):
+    """Who goes on with a connection that asks for a WebSocket: the factory of one kind of path."""
+
+    def buildProtocol(self, addr: Any, /) -> Any:
+        """Builds what goes on with it (`IProtocolFactory`)."""
+
+    def configure(self) -> None:
+        """The configuration has changed."""
 
 
 class _Channel(HTTPChannel):
@@ -283,8 +293,8 @@ class FrontDoorFactory(Factory):
         self,
         config: Config,
         clock: IReactorTime,
-        relays: Mapping[str, RelayFactory],
-        unknown: RelayFactory,
+        relays: Mapping[str, Destination],
+        unknown: Destination,
         site: Site,
         tally: Tally,
     ) -> None:
@@ -339,7 +349,7 @@ class FrontDoorFactory(Factory):
         """What twistd's log calls the listening port."""
         return "relayd"
 
-    def find(self, kind: str) -> RelayFactory:
+    def find(self, kind: str) -> Destination:
         """The factory that answers `/ws/<kind>`."""
         return self._relays.get(kind, self._unknown)
 

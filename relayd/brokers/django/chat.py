@@ -10,7 +10,7 @@ from collections import deque
 
 from twisted.internet.defer import Deferred
 
-from relayd.brokers.redis_rooms import RedisRooms
+from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.errors import RedisUnavailable, Unavailable
 from relayd.logs import Logger
 from relayd.redis.commands import Script

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from relayd.connections import Connections
+from relayd.connection.registry import Connections
+from relayd.connection.websocket import RelayProtocol
 from relayd.control.messages import Client, Listing, Pair, Room, Selection, in_order
-from relayd.websocket import RelayProtocol
 
 
 def each(connections: Connections) -> Iterator[RelayProtocol]:

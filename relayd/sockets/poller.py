@@ -22,8 +22,8 @@ from zope.interface import implementer
 
 from relayd.logs import Logger
 from relayd.native.calls import Calls
+from relayd.native.fanout import Sender
 from relayd.native.reading import Inlet, ReactorEpoll, read_ready
-from relayd.native.sending import Sender
 
 __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
 

@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from relayd import wire
-from relayd.brokers.django import DjangoChannels
-from relayd.brokers.redis_groups import RedisGroups
-from relayd.brokers.redis_history import Draft, RedisHistory
+from relayd.brokers.django.channels import DjangoChannels
+from relayd.brokers.over_redis.groups import RedisGroups
+from relayd.brokers.over_redis.history import Draft, RedisHistory
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger

@@ -13,10 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from relayd.brokers.interface import Headset, Phone
-from relayd.brokers.redis_deliveries import Deliveries, Ready, Write, Written
-from relayd.brokers.redis_inbox import Inbox
-from relayd.brokers.redis_leases import Leases
-from relayd.brokers.redis_pair_scripts import Ask, News, PairScripts, Replaced
+from relayd.brokers.over_redis.deliveries import Deliveries, Ready, Write, Written
+from relayd.brokers.over_redis.inbox import Inbox
+from relayd.brokers.over_redis.leases import Leases
+from relayd.brokers.over_redis.pair_scripts import Ask, News, PairScripts, Replaced
 from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis

@@ -6,16 +6,16 @@ Sits under `node` and `tap`, which puts it together.
 from collections.abc import Awaitable, Callable
 
 from relayd.config import Config
+from relayd.connection.context import Context
 from relayd.errors import RedisUnavailable
-from relayd.metrics.figures import Family
+from relayd.metrics.exchange import Family
 from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
 from relayd.relays.push import PushFactory
 from relayd.storage.pool import Database
-from relayd.websocket import Context
 
 
-class Publisher:
+class Application:
     """What the pages and the HTTP API may ask of the process (`web.backend.Backend`)."""
 
     def __init__(

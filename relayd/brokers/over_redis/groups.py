@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from relayd import wire
-from relayd.brokers.django import DjangoChannels
+from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.interface import Publish
 from relayd.drops import DropReason, Drops
 from relayd.errors import ClientError, RedisUnavailable

@@ -28,10 +28,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.config import Config
-from relayd.handover import CANNOT, Handover
+from relayd.edge.handover import CANNOT, Handover
+from relayd.edge.ports import Inherited
 from relayd.logs import Logger
 from relayd.logs.lines import TextLines
-from relayd.ports import Inherited
 
 VARIABLE, HANDOVER = "_RELAYD_WORKER", "_RELAYD_HANDOVER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors

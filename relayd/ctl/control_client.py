@@ -59,7 +59,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class Control:
+class ControlClient:
     """The control socket of the relayd that a configuration belongs to.
 
     Args:
@@ -157,7 +157,7 @@ class Control:
         return f"{self.path}: {error}"
 
 
-def reach(context: click.Context) -> Control:
+def reach(context: click.Context) -> ControlClient:
     """The control socket of the relayd that is looked after.
 
     Of the configuration, only what says where the socket is matters: a running relayd can be
@@ -173,7 +173,7 @@ def reach(context: click.Context) -> Control:
         if not _is_there(PACKAGED):
             raise
         config = Config()
-    return Control(config)
+    return ControlClient(config)
 
 
 def _with_query(target: str, query: dict[str, Any]) -> str:

@@ -23,18 +23,18 @@ from twisted.python.failure import Failure
 
 from relayd import __version__, logs
 from relayd.config import Config
+from relayd.config.reload import Reloader
 from relayd.control import address
-from relayd.control.figures import WorkerFigures, Workers, ask_through
 from relayd.control.listener import ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.site import ControlSite
-from relayd.handover import CANNOT
+from relayd.control.worker_metrics import WorkerFigures, Workers, ask_through
+from relayd.edge.handover import CANNOT
+from relayd.edge.ports import describe, open_ports
 from relayd.logs import Logger
 from relayd.node import prepare_file
-from relayd.ports import describe, open_ports
-from relayd.reload import Reloader
-from relayd.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT, VARIABLE
-from relayd.worker_folder import Folder
+from relayd.workers.folder import Folder
+from relayd.workers.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT, VARIABLE
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that keeps dying is started for the third time, and at the most."""

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.python.reflect import fullyQualifiedName
 
 from relayd.logs.setup import is_chosen
-from relayd.worker import log_observer
+from relayd.workers.worker import log_observer
 
 
 def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], list[str]]:

@@ -17,15 +17,15 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from relayd import logs, wire
+from relayd.connection.factory import RelayFactory
+from relayd.connection.handshake import Handshake, internal_error
+from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
-from relayd.factory import RelayFactory
-from relayd.handshake import Context, Handshake, internal_error
-from relayd.inlet import Inlet, PolledTransport
 from relayd.logs import Logger, printable
-from relayd.outbox import Outbox, make_outbox
-from relayd.ratelimit import TokenBucket
+from relayd.sockets.outbox import Outbox, make_outbox
+from relayd.sockets.poller import Inlet, PolledTransport
 
-__all__ = ["Context", "RelayFactory", "RelayProtocol"]
+__all__ = ["RelayFactory", "RelayProtocol"]
 
 _PING = b"\x89\x00"
 _YEARS = 1e9

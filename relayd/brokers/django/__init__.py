@@ -1,0 +1,1 @@
+"""Programs that use Django Channels over the same Redis."""

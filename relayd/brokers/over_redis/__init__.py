@@ -1,0 +1,1 @@
+"""The brokers of many processes: groups, rooms and pairs over Redis."""

@@ -1,0 +1,29 @@
+"""What every connection of this process needs, whatever its path.
+
+Beside `handshake` and `websocket`; `assembly` makes the one there is.
+"""
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from relayd.config import Config
+from relayd.connection.admission import Admission
+from relayd.connection.keepalive import Keepalive
+from relayd.connection.registry import Connections
+from relayd.drops import Drops
+from relayd.tally import Tally
+
+
+class Context(msgspec.Struct):
+    """What every connection needs, whatever its path.
+
+    A reload puts another `config` here: who reads it when it is used works with that one.
+    """
+
+    config: Config
+    clock: IReactorTime
+    admission: Admission
+    connections: Connections
+    keepalive: Keepalive
+    drops: Drops
+    tally: Tally = msgspec.field(default_factory=Tally)

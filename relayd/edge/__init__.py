@@ -1,0 +1,1 @@
+"""From a listening socket to a request head: ports, front door, hand-over between workers."""

@@ -1,0 +1,23 @@
+"""A refused request as bytes: the answer of `frontdoor` and of the WebSocket handshake. Pure."""
+
+from http import HTTPStatus
+from typing import Any
+
+from relayd import wire
+from relayd.errors import Refusal
+
+
+def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
+    """A whole HTTP/1.1 answer (RFC 9112) with the flat JSON body; the connection ends after it."""
+    body = wire.encode_error(refusal.code, refusal.message)
+    lines = [
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        "Server: relayd",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    if refusal.retry_after is not None:
+        lines.append(f"Retry-After: {refusal.retry_after}")
+    lines.extend(f"{name}: {value}" for name, value in headers)
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -1,0 +1,1 @@
+"""Many processes on one machine: a parent opens the ports, its workers share them."""
