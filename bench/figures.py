@@ -100,7 +100,7 @@ TARGETS = [
 def has_target(load: str, server: str) -> bool:
     """Whether some target of the load needs the server's figures."""
     family = "channels" if server.startswith("uvicorn-") else server
-    return server == "relayd" or any(
+    return server in ("relayd", "before") or any(
         target.load == load and target.peer == family for target in TARGETS
     )
 

@@ -6,7 +6,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from bench import machine
@@ -28,6 +29,7 @@ class Server:
         loads: what it can do.
         env: further environment.
         redis: whether it needs REDIS_URL.
+        installed: whether it is a relayd in an environment of its own, told everything by options.
     """
 
     name: str
@@ -37,10 +39,11 @@ class Server:
     loads: tuple[str, ...] = (*POSES, "quiet", "idle")
     env: dict[str, str] = field(default_factory=dict)
     redis: bool = False
+    installed: bool = False
 
 
-def _relayd(port: int) -> list[str]:
-    twistd = Path(sys.executable).parent / "twistd"
+def _relayd(port: int, binaries: Path = Path(sys.executable).parent) -> list[str]:
+    twistd = binaries / "twistd"
     endpoint = f"tcp:{port}:interface=127.0.0.1"
     return [str(twistd), "--nodaemon", "--pidfile=", "relayd", "--listen", endpoint]
 
@@ -92,7 +95,14 @@ def _channels_servers() -> Iterator[Server]:
 
 
 _ALL = [
-    Server("relayd", "relayd", _relayd, _prepare_relayd, loads=(*POSES, "quiet", "idle", *PAIRS)),
+    Server(
+        "relayd",
+        "relayd",
+        _relayd,
+        _prepare_relayd,
+        loads=(*POSES, "quiet", "idle", *PAIRS),
+        installed=True,
+    ),
     Server(
         "gorilla",
         "gorilla/websocket hub, Go",
@@ -116,6 +126,23 @@ _ALL = [
     *_channels_servers(),
 ]
 SERVERS = {server.name: server for server in _ALL}
+
+
+def of_checkout(root: Path) -> Server:
+    """The relayd of another checkout, where `make setup` was run.
+
+    Raises:
+        Unavailable: it was not.
+    """
+    binaries = root / ".venv" / "bin"
+    if not (binaries / "twistd").exists():
+        raise Unavailable(f"{root} has no .venv with twistd: run make setup there")
+    return replace(
+        SERVERS["relayd"],
+        name="before",
+        title=f"relayd of {root}",
+        command=partial(_relayd, binaries=binaries),
+    )
 
 
 class Databases:
@@ -183,7 +210,7 @@ def started(
     }
     env = {**kept, **server.env, "PORT": str(port), "PYTHONPATH": str(ROOT)}
     own = Path(tempfile.mkdtemp(prefix=f"{server.name}-", dir=folder))
-    if server.name == "relayd":
+    if server.installed:
         del env["PORT"], env["PYTHONPATH"]  # told by an option; installed
     if server.redis:
         env["REDIS_URL"] = databases.redis()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import charts, churn, figures, flame, profiler, report
+from bench import charts, churn, figures, flame, paired, profiler, report
 from bench.figures import Results, Rounds, Spread, Target, Verdict
 from bench.measured import Measured, percentile
 
@@ -128,6 +128,20 @@ def test_the_table_of_a_load_shows_medians_ratios_and_all_losses(results: Result
     assert "2.00 × (1.00–3.00)" in text
     lost = report.load_rows(results, "crowd")[1][5]
     assert lost == "6 (1.0%)"
+
+
+def test_the_table_of_two_checkouts_shows_ratios_of_paired_rounds_and_the_losses_of_both() -> None:
+    both = {
+        "crowd": {
+            "relayd": rounds("crowd", 110, 99, 300, lost=1, expected=300),
+            "before": rounds("crowd", 100, 100),
+        }
+    }
+    head, row = paired.rows(both)
+    shown = dict(zip(head, row, strict=True))
+    assert shown["deliveries per CPU s"] == "1.04 × (0.99–1.10)"
+    assert shown["memory"] == "–"
+    assert (shown["rounds"], shown["lost here"], shown["there"]) == ("2", "3", "0")
 
 
 @pytest.mark.parametrize(
