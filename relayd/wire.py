@@ -20,6 +20,7 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
     any path    out  {"error": code, "message": sentence}
 """
 
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -57,20 +58,47 @@ class Assignment(msgspec.Struct):
     action_id: int
 
 
-class ChatMessage(msgspec.Struct, omit_defaults=True):
-    """One message of a room, as everyone in it sees it and as the history keeps it.
+class ChatEntry(msgspec.Struct, frozen=True):
+    """One message of a room, as everyone in it sees it and as its history keeps it.
 
     Attributes:
-        message: the text, with the configured prefix before it.
-        id: position in the room's history; grows by one from message to message.
-        time: when relayd took it, RFC 3339, UTC, milliseconds.
-        user: the name a token gave the sender, if one did.
+        id: its position in the room's history; grows by one from message to message.
+        body: the JSON.
     """
 
-    message: str
     id: int
-    time: str
-    user: str | None = None
+    body: bytes
+
+
+class ChatDraft(msgspec.Struct, frozen=True):
+    """A message of a room before the history has given it an id.
+
+    Attributes:
+        head: the JSON before the digits of the id.
+        tail: the JSON behind them.
+    """
+
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def of(cls, message: str, time: int, user: str | None = None) -> "ChatDraft":
+        """The draft of a message.
+
+        Args:
+            message: the text, with the configured prefix before it.
+            time: when relayd received it, Unix time in ms; clients see RFC 3339, UTC.
+            user: the name that a token gave the sender, if one did.
+        """
+        moment = datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds")
+        tail = b',"time":"%b"' % moment.replace("+00:00", "Z").encode()
+        if user is not None:
+            tail += b',"user":%b' % encode(user)
+        return cls(b'{"message":%b,"id":' % encode(message), tail + b"}")
+
+    def entry(self, id: int) -> ChatEntry:
+        """The message at its position in the history."""
+        return ChatEntry(id, b"%b%d%b" % (self.head, id, self.tail))
 
 
 class _Position(msgspec.Struct):
@@ -232,7 +260,7 @@ def binary_frame(payload: bytes) -> bytes:
 
 
 def read_position(frame: bytes) -> int:
-    """The `id` in a text frame that carries a `ChatMessage`; 0 if it carries something else."""
+    """The `id` in a text frame that carries a `ChatEntry`; 0 if it carries something else."""
     start = {126: 4, 127: 10}.get(frame[1], 2)
     try:
         return _position_decoder.decode(memoryview(frame)[start:]).id

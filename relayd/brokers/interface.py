@@ -12,8 +12,8 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from relayd.hub import Member
-from relayd.storage.history import Entry
 from relayd.tally import Buckets
+from relayd.wire import ChatEntry
 
 Publish = Callable[[bytes], int]
 """Sends a JSON payload to every member of a group; returns how many are in this process."""
@@ -26,7 +26,7 @@ class Groups(Protocol):
         """Connects a group to the other processes, for a member that is about to join.
 
         Raises:
-            RedisUnavailable: it cannot be.
+            Unavailable: it cannot be connected now.
         """
 
     async def join(self, group: str, member: Member) -> None:
@@ -35,7 +35,7 @@ class Groups(Protocol):
         Returns at once if the group has members in this process or was prepared a moment ago.
 
         Raises:
-            RedisUnavailable: as `prepare`.
+            Unavailable: as `prepare`.
         """
 
     def leave(self, group: str, member: Member) -> None:
@@ -71,7 +71,7 @@ class Rooms(Protocol):
     def appended(self) -> Buckets:
         """How many messages were kept together, each time."""
 
-    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         """Keeps a message, then publishes it to `chat/<room>`, in one order for all.
 
         Returns:
@@ -79,14 +79,14 @@ class Rooms(Protocol):
             `StoreUnavailable`; then nobody was shown it.
         """
 
-    async def last(self, room: str, count: int, limit: int) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
         """The first `limit` of the last `count` entries of a room, oldest first.
 
         Raises:
             StoreUnavailable: the history cannot be read now.
         """
 
-    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
         """The first `limit` entries after a position, oldest first, and whether some are missing.
 
         Raises:

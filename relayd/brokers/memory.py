@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred, succeed
 from relayd.brokers.interface import Headset, Phone, Publish
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
-from relayd.storage.history import Entry, History
+from relayd.storage.history import History
 from relayd.tally import Buckets
+from relayd.wire import ChatEntry
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class MemoryRooms:
         self._hub = hub
         self._history = history
 
-    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         # the history fires its Deferreds in the order of the ids: so all members see one order
         return self._history.append(room, message, user).addCallback(self._show, f"chat/{room}")
 
@@ -57,10 +58,10 @@ class MemoryRooms:
     def appended(self) -> Buckets:
         return self._history.appended
 
-    async def last(self, room: str, count: int, limit: int) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
         return await self._read(self._history.last(room, count, limit))
 
-    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
         return await self._read(self._history.since(room, position, limit))
 
     async def _read(self, reading: Awaitable[T]) -> T:
@@ -72,7 +73,7 @@ class MemoryRooms:
             raise StoreUnavailable(str(error)) from error
         return found
 
-    def _show(self, entry: Entry, group: str) -> Entry:
+    def _show(self, entry: ChatEntry, group: str) -> ChatEntry:
         self._hub.fan_out(group, entry.body)
         return entry
 

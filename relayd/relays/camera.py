@@ -24,7 +24,7 @@ class CameraProtocol(MemberProtocol):
 
         Raises:
             Refusal: 400 `bad_name`, 404.
-            RedisUnavailable: the group cannot be connected to other processes.
+            Unavailable: the group cannot be connected to other processes.
         """
         if len(segments) > 1:
             raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/camera or /ws/camera/{group}.")

@@ -13,16 +13,16 @@ from twisted.python.failure import Failure
 from relayd import names, wire
 from relayd.brokers.interface import Groups, Rooms
 from relayd.connection.context import Context
-from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
+from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.sockets.outbox import Item
-from relayd.storage.history import Entry
+from relayd.wire import ChatEntry
 
 _PAGE = 100
 _MOST = 1000
 
 
-class ChatProtocol(RelayProtocol):
+class ChatProtocol(MemberProtocol):
     """Someone in a room."""
 
     kind = "chat"
@@ -32,25 +32,21 @@ class ChatProtocol(RelayProtocol):
     _gap = False
     _pages = False
     _stand_in: "_StandIn | None" = None
-    _entries: "list[Entry]" = []  # noqa: RUF012  replaced, never changed
-
-    @property
-    def group(self) -> str:
-        """The broker's name for the room."""
-        return f"chat/{self.room}"
+    _entries: "list[ChatEntry]" = []  # noqa: RUF012  replaced, never changed
 
     async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
         """Finds the room, begins to collect what is said there, reads the first of the history.
 
         Raises:
             Refusal: 400 `bad_name`, `bad_since` or `bad_request`, 404.
-            StoreUnavailable: the history cannot be read.
+            Unavailable: the room cannot be connected to other processes, or its history not read.
         """
         if len(segments) > 1:
             raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/chat or /ws/chat/{room}.")
         factory = self.factory
         config = factory.context.config.chat
         self.room = names.parse_room(segments[0]) if segments else config.default_room
+        self.group = f"chat/{self.room}"
         self._since = _natural(params, "since", ErrorCode.BAD_SINCE)
         wanted = _natural(params, "history", ErrorCode.BAD_REQUEST)
         count = min(config.history if wanted is None else wanted, _MOST)
@@ -80,7 +76,7 @@ class ChatProtocol(RelayProtocol):
             self._entries = await self._read_on(position) if self._pages else []
         self._go_live(position)
 
-    async def _read_on(self, position: int) -> "list[Entry]":
+    async def _read_on(self, position: int) -> "list[ChatEntry]":
         """The next page after a position, unless the stand-in has all that follows."""
         stand_in = self._stand_in
         if stand_in is None or stand_in.overrun or stand_in.reaches_back_to(position):
@@ -100,10 +96,9 @@ class ChatProtocol(RelayProtocol):
         stand_in, self._stand_in = self._stand_in, None
         if stand_in is None or self.outbox is None:
             return
-        groups = self.factory.groups
-        self.spawn(groups.join(self.group, self.outbox))
+        self.spawn(self.join())
         # gets what waits for the group's next batch
-        groups.leave(self.group, stand_in)
+        self.factory.groups.leave(self.group, stand_in)
         if stand_in.overrun:
             self.close(CloseCode.TOO_SLOW, "too slow")
             return
@@ -122,7 +117,7 @@ class ChatProtocol(RelayProtocol):
             said = self.factory.say(self.room, message, self.guest.user)
             said.addCallbacks(self._said, self._not_said, (size,), {}, (size,), {})
 
-    def _said(self, entry: Entry, size: int) -> None:
+    def _said(self, entry: ChatEntry, size: int) -> None:
         self.release(size)
 
     def _not_said(self, failure: Failure, size: int) -> None:
@@ -133,15 +128,9 @@ class ChatProtocol(RelayProtocol):
         else:
             self.fail("keeping a message", failure)
 
-    def flush(self) -> None:
-        """Sends what waits for this client in the group's next batch."""
-        if self.outbox is not None:
-            self.factory.groups.catch_up(self.group, self.outbox)
-
     def left(self) -> None:
-        """Leaves the room."""
-        if self.outbox is not None:
-            self.factory.groups.leave(self.group, self.outbox)
+        """Leaves the room; the stand-in, too."""
+        super().left()
         if self._stand_in is not None:
             self.factory.groups.leave(self.group, self._stand_in)
             self._stand_in = None
@@ -183,17 +172,16 @@ class _StandIn:
         return False
 
 
-class ChatFactory(RelayFactory):
+class ChatFactory(MemberFactory):
     """Builds the connections of `/ws/chat`; says things in their rooms."""
 
     protocol = ChatProtocol
 
     def __init__(self, context: Context, groups: Groups, rooms: Rooms) -> None:
-        super().__init__(context)
-        self.groups = groups
+        super().__init__(context, groups)
         self.rooms = rooms
 
-    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         """Keeps a message, with the configured prefix, and shows it to the room."""
         return self.rooms.say(room, self.context.config.chat.message_prefix + message, user)
 

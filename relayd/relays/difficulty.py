@@ -31,7 +31,7 @@ class DifficultyProtocol(RelayProtocol):
 
         Raises:
             Refusal: 400 `bad_uuid`, 400 `no_unity` for a phone without a headset, 404.
-            RedisUnavailable: the side cannot be registered now.
+            Unavailable: the side cannot be registered now.
         """
         if len(segments) != 2 or segments[0] not in ("unity", "android"):
             raise Refusal(

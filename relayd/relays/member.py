@@ -1,4 +1,4 @@
-"""A connection that is a member of one group and nothing else: what `camera` and `push` share.
+"""A connection that is a member of one group: what `camera`, `push` and `chat` share.
 
 Sits between the WebSocket adapter and the broker's groups.
 """
@@ -16,9 +16,14 @@ class MemberProtocol(RelayProtocol):
 
     def opened(self) -> None:
         """Joins the group."""
-        self.spawn(self._join())
+        self.spawn(self.join())
 
-    async def _join(self) -> None:
+    async def join(self) -> None:
+        """Joins the group, unless the client leaves before that is done.
+
+        Raises:
+            Unavailable: the group cannot be connected to other processes.
+        """
         assert self.outbox is not None
         await self.factory.groups.join(self.group, self.outbox)
         if not self.can_send:

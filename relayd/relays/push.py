@@ -19,7 +19,7 @@ class PushProtocol(MemberProtocol):
 
         Raises:
             Refusal: 400 `bad_name`, 404.
-            RedisUnavailable: the topic cannot be connected to other processes.
+            Unavailable: the topic cannot be connected to other processes.
         """
         if len(segments) != 1:
             raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/push/{topic}.")

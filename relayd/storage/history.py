@@ -8,16 +8,15 @@ on one database (docs/decisions/0003-history-ids.md).
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from twisted.internet.defer import Deferred
 
-from relayd import wire
 from relayd.errors import StoreUnavailable
 from relayd.storage.batches import Batches
 from relayd.storage.engines import Cursor
 from relayd.storage.pool import Database
 from relayd.tally import SIZES, Buckets
+from relayd.wire import ChatDraft, ChatEntry
 
 _STRIDE = 100  # trimmed rows are deleted by the hundred
 _ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
@@ -48,24 +47,10 @@ _ALL = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One message of a room.
-
-    Attributes:
-        id: its position in the room's history.
-        body: the JSON that every client sees.
-    """
-
-    id: int
-    body: bytes
-
-
-@dataclass(frozen=True)
 class _Message:
     room: str
-    text: str
-    user: str | None
-    time: float
+    draft: ChatDraft
+    time: int  # Unix time, ms
 
 
 class History:
@@ -92,14 +77,14 @@ class History:
         self._trim = database.sql(_TRIM)
         self._last = database.sql(_LAST)
         self._since = database.sql(_SINCE)
-        self._batches: Batches[_Message, Entry] = Batches(
+        self._batches: Batches[_Message, ChatEntry] = Batches(
             self._perform,
             seconds=database.seconds,
             deadline=database.deadline,
             unavailable=StoreUnavailable,
         )
 
-    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
+    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         """Keeps a message. Messages that arrive during a COMMIT share the next one.
 
         Args:
@@ -112,8 +97,11 @@ class History:
             message may be in the history all the same if the connection broke during the COMMIT,
             but no other message ever gets its id.
         """
-        taken = _Message(room, message, user, self._clock())
-        return self._batches.ask(taken, weight=len(message.encode()) + len(room.encode()))
+        time = int(self._clock() * 1000)
+        draft = ChatDraft.of(message, time, user)
+        return self._batches.ask(
+            _Message(room, draft, time), weight=len(draft.head) + len(room.encode())
+        )
 
     async def settled(self) -> None:
         """Returns when the Deferreds of the transaction under way have fired.
@@ -122,7 +110,7 @@ class History:
         """
         await self._batches.settled()
 
-    async def last(self, room: str, count: int, limit: int = _ALL) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int = _ALL) -> list[ChatEntry]:
         """The first `limit` of the room's last `count` messages, oldest first.
 
         Raises:
@@ -131,9 +119,9 @@ class History:
         if count <= 0:
             return []
         rows = await self._database.run("history.last", _fetch, self._last, (count, room, limit))
-        return [Entry(id, body.encode()) for id, body in rows]
+        return [ChatEntry(id, body.encode()) for id, body in rows]
 
-    async def since(self, room: str, id: int, limit: int = _ALL) -> tuple[bool, list[Entry]]:
+    async def since(self, room: str, id: int, limit: int = _ALL) -> tuple[bool, list[ChatEntry]]:
         """The room's messages after an id that a client has seen; 0 for all there ever were.
 
         Args:
@@ -154,29 +142,29 @@ class History:
         if not rows:
             return id > 0, []
         first, oldest, last = rows[0][:3]
-        entries = [Entry(row[3], row[4].encode()) for row in rows if row[3] is not None]
+        entries = [ChatEntry(row[3], row[4].encode()) for row in rows if row[3] is not None]
         if id == 0:
             return oldest > first, entries
         return not oldest - 1 <= id <= last, entries
 
-    async def _perform(self, messages: Sequence[_Message], timeout: float) -> list[Entry]:
+    async def _perform(self, messages: Sequence[_Message], timeout: float) -> list[ChatEntry]:
         entries = await self._database.run(
             "history.append", self._append, messages, write=True, timeout=timeout
         )
         self.appended.observe(len(entries))
         return entries
 
-    def _append(self, cursor: Cursor, messages: Sequence[_Message]) -> list[Entry]:
+    def _append(self, cursor: Cursor, messages: Sequence[_Message]) -> list[ChatEntry]:
         places: dict[str, list[int]] = {}
         for place, message in enumerate(messages):
             places.setdefault(message.room, []).append(place)
         ids = [0] * len(messages)
         for room in sorted(places):  # one order of row locks for all processes: no deadlock
-            start = int(messages[places[room][0]].time * 1000)
+            start = messages[places[room][0]].time
             ids_of_room = self._take(cursor, room, start, len(places[room]))
             for place, id in zip(places[room], ids_of_room, strict=True):
                 ids[place] = id
-        entries = [_entry(id, message) for id, message in zip(ids, messages, strict=True)]
+        entries = [message.draft.entry(id) for id, message in zip(ids, messages, strict=True)]
         for start in range(0, len(entries), _ROWS):
             rows = [
                 (message.room, entry.id, entry.body.decode())
@@ -199,13 +187,6 @@ class History:
             if oldest // _STRIDE > had_oldest // _STRIDE:
                 cursor.execute(self._trim, (room, oldest))
         return range(last - count + 1, last + 1)
-
-
-def _entry(id: int, message: _Message) -> Entry:
-    moment = datetime.fromtimestamp(int(message.time * 1000) / 1000, UTC)
-    stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = wire.ChatMessage(message=message.text, id=id, time=stamp, user=message.user)
-    return Entry(id, wire.encode(body))
 
 
 def _fetch(cursor: Cursor, statement: str, parameters: tuple[object, ...]) -> list[tuple]:

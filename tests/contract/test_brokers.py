@@ -32,8 +32,9 @@ from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
 from relayd.sockets.outbox import Item
 from relayd.storage import schema
-from relayd.storage.history import Entry, History
+from relayd.storage.history import History
 from relayd.storage.pool import Database
+from relayd.wire import ChatEntry
 from tests.redis_scene import Watch
 from tests.redis_servers import Redis as RedisServer
 from tests.unit.fakes import parse_frames
@@ -370,7 +371,7 @@ class TestRooms:
         listeners = [
             await members.join(process, "chat/a") for process in (cluster.here, cluster.there)
         ]
-        said: list[Deferred[Entry]] = []
+        said: list[Deferred[ChatEntry]] = []
         for number in range(10):
             said.append(cluster.here.rooms.say("a", f"here {number}"))
             said.append(cluster.there.rooms.say("a", f"there {number}"))
@@ -406,7 +407,7 @@ class TestRooms:
     ) -> None:
         """Who joins after reading would else be shown it a second time."""
         listener = await members.join(cluster.here, "chat/a")
-        said: list[Deferred[Entry]] = []
+        said: list[Deferred[ChatEntry]] = []
         shown: list[object] = []
         for number in range(20):
             said.append(cluster.here.rooms.say("a", str(number)))

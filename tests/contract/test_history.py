@@ -9,8 +9,9 @@ from twisted.internet.defer import gatherResults
 
 from relayd.errors import StoreUnavailable
 from relayd.storage import engines
-from relayd.storage.history import Entry, History
+from relayd.storage.history import History
 from relayd.storage.pool import Database
+from relayd.wire import ChatEntry
 
 START = 1_700_000_000.123
 FIRST = 1_700_000_000_123
@@ -24,11 +25,11 @@ class Clock:
         return self.now
 
 
-def texts(entries: list[Entry]) -> list[str]:
+def texts(entries: list[ChatEntry]) -> list[str]:
     return [json.loads(entry.body)["message"] for entry in entries]
 
 
-async def fill(history: History, room: str, count: int, start: int = 0) -> list[Entry]:
+async def fill(history: History, room: str, count: int, start: int = 0) -> list[ChatEntry]:
     return await gatherResults([history.append(room, f"m{n}") for n in range(start, start + count)])
 
 
@@ -54,7 +55,7 @@ async def test_ids_are_consecutive_in_each_room_and_answers_come_in_order(
     fired: list[int] = []
     deferreds = [history.append("ab"[n % 2], f"m{n}") for n in range(2000)]
 
-    def note(entry: Entry, number: int) -> Entry:
+    def note(entry: ChatEntry, number: int) -> ChatEntry:
         fired.append(number)
         return entry
 
@@ -105,7 +106,7 @@ async def test_since_an_id_from_another_life_is_a_gap(database: Database) -> Non
 @pytest_twisted.ensureDeferred
 async def test_a_room_keeps_only_its_newest(database: Database) -> None:
     history = History(database, keep=150)
-    entries: list[Entry] = []
+    entries: list[ChatEntry] = []
     for n in range(0, 400, 40):
         entries += await fill(history, "a", 40, n)
     other = await fill(history, "b", 2)

@@ -27,7 +27,6 @@ from websockets.streams import StreamReader
 from websockets.uri import parse_uri
 from zope.interface import implementer
 
-from relayd import wire
 from relayd.config import Config
 from relayd.connection.admission import Admission
 from relayd.connection.context import Context
@@ -35,7 +34,7 @@ from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.drops import Drops
 from relayd.storage.draws import Draw
-from relayd.storage.history import Entry
+from relayd.wire import ChatDraft, ChatEntry
 
 T = TypeVar("T")
 
@@ -484,23 +483,22 @@ class FakeHistory:
 
     def __init__(self, keep: int = 10_000) -> None:
         self._keep = keep
-        self._entries: dict[str, list[Entry]] = {}
+        self._entries: dict[str, list[ChatEntry]] = {}
         self.before_read: list[Deferred[None]] | None = None
         self.after_read: list[Deferred[None]] | None = None
-        self.kept: list[tuple[Deferred[Entry], Entry]] | None = None
+        self.kept: list[tuple[Deferred[ChatEntry], ChatEntry]] | None = None
         self.error: Exception | None = None
         self.pages: list[tuple[int, int]] = []
         self._settling: list[Deferred[None]] = []
 
-    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[Entry]":
-        deferred: Deferred[Entry] = Deferred()
+    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+        deferred: Deferred[ChatEntry] = Deferred()
         if self.error is not None:
             deferred.errback(Failure(self.error))
             return deferred
         entries = self._entries.setdefault(room, [])
         id = entries[-1].id + 1 if entries else 1
-        body = wire.ChatMessage(message=message, id=id, time="2026-01-02T03:04:05.678Z", user=user)
-        entries.append(Entry(id, wire.encode(body)))
+        entries.append(ChatDraft.of(message, 1_767_323_045_678, user).entry(id))
         del entries[: -self._keep]
         if self.kept is None:
             deferred.callback(entries[-1])
@@ -524,13 +522,13 @@ class FakeHistory:
             self._settling.append(Deferred())
             await self._settling[-1]
 
-    async def last(self, room: str, count: int, limit: int = 2**31) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int = 2**31) -> list[ChatEntry]:
         await self._wait(self.before_read)
         found = self._entries.get(room, [])[-count:][:limit]
         await self._wait(self.after_read)
         return found
 
-    async def since(self, room: str, id: int, limit: int = 2**31) -> tuple[bool, list[Entry]]:
+    async def since(self, room: str, id: int, limit: int = 2**31) -> tuple[bool, list[ChatEntry]]:
         await self._wait(self.before_read)
         self.pages.append((id, limit))
         entries = self._entries.get(room, [])

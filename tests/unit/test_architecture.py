@@ -164,6 +164,25 @@ def test_the_plugin_is_no_package_and_imports_nothing_of_ours() -> None:
     assert [name for _, name in imports(source, "relayd_plugin") if "relayd" in name] == []
 
 
+def test_the_brokers_interface_names_no_store() -> None:
+    """A relay must not know what keeps and carries its messages."""
+    source = (ROOT / "relayd" / "brokers" / "interface.py").read_text(encoding="utf-8")
+    rooms = {layer(name) for _, name in imports(source, "relayd.brokers.interface")}
+    assert rooms & {"storage", "redis"} == set()
+    assert "Redis" not in source
+
+
+def test_the_packages_of_one_room_import_each_other_in_one_direction() -> None:
+    ways = set()
+    for path in SOURCES:
+        module = module_name(path)
+        for _, name in imports(path.read_text(encoding="utf-8"), module):
+            own, other = module.split(".")[1:], name.split(".")[1:]
+            if len(path.relative_to(ROOT).parts) > 3 and len(other) > 2 and own[0] == other[0]:
+                ways.add((own[1], other[1]))
+    assert [way for way in ways if way[0] != way[1] and way[::-1] in ways] == []
+
+
 def test_importing_every_module_installs_no_reactor() -> None:
     """twistd chooses the reactor after it has loaded us: an import must not choose before it."""
     modules = [module_name(path) for path in SOURCES if path.name != "__main__.py"]

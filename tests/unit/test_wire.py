@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -256,8 +257,8 @@ def test_the_length_is_written_in_the_fewest_bytes() -> None:
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 70_000))
 def test_the_position_of_a_chat_message_is_read_from_its_frame(position: int, size: int) -> None:
-    message = wire.ChatMessage(message="x" * size, id=position, time="2026-01-02T03:04:05.678Z")
-    assert wire.read_position(wire.text_frame(wire.encode(message))) == position
+    entry = wire.ChatDraft.of("x" * size, 0, "ada").entry(position)
+    assert wire.read_position(wire.text_frame(entry.body)) == position
 
 
 @pytest.mark.parametrize("payload", [b"", b"1", b"[1]", b'{"id":"1"}', wire.GAP, wire.RECEIVED])
@@ -298,6 +299,19 @@ def test_an_assignment_has_the_two_members_of_the_contract() -> None:
 
 @pytest.mark.parametrize("user", [None, "", "ada"])
 def test_a_chat_message_names_its_user_only_where_there_is_one(user: str | None) -> None:
-    out = json.loads(wire.encode(wire.ChatMessage(message="hi", id=0, time="t", user=user)))
-    expected: dict[str, Any] = {"message": "hi", "id": 0, "time": "t"}
+    out = json.loads(wire.ChatDraft.of("hi", 0, user).entry(7).body)
+    expected: dict[str, Any] = {"message": "hi", "id": 7, "time": "1970-01-01T00:00:00.000Z"}
     assert out == (expected if user is None else {**expected, "user": user})
+
+
+@given(st.text(), st.integers(0, 2**53), st.integers(0, 4_102_444_800_000), st.text())
+def test_the_id_of_a_chat_message_stands_between_head_and_tail(
+    text: str, id: int, time: int, user: str
+) -> None:
+    """The script that keeps a message in Redis joins the three by itself."""
+    draft = wire.ChatDraft.of(text, time, user)
+    entry = draft.entry(id)
+    assert (entry.id, entry.body) == (id, draft.head + str(id).encode() + draft.tail)
+    stamp = datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds")
+    fields = {"message": text, "id": id, "time": stamp.replace("+00:00", "Z"), "user": user}
+    assert entry.body == wire.encode(fields)

@@ -1,8 +1,8 @@
 """The way to and from programs that use Django Channels over the same Redis.
 
 `channels_redis.pubsub.RedisPubSubChannelLayer` publishes a group's messages to the Redis channel
-`<prefix>__group__<group>` as msgpack of the message's dict. Sits beside `redis_groups`, which asks
-it to subscribe and to publish; groups and messages are translated here:
+`<prefix>__group__<group>` as msgpack of the message's dict. Sits under `over_redis`, which asks it
+to subscribe and to publish; groups and messages are translated here:
 
     camera/NAME  group NAME        {"type": "camera_message", "message": {"x": …, "y": …, "z": …}}
     chat/ROOM    group chat_ROOM   {"type": "chat_message", "message": "…"}

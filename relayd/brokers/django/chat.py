@@ -1,17 +1,18 @@
 """What Django says in a room: every relayd hears it, one of them keeps it.
 
-Sits on `redis_rooms` and `django`. The process that was the first to hear something in a room has a
-lease there, which each further message renews; the others leave it to that one. So messages keep
-their order and are kept once. If that process dies, what Django says in the next seconds is lost to
-relayd's clients, as Django's channel layer loses what nobody hears.
+Sits beside `channels`, which hands over what Django says, and under `over_redis`, whose rooms keep
+it. The process that was the first to hear something in a room has a lease there, which each further
+message renews; the others leave it to that one. So messages keep their order and are kept once. If
+that process dies, what Django says in the next seconds is lost to relayd's clients, as Django's
+channel layer loses what nobody hears.
 """
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
 
-from relayd.brokers.over_redis.rooms import RedisRooms
-from relayd.errors import RedisUnavailable, Unavailable
+from relayd.errors import Unavailable
 from relayd.logs import Logger
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
@@ -35,22 +36,28 @@ class DjangoChat:
 
     Args:
         server: the Redis that Django uses.
-        rooms: keep it.
+        say: keeps the text of a message in a room, and shows it; raises Unavailable.
         process: the unique id of this process.
         prefix: what the keys' names begin with.
     """
 
     _log = Logger()
 
-    def __init__(self, server: RedisServer, rooms: RedisRooms, process: str, prefix: str) -> None:
+    def __init__(
+        self,
+        server: RedisServer,
+        say: Callable[[str, str], Awaitable[object]],
+        process: str,
+        prefix: str,
+    ) -> None:
         self._server = server
-        self._rooms = rooms
+        self._say = say
         self._process = process
         self._prefix = prefix
         self._waiting: dict[str, deque[str]] = {}
 
     def take(self, group: str, text: str) -> None:
-        """Takes a message (`django.Take`)."""
+        """Takes a message (`channels.Take`)."""
         waiting = self._waiting.get(group)
         if waiting is None:
             self._waiting[group] = deque([text])
@@ -66,8 +73,8 @@ class DjangoChat:
         while waiting:
             try:
                 if await self._server.run(_TAKE, [key], [self._process, _LEASE]):
-                    await self._rooms.say(group.partition("/")[2], waiting[0], to_django=False)
-            except (RedisRefused, RedisUnavailable, Unavailable) as error:
+                    await self._say(group.partition("/")[2], waiting[0])
+            except (RedisRefused, Unavailable) as error:
                 self._log.warn(
                     "{group}: a message from Django is lost: {why}", group=group, why=str(error)
                 )

@@ -4,6 +4,7 @@ Implements `brokers.interface.Brokers`; top of the package.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -78,7 +79,8 @@ class RedisBrokers:
             django=django,
         )
         if django is not None:
-            chat = DjangoChat(redis.servers[0], self.rooms, process, settings.prefix)
+            keep = partial(self.rooms.say, to_django=False)
+            chat = DjangoChat(redis.servers[0], keep, process, settings.prefix)
             django.give_to("chat", chat.take)
             for kind in ("camera", "push"):
                 django.give_to(kind, lambda group, payload: hub.fan_out(group, payload))

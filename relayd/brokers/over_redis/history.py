@@ -1,6 +1,6 @@
 """The chat history in Redis: a stream a room, written and read by scripts, so each step is atomic.
 
-Sits under `redis_rooms`. Of a room, both on the server that `chat/<room>` belongs to:
+Sits under `rooms`. Of a room, both on the server that `chat/<room>` belongs to:
 
     <prefix>:{chat/ROOM}:messages   stream; an entry <id>-0 holds t (Unix time, ms) and b (the JSON)
     <prefix>:{chat/ROOM}:ids        hash: first, the first id there ever was; last, the newest;
@@ -10,12 +10,11 @@ Ids are consecutive and begin with the Unix time in ms, so that those of a histo
 older than those of the next one. Trimmed by count and by age.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from relayd.redis.commands import Script
 from relayd.redis.shards import Redis
-from relayd.storage.history import Entry
+from relayd.wire import ChatDraft, ChatEntry
 
 _FORMAT = """
 local function text(number) return string.format('%.0f', number) end
@@ -93,14 +92,6 @@ return answer
 )
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A message that has no id yet: the JSON before and behind the id."""
-
-    head: bytes
-    tail: bytes
-
-
 class RedisHistory:
     """The messages of all rooms.
 
@@ -117,7 +108,7 @@ class RedisHistory:
         self._keep = keep
         self._age = int(age * 1000)
 
-    async def append(self, room: str, drafts: "list[Draft]", now: int) -> list[Entry]:
+    async def append(self, room: str, drafts: list[ChatDraft], now: int) -> list[ChatEntry]:
         """Keeps messages and publishes them to the room's channel, in one step.
 
         Args:
@@ -133,14 +124,11 @@ class RedisHistory:
         for draft in drafts:
             words += (draft.head, draft.tail)
         first = await self._redis.find(f"chat/{room}").run(_APPEND, self._keys(room), words)
-        return [
-            Entry(id, b"%b%d%b" % (draft.head, id, draft.tail))
-            for id, draft in enumerate(drafts, int(first))
-        ]
+        return [draft.entry(id) for id, draft in enumerate(drafts, int(first))]
 
     async def since(
-        self, room: str, id: int, limit: int, shown: Entry | None = None
-    ) -> tuple[int, bool, list[Entry]]:
+        self, room: str, id: int, limit: int, shown: ChatEntry | None = None
+    ) -> tuple[int, bool, list[ChatEntry]]:
         """The first `limit` messages after an id; 0 for all there ever were.
 
         Args:
@@ -167,19 +155,19 @@ class RedisHistory:
         first, oldest, last, hole = map(int, answer[:4])
         bodies = answer[4 : 4 + (len(answer) - 4) // 2]
         ids = answer[4 + len(bodies) :]
-        entries = [Entry(int(id), body) for id, body in zip(ids, bodies, strict=True)]
+        entries = [ChatEntry(int(id), body) for id, body in zip(ids, bodies, strict=True)]
         if not last:
             return 0, id > 0, []
         if id == 0:
             return last, oldest > first or hole >= first, entries
         return last, not oldest - 1 <= id <= last or id < hole, entries
 
-    async def last(self, room: str, count: int) -> list[Entry]:
+    async def last(self, room: str, count: int) -> list[ChatEntry]:
         """The last `count` messages, oldest first. Raises RedisUnavailable."""
         answer = await self._redis.find(f"chat/{room}").call(
             "XREVRANGE", self._keys(room)[0], "+", "-", "COUNT", count
         )
-        return [Entry(int(id.partition(b"-")[0]), fields[3]) for id, fields in reversed(answer)]
+        return [ChatEntry(int(id.partition(b"-")[0]), fields[3]) for id, fields in reversed(answer)]
 
     def channel(self, room: str) -> str:
         """The channel that carries what is said."""

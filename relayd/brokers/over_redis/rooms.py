@@ -1,6 +1,6 @@
 """Rooms over Redis: kept in a stream and published in one step, shown in one order everywhere.
 
-Implements `brokers.interface.Rooms`; sits on `redis_history` and on the hub. What is said comes to
+Implements `brokers.interface.Rooms`; sits on `history` and on the hub. What is said comes to
 every process, the sender's too, through the room's channel only, so all see one order. A process
 knows the last id that it has shown in each room where it has members: what the channel skips, and
 what was said while Redis was away, it fetches from the history.
@@ -8,7 +8,6 @@ what was said while Redis was away, it fetches from the history.
 
 from collections import deque
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,15 +18,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from relayd import wire
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.over_redis.groups import RedisGroups
-from relayd.brokers.over_redis.history import Draft, RedisHistory
+from relayd.brokers.over_redis.history import RedisHistory
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
-from relayd.storage.history import Entry
 from relayd.tally import SIZES, Buckets
+from relayd.wire import ChatDraft, ChatEntry
 
 _PAGE = 500
 _RETRY = 1.0
@@ -53,8 +52,8 @@ class _Room:
 
     def __init__(self) -> None:
         self.position: int | None = None
-        self.newest: Entry | None = None
-        self.early: list[Entry] = []
+        self.newest: ChatEntry | None = None
+        self.early: list[ChatEntry] = []
         self.catching_up = False
         self.again = False
         self.retry: IDelayedCall | None = None
@@ -66,7 +65,7 @@ class _Outgoing:
     """What this process says in a room: one script at a time, with all that came meanwhile."""
 
     def __init__(self) -> None:
-        self.drafts: deque[tuple[Draft, Deferred[Entry]]] = deque()
+        self.drafts: deque[tuple[ChatDraft, Deferred[ChatEntry]]] = deque()
         self.sending = False
 
 
@@ -119,15 +118,16 @@ class RedisRooms:
 
     def say(
         self, room: str, message: str, user: str | None = None, *, to_django: bool = True
-    ) -> "Deferred[Entry]":
-        said: Deferred[Entry] = Deferred()
+    ) -> "Deferred[ChatEntry]":
+        said: Deferred[ChatEntry] = Deferred()
         outgoing = self._outgoing.setdefault(room, _Outgoing())
         server = self._redis.find(f"chat/{room}")
         if not server.available or len(outgoing.drafts) >= _MOST_WAITING:
             said.errback(StoreUnavailable(f"{server.name} is away or too slow"))
             self._tidy(room, outgoing)
             return said
-        outgoing.drafts.append((_draft(message, user, self._now()), said))
+        draft = ChatDraft.of(message, int(self._now() * 1000), user)
+        outgoing.drafts.append((draft, said))
         said.addCallback(self._after_shown, room)
         if self._django is not None and to_django:
             said.addCallback(self._tell_django, room, message)
@@ -135,14 +135,14 @@ class RedisRooms:
             Deferred.fromCoroutine(self._send(room, outgoing))
         return said
 
-    async def last(self, room: str, count: int, limit: int) -> list[Entry]:
+    async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
         if count <= 0:
             return []
         entries = await self._read(self._history.last(room, count))
         await self._shown(room, entries[-1].id if entries else 0)
         return entries[:limit]
 
-    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[Entry]]:
+    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
         state = self._rooms.get(room)
         shown = state.newest if state else None
         _, gap, entries = await self._read(self._history.since(room, position, limit, shown))
@@ -173,7 +173,7 @@ class RedisRooms:
     async def _send(self, room: str, outgoing: _Outgoing) -> None:
         outgoing.sending = True
         while outgoing.drafts:
-            batch: list[tuple[Draft, Deferred[Entry]]] = []
+            batch: list[tuple[ChatDraft, Deferred[ChatEntry]]] = []
             size = 0
             while outgoing.drafts and len(batch) < _BATCH and size < _BATCH_BYTES:
                 batch.append(outgoing.drafts.popleft())
@@ -197,17 +197,17 @@ class RedisRooms:
         if not outgoing.sending and not outgoing.drafts:
             self._outgoing.pop(room, None)
 
-    def _after_shown(self, entry: Entry, room: str) -> "Deferred[Entry]":
+    def _after_shown(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
         """Fires when the members in this process have seen it; it is kept in any case."""
         shown = Deferred.fromCoroutine(self._shown(room, entry.id))
         return shown.addErrback(lambda _: None).addCallback(lambda _: entry)
 
-    def _tell_django(self, entry: Entry, room: str, message: str) -> Entry:
+    def _tell_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
         assert self._django is not None
         self._django.say(f"chat/{room}", message)
         return entry
 
-    # -- the channels (`redis_groups.Topics`)
+    # -- the channels (`groups.Topics`)
 
     async def began(self, group: str) -> None:
         room = group.partition("/")[2]
@@ -221,7 +221,7 @@ class RedisRooms:
         room = group.partition("/")[2]
         try:
             first, *bodies = map(bytes, _decode(data))
-            entries = [Entry(id, body) for id, body in enumerate(bodies, int(first))]
+            entries = [ChatEntry(id, body) for id, body in enumerate(bodies, int(first))]
         except (msgspec.MsgspecError, RecursionError, ValueError):
             self._log.warn("{group}: something on the channel is no message", group=group)
             return
@@ -254,7 +254,7 @@ class RedisRooms:
                 return
             self._show(room, state, entry)
 
-    def _show(self, room: str, state: _Room, entry: Entry) -> None:
+    def _show(self, room: str, state: _Room, entry: ChatEntry) -> None:
         if state.position is not None and entry.id <= state.position:
             return
         state.position = entry.id
@@ -328,12 +328,3 @@ class RedisRooms:
             for entry in entries:
                 self._show(room, state, entry)
             more = len(entries) == _PAGE
-
-
-def _draft(message: str, user: str | None, time: float) -> Draft:
-    """The JSON of a `wire.ChatMessage` before and behind its id."""
-    stamp = datetime.fromtimestamp(int(time * 1000) / 1000, UTC).isoformat(timespec="milliseconds")
-    tail = b',"time":"%b"' % stamp.replace("+00:00", "Z").encode()
-    if user is not None:
-        tail += b',"user":%b' % wire.encode(user)
-    return Draft(b'{"message":%b,"id":' % wire.encode(message), tail + b"}")
