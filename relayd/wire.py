@@ -91,7 +91,7 @@ class ChatDraft(msgspec.Struct, frozen=True):
             user: the name that a token gave the sender, if one did.
         """
         moment = datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds")
-        tail = b',"time":"%b"' % moment.replace("+00:00", "Z").encode()
+        tail = b',"time":"%bZ"' % moment.removesuffix("+00:00").encode()
         if user is not None:
             tail += b',"user":%b' % encode(user)
         return cls(b'{"message":%b,"id":' % encode(message), tail + b"}")

@@ -7,7 +7,7 @@ on one database (docs/decisions/0003-history-ids.md).
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -46,8 +46,7 @@ _SINCE = """
 _ALL = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class _Message:
+class _Message(NamedTuple):
     room: str
     draft: ChatDraft
     time: int  # Unix time, ms
