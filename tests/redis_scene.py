@@ -172,13 +172,13 @@ async def failures(deferreds: "list[Deferred[Any]]") -> set[type]:
 
 
 async def serves(server: RedisServer) -> None:
-    """Commands, posts and subscriptions work."""
+    """Commands, publishing and subscriptions work."""
     inbox = Inbox()
     await server.subscribe("serves", inbox)
     assert await server.call("SET", "serves", b"\x00\xff 007") == b"OK"
     assert await server.call("GET", "serves") == b"\x00\xff 007"
     assert server.publish(b"serves", b"\r\n\xff")
-    assert server.post("PUBLISH", "serves", 7)
+    assert server.publish(b"serves", b"7")
     assert await inbox.take(2) == [b"\r\n\xff", b"7"]
     server.unsubscribe("serves")
 

@@ -61,18 +61,6 @@ __all__ = [
 class Config(Sections, frozen=True, kw_only=True):
     """The whole configuration: one member a section."""
 
-    @classmethod
-    def load(
-        cls,
-        path: str | None,
-        environ: Mapping[str, str],
-        *,
-        dotenv: Mapping[str, str] | None = None,
-        listen: Sequence[str] = (),
-    ) -> "Config":
-        """Reads a configuration; the arguments are those of `read`. Raises ConfigError."""
-        return read(path, environ, dotenv=dotenv, listen=listen).config
-
 
 class Line(msgspec.Struct, frozen=True):
     """One setting as `relayctl check-config` lists it: secrets and passwords are hidden."""

@@ -1,6 +1,6 @@
 """One setting as it was found: where it stands, what it sets, how an error shows it. Pure.
 
-Sits above `sections` and `checks`; `sources` finds the settings, `Config.load` takes their values.
+Sits above `sections` and `checks`; `sources` finds the settings, `config.read` takes their values.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Where settings stand: a TOML file and its folder conf.d, the environment, a `.env` file.
 
-Sits above `settings`, below `Config.load`, which says which source wins.
+Sits above `settings`, below `config.read`, which says which source wins.
 """
 
 import os

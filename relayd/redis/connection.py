@@ -15,7 +15,6 @@ or two for each reply, also for those that nobody wants to see.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,28 +24,10 @@ from relayd.errors import RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
-from relayd.tally import Buckets
 
 _PATIENCE = 4  # deadlines after which a connection is ended although something still comes
 _GRACE = 0.02  # seconds after a deadline, for what is in the socket already
 _LAST_WORDS = 1.0  # seconds for what was written before `close`
-
-
-@dataclass
-class Stats:
-    """Counters that outlive a connection.
-
-    Attributes:
-        dropped_posts: posts that were not sent, or that Redis refused.
-        reconnects: how often a lost connection was made again.
-        round_trip: seconds that the last ping took; None before the first.
-        round_trips: seconds that all pings took.
-    """
-
-    dropped_posts: int = 0
-    reconnects: int = 0
-    round_trip: float | None = None
-    round_trips: Buckets = field(default_factory=Buckets)
 
 
 class _Call:
@@ -72,7 +53,6 @@ class Connection:
         label: the server's name, for the log.
         clock: provides IReactorTime.
         settings: deadline and bounds.
-        stats: where dropped posts are counted.
 
     Attributes:
         label: as given.
@@ -84,7 +64,7 @@ class Connection:
 
     log = Logger()
 
-    def __init__(self, label: str, clock: Any, settings: Settings, stats: Stats) -> None:
+    def __init__(self, label: str, clock: Any, settings: Settings) -> None:
         self.label = label
         self.process = label
         self.ended: Deferred[str] = Deferred()
@@ -92,7 +72,6 @@ class Connection:
         self.heard = False
         self._clock = clock
         self._settings = settings
-        self._stats = stats
         self._transport: Any = None
         self._reason: str | None = None
         # what is unanswered, oldest first: a call, or the size of a post
@@ -141,7 +120,6 @@ class Connection:
         """
         size = len(command)
         if self._reason is not None or not self._fits(size):
-            self._stats.dropped_posts += 1
             return False
         self._pending.append(size)
         self._pending_bytes += size
@@ -235,7 +213,6 @@ class Connection:
             answer.errback(as_exception(text, self.label))
 
     def _post_refused(self, text: str) -> None:
-        self._stats.dropped_posts += 1
         if not self._refusal_logged:
             self._refusal_logged = True
             self.log.warn("{label} refuses posts: {text}", label=self.label, text=text)
@@ -298,10 +275,9 @@ class SubscriberConnection(Connection):
         label: str,
         clock: Any,
         settings: Settings,
-        stats: Stats,
         receivers: dict[bytes, Callable[[bytes], None]],
     ) -> None:
-        super().__init__(label, clock, settings, stats)
+        super().__init__(label, clock, settings)
         self._receivers = receivers
 
     def received(self, reply: Any) -> None:

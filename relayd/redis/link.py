@@ -7,6 +7,7 @@ connection open whose greeting failed, and knows no hurry, so the loop is our ow
 import contextlib
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,13 +17,29 @@ from twisted.python.failure import Failure
 from relayd.errors import RelaydError
 from relayd.logs import Logger
 from relayd.redis.commands import pack
-from relayd.redis.connection import Connection, Stats
+from relayd.redis.connection import Connection
 from relayd.redis.replies import RedisRefused, describe
 from relayd.redis.settings import Settings
+from relayd.tally import Buckets
 
 Connect = Callable[[], Coroutine[Any, Any, Connection]]
 
 _PING = pack(("PING",))
+
+
+@dataclass
+class Stats:
+    """Counters that outlive a connection.
+
+    Attributes:
+        reconnects: how often a lost connection was made again.
+        round_trip: seconds that the last ping took; None before the first.
+        round_trips: seconds that all pings took.
+    """
+
+    reconnects: int = 0
+    round_trip: float | None = None
+    round_trips: Buckets = field(default_factory=Buckets)
 
 
 class Link:

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from relayd.errors import RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.commands import pack
-from relayd.redis.connection import Connection, Stats
+from relayd.redis.connection import Connection
 from relayd.redis.dial import Dialer
 from relayd.redis.greeting import greet, greet_sentinel
 from relayd.redis.replies import RedisRefused
@@ -99,7 +99,7 @@ class Masters:
 
     async def _open(self, number: int) -> Connection:
         address = self._target.sentinels[number]
-        connection = Connection(f"sentinel {address}", self._clock, self._settings, Stats())
+        connection = Connection(f"sentinel {address}", self._clock, self._settings)
         await self._dialer.connect(address, connection)
         try:
             await greet_sentinel(connection, self._target.sentinel_credentials, _NAME)
@@ -149,7 +149,7 @@ class Masters:
             connection.abort("it is asked no more")
 
     async def _is_master(self, address: TCP) -> bool:
-        connection = Connection(str(address), self._clock, self._settings, Stats())
+        connection = Connection(str(address), self._clock, self._settings)
         try:
             await self._dialer.connect(address, connection)
             await greet(connection, self._target.credentials, self._target.db, _NAME)

@@ -1,4 +1,4 @@
-"""One Redis, as relayd sees it: commands, posts, subscriptions, and whether it is there.
+"""One Redis, as relayd sees it: commands, publishing, subscriptions, and whether it is there.
 
 Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. Two connections to
 the same Redis process, for one that has subscriptions may do little else. What Redis' access lists
@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from relayd.errors import RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.commands import Script, Word, pack, pack_publish
-from relayd.redis.connection import Connection, Stats, SubscriberConnection
+from relayd.redis.connection import Connection, SubscriberConnection
 from relayd.redis.dial import Dialer
 from relayd.redis.greeting import greet
-from relayd.redis.link import Link
+from relayd.redis.link import Link, Stats
 from relayd.redis.replies import RedisRefused
 from relayd.redis.sentinel import Masters
 from relayd.redis.settings import Settings
@@ -35,8 +35,8 @@ _SENTINEL_DEADLINE = 1.0  # seconds at the most for one sentinel: another may kn
 class RedisServer:
     """One Redis.
 
-    Nothing is ever kept for later: while Redis is away, commands fail, posts are dropped and
-    subscriptions are refused, all of it at once.
+    Nothing is ever kept for later: while Redis is away, commands fail, what is published is dropped
+    and subscriptions are refused, all of it at once.
 
     Args:
         target: where it is, of `urls.parse`.
@@ -88,11 +88,6 @@ class RedisServer:
     def available(self) -> bool:
         """Whether both connections are there and everything that is wanted is subscribed."""
         return self._available
-
-    @property
-    def dropped_posts(self) -> int:
-        """How many posts were not sent, or refused by Redis."""
-        return self._stats.dropped_posts
 
     @property
     def round_trip(self) -> float | None:
@@ -180,24 +175,14 @@ class RedisServer:
                 raise
         return await self.call("EVAL", script.text, *words)
 
-    def post(self, *words: Word) -> bool:
-        """Sends a command whose reply nobody wants.
+    def publish(self, channel: bytes, payload: bytes) -> bool:
+        """Publishes to a channel; nobody waits for the reply.
 
         Returns:
             False if it was dropped, because Redis is away or too many commands are unanswered.
         """
-        return self._post(pack(words))
-
-    def publish(self, channel: bytes, payload: bytes) -> bool:
-        """`post("PUBLISH", channel, payload)`, faster."""
-        return self._post(pack_publish(channel, payload))
-
-    def _post(self, command: bytes) -> bool:
         connection = self._commands.connection
-        if connection is None:
-            self._stats.dropped_posts += 1
-            return False
-        return connection.post(command)
+        return connection is not None and connection.post(pack_publish(channel, payload))
 
     def subscribe(self, channel: str | bytes, receive: Receive) -> "Deferred[None]":
         """Has `receive` called with each message of a channel, until `unsubscribe`.
@@ -220,7 +205,7 @@ class RedisServer:
 
     async def _connect_commands(self) -> Connection:
         address = await self._address()
-        connection = Connection(str(address), self._clock, self._settings, self._stats)
+        connection = Connection(str(address), self._clock, self._settings)
         with self._abort_unless_ready(connection):
             await self._open(address, connection, "relayd-commands")
         return connection
@@ -228,7 +213,7 @@ class RedisServer:
     async def _connect_subscriber(self) -> Connection:
         address = await self._address()
         connection = SubscriberConnection(
-            str(address), self._clock, self._settings, Stats(), self._subscriptions.receivers
+            str(address), self._clock, self._settings, self._subscriptions.receivers
         )
         with self._abort_unless_ready(connection):
             await self._open(address, connection, "relayd-subscriber")

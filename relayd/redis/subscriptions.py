@@ -55,9 +55,6 @@ class Subscriptions:
         self._connection: SubscriberConnection | None = None
         self._restored = False
 
-    def __len__(self) -> int:
-        return len(self._wishes)
-
     def subscribe(self, channel: bytes, receive: Receive) -> "Deferred[None]":
         """As `server.RedisServer.subscribe`."""
         done: Deferred[None] = Deferred(lambda _: self._cancelled(wish))

@@ -26,13 +26,8 @@ DEFAULT_URL = "sqlite:///var/relayd.db"
 class Cursor(Protocol):
     """The part of a DB-API 2.0 cursor (PEP 249) that relayd uses."""
 
-    rowcount: int
-
-    @property
-    def description(self) -> Sequence[Sequence[Any]] | None: ...
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
     def fetchone(self) -> Any: ...
-    def fetchmany(self, size: int = ..., /) -> list[Any]: ...
     def fetchall(self) -> list[Any]: ...
     def close(self) -> Any: ...
 
@@ -72,7 +67,6 @@ class Engine(ABC):
         errors: the root of its exceptions.
         begin: starts a transaction that will write.
         snapshot: starts a transaction that only reads, and sees one state of the database.
-        probe: the cheapest statement that needs the database.
     """
 
     dialect: ClassVar[str]
@@ -80,7 +74,6 @@ class Engine(ABC):
     errors: ClassVar[type[Exception]]
     begin: ClassVar[str]
     snapshot: ClassVar[str]
-    probe: ClassVar[str]
     label: str
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = {}
@@ -169,7 +162,6 @@ class SQLite(Engine):
     errors = sqlite3.Error
     begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
     snapshot = "BEGIN"
-    probe = "PRAGMA schema_version"  # reads the file, as SELECT 1 does not
 
     # primary result codes, https://sqlite.org/rescode.html
     _AWAY = frozenset(
@@ -254,7 +246,6 @@ class PostgreSQL(Engine):
     errors = psycopg2.Error
     begin = "BEGIN"
     snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-    probe = "SELECT 1"
 
     def __init__(self, url: str, bounds: Bounds) -> None:
         try:

@@ -166,21 +166,13 @@ class Database:
         self._note_back(name)
         return result
 
-    async def ping(self) -> None:
-        """Makes sure that the database answers.
-
-        Raises:
-            DatabaseUnavailable: it does not.
-        """
-        await self.run("ping", _ping, self.engine.probe)
-
     async def check_schema(self) -> None:
         """Makes sure that the database answers and has the tables of the newest migration.
 
         Raises:
             DatabaseUnavailable: it does not, or has not.
         """
-        await self.run("check schema", _ping, "SELECT 1 FROM quiz_slots, chat_rooms LIMIT 1")
+        await self.run("check schema", _check_schema)
 
     async def close(self) -> None:
         """Ends the threads and their connections, also of an interaction that hangs.
@@ -278,6 +270,6 @@ class Database:
             )
 
 
-def _ping(cursor: Cursor, statement: str) -> None:
-    cursor.execute(statement)
+def _check_schema(cursor: Cursor) -> None:
+    cursor.execute("SELECT 1 FROM quiz_slots, chat_rooms LIMIT 1")
     cursor.fetchone()

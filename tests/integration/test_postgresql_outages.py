@@ -46,7 +46,7 @@ async def errors_within_promise(requests: "list[Deferred[Any]]") -> set[type]:
 
 def requests_of_all_kinds(database: Database, draws: Draws, history: History) -> list[Any]:
     coroutines: list[Awaitable[Any]] = [
-        database.ping(), history.last("a", 5), history.since("a", 0),
+        database.check_schema(), history.last("a", 5), history.since("a", 0),
     ]  # fmt: skip
     return [
         *(draws.draw(n % 3 + 1) for n in range(20)),
@@ -130,19 +130,22 @@ async def test_a_restart_in_a_quiet_hour_is_not_noticed(
 async def test_closing_ends_while_a_query_hangs(own_postgresql: PostgreSQL) -> None:
     from twisted.internet import reactor
 
+    def look(cursor: Any) -> None:
+        cursor.execute("SELECT 1")
+
     before = set(threading.enumerate())
     database = Database(own_postgresql.url(), reactor=reactor, deadline=1.0)
-    await database.ping()
+    await database.run("look", look)
     own_postgresql.pause()
     try:
-        hanging = Deferred.fromCoroutine(database.ping())
+        hanging = Deferred.fromCoroutine(database.run("look", look))
         started = time.monotonic()
         await database.close()
         assert time.monotonic() - started < 1.0 + SLACK
         with pytest.raises(DatabaseUnavailable):
             await hanging
         with pytest.raises(DatabaseUnavailable):
-            await database.ping()
+            await database.run("look", look)
         left = [thread for thread in set(threading.enumerate()) - before if "Pool" in thread.name]
         assert left == []
     finally:
@@ -188,14 +191,14 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
 
     globalLogPublisher.addObserver(observe)
     try:
-        await database.ping()
+        await database.check_schema()
         own_postgresql.stop(signal.SIGQUIT)
         for _ in range(5):
             with pytest.raises(DatabaseUnavailable):
-                await database.ping()
+                await database.check_schema()
         own_postgresql.start()
         for _ in range(5):
-            await database.ping()
+            await database.check_schema()
     finally:
         globalLogPublisher.removeObserver(observe)
     assert lines == ["error", "info"]

@@ -101,7 +101,7 @@ async def test_a_query_without_end_is_interrupted_at_the_deadline(sqlite_url: st
     database = Database(sqlite_url, reactor=reactor, pool_size=1)
     with pytest.raises(DatabaseUnavailable, match="no answer"):
         await database.run("endless", endless, timeout=0.3)
-    await database.ping()  # the only thread is free again
+    await database.check_schema()  # the only thread is free again
     await database.close()
 
 
@@ -112,7 +112,7 @@ async def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a/b/c.db"
     schema.migrate(url)
     database = Database(f"sqlite:///{tmp_path}/d/e.db", reactor=reactor)
-    await database.ping()
+    await database.run("look", lambda cursor: cursor.execute("PRAGMA schema_version"))
     await database.close()
     assert (tmp_path / "a/b/c.db").exists()
     assert (tmp_path / "d/e.db").exists()

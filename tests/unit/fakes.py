@@ -8,7 +8,7 @@ frames and handshakes are read by code that shares nothing with relayd or Autoba
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -426,27 +426,6 @@ def make_world(config: Config | None = None) -> Iterator[tuple[World, list[LogEv
         yield world, failures
         world.end()
     assert failures == []
-
-
-class FakeMember:
-    """A member of a group that keeps what it was sent.
-
-    Args:
-        then: called with each frame after it was kept.
-    """
-
-    def __init__(self, then: Callable[[bytes], None] = lambda frame: None) -> None:
-        self.frames: list[bytes] = []
-        self._then = then
-
-    def send(self, frame: bytes) -> None:
-        self.frames.append(frame)
-        self._then(frame)
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """The payloads of the frames, read by `websockets`."""
-        return [payload for frame in self.frames for _, payload in parse_frames(frame)]
 
 
 class FakeDraws:

@@ -6,7 +6,7 @@ from typing import Any
 import hiredis
 from twisted.internet.task import Clock
 
-from relayd.redis.connection import Connection, Stats, SubscriberConnection
+from relayd.redis.connection import Connection, SubscriberConnection
 from relayd.redis.dial import _protocol_class
 from relayd.redis.settings import Settings
 from tests.unit.fakes import Transport
@@ -27,17 +27,14 @@ class Wires:
         **settings: Any,
     ) -> None:
         self.clock = clock
-        self.stats = Stats()
         self.settings = Settings(**settings)
         self.transport = Transport(clock)
         self.writes: list[bytes] = []
         self._reader = hiredis.Reader()
         if receivers is None:
-            self.connection = Connection("redis", clock, self.settings, self.stats)
+            self.connection = Connection("redis", clock, self.settings)
         else:
-            self.connection = SubscriberConnection(
-                "redis", clock, self.settings, self.stats, receivers
-            )
+            self.connection = SubscriberConnection("redis", clock, self.settings, receivers)
         self.transport.protocol = _protocol_class()(self.connection)
         self.transport.protocol.makeConnection(self.transport)
 

@@ -38,7 +38,7 @@ def wrong(
 ) -> str:
     """What is said of a wrong configuration, in one line."""
     with pytest.raises(ConfigError) as caught:
-        Config.load(path, environ or {}, listen=listen)
+        read(path, environ or {}, listen=listen)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -47,7 +47,7 @@ def wrong(
 
 
 def test_the_sample_file_holds_the_defaults() -> None:
-    assert Config.load(str(SAMPLE), {}) == Config() == Config.load(None, {})
+    assert read(str(SAMPLE), {}).config == Config() == read(None, {}).config
 
 
 def test_the_sample_file_has_every_setting_in_the_order_of_the_classes() -> None:
@@ -72,7 +72,7 @@ def test_each_setting_of_the_sample_file_has_one_line_of_comment_above_it() -> N
 
 def test_a_file_sets_what_it_names_and_nothing_else(write_file: WriteFile) -> None:
     path = write_file('[chat]\nhistory = 7\n[server]\nlisten = ["tcp:1", "tcp:2"]\n[echo]\n')
-    config = Config.load(path, {})
+    config = read(path, {}).config
     default = Config()
     assert config.chat == msgspec.structs.replace(default.chat, history=7)
     assert config.server == msgspec.structs.replace(default.server, listen=("tcp:1", "tcp:2"))
@@ -106,12 +106,12 @@ def test_a_file_sets_what_it_names_and_nothing_else(write_file: WriteFile) -> No
 def test_the_environment_sets_any_setting(
     name: str, text: str, section: str, key: str, value: object
 ) -> None:
-    assert getattr(getattr(Config.load(None, {name: text}), section), key) == value
+    assert getattr(getattr(read(None, {name: text}).config, section), key) == value
 
 
 def test_what_the_environment_holds_of_others_is_not_ours() -> None:
     others = {"PATH": "/bin", "RELAYDX_ECHO_ENABLED": "1", "relayd_echo_enabled": "1", "HOME": ""}
-    assert Config.load(None, others) == Config()
+    assert read(None, others).config == Config()
 
 
 def test_the_first_source_that_has_a_setting_wins(write_file: WriteFile) -> None:
@@ -125,7 +125,7 @@ def test_the_first_source_that_has_a_setting_wins(write_file: WriteFile) -> None
         ({}, (), "tcp:4"),
     ]
     for environ, listen, winner in sources:
-        config = Config.load(path, environ, listen=listen)
+        config = read(path, environ, listen=listen).config
         assert config.server.listen == (winner,)
         assert config.chat.history == 4
 
@@ -133,23 +133,23 @@ def test_the_first_source_that_has_a_setting_wins(write_file: WriteFile) -> None
 @pytest.mark.parametrize("order", [1, -1])
 def test_our_name_for_the_database_wins_over_the_platforms(order: int) -> None:
     environ = [("RELAYD_DATABASE_URL", "sqlite:///ours"), ("DATABASE_URL", "sqlite:///theirs")]
-    assert Config.load(None, dict(environ[::order])).database.url == "sqlite:///ours"
+    assert read(None, dict(environ[::order])).config.database.url == "sqlite:///ours"
 
 
 def test_a_dotenv_file_stands_behind_the_environment_and_is_named_where_it_is_wrong() -> None:
     dotenv = {"RELAYD_CHAT_HISTORY": "7", "RELAYD_ECHO_ENABLED": "true", "PORT": "1"}
-    config = Config.load(None, {"RELAYD_CHAT_HISTORY": "8"}, dotenv=dotenv)
+    config = read(None, {"RELAYD_CHAT_HISTORY": "8"}, dotenv=dotenv).config
     assert (config.chat.history, config.echo.enabled) == (8, True)
     assert config.server.listen == ("tcp:1:interface=0.0.0.0",)
     with pytest.raises(ConfigError, match=r"^\.env: RELAYD_CHAT_HISTORY = 'x': "):
-        Config.load(None, {"PORT": "1"}, dotenv={"RELAYD_CHAT_HISTORY": "x"})
+        read(None, {"PORT": "1"}, dotenv={"RELAYD_CHAT_HISTORY": "x"})
     with pytest.raises(ConfigError, match=r"^environment: PORT = 'x': "):
-        Config.load(None, {"PORT": "x"}, dotenv=dotenv)
+        read(None, {"PORT": "x"}, dotenv=dotenv)
 
 
 def test_empty_platform_variables_set_nothing() -> None:
     environ = {"PORT": "", "DATABASE_URL": "", "REDIS_URL": "", "RELAYD_CONFIG": ""}
-    assert Config.load(None, environ) == Config()
+    assert read(None, environ).config == Config()
 
 
 def test_the_environment_may_name_the_file_and_the_option_wins(
@@ -158,8 +158,8 @@ def test_the_environment_may_name_the_file_and_the_option_wins(
     named = {"RELAYD_CONFIG": write_file("[chat]\nhistory = 7\n")}
     other = tmp_path / "other.toml"
     other.write_text("[chat]\nhistory = 8\n", encoding="utf-8")
-    assert Config.load(None, named).chat.history == 7
-    assert Config.load(str(other), named).chat.history == 8
+    assert read(None, named).config.chat.history == 7
+    assert read(str(other), named).config.chat.history == 8
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -271,7 +271,7 @@ def test_a_wrong_port_is_named(port: str) -> None:
 
 
 def test_the_redis_of_a_platform_is_taken() -> None:
-    config = Config.load(None, {"REDIS_URL": "rediss://joe:pw@h:6379/2"})
+    config = read(None, {"REDIS_URL": "rediss://joe:pw@h:6379/2"}).config
     assert config.redis.url == "rediss://joe:pw@h:6379/2"
 
 
@@ -279,7 +279,7 @@ def test_django_channels_needs_the_one_redis_that_django_uses() -> None:
     environ = {"RELAYD_REDIS_DJANGO_CHANNELS": "true"}
     assert "[redis] url" in wrong(environ=environ)
     assert "[redis] url" in wrong(environ={**environ, "REDIS_URL": "redis://a redis://b"})
-    assert Config.load(None, {**environ, "REDIS_URL": "redis://a"}).redis.django_channels
+    assert read(None, {**environ, "REDIS_URL": "redis://a"}).config.redis.django_channels
 
 
 def test_an_unknown_section_and_an_unknown_setting_are_named_with_those_there_are(
@@ -377,10 +377,10 @@ def test_the_files_of_conf_d_are_read_in_the_order_of_their_names_and_the_later_
     path = write_file("[chat]\nhistory = 1\nhistory_length = 1\ndefault_room = 'main'\n")
     drop_in("20-b.toml", "[chat]\nhistory = 20\n")
     drop_in("10-a.toml", "[chat]\nhistory = 10\nhistory_length = 10\n[echo]\nenabled = true\n")
-    config = Config.load(path, {})
+    config = read(path, {}).config
     assert (config.chat.history, config.chat.history_length) == (20, 10)
     assert (config.chat.default_room, config.echo.enabled) == ("main", True)
-    assert Config.load(path, {"RELAYD_CHAT_HISTORY": "30"}).chat.history == 30
+    assert read(path, {"RELAYD_CHAT_HISTORY": "30"}).config.chat.history == 30
 
 
 def test_what_editors_and_dpkg_leave_in_conf_d_is_not_read(
@@ -388,7 +388,7 @@ def test_what_editors_and_dpkg_leave_in_conf_d_is_not_read(
 ) -> None:
     for name in (".a.toml", "a.toml~", "a.toml.dpkg-new", "a.toml.bak", "a.conf"):
         drop_in(name, "this is no TOML")
-    assert Config.load(write_file(""), {}) == Config()
+    assert read(write_file(""), {}).config == Config()
 
 
 def test_an_error_names_the_very_file_of_conf_d(write_file: WriteFile, drop_in: DropIn) -> None:
@@ -412,7 +412,7 @@ def test_without_a_configuration_file_there_is_no_conf_d(
 ) -> None:
     drop_in("10-a.toml", "[chat]\nhistory = 10\n")
     monkeypatch.chdir(tmp_path)
-    assert Config.load(None, {}) == Config()
+    assert read(None, {}).config == Config()
 
 
 # Where each setting came from
@@ -511,12 +511,12 @@ def test_a_secret_may_stand_in_a_file(
     assert value_of(loaded.config, section, key) == secret
     assert loaded.warnings == ()
     named = {f"RELAYD_{section}_{key}_FILE".upper(): str(file)}
-    assert value_of(Config.load(None, named), section, key) == secret
+    assert value_of(read(None, named).config, section, key) == secret
 
 
 def test_a_folder_of_credentials_has_the_units_word_in_front(tmp_path: Path) -> None:
     (tmp_path / "relayd_redis_url").write_text("redis://credential\n", encoding="utf-8")
-    config = Config.load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    config = read(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).config
     assert config.redis.url == "redis://credential"
 
 
@@ -532,7 +532,7 @@ def test_systemds_credentials_are_read_and_win_over_the_files(
     listed = {(one.section, one.key): one.source for one in loaded.lines()}
     assert listed[section, key] == str(tmp_path / f"{section}_{key}")
     environ[f"RELAYD_{section}_{key}".upper()] = secret + "-of-the-environment"
-    assert value_of(Config.load(None, environ), section, key) == secret + "-of-the-environment"
+    assert value_of(read(None, environ).config, section, key) == secret + "-of-the-environment"
 
 
 def test_the_stronger_place_wins_whether_it_names_a_file_or_not(
@@ -541,9 +541,9 @@ def test_the_stronger_place_wins_whether_it_names_a_file_or_not(
     file = tmp_path / "key"
     file.write_text("in-a-file")
     path = write_file(f"[api]\nkey_file = '{file}'\n")
-    assert Config.load(path, {"RELAYD_API_KEY": "by-itself"}).api.key == "by-itself"
+    assert read(path, {"RELAYD_API_KEY": "by-itself"}).config.api.key == "by-itself"
     path = write_file("[api]\nkey = 'by-itself'\n")
-    assert Config.load(path, {"RELAYD_API_KEY_FILE": str(file)}).api.key == "in-a-file"
+    assert read(path, {"RELAYD_API_KEY_FILE": str(file)}).config.api.key == "in-a-file"
 
 
 def test_a_secret_and_its_file_in_one_place_are_too_many(
@@ -673,7 +673,7 @@ names_and_texts = st.dictionaries(
 @given(names_and_texts)
 def test_any_environment_is_a_configuration_or_a_config_error(environ: dict[str, str]) -> None:
     try:
-        config = Config.load(None, environ)
+        config = read(None, environ).config
     except ConfigError as error:
         said = str(error)
     else:
@@ -709,7 +709,7 @@ def test_any_toml_is_a_configuration_or_a_config_error(
         lines.extend(f"{key} = {in_toml(value)}" for key, value in table.items())
     path = write_file("\n".join(lines))
     try:
-        config = Config.load(path, {})
+        config = read(path, {}).config
     except ConfigError as error:
         said = str(error)
     else:

@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from relayd.errors import ConfigError, RedisUnavailable
 from relayd.redis import urls
-from relayd.redis.connection import Connection, Stats
+from relayd.redis.connection import Connection
 from relayd.redis.dial import Dialer
 from relayd.redis.replies import describe
 from relayd.redis.server import RedisServer
@@ -44,7 +44,7 @@ def test_a_file_of_authorities_must_be_there_and_be_one(tmp_path: Path) -> None:
 def connecting(reactor: MemoryReactorClock, url: str) -> "Deferred[None]":
     target = urls.parse(url)
     assert isinstance(target, urls.Server)
-    connection = Connection("redis", reactor, Settings(), Stats())
+    connection = Connection("redis", reactor, Settings())
     dialer = Dialer(reactor, Settings(deadline=2.0))
     return Deferred.fromCoroutine(dialer.connect(target.address, connection))
 

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from relayd.errors import RedisUnavailable
-from relayd.redis.connection import Connection, Stats
-from relayd.redis.link import Link
+from relayd.redis.connection import Connection
+from relayd.redis.link import Link, Stats
 from relayd.redis.settings import Settings
 from tests.redis_scene import Log
 from tests.unit.fakes import has_fired

@@ -119,9 +119,6 @@ class RedisGroups:
         """Has the channels of groups `<kind>/...` read by somebody else."""
         self._topics[kind] = topics
 
-    def __contains__(self, group: str) -> bool:
-        return group in self._channels
-
     async def prepare(self, group: str) -> None:
         channel = self._channels.get(group)
         first = channel is None

@@ -95,9 +95,6 @@ class Leases:
         self._leaving: list[Lease] = []
         self._left: set[Deferred[None]] = set()
 
-    def __len__(self) -> int:
-        return sum(map(len, self._leases.values()))
-
     def __iter__(self) -> Iterator[Lease]:
         return itertools.chain.from_iterable(list(self._leases.values()))
 
