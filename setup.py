@@ -84,7 +84,7 @@ setup(
     package_dir={"": "."},
     ext_modules=[
         Extension(f"relayd.native.{part}", [f"relayd/native/{part}.pyx"])
-        for part in ("calls", "fanout", "reading")
+        for part in ("batching", "calls", "fanout", "framing", "reading")
     ],
     include_package_data=False,
     package_data={

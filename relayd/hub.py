@@ -10,7 +10,8 @@ several calls, between which others have their turn.
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
-from relayd.native.fanout import Batching, Group, Publisher
+from relayd.native.batching import Batching
+from relayd.native.fanout import Deliveries, Group, Publisher
 from relayd.sockets.outbox import Item
 from relayd.tally import Buckets
 
@@ -65,23 +66,24 @@ class Hub:
     def __init__(self, clock: Timing, coalesce: float) -> None:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
-        self._batching = Batching(clock, coalesce, self.latency)
+        self._batching = Batching(clock, coalesce)
+        self._deliveries = Deliveries(self.latency)
 
     @property
     def delivered(self) -> int:
         """Frames handed to members so far, counted once for each member."""
-        return self._batching.delivered
+        return self._deliveries.delivered
 
     @property
     def batches(self) -> int:
         """How often a group was served."""
-        return self._batching.batches
+        return self._deliveries.batches
 
     def join(self, name: str, member: Member) -> None:
         """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = Group(self._batching)
+            group = self._groups[name] = Group(self._batching, self._deliveries)
         group.add(member)
 
     def leave(self, name: str, member: Member) -> None:
@@ -116,7 +118,7 @@ class Hub:
     def publisher(self, name: str, key: Hashable | None = None) -> Callable[[bytes], int]:
         """`fan_out` to one group, quicker, for one of its members to use while it is in it."""
         group = self._groups.get(name)
-        return Publisher(group or Group(self._batching), key)
+        return Publisher(group or Group(self._batching, self._deliveries), key)
 
     def catch_up(self, name: str, member: Member) -> None:
         """Sends a member what waits in a group for its next batch. No effect if it is not in it."""

@@ -26,7 +26,7 @@ from typing import TypeVar
 import msgspec
 
 from relayd.errors import ClientError, ErrorCode
-from relayd.native.fanout import text_frame as text_frame  # for whoever frames; compiled
+from relayd.native.framing import payload_of
 
 T = TypeVar("T")
 
@@ -254,24 +254,9 @@ def encode_status_error(code: ErrorCode, message: str) -> bytes:
     return _encoder.encode(_StatusError(error=code.value, message=message))
 
 
-def binary_frame(payload: bytes) -> bytes:
-    """One complete unmasked binary frame (RFC 6455 section 5.2: FIN, opcode 2)."""
-    return _frame(b"\x82", payload)
-
-
 def read_position(frame: bytes) -> int:
     """The `id` in a text frame that carries a `ChatEntry`; 0 if it carries something else."""
-    start = {126: 4, 127: 10}.get(frame[1], 2)
     try:
-        return _position_decoder.decode(memoryview(frame)[start:]).id
+        return _position_decoder.decode(payload_of(frame)).id
     except msgspec.MsgspecError:
         return 0
-
-
-def _frame(first: bytes, payload: bytes) -> bytes:
-    length = len(payload)
-    if length < 126:
-        return first + length.to_bytes(1) + payload
-    if length < 65536:
-        return first + b"\x7e" + length.to_bytes(2) + payload
-    return first + b"\x7f" + length.to_bytes(8) + payload

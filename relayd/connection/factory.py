@@ -7,6 +7,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 
 from relayd.connection.context import Context
 from relayd.connection.handshake import Handshake
+from relayd.native.framing import LONGEST_SHORT_PAYLOAD
 
 
 class RelayFactory(WebSocketServerFactory):
@@ -49,7 +50,7 @@ class RelayFactory(WebSocketServerFactory):
             maxMessagePayloadSize=size,
             allowNullOrigin=True,
         )
-        self.longest_short_frame = min(size, 125)
+        self.longest_short_frame = min(size, LONGEST_SHORT_PAYLOAD)
         # Autobahn would copy these to every connection: 1.5 KB, and 0.3 ms to log them for nobody
         protocol = type(self).protocol
         options = {name: getattr(self, name) for name in protocol.CONFIG_ATTRS}

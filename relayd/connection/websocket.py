@@ -22,12 +22,12 @@ from relayd.connection.handshake import Handshake, internal_error
 from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.logs import Logger, printable
+from relayd.native.framing import PING_FRAME, missing_of_head, text_frame
 from relayd.sockets.outbox import Outbox, make_outbox
 from relayd.sockets.poller import Inlet, PolledTransport
 
 __all__ = ["RelayFactory", "RelayProtocol"]
 
-_PING = b"\x89\x00"
 _YEARS = 1e9
 
 
@@ -89,7 +89,7 @@ class RelayProtocol(Handshake):
 
     def send_payload(self, payload: bytes) -> None:
         """Sends a JSON payload as one text frame."""
-        self.send(wire.text_frame(payload))
+        self.send(text_frame(payload))
 
     def send_error(self, code: ErrorCode, message: str) -> None:
         """Tells this client, and nobody else, what was wrong."""
@@ -215,8 +215,7 @@ class RelayProtocol(Handshake):
         elif frame is not None:
             inlet.missing = frame.length - self.current_frame_masker.pointer()
         elif self.data:
-            # a head takes 6 bytes, with an extended length up to 14 (RFC 6455 section 5.2)
-            inlet.missing = max(6 - len(self.data), 1)
+            inlet.missing = missing_of_head(self.data)
         else:
             inlet.missing = 0
             inlet.short = not self.inside_message
@@ -281,7 +280,7 @@ class RelayProtocol(Handshake):
 
     def ping(self) -> None:
         """Asks a silent peer for a sign of life (`keepalive.Peer`)."""
-        self.send(_PING)
+        self.send(PING_FRAME)
         self._log.debug("{conn} {path} was silent and is pinged", **self.facts)
 
     def close_silent(self) -> None:

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from relayd import names
 from relayd.brokers.interface import Groups
-from relayd.control import frames
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger
+from relayd.native.framing import read_frames
 from relayd.sockets.outbox import Item
 from relayd.web.answers import Sink, Stream
 
@@ -80,7 +80,7 @@ class _Tail:
 
     def write_items(self, items: Sequence[Item], joined: bytes) -> None:
         time = round(self._now(), 6)
-        for _, payload in frames.split(joined):
+        for _, payload in read_frames(joined):
             line: dict[str, Any] = {"event": "frame", "time": time, "frame": msgspec.Raw(payload)}
             self._sink.write(msgspec.json.encode(line))
 

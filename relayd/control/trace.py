@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from relayd.connection.websocket import RelayProtocol
-from relayd.control import frames
 from relayd.native.fanout import Recipient
+from relayd.native.framing import OPCODE_NAMES, read_frames
 from relayd.sockets.outbox import Item, Outbox
 from relayd.web.answers import Sink, Stream
 
@@ -133,9 +133,9 @@ class _Wire:
         self._tell("in", type=kind, **_shown(payload))
 
     def _out(self, data: bytes, waits: bool) -> None:
-        for opcode, payload in frames.split(data):
+        for opcode, payload in read_frames(data):
             more = {"waits": True} if waits else {}
-            name = frames.NAMES.get(opcode, str(opcode))
+            name = OPCODE_NAMES.get(opcode, str(opcode))
             self._tell("out", type=name, **_shown(payload), **more)
 
     def _close_came(self, code: int | None, reason: bytes | None) -> None:

@@ -1,4 +1,7 @@
-"""What runs for every frame and every member, compiled (Cython): `reading`, `calls`, `fanout`."""
+"""What runs for every frame and every member, compiled (Cython).
+
+`reading` stands on `calls`, `fanout` and `framing`, `fanout` on `batching` and `framing`.
+"""
 
 
 def give_way() -> None:

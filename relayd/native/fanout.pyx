@@ -1,17 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Frames a message, and sends it to every member of a group.
+"""Frames a message once, and sends it to every member of a group.
 
-Sits under `hub`, which says who is in which group, and under `outbox`, whose connections have a
-`Sender`. Everything that is unusual is handed to them: a socket that takes only a part, a pose that
-is wrong. System calls are made with Python's lock held, for none of them can block.
+Sits under `hub`, which says who is in which group, and under `sockets.outbox`, whose connections
+have a `Sender`. Everything that is unusual is handed to them: a socket that takes only a part, one
+that is broken. When a group is served is `batching`'s rule; here a batch is joined and sent.
+
+Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call back into any
+group, the one that serves it, too: `add`, `remove`, `catch_up`, `cancel`, and `fan_out`, whose
+frame then waits for the next batch (or, where nothing ever waits, is sent inside the other's loop).
+Descriptors: a `Sender` has the number of one that its transport owns, and never closes it. System
+calls are made with Python's lock held, for none of them can block.
+Buffers: a group keeps a frame until the last member of its batch has been served, and the joined
+frames of a batch until then or until a member needs others. A member that could not send all gets
+the whole bytes object, and keeps it as long as it likes.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
 
 from relayd.logs import Logger
+from relayd.native.batching cimport Batched, Batching
+from relayd.native.framing cimport text_frame
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
@@ -27,7 +36,6 @@ cdef extern from "unistd.h" nogil:
     long syscall(long number, ...)
 
 cdef enum:
-    FULL = 65536  # bytes of a batch that is sent without waiting for more
     TURN = 64  # members that get a batch before others have their turn
     SAMPLE = 16  # of frames that are served at once, one in so many is timed
 
@@ -40,8 +48,6 @@ cdef class Sender:
     Calling it with bytes returns how many of them the kernel took, and raises OSError if the
     connection is broken or `end` was called.
     """
-
-    cdef int _descriptor
 
     def __init__(self, int descriptor):
         self._descriptor = descriptor
@@ -74,10 +80,8 @@ cdef class Recipient:
         direct: a `Sender`, or what can be called like one; None while there is no straight way.
     """
 
-    cdef public object direct
 
-
-cdef class _Place:
+cdef class Place:
     """What a member has in a group.
 
     Attributes:
@@ -87,18 +91,11 @@ cdef class _Place:
         left: whether it has left the group; a batch that is being sent may still have its place.
     """
 
-    cdef object member
-    cdef Recipient recipient
-    cdef long long mark
-    cdef bint left
 
-
-cdef class Batching:
-    """When groups are served, and how much was: what all groups of a hub have in common.
+cdef class Deliveries:
+    """How much was served, and how quickly, by all groups of a hub.
 
     Args:
-        clock: `hub.Timing`.
-        coalesce: seconds a frame may wait for others in a busy group; 0 to serve each at once.
         latency: counts seconds (`tally.Buckets`).
 
     Attributes:
@@ -106,18 +103,11 @@ cdef class Batching:
         batches: how often a group was served.
     """
 
-    cdef object _seconds, _call_later, _observe
-    cdef double _coalesce
-    cdef readonly long long delivered, batches
-
-    def __init__(self, object clock, double coalesce, object latency):
-        self._seconds = clock.seconds
-        self._call_later = clock.callLater
-        self._coalesce = coalesce
-        self._observe = latency.observe
+    def __init__(self, object latency):
+        self.observe = latency.observe
 
 
-cdef class Group:
+cdef class Group(Batched):
     """The members of a group, and the frames that wait for its next batch.
 
     A batch goes to `TURN` members in one turn, one call. What is read between two turns is sent
@@ -127,29 +117,12 @@ cdef class Group:
         members: `hub.Member`s in the order in which they came, each with its place.
     """
 
-    cdef readonly dict members
-    cdef Batching _batching
-    cdef object _call  # the `hub.Call` of the next batch, or of the next turn of this one
-    cdef list _items  # not yet sent to everyone
-    cdef long long _first  # the number of the first of them; all are counted
-    cdef Py_ssize_t _size  # of all of them, bytes
-    cdef list _round  # the places of those that get the batch that is being sent
-    cdef Py_ssize_t _next  # of them
-    cdef long long _reach  # number up to which all of them get frames in this batch
-    cdef bint _serving
-    cdef double _began, _served
-    cdef double _arrived  # when the first frame came that is not of the batch that is being sent
-    # what was joined last
-    cdef long long _from, _to
-    cdef object _joined_items
-    cdef bytes _joined
-
-    def __init__(self, Batching batching not None):
+    def __init__(self, Batching batching not None, Deliveries deliveries not None):
+        Batched.__init__(self, batching)
         self.members = {}
-        self._batching = batching
+        self._deliveries = deliveries
         self._items = []
-        self._began = self._arrived = 0
-        self._served = float("-inf")
+        self._arrived = 0
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1:
         """Sends a payload, framed once: at once if the group is quiet, else with its next batch.
@@ -163,35 +136,28 @@ cdef class Group:
             How many members it goes to.
         """
         cdef bytes frame = text_frame(payload)
-        cdef Batching batching = self._batching
         cdef double now
-        if self._call is None and not self._serving:
-            now = batching._seconds()
-            if now - self._served >= batching._coalesce:
-                self._served = now
-                self._serve_at_once(key, frame)
-                if batching.batches % SAMPLE == 0:
-                    batching._observe(<double> batching._seconds() - now)
-                return len(self.members)
-            self._began = now
-            self._call = batching._call_later(batching._coalesce, self._turn)
-        elif self._round is not None and self._first + len(self._items) == self._reach:
-            self._arrived = batching._seconds()
+        if self._serves_at_once():
+            now = self._served
+            self._serve_at_once(key, frame)
+            if self._deliveries.batches % SAMPLE == 0:
+                self._deliveries.observe(<double> self._batching.seconds() - now)
+            return len(self.members)
+        if self._round is not None and self._first + len(self._items) == self._reach:
+            self._arrived = self._batching.seconds()
         self._items.append((key, frame))
-        self._size += PyBytes_GET_SIZE(frame)
-        if self._size >= FULL and not self._serving:
-            self.cancel()
-            self._begin()
+        if self._fills(PyBytes_GET_SIZE(frame)):
+            self._begin_round()
             while self._round is not None:
                 self._serve_some()
         return len(self.members)
 
     def add(self, object member):
         """A member gets what is sent from now on. No effect if it is in the group."""
-        cdef _Place place
+        cdef Place place
         if member in self.members:
             return
-        place = _Place()
+        place = Place()
         place.member = member
         if isinstance(member, Recipient):
             place.recipient = member
@@ -202,33 +168,27 @@ cdef class Group:
         """A member gets nothing more. No effect if it is not in the group."""
         place = self.members.pop(member, None)
         if place is not None:
-            (<_Place> place).left = True
+            (<Place> place).left = True
 
     def catch_up(self, object member):
         """Sends a member what waits for the next batch, now. No effect on who is no member."""
         place = self.members.get(member)
         if place is not None:
-            self._catch_up(<_Place> place)
+            self._catch_up(<Place> place)
 
-    def cancel(self):
-        """Calls off the next batch, or the next turn of this one."""
-        call, self._call = self._call, None
-        if call is not None and call.active():
-            call.cancel()
-
-    def _turn(self):
+    def due(self):
         """The next batch is due, or the next turn of the one that is being sent."""
         self._call = None
         if self._round is None:
-            self._begin()
+            self._begin_round()
         self._serve_some()
         if self._round is not None and self.members:
-            self._call = self._batching._call_later(0, self._turn)
+            self._go_on()
 
-    cdef int _begin(self) except -1:
-        """Begins a batch."""
-        self._batching.batches += 1
-        self._served = self._batching._seconds()
+    cdef int _begin_round(self) except -1:
+        """Begins a batch: those who are members now get what waits now."""
+        self._begin()
+        self._deliveries.batches += 1
         # a copy: a member that is too slow leaves the group while it is served
         self._round = list(self.members.values())
         self._next = 0
@@ -242,7 +202,7 @@ cdef class Group:
         try:
             while self._next < end:
                 self._next += 1
-                self._catch_up(<_Place> self._round[self._next - 1])
+                self._catch_up(<Place> self._round[self._next - 1])
         finally:
             self._serving = False
         if end < len(self._round):
@@ -253,14 +213,13 @@ cdef class Group:
             self._size -= PyBytes_GET_SIZE(<bytes> (<tuple> self._items[n])[1])
         del self._items[:self._reach - self._first]
         self._first = self._reach
-        self._batching._observe(<double> self._batching._seconds() - self._began)
+        self._deliveries.observe(<double> self._batching.seconds() - self._began)
         if self._items and self.members:
             # they came meanwhile, and some members have got them
-            self._began = self._arrived
-            self._call = self._batching._call_later(self._batching._coalesce, self._turn)
+            self._wait(self._arrived)
         return 0
 
-    cdef int _catch_up(self, _Place place) except -1:
+    cdef int _catch_up(self, Place place) except -1:
         """Sends a member all frames that are kept and that it has not got."""
         cdef long long mark, end = self._first + len(self._items)
         mark = max(self._first, place.mark)
@@ -271,19 +230,19 @@ cdef class Group:
             self._from, self._to = mark, end
             self._joined_items = self._items[mark - self._first:]
             self._joined = b"".join([frame for _, frame in self._joined_items])
-        self._batching.delivered += end - mark
+        self._deliveries.delivered += end - mark
         return self._send(place, self._joined_items, self._joined)
 
     cdef int _serve_at_once(self, object key, bytes frame) except -1:
         """Sends one frame to everyone."""
         cdef tuple items = ((key, frame),)
-        self._batching.batches += 1
-        self._batching.delivered += len(self.members)
-        for place in list(self.members.values()):  # a copy, as in `_begin`
-            self._send(<_Place> place, items, frame)
+        self._deliveries.batches += 1
+        self._deliveries.delivered += len(self.members)
+        for place in list(self.members.values()):  # a copy, as in `_begin_round`
+            self._send(<Place> place, items, frame)
         return 0
 
-    cdef int _send(self, _Place place, object items, bytes frames) except -1:
+    cdef int _send(self, Place place, object items, bytes frames) except -1:
         """Sends whole frames, straight to the member's socket where it has a `direct`."""
         cdef ssize_t sent
         cdef object member = place.member, direct
@@ -314,66 +273,9 @@ cdef class Group:
 cdef class Publisher:
     """`Group.fan_out` of one group, with one key, for one of its members."""
 
-    cdef Group _group
-    cdef object _key
-
     def __init__(self, Group group not None, object key):
         self._group = group
         self._key = key
 
     def __call__(self, bytes payload not None):
         return self._group.fan_out(self._key, payload)
-
-
-cdef class Passage:
-    """Where the short frames of a connection go whose messages are only checked and passed on.
-
-    Args:
-        decode: bytes to a message; raises if they are none.
-        encode: that message to bytes.
-        publish: takes them.
-        otherwise: takes what could not be decoded, as an inlet's `take` does.
-    """
-
-    cdef object _decode, _encode, _publish, _otherwise
-
-    def __init__(self, object decode, object encode, object publish, object otherwise):
-        self._decode = decode
-        self._encode = encode
-        self._publish = publish
-        self._otherwise = otherwise
-
-    def __call__(self, bytes payload, bint is_binary):
-        try:
-            message = self._decode(payload)
-        except Exception:
-            self._otherwise(payload, is_binary)
-            return
-        encoded = self._encode(message)
-        if type(self._publish) is Publisher:
-            (<Publisher> self._publish)._group.fan_out((<Publisher> self._publish)._key, encoded)
-        else:
-            self._publish(encoded)
-
-
-cpdef bytes text_frame(bytes payload):
-    """One complete unmasked text frame (RFC 6455 section 5.2: FIN, opcode 1)."""
-    if payload is None:  # which Cython lets in as bytes
-        raise TypeError("a payload is bytes, not None")
-    cdef Py_ssize_t length = PyBytes_GET_SIZE(payload), head, n
-    cdef bytes frame
-    cdef unsigned char *to
-    if length < 126:
-        head = 2
-    elif length < 65536:
-        head = 4
-    else:
-        head = 10
-    frame = PyBytes_FromStringAndSize(NULL, head + length)
-    to = <unsigned char *> PyBytes_AS_STRING(frame)
-    to[0] = 0x81
-    to[1] = length if head == 2 else 126 if head == 4 else 127
-    for n in range(2, head):
-        to[n] = (<uint64_t> length >> (8 * (head - 1 - n))) & 0xFF
-    memcpy(to + head, PyBytes_AS_STRING(payload), length)
-    return frame

@@ -20,6 +20,16 @@ class Inlet:
     def __init__(self, owner: Owner) -> None: ...
     def feed(self, data: bytes) -> None: ...
 
+class Passage:
+    def __init__(
+        self,
+        decode: Callable[[bytes], object],
+        encode: Callable[[object], bytes],
+        publish: Callable[[bytes], object],
+        otherwise: Callable[[bytes, bool], None],
+    ) -> None: ...
+    def __call__(self, payload: bytes, is_binary: bool) -> None: ...
+
 class ReactorEpoll:
     def __init__(
         self,

@@ -1,24 +1,34 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Reads what came in on all sockets, and takes short text frames apart.
+"""Reads what came in on all sockets: short text frames here, whatever else by an inlet's owner.
 
-Sits under `inlet`, which says what is read, and ends what has ended. Everything else is handed to an inlet's owner: a frame
-that is not short, a part of one, the end of a socket. System calls are made with Python's lock
-held, for none of them can block; only a reactor's wait lets it go.
+Sits under `sockets.poller`, which says what is read, and ends what has ended. `framing` takes a
+short frame apart; a `Passage` takes its payload on to a group. An inlet's owner gets the rest: a
+frame that is not short, a part of one. The poller hears of the end of a socket.
+
+Re-entry: while sockets are read or calls are made, `take`, `parse`, `failed`, `ended` and the calls
+may add, remove and end any inlet (each is looked up when its turn comes), set calls and end them,
+and release the `ReactorEpoll`. They may not read: neither `poll`, `read_ready`, nor `feed` of the
+inlet that calls them.
+Descriptors: the poller owns the sockets' epoll instance, the reactor its own, a transport its
+socket; an inlet has only the number, and is removed before the socket is closed. System calls are
+made with Python's lock held, for none of them can block; only a reactor's wait lets it go.
+Buffers: all sockets are read into one buffer, whose content is gone with the next read. What is
+handed on is a copy of it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 from relayd.native import give_way
 from relayd.native.calls cimport Calls, monotonic
+from relayd.native.fanout cimport Publisher
+from relayd.native.framing cimport short_text
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
-    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
 
 cdef extern from "sys/socket.h" nogil:
     enum: MSG_DONTWAIT
@@ -52,8 +62,8 @@ cdef class Inlet:
             holds nothing.
         missing: bytes, as far as known, that are still to come of a frame of which the owner's
             parser holds a part; 0 if it holds none.
-        longest: bytes of payload that a short frame may have, 125 at most; 0 before the WebSocket
-            is open.
+        longest: bytes of payload that a short frame may have, `framing.LONGEST_SHORT_PAYLOAD` at
+            most; 0 before the WebSocket is open.
         heard: set whenever bytes come.
         taken: messages that went to `take`; the owner counts its own here, too.
         transport: whose socket is read, where the poller does it.
@@ -88,7 +98,7 @@ cdef class Inlet:
         while at < size:
             if self.short:
                 end = at
-                payload = _short_frame(data, size, &end, self.longest)
+                payload = short_text(data, size, &end, self.longest)
                 if payload is not None:
                     at = end
                     self.taken += 1
@@ -111,45 +121,35 @@ cdef class Inlet:
         return 0
 
 
-cdef bytes _short_frame(const char *data, Py_ssize_t size, Py_ssize_t *at, int longest):
-    """The payload of a masked, final text frame of at most `longest` bytes; moves `at` behind it.
+cdef class Passage:
+    """Where the short frames of a connection go whose messages are only checked and passed on.
 
-    None if there is anything else: another kind of frame, a part of one, or a payload that is not
-    UTF-8.
+    Args:
+        decode: bytes to a message; raises if they are none.
+        encode: that message to bytes.
+        publish: takes them.
+        otherwise: takes what could not be decoded, as an inlet's `take` does.
     """
-    cdef const unsigned char *frame = <const unsigned char *> data + at[0]
-    cdef Py_ssize_t left = size - at[0], length, n
-    cdef uint32_t mask
-    cdef uint64_t mask8, eight, high = 0
-    cdef bytes payload
-    cdef char *to
-    if left < 6 or frame[0] != 0x81:
-        return None
-    length = frame[1] - 0x80
-    if length < 0 or length > longest or left < 6 + length:
-        return None
-    payload = PyBytes_FromStringAndSize(NULL, length)
-    to = PyBytes_AS_STRING(payload)
-    memcpy(&mask, frame + 2, 4)
-    mask8 = (<uint64_t> mask << 32) | mask
-    n = 0
-    while n + 8 <= length:
-        memcpy(&eight, frame + 6 + n, 8)
-        eight ^= mask8
-        high |= eight
-        memcpy(to + n, &eight, 8)
-        n += 8
-    while n < length:
-        to[n] = frame[6 + n] ^ frame[2 + (n & 3)]
-        high |= <unsigned char> to[n]
-        n += 1
-    if high & <uint64_t> 0x8080808080808080:
+
+    cdef object _decode, _encode, _publish, _otherwise
+
+    def __init__(self, object decode, object encode, object publish, object otherwise):
+        self._decode = decode
+        self._encode = encode
+        self._publish = publish
+        self._otherwise = otherwise
+
+    def __call__(self, bytes payload, bint is_binary):
         try:
-            PyUnicode_DecodeUTF8(to, length, NULL)
-        except UnicodeDecodeError:
-            return None
-    at[0] += 6 + length
-    return payload
+            message = self._decode(payload)
+        except Exception:
+            self._otherwise(payload, is_binary)
+            return
+        encoded = self._encode(message)
+        if type(self._publish) is Publisher:
+            (<Publisher> self._publish)._group.fan_out((<Publisher> self._publish)._key, encoded)
+        else:
+            self._publish(encoded)
 
 
 cdef class ReactorEpoll:

@@ -6,7 +6,7 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 from relayd import names, wire
 from relayd.brokers.interface import Publish
 from relayd.errors import ErrorCode, Refusal
-from relayd.native.fanout import Passage
+from relayd.native.reading import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
 
 DEFAULT_GROUP = "Camera_group"

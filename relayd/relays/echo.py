@@ -3,9 +3,9 @@
 A relay for conformance suites and for checking a proxy.
 """
 
-from relayd import wire
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ErrorCode, Refusal
+from relayd.native.framing import binary_frame, text_frame
 
 
 class EchoProtocol(RelayProtocol):
@@ -22,7 +22,7 @@ class EchoProtocol(RelayProtocol):
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Sends it back."""
-        self.send(wire.binary_frame(payload) if is_binary else wire.text_frame(payload))
+        self.send(binary_frame(payload) if is_binary else text_frame(payload))
 
 
 class EchoFactory(RelayFactory):

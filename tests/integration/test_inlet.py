@@ -17,7 +17,15 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd.native.fanout import Batching, Group, Publisher, Recipient, Sender, text_frame
+from relayd.native.batching import Batch, Batching
+from relayd.native.fanout import Deliveries, Group, Publisher, Recipient, Sender
+from relayd.native.framing import (
+    binary_frame,
+    missing_of_head,
+    payload_of,
+    read_frames,
+    text_frame,
+)
 from relayd.sockets.poller import Inlet, Poller
 from relayd.tally import Buckets
 from tests.daemon import Daemon
@@ -300,20 +308,31 @@ def test_a_poller_that_is_stopped_by_what_is_read_reads_no_more(own: EPollReacto
 def test_none_is_no_bytes() -> None:
     """Cython lets it in where bytes are declared, and would read what is behind it in memory."""
     ours, theirs = socket.socketpair()
-    group = Group(Batching(Clock(), 0, Buckets()))
+    group = Group(Batching(Clock(), 0), Deliveries(Buckets()))
     takers: list[Any] = [
         Inlet(Line.__new__(Line)).feed,
         Sender(ours.fileno()),
         text_frame,
+        binary_frame,
+        payload_of,
+        read_frames,
+        missing_of_head,
+        Batch(Batching(Clock(), 0), print).add,
         Publisher(group, None),
         functools.partial(group.fan_out, None),
     ]
     for take in takers:
         with pytest.raises(TypeError, match="None"):
             take(None)
-    for kind in (Group, functools.partial(Publisher, key=None)):
+    kinds: list[Any] = [
+        functools.partial(Group, deliveries=Deliveries(Buckets())),
+        functools.partial(Group, Batching(Clock(), 0)),
+        functools.partial(Publisher, key=None),
+        functools.partial(Batch, send=print),
+    ]
+    for kind in kinds:
         with pytest.raises(TypeError, match="None"):
-            kind(None)  # type: ignore[arg-type]
+            kind(None)
     ours.close()
     theirs.close()
 
@@ -356,7 +375,7 @@ def test_a_socket_that_takes_nothing_now_is_not_broken() -> None:
             ours.send(b"x" * 100_000)
     member = Full()
     member.direct = Sender(ours.fileno())
-    group = Group(Batching(Clock(), 0, Buckets()))
+    group = Group(Batching(Clock(), 0), Deliveries(Buckets()))
     group.add(member)
     group.fan_out(None, b"1")
     assert rests == [(text_frame(b"1"), 0)]

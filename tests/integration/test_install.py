@@ -169,7 +169,9 @@ def test_the_wheel_carries_what_relayd_reads(wheel: Path, tree: Path) -> None:
     dist_info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     compiled = {name for name in names if name.startswith("relayd/native/")} - expected
     assert {(Path(name).name.partition(".")[0], Path(name).suffix) for name in compiled} == {
-        (part, suffix) for part in ("calls", "fanout", "reading") for suffix in (".pyi", ".so")
+        (part, suffix)
+        for part in ("batching", "calls", "fanout", "framing", "reading")
+        for suffix in (".pyi", ".so")
     }
     assert names - dist_info - compiled == expected
     assert any(name.startswith("relayd/_schema/sqlite/") for name in names)

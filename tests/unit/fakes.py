@@ -561,3 +561,8 @@ def parse_frame(data: bytes) -> tuple[Frame, bytes]:
 def mask_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     """A frame as a client sends it (RFC 6455 section 5.3)."""
     return Frame(Opcode(opcode), payload, fin=fin).serialize(mask=True)
+
+
+def unmasked_frame(opcode: int, payload: bytes) -> bytes:
+    """A frame as a server sends it."""
+    return Frame(Opcode(opcode), payload).serialize(mask=False)

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from relayd.brokers.memory import MemoryGroups
 from relayd.config import Config, Control
 from relayd.control import connections as clients
-from relayd.control import frames, messages, trace
+from relayd.control import messages, trace
 from relayd.control.address import ControlError, check_length, find_place, of_worker
 from relayd.control.messages import Client, Kick, Listing, Pair, Room, Selection
 from relayd.control.process import check_kick
@@ -23,7 +21,6 @@ from relayd.hub import Hub
 from relayd.relays.camera import CameraFactory
 from relayd.web.answers import Stream
 from relayd.web.stream import LineWriter
-from relayd.wire import binary_frame, text_frame
 from tests.unit.fakes import World, make_world
 
 # -- where the socket is
@@ -138,13 +135,6 @@ def test_rates_are_those_of_the_last_interval() -> None:
     clock.advance(INTERVAL)
     assert rates["frames"] == 0
     rates.stop()
-
-
-@given(st.lists(st.binary(max_size=70_000), max_size=4))
-def test_frames_are_taken_apart_as_they_were_put_together(payloads: list[bytes]) -> None:
-    joined = b"".join(text_frame(each) + binary_frame(each) for each in payloads)
-    found = list(frames.split(joined))
-    assert found == [(opcode, each) for each in payloads for opcode in (1, 2)]
 
 
 # -- streams

@@ -14,8 +14,8 @@ from websockets.frames import Opcode
 
 from relayd.drops import Drops
 from relayd.hub import Hub
+from relayd.native.framing import text_frame
 from relayd.sockets.outbox import Item, make_outbox
-from relayd.wire import text_frame
 from tests.unit.fakes import BUFFER, Transport, logged_lines, parse_frames
 
 COALESCE = 0.005

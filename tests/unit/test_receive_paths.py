@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd import wire
 from relayd.config import Config, Keepalive, Limits
 from relayd.connection import websocket
 from relayd.connection.handshake import Handshake
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.native.framing import binary_frame, text_frame
 from tests.unit.fakes import Client, Transport, World
 
 CLOSE_TIMEOUT = 5
@@ -90,7 +90,7 @@ class Relay(RelayProtocol):
             self.held.append(len(payload))
             self.hold(len(payload))
         elif what != SILENT:
-            self.send(wire.binary_frame(payload) if is_binary else wire.text_frame(payload))
+            self.send(binary_frame(payload) if is_binary else text_frame(payload))
 
     def go_on(self) -> None:
         """Lets go of what is held, and reads again."""

@@ -13,7 +13,7 @@ from relayd.config import Camera as CameraConfig
 from relayd.config import Config, Limits
 from relayd.errors import ClientError
 from relayd.hub import Hub
-from relayd.native.fanout import Passage
+from relayd.native.reading import Passage
 from relayd.relays.camera import CameraFactory
 from tests.unit.fakes import BUFFER, Client, World, make_world
 

@@ -14,6 +14,7 @@ from relayd.brokers.memory import MemoryGroups, MemoryRooms
 from relayd.config import Auth, Chat, Config, Limits
 from relayd.errors import DatabaseUnavailable, StoreUnavailable
 from relayd.hub import Hub
+from relayd.native.framing import text_frame
 from relayd.relays.chat import ChatFactory, _StandIn
 from relayd.storage.history import History
 from tests.unit.fakes import (
@@ -543,7 +544,7 @@ def test_a_message_of_the_history_is_the_frame_that_was_live(room: Room) -> None
 def test_news_of_the_room_are_no_messages_that_a_joiner_could_go_on_from() -> None:
     """What stands before the first message in the collected frames says nothing about ids."""
     stand_in = _StandIn(10_000)
-    news, message = wire.text_frame(wire.CUT_OFF), wire.text_frame(b'{"message":"x","id":7}')
+    news, message = text_frame(wire.CUT_OFF), text_frame(b'{"message":"x","id":7}')
     stand_in.write_items([(None, news)], news)
     assert not stand_in.reaches_back_to(5)
     stand_in.write_items([(None, message)], message)

@@ -12,10 +12,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent
 from websockets.frames import Opcode
 
-from relayd import wire
 from relayd.config import Auth, Config, Keepalive, Limits
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.native.framing import binary_frame
 from tests.unit.fakes import (
     BUFFER,
     NOW,
@@ -123,7 +123,7 @@ def slow(server: Server) -> Client:
     """A client that does not read, and whose transport is full."""
     client = server.connect(answers=False)
     client.transport.peer_reads = False
-    client.server.send(wire.binary_frame(b"." * BUFFER))
+    client.server.send(binary_frame(b"." * BUFFER))
     return client
 
 
@@ -429,7 +429,7 @@ def test_the_pongs_of_a_peer_that_does_not_read_count_too(slow: Client) -> None:
 @pytest.mark.parametrize("answers", [True, False])
 def test_the_smallest_send_buffer_does_no_harm(server: Server, answers: bool) -> None:
     client = server.connect(peer_reads=False, answers=answers)
-    client.server.send(wire.binary_frame(b"." * BUFFER))
+    client.server.send(binary_frame(b"." * BUFFER))
     client.server.send_payload(b"{}")
     client.transport.read()
     assert client.closed() == (4003, "too slow")

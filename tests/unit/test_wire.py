@@ -1,4 +1,4 @@
-"""Frames and payloads: every parser against any bytes, every encoder against another decoder."""
+"""Payloads: every parser against any bytes, every encoder against another decoder."""
 
 import json
 import math
@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from websockets.frames import Opcode
 
 from relayd import wire
 from relayd.errors import ClientError, ErrorCode
-from tests.unit.fakes import parse_frames
+from relayd.native.framing import text_frame
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "bad_pose": wire.decode_pose,
@@ -226,44 +225,18 @@ def test_an_object_to_publish_is_passed_on_byte_for_byte_or_refused(payload: byt
         assert error_of(wire.check_object, payload) == "bad_json"
 
 
-# Frames
-
-
-@pytest.mark.parametrize(
-    "length", [0, 1, 2, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537, 100_000]
-)
-@pytest.mark.parametrize(
-    ("encode", "opcode"), [(wire.text_frame, Opcode.TEXT), (wire.binary_frame, Opcode.BINARY)]
-)
-def test_a_frame_of_every_length_is_read_by_another_decoder(
-    encode: Callable[[bytes], bytes], opcode: Opcode, length: int
-) -> None:
-    payload = bytes(number % 251 for number in range(length))
-    assert parse_frames(encode(payload)) == [(opcode, payload)]
-
-
-@given(st.lists(st.binary(max_size=300)))
-def test_frames_may_stand_one_behind_the_other(payloads: list[bytes]) -> None:
-    data = b"".join(wire.text_frame(payload) for payload in payloads)
-    assert parse_frames(data) == [(Opcode.TEXT, payload) for payload in payloads]
-
-
-def test_the_length_is_written_in_the_fewest_bytes() -> None:
-    """RFC 6455 section 5.2: the minimal number of bytes MUST be used."""
-    lengths = (125, 126, 65535, 65536)
-    overhead = [len(wire.text_frame(b"x" * length)) - length for length in lengths]
-    assert overhead == [2, 4, 4, 10]
+# Positions in frames
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 70_000))
 def test_the_position_of_a_chat_message_is_read_from_its_frame(position: int, size: int) -> None:
     entry = wire.ChatDraft.of("x" * size, 0, "ada").entry(position)
-    assert wire.read_position(wire.text_frame(entry.body)) == position
+    assert wire.read_position(text_frame(entry.body)) == position
 
 
 @pytest.mark.parametrize("payload", [b"", b"1", b"[1]", b'{"id":"1"}', wire.GAP, wire.RECEIVED])
 def test_what_is_no_chat_message_has_position_0(payload: bytes) -> None:
-    assert wire.read_position(wire.text_frame(payload)) == 0
+    assert wire.read_position(text_frame(payload)) == 0
 
 
 # What is sent

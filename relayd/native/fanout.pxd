@@ -1,0 +1,50 @@
+from relayd.native.batching cimport Batched
+
+
+cdef class Sender:
+    cdef int _descriptor
+
+    cdef ssize_t _send(self, const char *data, Py_ssize_t size) noexcept
+
+
+cdef class Recipient:
+    cdef public object direct
+
+
+cdef class Place:
+    cdef object member
+    cdef Recipient recipient
+    cdef long long mark
+    cdef bint left
+
+
+cdef class Deliveries:
+    cdef object observe
+    cdef readonly long long delivered, batches
+
+
+cdef class Group(Batched):
+    cdef readonly dict members
+    cdef Deliveries _deliveries
+    cdef list _items  # not yet sent to everyone
+    cdef long long _first  # the number of the first of them; all are counted
+    cdef list _round  # the places of those that get the batch that is being sent
+    cdef Py_ssize_t _next  # of them
+    cdef long long _reach  # number up to which all of them get frames in this batch
+    cdef double _arrived  # when the first frame came that is not of the batch that is being sent
+    # what was joined last
+    cdef long long _from, _to
+    cdef object _joined_items
+    cdef bytes _joined
+
+    cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1
+    cdef int _begin_round(self) except -1
+    cdef int _serve_some(self) except -1
+    cdef int _catch_up(self, Place place) except -1
+    cdef int _serve_at_once(self, object key, bytes frame) except -1
+    cdef int _send(self, Place place, object items, bytes frames) except -1
+
+
+cdef class Publisher:
+    cdef Group _group
+    cdef object _key

@@ -1,0 +1,204 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The head of a WebSocket frame (RFC 6455 section 5.2): every one is written and read here alone.
+
+Sits under `reading`, which takes short frames apart, under `fanout`, which frames a payload for a
+group, and under whoever sends or reads a frame in Python. Autobahn reads every other frame of a
+client, and writes its own pongs and closes.
+
+Re-entry: nothing here calls anything that could call back.
+Descriptors: none.
+Buffers: the caller keeps what it passes in, and nothing here holds on to it. What is returned is a
+copy, except for `payload_of`, whose view keeps its frame alive.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+
+cdef enum:
+    # the first byte
+    FINAL = 0x80
+    OPCODE = 0x0F
+    TEXT = 0x1
+    BINARY = 0x2
+    PING = 0x9
+    # the second byte
+    MASKED = 0x80
+    LENGTH = 0x7F
+    TWO_BYTES = 126  # the length is in the next two bytes
+    EIGHT_BYTES = 127  # the length is in the next eight
+    # bytes of a head, a mask left out
+    HEAD = 2
+    HEAD_16 = 4
+    HEAD_64 = 10
+    MASK = 4  # bytes of a mask
+
+LONGEST_SHORT_PAYLOAD = LONGEST_SHORT
+"""Bytes of payload that the second byte of a frame can tell; a control frame has no more."""
+OPCODE_NAMES = {0x0: "continuation", 0x1: "text", 0x2: "binary", 0x8: "close", 0x9: "ping", 0xA: "pong"}
+"""What the specification calls each opcode."""
+PING_FRAME = bytes((FINAL | PING, 0))
+"""A complete unmasked ping without a payload (section 5.5.2)."""
+
+
+cpdef bytes text_frame(bytes payload):
+    """One complete unmasked text frame.
+
+    Args:
+        payload: UTF-8, which is not checked.
+    """
+    return _frame(FINAL | TEXT, payload)
+
+
+def binary_frame(bytes payload):
+    """One complete unmasked binary frame."""
+    return _frame(FINAL | BINARY, payload)
+
+
+def read_frames(bytes data not None):
+    """Opcode and payload of each frame, as a list.
+
+    Args:
+        data: whole unmasked frames, one behind the other, as relayd sends them.
+
+    Raises:
+        ValueError: the last frame is not whole, or one is masked.
+    """
+    cdef const unsigned char *first = <const unsigned char *> PyBytes_AS_STRING(data)
+    cdef Py_ssize_t at = 0, size = PyBytes_GET_SIZE(data), start, length
+    cdef list found = []
+    while at < size:
+        start = _read_head(first + at, size - at, &length)
+        payload = PyBytes_FromStringAndSize(<const char *> first + at + start, length)
+        found.append((first[at] & OPCODE, payload))
+        at += start + length
+    return found
+
+
+def payload_of(bytes frame not None):
+    """The payload of a whole unmasked frame, as a view of it.
+
+    Raises:
+        ValueError: the frame is not whole, or masked.
+    """
+    cdef Py_ssize_t length, start = _read_head(
+        <const unsigned char *> PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), &length
+    )
+    return memoryview(frame)[start:start + length]
+
+
+def missing_of_head(bytes data not None):
+    """How many bytes are still missing of the head of a client's frame, 1 at least.
+
+    Args:
+        data: the first bytes of it. As long as they do not tell the length, the head is taken to
+            be the shortest that a client sends.
+    """
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), head = HEAD
+    cdef int length
+    if size > 1:
+        length = data[1] & LENGTH
+        if length == TWO_BYTES:
+            head = HEAD_16
+        elif length == EIGHT_BYTES:
+            head = HEAD_64
+    return max(head + MASK - size, 1)
+
+
+cdef bytes short_text(const char *data, Py_ssize_t size, Py_ssize_t *at, int longest):
+    """The payload of a masked, final text frame of at most `longest` bytes; moves `at` behind it.
+
+    None if there is anything else: another kind of frame, a part of one, or a payload that is not
+    UTF-8.
+
+    Args:
+        longest: bytes of payload, `LONGEST_SHORT` at most.
+    """
+    cdef const unsigned char *frame = <const unsigned char *> data + at[0]
+    cdef Py_ssize_t left = size - at[0], length, n
+    cdef uint32_t mask
+    cdef uint64_t mask8, eight, high = 0
+    cdef bytes payload
+    cdef char *to
+    if left < HEAD + MASK or frame[0] != (FINAL | TEXT):
+        return None
+    length = frame[1] - MASKED
+    if length < 0 or length > longest or left < HEAD + MASK + length:
+        return None
+    payload = PyBytes_FromStringAndSize(NULL, length)
+    to = PyBytes_AS_STRING(payload)
+    memcpy(&mask, frame + HEAD, MASK)
+    mask8 = (<uint64_t> mask << 32) | mask
+    n = 0
+    while n + 8 <= length:
+        memcpy(&eight, frame + HEAD + MASK + n, 8)
+        eight ^= mask8
+        high |= eight
+        memcpy(to + n, &eight, 8)
+        n += 8
+    while n < length:
+        to[n] = frame[HEAD + MASK + n] ^ frame[HEAD + (n & 3)]
+        high |= <unsigned char> to[n]
+        n += 1
+    if high & <uint64_t> 0x8080808080808080:  # a byte that is not ASCII
+        try:
+            PyUnicode_DecodeUTF8(to, length, NULL)
+        except UnicodeDecodeError:
+            return None
+    at[0] += HEAD + MASK + length
+    return payload
+
+
+cdef bytes _frame(unsigned char first, bytes payload):
+    """One complete unmasked frame; its length takes the fewest bytes, as the RFC demands."""
+    if payload is None:  # which Cython lets in as bytes
+        raise TypeError("a payload is bytes, not None")
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(payload), head, n
+    cdef bytes frame
+    cdef unsigned char *to
+    if length <= LONGEST_SHORT:
+        head = HEAD
+    elif length < 1 << 16:
+        head = HEAD_16
+    else:
+        head = HEAD_64
+    frame = PyBytes_FromStringAndSize(NULL, head + length)
+    to = <unsigned char *> PyBytes_AS_STRING(frame)
+    to[0] = first
+    to[1] = length if head == HEAD else TWO_BYTES if head == HEAD_16 else EIGHT_BYTES
+    for n in range(2, head):
+        to[n] = (<uint64_t> length >> (8 * (head - 1 - n))) & 0xFF
+    memcpy(to + head, PyBytes_AS_STRING(payload), length)
+    return frame
+
+
+cdef Py_ssize_t _read_head(
+    const unsigned char *frame, Py_ssize_t left, Py_ssize_t *length
+) except -1:
+    """Where the payload of a whole unmasked frame begins; `length` becomes that of the payload.
+
+    Args:
+        left: bytes that may be read from `frame` on.
+
+    Raises:
+        ValueError: the frame is not whole, or masked.
+    """
+    cdef Py_ssize_t head = HEAD, n
+    cdef uint64_t told = frame[1] if left >= HEAD else 0
+    if told & MASKED:
+        raise ValueError("a frame is masked")
+    if told == TWO_BYTES:
+        head = HEAD_16
+    elif told == EIGHT_BYTES:
+        head = HEAD_64
+    if left >= head > HEAD:
+        told = 0
+        for n in range(HEAD, head):
+            told = told << 8 | frame[n]
+    if left < head or told > <uint64_t> (left - head):
+        raise ValueError("a frame is not whole")
+    length[0] = told
+    return head
