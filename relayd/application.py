@@ -5,13 +5,13 @@ Sits under `node` and `tap`, which puts it together.
 
 from collections.abc import Awaitable, Callable
 
+from relayd.brokers.interface import Groups
 from relayd.config import Config
 from relayd.connection.context import Context
 from relayd.errors import RedisUnavailable
 from relayd.metrics.exchange import Family
 from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
-from relayd.relays.push import PushFactory
 from relayd.storage.pool import Database
 
 
@@ -23,15 +23,15 @@ class Application:
         context: Context,
         database: Database,
         redis: Redis | None,
+        groups: Groups,
         chat: ChatFactory,
-        push: PushFactory,
         figures: Callable[[], Awaitable[list[Family]]],
     ) -> None:
         self._context = context
         self._database = database
         self._redis = redis
+        self._groups = groups
         self._chat = chat
-        self._push = push
         self._figures = figures
 
     @property
@@ -53,9 +53,9 @@ class Application:
         """Open WebSocket connections by kind of path."""
         return self._context.connections.counts()
 
-    def push(self, topic: str, payload: bytes) -> int:
-        """Publishes to a topic; returns how many clients got it."""
-        return self._push.publish(topic, payload)
+    def publish(self, group: str, payload: bytes) -> int:
+        """Publishes to a group; returns how many clients of this process got it."""
+        return self._groups.publish(group, payload)
 
     async def say(self, room: str, message: str) -> bytes:
         """Says something in a room. Raises StoreUnavailable."""

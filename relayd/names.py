@@ -1,24 +1,39 @@
-"""The names that stand in paths: which ones are good, and their one canonical form. Pure.
+"""What a kind of path is, and the names that stand in paths: their grammar, their one form. Pure.
 
-Used by the relays (handshakes), the HTTP API and the pages. Each function takes the still
-percent-encoded path segment and raises a `Refusal` with status 400.
+The ground of every part that has to do with paths; `relays.paths` is the table. Rooms below
+`relays` get the table, or one of its lines, as an argument. A path is
+
+    /ws/<kind>[/<side>][/{name}]        with and without a slash at its end
+
+and `<kind>/<name>` is the group that its connections share, where there is one.
 """
 
+import enum
 import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from relayd.errors import ErrorCode, Refusal
 
-KINDS = ("camera", "chat", "difficulty", "echo", "push")
-"""What stands behind `/ws/`: one relay each."""
-
 _GROUP = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _ROOM = re.compile(r"[\w-]{1,100}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# the request line of a WebSocket handshake (RFC 9112 section 3.2): origin or absolute form
+_TARGET = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?(/ws/[^?\s]*)[? ]")
 
 
 def parse_group(segment: str) -> str:
-    """A camera group or push topic: 1 to 100 ASCII letters, digits, `_`, `-`, `.`."""
+    """A camera group or push topic: 1 to 100 ASCII letters, digits, `_`, `-`, `.`.
+
+    Args:
+        segment: of a path, still percent-encoded.
+
+    Raises:
+        Refusal: 400 `bad_name`.
+    """
     name = _decoded(segment)
     if not _GROUP.fullmatch(name):
         raise Refusal(
@@ -28,7 +43,14 @@ def parse_group(segment: str) -> str:
 
 
 def parse_room(segment: str) -> str:
-    """A chat room: 1 to 100 Unicode letters, digits, `_`, `-`; taken as it is, not normalized."""
+    """A chat room: 1 to 100 Unicode letters, digits, `_`, `-`; taken as it is, not normalized.
+
+    Args:
+        segment: of a path, still percent-encoded.
+
+    Raises:
+        Refusal: 400 `bad_name`.
+    """
     name = _decoded(segment)
     if not _ROOM.fullmatch(name):
         raise Refusal(
@@ -40,7 +62,14 @@ def parse_room(segment: str) -> str:
 
 
 def parse_uuid(segment: str) -> str:
-    """A UUID in the hyphenated form of RFC 9562 section 4, in lower case."""
+    """A UUID in the hyphenated form of RFC 9562 section 4, in lower case.
+
+    Args:
+        segment: of a path, still percent-encoded.
+
+    Raises:
+        Refusal: 400 `bad_uuid`.
+    """
     uuid = _decoded(segment).lower()
     if not _UUID.fullmatch(uuid):
         raise Refusal(
@@ -58,3 +87,279 @@ def _decoded(segment: str) -> str:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         return ""
+
+
+def split_path(path: str) -> tuple[str, list[str]]:
+    """The kind that a path `/ws/<kind>/...` names, and its further segments.
+
+    Args:
+        path: without the query, still percent-encoded.
+
+    Returns:
+        The kind, empty for any other path, and the segments without an empty last one.
+    """
+    root, _, rest = path.removeprefix("/").partition("/")
+    kind, *segments = rest.split("/")
+    if segments and not segments[-1]:
+        segments.pop()
+    return (kind, segments) if root == "ws" else ("", [])
+
+
+def split_target(head: bytes) -> tuple[str, list[str]]:
+    """The same of a request head: `split_path` of its target."""
+    found = _TARGET.match(head)
+    return ("", []) if found is None else split_path(found[1].decode(errors="replace"))
+
+
+def split_group(group: str) -> tuple[str, str]:
+    """The name of the kind and the name in it: `chat` and `lobby` of `chat/lobby`."""
+    kind, _, name = group.partition("/")
+    return kind, name
+
+
+class Content(enum.Enum):
+    """What is published to the groups of a kind, for those who publish from outside."""
+
+    OBJECT = "one JSON object, passed on as it is"
+    POSE = "a pose"
+    TEXT = "a text, in a message of its own"
+
+
+@dataclass(frozen=True)
+class Django:
+    """How Django Channels calls the groups of a kind, and the messages in them.
+
+    Attributes:
+        group: the group's name, with `{}` for the name in it.
+        type: of the messages.
+    """
+
+    group: str
+    type: str
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all groups begin with."""
+        return self.group.partition("{}")[0]
+
+
+class Place(NamedTuple):
+    """What a path says: the fixed word before the name, and the name; empty if there is none."""
+
+    side: str = ""
+    name: str = ""
+
+
+class _Template(NamedTuple):
+    """A path of a kind: the fixed word, and what the name is called; empty if there is none."""
+
+    side: str
+    variable: str
+
+    @classmethod
+    def parse(cls, path: str) -> "_Template":
+        *fixed, last = ["", *split_path(path)[1]]
+        if last.startswith("{"):
+            return cls("".join(fixed), last[1:-1])
+        return cls(last, "")
+
+    def match(self, segments: Sequence[str]) -> bool:
+        """Whether segments are of this form, whatever the name."""
+        fixed = [self.side] if self.side else []
+        length = len(fixed) + bool(self.variable)
+        return len(segments) == length and [*segments[: len(fixed)]] == fixed
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of path: a line of the table in `relays.paths`.
+
+    Attributes:
+        name: what stands behind `/ws/`, in the log and in the metrics; the groups' prefix, too.
+        paths: its templates, such as `/ws/chat/{room}`.
+        purpose: the words of the page `/` for it; `$default` stands for the default name.
+        example: what a client may send to try it, or a word for it.
+        hint: those of its paths that the 404 sentence names; without, those with a name in them.
+        parse: reads the name in a path, still percent-encoded. Raises Refusal: 400.
+        default: gives the name where a path has none, for a configuration.
+        optional: whether it is served only if `[<name>] enabled` is true.
+        factory: the class in `relays/<name>.py` that builds its connections.
+        needs: what that is built from beside the context: `groups`, `rooms`, `pairs`, `draws`.
+        fanned_out: whether its names are groups of the brokers.
+        keeps_history: whether its groups are the brokers' rooms, which one kind's are.
+        content: what is published to its groups.
+        published: the words of the page `/` for its publishing API; empty if there is none.
+        django: its groups' names in Django Channels, if they have one.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    purpose: str = ""
+    example: str = "nothing"
+    hint: tuple[str, ...] = ()
+    parse: Callable[[str], str] = parse_group
+    default: Callable[[Any], str] | None = None
+    optional: bool = False
+    factory: str = ""
+    needs: tuple[str, ...] = ()
+    fanned_out: bool = False
+    keeps_history: bool = False
+    content: Content = Content.OBJECT
+    published: str = ""
+    django: Django | None = None
+
+    @cached_property
+    def _templates(self) -> tuple[_Template, ...]:
+        return tuple(map(_Template.parse, self.paths))
+
+    @property
+    def full_paths(self) -> tuple[str, ...]:
+        """The paths with a name in them, if it has such, else all."""
+        return tuple(path for path in self.paths if "{" in path) or self.paths
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The fixed words that tell its paths apart, in their order."""
+        return tuple(template.side for template in self._templates if template.side)
+
+    @property
+    def variable(self) -> str:
+        """What the name in its paths is called: `room`; empty if there is none."""
+        return max(template.variable for template in self._templates)
+
+    @property
+    def any_group(self) -> str:
+        """A group of it as sentences write it: `chat/ROOM`."""
+        return self.group(self.variable.upper())
+
+    @property
+    def not_found(self) -> str:
+        """The sentence for a path behind `/ws/<name>` that there is not."""
+        if self.optional:
+            return f"There is no such path, or [{self.name}] enabled is false."
+        return f"The path is {listed(self.paths, 'or')}."
+
+    def group(self, name: str) -> str:
+        """The group that the connections with a name share: what brokers, hub and tail know."""
+        return f"{self.name}/{name}"
+
+    def is_on(self, config: Any) -> bool:
+        """Whether it is served, for a configuration."""
+        return not self.optional or bool(getattr(config, self.name).enabled)
+
+    def locate(self, segments: Sequence[str], config: Any) -> Place:
+        """What the segments behind `/ws/<name>` say, the name in its one form.
+
+        Args:
+            segments: still percent-encoded, without an empty last one.
+            config: the configuration, for what may be off and for the default name.
+
+        Raises:
+            Refusal: 404, or 400 for a name that is not good.
+        """
+        template = self._find(segments)
+        if template is None or not self.is_on(config):
+            raise Refusal(404, ErrorCode.NOT_FOUND, self.not_found)
+        if template.variable:
+            return Place(template.side, self.parse(segments[-1]))
+        return Place(template.side, "" if self.default is None else self.default(config))
+
+    def answers(self, path: str, config: Any) -> bool:
+        """Whether a path speaks WebSocket, whatever the name in it."""
+        kind, segments = split_path(path)
+        if kind != self.name or not all(segments):
+            return False
+        return self._find(segments) is not None and self.is_on(config)
+
+    def _find(self, segments: Sequence[str]) -> _Template | None:
+        return next((found for found in self._templates if found.match(segments)), None)
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """Words in a sentence: `a, b and c`."""
+    *others, end = words
+    return f"{', '.join(others)} {last} {end}" if others else end
+
+
+class Kinds:
+    """The table of all kinds, in the order in which pages and sentences name them."""
+
+    def __init__(self, *kinds: Kind) -> None:
+        self._kinds = {kind.name: kind for kind in kinds}
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._kinds.values())
+
+    def __getitem__(self, name: str) -> Kind:
+        return self._kinds[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, in the order of the alphabet."""
+        return tuple(sorted(self._kinds))
+
+    @property
+    def fanned_out(self) -> tuple[Kind, ...]:
+        """Those whose names are groups of the brokers."""
+        return tuple(kind for kind in self if kind.fanned_out)
+
+    @property
+    def published(self) -> tuple[Kind, ...]:
+        """Those to whose groups others may publish; the one that keeps a history stands last."""
+        found = [kind for kind in self if kind.published]
+        return tuple(sorted(found, key=lambda kind: kind.keeps_history))
+
+    @property
+    def history(self) -> Kind:
+        """The one whose groups are rooms with a history."""
+        return next(kind for kind in self if kind.keeps_history)
+
+    @property
+    def not_found(self) -> str:
+        """The sentence for a WebSocket path that there is not. Leaves out what may be off."""
+        always = [kind for kind in self if not kind.optional]
+        paths = [path for kind in always for path in kind.hint or kind.full_paths]
+        return f"There is no such path; WebSocket paths are {listed(paths, 'and')}."
+
+    @property
+    def publishing(self) -> str:
+        """Where others may publish, for a sentence: `push/TOPIC or chat/ROOM`."""
+        return listed([kind.any_group for kind in self.published], "or")
+
+    def of_group(self, group: str) -> Kind | None:
+        """The kind of a group such as `chat/lobby`; None if it is none of the brokers' groups."""
+        kind = self._kinds.get(split_group(group)[0])
+        return kind if kind is not None and kind.fanned_out else None
+
+    def parse_group(self, group: str) -> str:
+        """The name of a group such as `chat/lobby`, in its one form.
+
+        Raises:
+            Refusal: 400; there can be none of that name.
+        """
+        kind = self.of_group(group)
+        if kind is None:
+            # a name alone is a room with a history: it stands first
+            found = sorted(self.fanned_out, key=lambda kind: not kind.keeps_history)
+            places = listed([kind.any_group for kind in found], "or")
+            raise Refusal(400, ErrorCode.BAD_NAME, f"{group!r} is no group: say {places}.")
+        return kind.group(kind.parse(split_group(group)[1]))
+
+    def meeting(self, head: bytes, config: Any) -> str | None:
+        """The group or pair that a handshake belongs to, in its one form; None if it has none.
+
+        Args:
+            head: the request head.
+            config: for default names.
+        """
+        name, segments = split_target(head)
+        kind = self._kinds.get(name)
+        try:
+            place = None if kind is None else kind.locate(segments, config)
+        except Refusal:
+            return None
+        return kind.group(place.name) if kind and place and place.name else None
+
+    def speaks(self, path: str, config: Any) -> bool:
+        """Whether a path speaks WebSocket."""
+        return any(kind.answers(path, config) for kind in self)

@@ -43,11 +43,7 @@ from relayd.node import Node
 from relayd.redis import urls
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
-from relayd.relays.camera import CameraFactory
-from relayd.relays.chat import ChatFactory
-from relayd.relays.difficulty import DifficultyFactory
-from relayd.relays.echo import EchoFactory
-from relayd.relays.push import PushFactory
+from relayd.relays.paths import KINDS, build_factories
 from relayd.relays.unknown import UnknownFactory
 from relayd.signals import end_once, ignore_hangup, reload_at_hangup
 from relayd.sockets.poller import Poller
@@ -263,24 +259,31 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
             RedisSettings(ca_file=config.redis.ca_file, deadline=config.redis.deadline),
         )
         brokers = RedisBrokers(
-            redis, hub, config, clock=reactor, now=time.time, process=process, drops=context.drops
+            redis,
+            hub,
+            config,
+            clock=reactor,
+            now=time.time,
+            process=process,
+            drops=context.drops,
+            kinds=KINDS,
         )
     else:
-        brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length))
+        brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length), KINDS)
     draws = Draws(database)
-    chat = ChatFactory(context, brokers.groups, brokers.rooms)
-    push = PushFactory(context, brokers.groups)
-    relays = [
-        CameraFactory(context, brokers.groups),
-        DifficultyFactory(context, brokers.pairs, draws),
-        chat,
-        push,
-        EchoFactory(context),
-    ]
+    relays = build_factories(
+        context,
+        {
+            "groups": brokers.groups,
+            "rooms": brokers.rooms,
+            "pairs": brokers.pairs,
+            "draws": draws,
+        },
+    )
     figures = ProcessFigures(
         Parts(
             context=context,
-            factories=relays,
+            factories=tuple(relays.values()),
             hub=hub,
             brokers=brokers,
             database=database,
@@ -293,17 +296,19 @@ def build(config: Config, reactor: Any, *, worker: int | None = None) -> Node:
     all_figures = figures.all
     if worker is not None:
         all_figures = ParentFigures(reactor, find_place(config, os.environ)).all
-    publisher = Application(context, database, redis, chat, push, all_figures)
+    publisher = Application(
+        context, database, redis, brokers.groups, relays[KINDS.history.name], all_figures
+    )
     door = FrontDoorFactory(
         config,
         reactor,
-        {factory.kind: factory for factory in relays},
+        relays,
         UnknownFactory(context),
         make_site(publisher, reactor),
         context.tally,
     )
     return Node(
         reactor, context, database, door, brokers,
-        poller=poller, hub=hub, figures=figures, publisher=publisher, relays=relays, redis=redis,
-        process=process, worker=worker,
+        poller=poller, hub=hub, figures=figures, publisher=publisher, relays=relays.values(),
+        redis=redis, process=process, worker=worker,
     )  # fmt: skip

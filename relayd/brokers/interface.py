@@ -1,8 +1,8 @@
 """What a relay may ask of a broker: groups, rooms and pairs.
 
 Sits between the relays (which reach other connections only through these) and an implementation
-(`memory`: everything inside this process). Every group of a process is named `kind/name`:
-`camera/Camera_group`, `chat/lobby`, `push/build`. Vocabulary after centrifuge: the hub holds the
+(`memory`: everything inside this process). Every group of a process is named `kind/name`
+(`names.Kind.group`). Vocabulary after centrifuge: the hub holds the
 connections of this process, the broker carries what concerns other processes too.
 """
 
@@ -72,7 +72,7 @@ class Rooms(Protocol):
         """How many messages were kept together, each time."""
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
-        """Keeps a message, then publishes it to `chat/<room>`, in one order for all.
+        """Keeps a message, then publishes it to the room's group, in one order for all.
 
         Returns:
             A Deferred that fires with the entry after it was published, or fails with

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from relayd.brokers.interface import Headset, Phone, Publish
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
+from relayd.names import Kind, Kinds
 from relayd.storage.history import History
 from relayd.tally import Buckets
 from relayd.wire import ChatEntry
@@ -44,15 +45,23 @@ class MemoryGroups:
 
 
 class MemoryRooms:
-    """`interface.Rooms` inside one process: kept in the database, then shown by the hub."""
+    """`interface.Rooms` inside one process: kept in the database, then shown by the hub.
 
-    def __init__(self, hub: Hub, history: History) -> None:
+    Args:
+        hub: the members.
+        history: keeps the messages.
+        kind: the kind of path whose groups the rooms are.
+    """
+
+    def __init__(self, hub: Hub, history: History, kind: Kind) -> None:
         self._hub = hub
         self._history = history
+        self._kind = kind
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         # the history fires its Deferreds in the order of the ids: so all members see one order
-        return self._history.append(room, message, user).addCallback(self._show, f"chat/{room}")
+        keeping = self._history.append(room, message, user)
+        return keeping.addCallback(self._show, self._kind.group(room))
 
     @property
     def appended(self) -> Buckets:
@@ -120,11 +129,17 @@ class MemoryPairs:
 
 
 class MemoryBrokers:
-    """`interface.Brokers` inside one process."""
+    """`interface.Brokers` inside one process.
 
-    def __init__(self, hub: Hub, history: History) -> None:
+    Args:
+        hub: the members.
+        history: keeps the rooms' messages.
+        kinds: the table of paths.
+    """
+
+    def __init__(self, hub: Hub, history: History, kinds: Kinds) -> None:
         self.groups = MemoryGroups(hub)
-        self.rooms = MemoryRooms(hub, history)
+        self.rooms = MemoryRooms(hub, history, kinds.history)
         self.pairs = MemoryPairs()
 
     def start(self) -> None:

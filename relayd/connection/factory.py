@@ -60,4 +60,4 @@ class RelayFactory(WebSocketServerFactory):
     @property
     def kind(self) -> str:
         """The path it answers: `/ws/<kind>`."""
-        return self.protocol.kind
+        return self.protocol.entry.name

@@ -16,12 +16,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from relayd import forwarded
+from relayd import forwarded, names
 from relayd.connection.admission import Guest
 from relayd.connection.context import Context
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger, printable
+from relayd.names import Kind, Place
 
 _ids = itertools.count(1)
 # Autobahn's own failures to understand a handshake
@@ -35,7 +36,8 @@ class Handshake(WebSocketServerProtocol):
     whose `admit` was called, also when the peer went away while `admit` was waiting.
     """
 
-    kind: str
+    entry: Kind
+    """Its line of the table of paths."""
 
     _log = Logger()
     log = txaio.make_logger("error")  # type: ignore[attr-defined]
@@ -59,6 +61,11 @@ class Handshake(WebSocketServerProtocol):
         return self._number
 
     @property
+    def kind(self) -> str:
+        """The kind of its path, by name."""
+        return self.entry.name
+
+    @property
     def path(self) -> str:
         """The path it asked for, without the query, printable."""
         return "" if self._request is None else printable(self._request.path)
@@ -75,11 +82,22 @@ class Handshake(WebSocketServerProtocol):
         context: Context = self.factory.context
         return context
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Decides whether the handshake is answered with 101.
+    def locate(self, segments: list[str]) -> Place:
+        """What the path says.
 
         Args:
             segments: the path after `/ws/<kind>`, percent-encoded, without empty last part.
+
+        Raises:
+            Refusal: 404, or 400 for a name that is not good.
+        """
+        return self.entry.locate(segments, self.context.config)
+
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Decides whether the handshake is answered with 101.
+
+        Args:
+            place: what the path says.
             params: the query as `urllib.parse.parse_qs` gives it.
 
         Raises:
@@ -149,8 +167,9 @@ class Handshake(WebSocketServerProtocol):
                 token=_find_token(request),
                 connections=len(context.connections),
             )
+            place = self.locate(self._segments())
             self._asked = True
-            await self.admit(self._segments(), request.params)
+            await self.admit(place, request.params)
             context.admission.check_room(len(context.connections))
         except CancelledError:
             raise
@@ -177,8 +196,7 @@ class Handshake(WebSocketServerProtocol):
         UTF-8 in Latin-1.
         """
         path = urlsplit(self.http_request_uri).path.encode("latin-1").decode(errors="replace")
-        segments = path.split("/")[3:]
-        return segments[:-1] if segments and not segments[-1] else segments
+        return names.split_path(path)[1]
 
     def _admission_timed_out(self, result: object, timeout: float) -> Failure | None:
         try:

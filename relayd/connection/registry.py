@@ -15,7 +15,9 @@ from relayd.errors import CloseCode
 class Connection(Protocol):
     """An open connection as the registry sees it."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """The kind of its path, by name."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Begins the closing handshake."""

@@ -97,6 +97,6 @@ def pairs(connections: Iterable[Any]) -> Listing[Pair]:
             continue
         uuid = connection.uuid
         pair = found.setdefault(uuid, Pair(uuid=uuid, headset=False, phone=False))
-        pair.headset |= side.name == "unity"
-        pair.phone |= side.name == "android"
+        pair.headset |= side.is_headset
+        pair.phone |= not side.is_headset
     return Listing(found=[found[uuid] for uuid in sorted(found)], total=len(found))

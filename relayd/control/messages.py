@@ -163,7 +163,7 @@ class Drain(msgspec.Struct, kw_only=True):
 
 
 class Publish(msgspec.Struct, kw_only=True):
-    """Says a text in `chat/ROOM`, or pushes a JSON object to `push/TOPIC`."""
+    """Says a text in a room, or pushes a JSON object to a topic: `target` is `chat/lobby`."""
 
     target: str
     text: str

@@ -36,10 +36,10 @@ from relayd.control.messages import (
 )
 from relayd.control.process import check_kick, no_such_client, set_level
 from relayd.control.reloading import Reloading
-from relayd.control.tail import parse_group
 from relayd.control.worker_metrics import Told, WorkerFigures
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
+from relayd.relays.paths import KINDS
 from relayd.web.answers import Stream
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class Parent(Reloading):
 
     async def tail(self, group: str) -> Stream:
         """What goes to a group: any worker sees all of it, through Redis."""
-        parse_group(group)
+        KINDS.parse_group(group)
         asker = await self._somebody()
         return await self._of(asker.stream(f"/tail?{urlencode({'group': group})}"))
 

@@ -36,6 +36,7 @@ from relayd.control.worker_metrics import Told
 from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
 from relayd.metrics.registry import ProcessFigures
+from relayd.relays.paths import KINDS
 from relayd.web.answers import Sink, Stream
 from relayd.web.backend import Backend
 
@@ -129,7 +130,7 @@ class ProcessControl(Reloading):
 
     async def tail(self, group: str) -> Stream:
         """What goes to a group."""
-        name = tail.parse_group(group)
+        name = KINDS.parse_group(group)
         return self._kept(tail.tail(self._groups, name, self._context.admission.now))
 
     async def trace(self, id: str) -> Stream:
@@ -168,15 +169,16 @@ class ProcessControl(Reloading):
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
         """Publishes, and says who got it, or what was said. Raises Refusal, ClientError."""
-        kind, _, name = publish.target.partition("/")
-        if kind == "push":
-            payload = wire.check_object(publish.text.encode())
-            return {"clients": self._backend.push(names.parse_group(name), payload)}
-        if kind == "chat":
-            said = await self._backend.say(names.parse_room(name), publish.text)
+        kind = KINDS.of_group(publish.target)
+        if kind is None or not kind.published:
+            raise Refusal(400, ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
+        name = names.split_group(publish.target)[1]
+        if kind.keeps_history:
+            said = await self._backend.say(kind.parse(name), publish.text)
             found: dict[str, Any] = msgspec.json.decode(said)
             return found
-        raise Refusal(400, ErrorCode.BAD_NAME, "Publish to push/TOPIC or chat/ROOM.")
+        payload = wire.check_object(publish.text.encode())
+        return {"clients": self._backend.publish(kind.group(kind.parse(name)), payload)}
 
     async def log_level(self) -> LogLevel:
         """From which level on is logged."""

@@ -11,9 +11,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from relayd import names
 from relayd.brokers.interface import Groups
-from relayd.errors import ErrorCode, Refusal, Unavailable
+from relayd.errors import Unavailable
 from relayd.logs import Logger
 from relayd.native.framing import read_frames
 from relayd.sockets.outbox import Item
@@ -22,30 +21,12 @@ from relayd.web.answers import Sink, Stream
 _log = Logger()
 
 
-def parse_group(group: str) -> str:
-    """A group's name such as `chat/lobby`.
-
-    Raises:
-        Refusal: 400; there can be none of that name.
-    """
-    kind, _, name = group.partition("/")
-    if kind == "chat":
-        return f"chat/{names.parse_room(name)}"
-    if kind in ("camera", "push"):
-        return f"{kind}/{names.parse_group(name)}"
-    raise Refusal(
-        400,
-        ErrorCode.BAD_NAME,
-        f"{group!r} is no group: say chat/ROOM, camera/GROUP or push/TOPIC.",
-    )
-
-
 def tail(groups: Groups, group: str, now: Callable[[], float]) -> Stream:
     """The stream of what goes to a group from now on.
 
     Args:
         groups: joined as a member.
-        group: as `parse_group` returns it.
+        group: its name, as `names.Kinds.parse_group` returns it.
         now: Unix time.
     """
 

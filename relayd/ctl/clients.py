@@ -29,7 +29,7 @@ from relayd.ctl.common import (
 )
 from relayd.ctl.control_client import ControlClient, reach
 from relayd.logs import printable
-from relayd.names import KINDS
+from relayd.relays.paths import KINDS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HEAD = ("ID", "KIND", "PATH", "PEER", "USER", "SINCE (UTC)", "IN", "WAITING", "REPLACED")
@@ -44,7 +44,7 @@ def _selection_options(command: _Command) -> _Command:
         click.option("--user", metavar="NAME", help="Those whose token names this user."),
         click.option("--peer", metavar="ADDRESS", help="Those from this address, or address:port."),
         click.option("--path", metavar="PATH", help="Those on this path; /ws/chat/* for more."),
-        click.option("--kind", type=click.Choice(KINDS), help="Those on this kind of path."),
+        click.option("--kind", type=click.Choice(KINDS.names), help="Those on this kind of path."),
     ):
         command = option(command)
     return command

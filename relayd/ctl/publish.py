@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import click
 import msgspec
 
-from relayd import names, wire
+from relayd import wire
 from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Config
 from relayd.control.messages import Publish
@@ -25,7 +25,9 @@ from relayd.ctl.redis import run_with_redis
 from relayd.drops import Drops
 from relayd.errors import ClientError, ConfigError, Refusal, RelaydError
 from relayd.hub import Hub
+from relayd.names import Kind, split_group
 from relayd.redis.shards import Redis
+from relayd.relays.paths import KINDS
 
 _TIMEOUT = 10.0
 
@@ -74,13 +76,13 @@ def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], 
         StoreUnavailable: it is not known whether what was said was kept.
         NotPublished: relayd cannot be reached over HTTP, or does not take it.
     """
-    kind, _, name = target.partition("/")
-    if kind not in ("push", "chat"):
-        raise ConfigError(f"{target}: publish to push/TOPIC or chat/ROOM")
+    kind = KINDS.of_group(target)
+    if kind is None or not kind.published:
+        raise ConfigError(f"{target}: publish to {KINDS.publishing}")
     try:
         payload = text.encode()
-        name = names.parse_group(name) if kind == "push" else names.parse_room(name)
-        if kind == "push":
+        name = kind.parse(split_group(target)[1])
+        if not kind.keeps_history:
             wire.check_object(payload)
     except UnicodeEncodeError:
         raise ConfigError("the text is not UTF-8") from None
@@ -95,12 +97,12 @@ def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], 
         )
     if not config.redis.url:
         return _publish_to_one(config, kind, name, text)
-    return _push(config, name, payload) if kind == "push" else _say(config, name, text)
+    if kind.keeps_history:
+        return _say(config, kind, name, text)
+    return _push(config, kind.group(name), payload)
 
 
-def _push(config: Config, topic: str, payload: bytes) -> tuple[dict[str, Any], str]:
-    group = f"push/{topic}"
-
+def _push(config: Config, group: str, payload: bytes) -> tuple[dict[str, Any], str]:
     async def push(redis: Redis, reactor: Any) -> int:
         channel = f"{config.redis.prefix}:{group}"
         return int(await redis.find(group).call("PUBLISH", channel, payload))
@@ -110,38 +112,39 @@ def _push(config: Config, topic: str, payload: bytes) -> tuple[dict[str, Any], s
     return {"processes": count}, f"{who} with clients of {group} got it"
 
 
-def _say(config: Config, room: str, text: str) -> tuple[dict[str, Any], str]:
+def _say(config: Config, kind: Kind, room: str, text: str) -> tuple[dict[str, Any], str]:
     async def say(redis: Redis, reactor: Any) -> bytes:
         hub = Hub(reactor, config.limits.coalesce)
         brokers = RedisBrokers(
             redis, hub, config,
-            clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(),
+            clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(), kinds=KINDS,
         )  # fmt: skip
         return (await brokers.rooms.say(room, config.chat.message_prefix + text)).body
 
-    return _said(room, msgspec.json.decode(run_with_redis(config, f"chat/{room}", say)))
+    return _said(room, msgspec.json.decode(run_with_redis(config, kind.group(room), say)))
 
 
 def _said(room: str, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return message, f"said in {room} as message {message['id']}"
 
 
-def _publish_to_one(config: Config, kind: str, name: str, text: str) -> tuple[dict[str, Any], str]:
+def _publish_to_one(config: Config, kind: Kind, name: str, text: str) -> tuple[dict[str, Any], str]:
     """Asks the one process: over its control socket, else over HTTP."""
+    group = kind.group(name)
     try:
         control = ControlClient(config)
-        answer = control.post("/publish", Publish(target=f"{kind}/{name}", text=text), dict)
+        answer = control.post("/publish", Publish(target=group, text=text), dict)
     except Unreachable as error:
         if not config.api.key:
             raise NotPublished(
                 f"{error}; with [redis] url publish reaches all processes without it, and with "
                 "[api] key one over HTTP"
             ) from error
-        body = text.encode() if kind == "push" else wire.encode({"message": text})
-        answer = _post(config, f"/api/{kind}/{quote(name)}", body)
-    if kind == "chat":
+        body = wire.encode({"message": text}) if kind.keeps_history else text.encode()
+        answer = _post(config, f"/api/{quote(group)}", body)
+    if kind.keeps_history:
         return _said(name, answer)
-    return answer, f"{counted(answer['clients'], 'client', 'clients')} of push/{name} got it"
+    return answer, f"{counted(answer['clients'], 'client', 'clients')} of {group} got it"
 
 
 def _post(config: Config, path: str, body: bytes) -> Any:

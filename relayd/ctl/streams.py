@@ -10,6 +10,7 @@ import msgspec
 from relayd.ctl.common import Failed, echo_json, expected, json_option
 from relayd.ctl.control_client import reach
 from relayd.logs import printable
+from relayd.relays.paths import KINDS
 
 _INTERRUPTED = 130
 
@@ -24,7 +25,7 @@ def tail(context: click.Context, room: str, as_json: bool) -> None:
 
     A name alone is a chat room. Ctrl-C ends it.
     """
-    group = room if "/" in room else f"chat/{room}"
+    group = room if "/" in room else KINDS.history.group(room)
     lines = reach(context).stream("/tail", group=group)
     _show(context, lines, as_json, _tailed)
 

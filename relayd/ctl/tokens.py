@@ -25,7 +25,7 @@ from relayd.ctl.common import (
 )
 from relayd.errors import Refusal
 from relayd.logs import printable
-from relayd.names import KINDS
+from relayd.relays.paths import KINDS
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -54,7 +54,7 @@ class _Lifetime(click.ParamType[float]):
 @token.command(short_help="Make a token.")
 @click.option("--user", metavar="NAME", help="Whom relayd is to take the client for.")
 @click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice(KINDS),
+    "--scope", "scopes", multiple=True, type=click.Choice(KINDS.names),
     help="A kind of path that it is good for; may be given more than once. All without.",
 )  # fmt: skip
 @click.option(
@@ -132,16 +132,17 @@ def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, 
     except jwt.InvalidTokenError:
         pass  # as relayd says below
     scope = claims.get("scope")
-    kinds = scope.split() if isinstance(scope, str) else ["camera"]
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    any_kind = KINDS.names[0]
+    kinds = scope.split() if isinstance(scope, str) else [any_kind]
+    unknown = [kind for kind in kinds if kind not in KINDS.names]
     try:
         Admission(config, time.time).admit(
-            (kinds or ["camera"])[0], origin=None, token=text, connections=0
+            (kinds or [any_kind])[0], origin=None, token=text, connections=0
         )
     except Refusal as refusal:
         return refusal.message[0].lower() + refusal.message[1:].rstrip(".")
     if unknown == kinds:
-        return f"its scope names no kind of path; there are {', '.join(KINDS)}"
+        return f"its scope names no kind of path; there are {', '.join(KINDS.names)}"
     return ""
 
 

@@ -30,11 +30,11 @@ from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
 from relayd.logs import Logger
+from relayd.names import split_target
 from relayd.tally import Tally
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
-_KIND = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?/ws/([a-z]+)(?=[/? ])")
 _LINGER = 2.0
 
 
@@ -188,19 +188,18 @@ class FrontDoor(Protocol):
         self._stop_timer()
         data, self._head = self._head, b""
         if _UPGRADE.search(data, 0, end + 2):
-            self._become_websocket(data, end)
+            self._become_websocket(data)
         else:
             self._to_http(data)
         self.factory.understood(self)
 
-    def _become_websocket(self, data: bytes, end: int) -> None:
+    def _become_websocket(self, data: bytes) -> None:
         if self._channel is not None:
             self._channel.leave()
             self._channel = None
         if self.factory.give(self.transport, data):
             return
-        kind = _KIND.match(data, 0, end + 2)
-        factory = self.factory.find(kind[1].decode() if kind else "")
+        factory = self.factory.find(split_target(data)[0])
         protocol: Any = factory.buildProtocol(self.transport.getPeer())
         transport = self.transport
         if getattr(transport, "protocol", None) is self:
@@ -274,7 +273,7 @@ class FrontDoorFactory(Factory):
     Args:
         config: the configuration.
         clock: for the time a head may take.
-        relays: the factories by kind of path (`camera` answers `/ws/camera...`).
+        relays: the factories by the name of their kind of path.
         unknown: answers WebSocket handshakes on any other path.
         site: answers plain HTTP.
         tally: refused heads are counted there.

@@ -19,7 +19,6 @@ import array
 import errno
 import mmap
 import os
-import re
 import resource
 import socket
 import struct
@@ -48,27 +47,16 @@ CANNOT = "connections stay with the worker that accepts them, which costs CPU ti
 
 _AT_ONCE = 64  # connections that are taken in one turn of the reactor
 _STAYS = (errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOBUFS, errno.EPIPE)
-_TARGET = re.compile(
-    rb"[A-Z]+ (?:https?://[^/ ]*)?/ws/(camera|chat|push|difficulty/(?:unity|android))"
-    rb"(?:/([^/? ]*))?/?[? ]"
-)
 
 
-def owner(head: bytes, workers: int) -> int | None:
-    """The number of the worker that a connection belongs to, from 1; None if any will do.
+def owner(group: str, workers: int) -> int:
+    """The number of the worker that a group belongs to, from 1.
 
     Args:
-        head: a request head. Names that differ in their percent-encoding count as two, which costs
-            nothing but the way through Redis.
+        group: its name, or a pair's, in the one form that all of its connections find.
         workers: how many there are.
     """
-    found = _TARGET.match(head)
-    if found is None:
-        return None
-    kind, name = found[1].partition(b"/")[0], found[2] or b""
-    if kind == b"difficulty":
-        name = name.lower()
-    return zlib.crc32(kind + b"/" + name) % workers + 1
+    return zlib.crc32(group.encode()) % workers + 1
 
 
 @implementer(IReadDescriptor)
@@ -80,6 +68,7 @@ class Handover:
         folder: shared with the others, and closed to other users.
         number: of this worker, from 1.
         workers: how many there are.
+        group: finds the group or pair that a request head leads to; None if it leads to none.
         now: seconds, by the same clock in every worker.
 
     Raises:
@@ -94,6 +83,7 @@ class Handover:
         folder: Path,
         number: int,
         workers: int,
+        group: Callable[[bytes], str | None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reactor = reactor
@@ -102,6 +92,7 @@ class Handover:
         self._folder = folder
         self._number = number
         self._workers = workers
+        self._group = group
         self._socket: socket.socket | None = None
         self._loop = LoopingCall(self._beat)
         self._loop.clock = reactor
@@ -152,8 +143,11 @@ class Handover:
         Returns:
             Whether the other one has it; the transport is of no use any more then.
         """
-        to = owner(data, self._workers)
-        if to is None or to == self._number or self._socket is None or len(data) > LARGEST:
+        if self._socket is None or len(data) > LARGEST:
+            return False
+        group = self._group(data)
+        to = self._number if group is None else owner(group, self._workers)
+        if to == self._number:
             return False
         if not isinstance(transport, PolledTransport) or not transport.movable:
             return False

@@ -24,7 +24,9 @@ from relayd.hub import Hub
 from relayd.metrics.exchange import Rule
 from relayd.metrics.families import counter, gauge, histogram
 from relayd.metrics.lag import Lag
+from relayd.names import split_group
 from relayd.redis.shards import Redis
+from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draws
 from relayd.storage.pool import Database
 
@@ -121,7 +123,7 @@ class PartsCollector(Collector):
         yield gauge(
             "pair_sides",
             "Clients of the quiz pairing by side: unity is a headset, android a phone",
-            {side: found.sides[side] for side in ("unity", "android")},
+            {side: found.sides[side] for kind in KINDS for side in kind.sides},
             "side",
         )
         yield gauge(
@@ -161,12 +163,12 @@ class PartsCollector(Collector):
 
     def _frames(self) -> Iterator[Metric]:
         hub, drops = self._parts.hub, self._parts.context.drops
-        groups = Counter(name.partition("/")[0] for name in hub)
+        groups = Counter(split_group(name)[0] for name in hub)
         yield gauge(
             "groups",
             "Groups that have members, by kind; chat: rooms. "
             "A group with members in two workers counts twice",
-            {kind: groups[kind] for kind in ("camera", "chat", "push")},
+            {kind.name: groups[kind.name] for kind in KINDS.fanned_out},
             "kind",
         )
         yield counter(

@@ -3,32 +3,28 @@
 A relay: sits between the WebSocket adapter and the broker's groups.
 """
 
-from relayd import names, wire
+from relayd import wire
 from relayd.brokers.interface import Publish
-from relayd.errors import ErrorCode, Refusal
+from relayd.names import Place
 from relayd.native.reading import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
-
-DEFAULT_GROUP = "Camera_group"
+from relayd.relays.paths import KINDS
 
 
 class CameraProtocol(MemberProtocol):
     """A camera or a viewer: both may send, both see everything."""
 
-    kind = "camera"
+    entry = KINDS["camera"]
     factory: "CameraFactory"
     _publish: Publish | None = None
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds the group in the path.
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Prepares the group.
 
         Raises:
-            Refusal: 400 `bad_name`, 404.
             Unavailable: the group cannot be connected to other processes.
         """
-        if len(segments) > 1:
-            raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/camera or /ws/camera/{group}.")
-        self.group = f"camera/{names.parse_group(segments[0]) if segments else DEFAULT_GROUP}"
+        self.group = self.entry.group(place.name)
         await self.factory.groups.prepare(self.group)
 
     def received(self, payload: bytes, is_binary: bool) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from relayd import names, wire
+from relayd import wire
 from relayd.brokers.interface import Groups, Rooms
 from relayd.connection.context import Context
 from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
+from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol
+from relayd.relays.paths import KINDS
 from relayd.sockets.outbox import Item
 from relayd.wire import ChatEntry
 
@@ -25,7 +27,7 @@ _MOST = 1000
 class ChatProtocol(MemberProtocol):
     """Someone in a room."""
 
-    kind = "chat"
+    entry = KINDS["chat"]
     factory: "ChatFactory"
     room = ""
     _since: int | None = None
@@ -34,19 +36,17 @@ class ChatProtocol(MemberProtocol):
     _stand_in: "_StandIn | None" = None
     _entries: "list[ChatEntry]" = []  # noqa: RUF012  replaced, never changed
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds the room, begins to collect what is said there, reads the first of the history.
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Begins to collect what is said in the room, reads the first of the history.
 
         Raises:
-            Refusal: 400 `bad_name`, `bad_since` or `bad_request`, 404.
+            Refusal: 400 `bad_since` or `bad_request`.
             Unavailable: the room cannot be connected to other processes, or its history not read.
         """
-        if len(segments) > 1:
-            raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/chat or /ws/chat/{room}.")
         factory = self.factory
         config = factory.context.config.chat
-        self.room = names.parse_room(segments[0]) if segments else config.default_room
-        self.group = f"chat/{self.room}"
+        self.room = place.name
+        self.group = self.entry.group(place.name)
         self._since = _natural(params, "since", ErrorCode.BAD_SINCE)
         wanted = _natural(params, "history", ErrorCode.BAD_REQUEST)
         count = min(config.history if wanted is None else wanted, _MOST)

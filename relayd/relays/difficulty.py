@@ -7,11 +7,13 @@ from collections import deque
 
 from twisted.internet.defer import Deferred
 
-from relayd import names, wire
+from relayd import wire
 from relayd.brokers.interface import Pairs
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode, NoUnity, Refusal, Unavailable
+from relayd.names import Place
+from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draw, Draws
 
 _Request = Deferred[Draw | None] | ClientError | NoUnity
@@ -21,26 +23,20 @@ _Request = Deferred[Draw | None] | ClientError | NoUnity
 class DifficultyProtocol(RelayProtocol):
     """Either side, told apart by the path."""
 
-    kind = "difficulty"
+    entry = KINDS["difficulty"]
     factory: "DifficultyFactory"
     uuid = ""
     side: "_Headset | _Phone | None" = None
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds side and UUID in the path; registers a headset, before its app tells anybody.
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Registers a headset, before its app tells anybody.
 
         Raises:
-            Refusal: 400 `bad_uuid`, 400 `no_unity` for a phone without a headset, 404.
+            Refusal: 400 `no_unity` for a phone without a headset.
             Unavailable: the side cannot be registered now.
         """
-        if len(segments) != 2 or segments[0] not in ("unity", "android"):
-            raise Refusal(
-                404,
-                ErrorCode.NOT_FOUND,
-                "The path is /ws/difficulty/unity/{uuid} or /ws/difficulty/android/{uuid}.",
-            )
-        self.uuid = names.parse_uuid(segments[1])
-        if segments[0] == "unity":
+        self.uuid = place.name
+        if place.side == _Headset.name:
             self.side = headset = _Headset(self)
             await self.factory.pairs.add_headset(self.uuid, headset)
         elif await self.factory.pairs.headset_present(self.uuid):
@@ -71,7 +67,7 @@ class DifficultyProtocol(RelayProtocol):
 class _Headset:
     """The Unity side: gets assignments (`brokers.interface.Headset`)."""
 
-    name = "unity"
+    name, is_headset = "unity", True
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection
@@ -104,7 +100,7 @@ class _Phone:
     given one after the other.
     """
 
-    name = "android"
+    name, is_headset = "android", False
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection

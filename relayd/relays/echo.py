@@ -4,21 +4,18 @@ A relay for conformance suites and for checking a proxy.
 """
 
 from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import ErrorCode, Refusal
+from relayd.names import Place
 from relayd.native.framing import binary_frame, text_frame
+from relayd.relays.paths import KINDS
 
 
 class EchoProtocol(RelayProtocol):
     """A connection that talks to itself."""
 
-    kind = "echo"
+    entry = KINDS["echo"]
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Raises Refusal: 404 when echo is off or the path goes on."""
-        if segments or not self.factory.context.config.echo.enabled:
-            raise Refusal(
-                404, ErrorCode.NOT_FOUND, "There is no such path, or [echo] enabled is false."
-            )
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Lets everybody in."""
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Sends it back."""

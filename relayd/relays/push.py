@@ -3,27 +3,26 @@
 A relay: sits between the WebSocket adapter and the broker's groups. Published by the HTTP API.
 """
 
-from relayd import names, wire
-from relayd.errors import ClientError, ErrorCode, Refusal
+from relayd import wire
+from relayd.errors import ClientError, ErrorCode
+from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol
+from relayd.relays.paths import KINDS
 
 
 class PushProtocol(MemberProtocol):
     """A subscriber of one topic."""
 
-    kind = "push"
+    entry = KINDS["push"]
     factory: "PushFactory"
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
-        """Finds the topic in the path.
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Prepares the topic.
 
         Raises:
-            Refusal: 400 `bad_name`, 404.
             Unavailable: the topic cannot be connected to other processes.
         """
-        if len(segments) != 1:
-            raise Refusal(404, ErrorCode.NOT_FOUND, "The path is /ws/push/{topic}.")
-        self.group = f"push/{names.parse_group(segments[0])}"
+        self.group = self.entry.group(place.name)
         await self.factory.groups.prepare(self.group)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
@@ -35,10 +34,6 @@ class PushProtocol(MemberProtocol):
 
 
 class PushFactory(MemberFactory):
-    """Builds the connections of `/ws/push`; publishes to their topics."""
+    """Builds the connections of `/ws/push`."""
 
     protocol = PushProtocol
-
-    def publish(self, topic: str, payload: bytes) -> int:
-        """Sends one JSON object to the topic as it is; returns how many got it."""
-        return self.groups.publish(f"push/{topic}", payload)

@@ -2,21 +2,18 @@
 
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ErrorCode, Refusal
+from relayd.names import Kind, Place
+from relayd.relays.paths import KINDS
 
 
 class UnknownProtocol(RelayProtocol):
     """A connection that is refused whatever it asks for."""
 
-    kind = "unknown"
+    entry = Kind("unknown", ())
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+    def locate(self, segments: list[str]) -> Place:
         """Raises Refusal: 404."""
-        raise Refusal(
-            404,
-            ErrorCode.NOT_FOUND,
-            "There is no such path; WebSocket paths are /ws/camera, /ws/difficulty/unity/{uuid}, "
-            "/ws/difficulty/android/{uuid}, /ws/chat/{room} and /ws/push/{topic}.",
-        )
+        raise Refusal(404, ErrorCode.NOT_FOUND, KINDS.not_found)
 
 
 class UnknownFactory(RelayFactory):

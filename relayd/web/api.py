@@ -6,15 +6,16 @@ configured key there is no API. No CORS headers: a page of another origin cannot
 
 import hmac
 
-from relayd import names, wire
+from relayd import wire
 from relayd.errors import ErrorCode, Refusal
+from relayd.names import Kind
 from relayd.web.answers import Answer, error_answer, json_answer
 from relayd.web.backend import Backend
 from relayd.web.request import Request
 
 
 class Api:
-    """Publishes to push topics and chat rooms."""
+    """Publishes to the groups of those kinds of path that have it in the table."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -43,22 +44,28 @@ class Api:
             )
         return None
 
-    def push(self, request: Request, topic: str) -> Answer:
-        """`POST /api/push/{topic}`: the body, one JSON object, goes out byte for byte."""
-        self._refuse_while_stopping()
-        name = names.parse_group(topic)
-        payload = wire.check_object(request.body())
-        return json_answer({"clients": self._backend.push(name, payload)})
+    async def publish(self, kind: Kind, request: Request, name: str) -> Answer:
+        """`POST /api/<kind>/{name}`: the body, one JSON object, goes out byte for byte.
 
-    async def say(self, request: Request, room: str) -> Answer:
-        """`POST /api/chat/{room}`: `{"message": text}`; answered with what the clients see."""
-        self._refuse_while_stopping()
-        name = names.parse_room(room)
-        message = wire.decode_chat(wire.check_object(request.body()))
+        Where a history is kept, it is `{"message": text}`, answered with what the clients see.
+
+        Args:
+            kind: one that is published to.
+            request: the request.
+            name: in the kind, still percent-encoded.
+
+        Raises:
+            Refusal: 400 `bad_name`, 503 `draining`.
+            ClientError: `bad_json`, `bad_message`.
+            StoreUnavailable: the message could not be kept.
+        """
+        if self._backend.stopping:
+            raise Refusal(503, ErrorCode.DRAINING, "relayd is going down; send it again soon.")
+        name = kind.parse(name)
+        payload = wire.check_object(request.body())
+        if not kind.keeps_history:
+            return json_answer({"clients": self._backend.publish(kind.group(name), payload)})
+        message = wire.decode_chat(payload)
         assert message is not None  # an object is not blank
         said = await self._backend.say(name, message)
         return Answer(body=said, headers={"Cache-Control": "no-store"})
-
-    def _refuse_while_stopping(self) -> None:
-        if self._backend.stopping:
-            raise Refusal(503, ErrorCode.DRAINING, "relayd is going down; send it again soon.")

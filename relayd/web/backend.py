@@ -25,13 +25,13 @@ class Backend(Protocol):
     def stopping(self) -> bool: ...
 
     def connection_counts(self) -> dict[str, int]:
-        """Open WebSocket connections by kind: camera, difficulty, chat, push, echo."""
+        """Open WebSocket connections by the name of their kind."""
 
-    def push(self, topic: str, payload: bytes) -> int:
-        """Sends a payload to a topic; returns the number of clients of this process it went to."""
+    def publish(self, group: str, payload: bytes) -> int:
+        """Sends a payload to a group; returns the number of clients of this process it went to."""
 
     async def say(self, room: str, message: str) -> bytes:
-        """Says something in a chat room.
+        """Says something in a room.
 
         Returns:
             The JSON object that the clients see.

@@ -4,44 +4,18 @@ The room's page is only a frame: `static/room.js` connects to `/ws/chat/{room}` 
 """
 
 import html
+import re
 from urllib.parse import quote
 
 from relayd import __version__, names
 from relayd.errors import Refusal
+from relayd.relays.paths import KINDS
 from relayd.web import templates
 from relayd.web.answers import Answer, redirect
 from relayd.web.backend import Backend
 from relayd.web.request import Request
 
-# kind, paths, what they are for, what to send to try one
-_SOCKETS = (
-    (
-        "camera",
-        ("/ws/camera/{group}",),
-        "Camera poses, to everyone in the group. Without a group: Camera_group.",
-        '{"x": 0.5, "y": 1.25, "z": -3}',
-    ),
-    (
-        "difficulty",
-        ("/ws/difficulty/unity/{uuid}", "/ws/difficulty/android/{uuid}"),
-        "A quiz pair: the phone asks on the android path, the headset gets quizzes and an action "
-        "on the unity path. The headset connects first.",
-        '{"difficulty": 1}',
-    ),
-    (
-        "chat",
-        ("/ws/chat/{room}",),
-        "A chat room with its history. Without a room: $default_room.",
-        '{"message": "hello"}',
-    ),
-    (
-        "push",
-        ("/ws/push/{topic}",),
-        "Receives what is published to the topic.",
-        "nothing",
-    ),
-    ("echo", ("/ws/echo",), "Sends everything back: for checking a proxy.", "anything"),
-)
+_BACKTICKS = re.compile("`([^`]*)`")
 
 
 class Pages:
@@ -63,7 +37,7 @@ class Pages:
                 if config.api.key
                 else "Turned on by key in the section [api] of the configuration."
             ),
-            html_values={"sockets": self._socket_rows()},
+            html_values={"sockets": self._socket_rows(), "endpoints": _endpoint_rows()},
         )
         return templates.page("relayd", content, script="home.js")
 
@@ -112,20 +86,30 @@ class Pages:
     def _socket_rows(self) -> str:
         config, counts = self._backend.config, self._backend.connection_counts()
         rows = []
-        for kind, paths, purpose, example in _SOCKETS:
-            on = kind != "echo" or config.echo.enabled
+        for kind in KINDS:
+            default = "" if kind.default is None else kind.default(config)
+            example = kind.example
             rows.append(
                 templates.fill(
                     "socket",
-                    purpose=purpose.replace("$default_room", config.chat.default_room),
-                    count=counts.get(kind, 0) if on else "off",
+                    purpose=kind.purpose.replace("$default", default),
+                    count=counts.get(kind.name, 0) if kind.is_on(config) else "off",
                     html_values={
-                        "paths": "<br>".join(map(_code, paths)),
+                        "paths": "<br>".join(map(_code, kind.full_paths)),
                         "example": _code(example) if example.startswith("{") else example,
                     },
                 )
             )
         return "\n".join(rows)
+
+
+def _endpoint_rows() -> str:
+    rows = []
+    for kind in KINDS.published:
+        request = f"POST /api/{kind.group('{' + kind.variable + '}')}"
+        purpose = _BACKTICKS.sub(r"<code>\1</code>", html.escape(kind.published, quote=False))
+        rows.append(templates.fill("endpoint", request=request, html_values={"purpose": purpose}))
+    return "\n".join(rows)
 
 
 def _code(text: str) -> str:

@@ -4,14 +4,14 @@ The top module of `web`. The pages of the chat redirect to the form with the sla
 at its end, because their links are relative.
 """
 
-import functools
-import re
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 from relayd import forwarded
 from relayd.errors import ErrorCode
 from relayd.logs import Logger, printable
+from relayd.relays.paths import KINDS
 from relayd.web.answers import Answer, Stream, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend
@@ -75,7 +75,7 @@ class Site(RoutedSite):
             Unavailable: something the handler needs is away.
         """
         path = request.target
-        if _socket_paths(echo=self._backend.config.echo.enabled).fullmatch(path):
+        if KINDS.speaks(path, self._backend.config):
             return error_answer(
                 426,
                 ErrorCode.UPGRADE_REQUIRED,
@@ -102,8 +102,10 @@ class Site(RoutedSite):
             Route.make("/healthz[/]", GET=health.alive),
             Route.make("/readyz[/]", GET=health.ready),
             Route.make("/metrics[/]", GET=Metrics(self._backend).serve),
-            Route.make("/api/push/{topic}[/]", POST=self._api.push),
-            Route.make("/api/chat/{room}[/]", POST=self._api.say),
+            *(
+                Route.make(f"/api/{kind.group('{name}')}[/]", POST=partial(self._api.publish, kind))
+                for kind in KINDS.published
+            ),
         ]
 
 
@@ -115,17 +117,3 @@ def make_site(backend: Backend, reactor: Any) -> Site:
         reactor: for the time-outs of idle connections.
     """
     return Site(backend, reactor)
-
-
-@functools.cache
-def _socket_paths(*, echo: bool) -> re.Pattern[str]:
-    """The paths that speak WebSocket."""
-    kinds = [
-        "camera(/[^/]+)?",
-        "chat(/[^/]+)?",
-        "push/[^/]+",
-        "difficulty/(unity|android)/[^/]+",
-    ]
-    if echo:
-        kinds.append("echo")
-    return re.compile(f"/ws/({'|'.join(kinds)})/?")

@@ -17,6 +17,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from relayd.edge.handover import CANNOT, Handover
 from relayd.edge.ports import Inherited
 from relayd.logs import Logger
 from relayd.logs.lines import TextLines
+from relayd.relays.paths import KINDS
 
 VARIABLE, HANDOVER = "_RELAYD_WORKER", "_RELAYD_HANDOVER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
@@ -81,7 +83,8 @@ class Worker:
             return None
         workers, _, folder = self.place.partition(":")
         try:
-            return Handover(reactor, Path(folder), self.number, int(workers))
+            group = partial(KINDS.meeting, config=self.config)
+            return Handover(reactor, Path(folder), self.number, int(workers), group)
         except OSError as error:  # somebody has cleaned up
             self._log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
             return None

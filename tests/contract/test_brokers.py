@@ -30,6 +30,7 @@ from relayd.hub import Hub
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
+from relayd.relays.paths import KINDS
 from relayd.sockets.outbox import Item
 from relayd.storage import schema
 from relayd.storage.history import History
@@ -170,7 +171,7 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     from twisted.internet import reactor
 
     hub = Hub(reactor, 0)
-    process = Process(MemoryGroups(hub), MemoryRooms(hub, history), MemoryPairs())
+    process = Process(MemoryGroups(hub), MemoryRooms(hub, history, KINDS.history), MemoryPairs())
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
 
@@ -192,7 +193,7 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
             watch = Watch(redis.servers[0])
             made = RedisBrokers(
                 redis, hub, config, clock=reactor, now=time.time,
-                process=f"process{number}", drops=Drops(),
+                process=f"process{number}", drops=Drops(), kinds=KINDS,
             )  # fmt: skip
             made.start()
             await watch.until(True)

@@ -55,7 +55,7 @@ class FakeBackend:
     def connection_counts(self) -> dict[str, int]:
         return {}
 
-    def push(self, topic: str, payload: bytes) -> int:
+    def publish(self, group: str, payload: bytes) -> int:
         return 0
 
     async def say(self, room: str, message: str) -> bytes:

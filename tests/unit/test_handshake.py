@@ -18,6 +18,8 @@ from relayd.config import Auth, Config, Keepalive, Limits, Server
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import CloseCode, DatabaseUnavailable, ErrorCode, NoUnity, Refusal
+from relayd.names import Place
+from relayd.relays.paths import KINDS
 from tests.unit.fakes import OPEN, Client, World, make_world, mask_frame
 
 PATH = "/ws/test/a%20b/?room=x"
@@ -33,15 +35,19 @@ REFUSAL = Refusal(400, ErrorCode.NO_UNITY, "There is no Unity.")
 class FakeRelay(RelayProtocol):
     """A relay that admits when the test says so."""
 
-    kind = "camera"
+    entry = KINDS["camera"]
     factory: "FakeFactory"
     calls: tuple[str, ...] = ()
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+    def locate(self, segments: list[str]) -> Place:
+        self.segments = segments
+        return Place()
+
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
         self.factory.relays.append(self)
         self.calls += ("admit",)
         self.messages: list[bytes] = []
-        self.asked = (segments, params)
+        self.asked = (self.segments, params)
         await self.factory.decide()
 
     def opened(self) -> None:

@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 
 from relayd import names
 from relayd.errors import Refusal
-from relayd.relays.camera import CameraProtocol
-from relayd.relays.chat import ChatProtocol
-from relayd.relays.difficulty import DifficultyProtocol
-from relayd.relays.echo import EchoProtocol
-from relayd.relays.push import PushProtocol
 
 GROUP_LETTERS = "ABCXYZabcxyz0189_-."
-RELAYS = (CameraProtocol, ChatProtocol, DifficultyProtocol, EchoProtocol, PushProtocol)
 PARSERS = [names.parse_group, names.parse_room, names.parse_uuid]
-
-
-def test_the_kinds_of_paths_are_those_of_the_relays() -> None:
-    assert tuple(relay.kind for relay in RELAYS) == names.KINDS
 
 
 def refused(parse: Callable[[str], str], segment: str) -> str:

@@ -21,7 +21,9 @@ from relayd.connection import websocket
 from relayd.connection.handshake import Handshake
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.names import Place
 from relayd.native.framing import binary_frame, text_frame
+from relayd.relays.paths import KINDS
 from tests.unit.fakes import Client, Transport, World
 
 CLOSE_TIMEOUT = 5
@@ -66,11 +68,11 @@ class Seen(Transport):
 class Relay(RelayProtocol):
     """Notes what it is called with; echoes, or does what the message says."""
 
-    kind = "camera"
+    entry = KINDS["camera"]
     events: list[tuple[Any, ...]]
     held: list[int]
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
         self.held = []
 
     def received(self, payload: bytes, is_binary: bool) -> None:

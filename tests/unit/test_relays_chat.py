@@ -16,6 +16,7 @@ from relayd.errors import DatabaseUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.native.framing import text_frame
 from relayd.relays.chat import ChatFactory, _StandIn
+from relayd.relays.paths import KINDS
 from relayd.storage.history import History
 from tests.unit.fakes import (
     BUFFER,
@@ -49,7 +50,7 @@ class Room:
         self.factory = ChatFactory(
             world.context,
             MemoryGroups(self.hub),
-            MemoryRooms(self.hub, cast(History, self.history)),
+            MemoryRooms(self.hub, cast(History, self.history), KINDS.history),
         )
 
     def connect(self, query: str = "", *, path: str = "/ws/chat", **options: Any) -> Client:

@@ -35,14 +35,14 @@ def test_what_is_published_comes_as_it_is_to_everyone_at_its_topic(push: Push) -
     here = [push.connect(path) for path in ("/ws/push/build", "/ws/push/build/")]
     there = push.connect("/ws/push/other")
     payload = b'{ "progress" : 1.50, "n": "\xc3\xa9" }'
-    assert push.factory.publish("build", payload) == 2
+    assert push.factory.groups.publish("push/build", payload) == 2
     assert [client.payloads() for client in here] == [[payload]] * 2
     assert there.frames() == []
 
 
 def test_a_topic_that_nobody_listens_to_gets_nothing(push: Push) -> None:
     push.connect("/ws/push/build").begin_close()
-    assert push.factory.publish("build", b"{}") == 0
+    assert push.factory.groups.publish("push/build", b"{}") == 0
 
 
 def test_a_topic_and_a_camera_group_of_the_same_name_are_two(push: Push) -> None:
@@ -59,7 +59,7 @@ def test_a_frame_in_is_answered_with_read_only(push: Push, payload: str | bytes)
     assert answer["error"] == "read_only"
     assert set(answer) == {"error", "message"}
     assert other.frames() == []
-    assert push.factory.publish("a", b"{}") == 2
+    assert push.factory.groups.publish("push/a", b"{}") == 2
 
 
 def test_a_blank_frame_is_ignored(push: Push) -> None:

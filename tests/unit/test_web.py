@@ -39,14 +39,14 @@ class FakeBackend:
     database_error: Exception | None = None
     redis_error: Exception | None = None
     say_result: "Deferred[bytes] | Exception | None" = None
-    pushed: list[tuple[str, bytes]] = field(default_factory=list)
+    published: list[tuple[str, bytes]] = field(default_factory=list)
     said: list[tuple[str, str]] = field(default_factory=list)
 
     def connection_counts(self) -> dict[str, int]:
         return {"camera": 41}
 
-    def push(self, topic: str, payload: bytes) -> int:
-        self.pushed.append((topic, payload))
+    def publish(self, group: str, payload: bytes) -> int:
+        self.published.append((group, payload))
         return 3
 
     async def say(self, room: str, message: str) -> bytes:
@@ -355,7 +355,7 @@ def test_a_missing_or_wrong_key_is_answered_401(
     reply = ask(backend, "POST", path, b'{"a":1}', shown)
     assert (reply.status, reply.json["error"]) == (401, "unauthorized")
     assert reply.headers["www-authenticate"].startswith("Bearer")
-    assert backend.pushed == []
+    assert backend.published == []
 
 
 @pytest.mark.parametrize("path", ["/api/push/build.1", "/api/push/build.1/"])
@@ -363,7 +363,7 @@ def test_a_push_goes_out_byte_for_byte(backend: FakeBackend, path: str) -> None:
     body = b'{ "progress" : 0.50,\n "name": "\xc3\xa9" }'
     reply = ask(backend, "POST", path, body, BEARER.replace("Bearer", "bearer"))
     assert (reply.status, reply.json) == (200, {"clients": 3})
-    assert backend.pushed == [("build.1", body)]
+    assert backend.published == [("push/build.1", body)]
 
 
 def test_a_chunked_push_is_put_together(backend: FakeBackend) -> None:
@@ -372,7 +372,7 @@ def test_a_chunked_push_is_put_together(backend: FakeBackend) -> None:
     client.send(head.encode() + b'4\r\n{"a"\r\n')
     client.send(b"3\r\n:1}\r\n0\r\n\r\n")
     assert [reply.status for reply in client.replies()] == [200]
-    assert backend.pushed == [("x", b'{"a":1}')]
+    assert backend.published == [("push/x", b'{"a":1}')]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_a_chunked_push_is_put_together(backend: FakeBackend) -> None:
 def test_a_push_must_be_one_json_object(backend: FakeBackend, body: bytes) -> None:
     reply = ask(backend, "POST", "/api/push/x", body, BEARER)
     assert (reply.status, reply.json["error"]) == (400, "bad_json")
-    assert backend.pushed == []
+    assert backend.published == []
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_nothing_is_published_while_stopping(backend: FakeBackend, path: str) ->
     reply = ask(backend, "POST", path, b'{"message":"a"}', BEARER)
     assert (reply.status, reply.json["error"]) == (503, "draining")
     assert int(reply.headers["retry-after"]) > 0
-    assert backend.pushed == []
+    assert backend.published == []
     assert backend.said == []
 
 
@@ -470,7 +470,7 @@ def test_a_content_length_over_the_limit_is_answered_before_the_body_comes() -> 
     client.send(b"x" * 1001)
     assert client.is_closed()
     assert len(client.replies()) == 1
-    assert backend.pushed == []
+    assert backend.published == []
 
 
 def test_who_waits_for_100_continue_gets_the_413_instead() -> None:
@@ -514,7 +514,7 @@ def test_a_chunked_body_is_answered_when_it_grows_too_large() -> None:
     assert [reply.status for reply in client.replies()] == [413]
     client.send(b"0\r\n\r\n")
     assert client.is_closed()
-    assert backend.pushed == []
+    assert backend.published == []
 
 
 # Methods, paths, headers

@@ -15,7 +15,9 @@ from websockets.frames import Opcode
 from relayd.config import Auth, Config, Keepalive, Limits
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.names import Place
 from relayd.native.framing import binary_frame
+from relayd.relays.paths import KINDS
 from tests.unit.fakes import (
     BUFFER,
     NOW,
@@ -42,10 +44,10 @@ CONFIG = Config(
 class FakeRelay(RelayProtocol):
     """A relay that notes what it was called with, and does what the test wants in between."""
 
-    kind = "camera"
+    entry = KINDS["camera"]
     factory: "FakeFactory"
 
-    async def admit(self, segments: list[str], params: dict[str, list[str]]) -> None:
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
         self.calls = ["admit"]
         self.messages: list[tuple[bytes, bool]] = []
 

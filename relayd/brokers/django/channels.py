@@ -2,13 +2,14 @@
 
 `channels_redis.pubsub.RedisPubSubChannelLayer` publishes a group's messages to the Redis channel
 `<prefix>__group__<group>` as msgpack of the message's dict. Sits under `over_redis`, which asks it
-to subscribe and to publish; groups and messages are translated here:
+to subscribe and to publish; groups and messages are translated here, as the table of paths says:
 
     camera/NAME  group NAME        {"type": "camera_message", "message": {"x": …, "y": …, "z": …}}
     chat/ROOM    group chat_ROOM   {"type": "chat_message", "message": "…"}
     push/TOPIC   group push_TOPIC  {"type": "push_message", "message": {…}}
 
-Camera groups whose names begin with `chat_` or `push_` are not joined. What relayd publishes there
+A group whose name would be one of another kind is not joined: a camera group that begins with
+`chat_` or `push_`. What relayd publishes there
 carries a further member, `relayd`; every relayd leaves such messages out when they come, so none
 goes round. Consumers of Django ignore it.
 """
@@ -23,12 +24,12 @@ import msgspec
 from relayd import wire
 from relayd.errors import ClientError
 from relayd.logs import Logger
+from relayd.names import Content, Kinds, split_group
 from relayd.redis.server import RedisServer
 
 Take = Callable[[str, Any], object]
-"""Takes a message of Django: the group, and the JSON payload (camera, push) or the text (chat)."""
+"""Takes a message of Django: the group, and the JSON payload, or the text where that is kept."""
 
-_NAMES = {"camera": "{}", "chat": "chat_{}", "push": "push_{}"}
 # channels.layers.BaseChannelLayer.valid_group_name
 _VALID = re.compile(r"[a-zA-Z0-9._-]{1,99}")
 
@@ -40,27 +41,36 @@ class DjangoChannels:
         server: the Redis that Django uses.
         prefix: the channel layer's.
         process: the unique id of this process.
+        kinds: the table of paths.
     """
 
     _log = Logger()
 
-    def __init__(self, server: RedisServer, prefix: str, process: str) -> None:
+    def __init__(self, server: RedisServer, prefix: str, process: str, kinds: Kinds) -> None:
         self._server = server
         self._prefix = prefix
         self._process = process
+        self._kinds = {kind.name: (kind, kind.django) for kind in kinds if kind.django is not None}
+        prefixes = {name: django.prefix for name, (_, django) in self._kinds.items()}
+        # what other kinds' names begin with
+        self._taken = {
+            name: tuple(other for other in prefixes.values() if len(other) > len(prefix))
+            for name, prefix in prefixes.items()
+        }
         self._takers: dict[str, Take] = {}
 
     def give_to(self, kind: str, take: Take) -> None:
-        """Has the messages for groups `<kind>/...` taken by somebody."""
+        """Has the messages for a kind's groups taken by somebody."""
         self._takers[kind] = take
 
     def channel(self, group: str) -> str | None:
         """Redis' name for a group; None if Django Channels could not call it so."""
-        kind, _, name = group.partition("/")
-        theirs = _NAMES[kind].format(name)
+        kind, name = split_group(group)
+        if kind not in self._kinds:
+            return None
+        theirs = self._kinds[kind][1].group.format(name)
         # a camera group may not pass itself off as a room: poses would end Django's chat consumers
-        stolen = kind == "camera" and theirs.startswith(("chat_", "push_"))
-        if stolen or not _VALID.fullmatch(theirs):
+        if theirs.startswith(self._taken[kind]) or not _VALID.fullmatch(theirs):
             return None
         return f"{self._prefix}__group__{theirs}"
 
@@ -87,8 +97,8 @@ class DjangoChannels:
     def _send(self, group: str, message: Any) -> None:
         channel = self.channel(group)
         if channel is not None:
-            kind = f"{group.partition('/')[0]}_message"
-            data = {"type": kind, "message": message, "relayd": self._process}
+            _, django = self._kinds[split_group(group)[0]]
+            data = {"type": django.type, "message": message, "relayd": self._process}
             try:
                 packed = msgspec.msgpack.encode(data)
             except (OverflowError, msgspec.MsgspecError) as error:
@@ -98,28 +108,28 @@ class DjangoChannels:
                 self._server.publish(channel.encode(), packed)
 
     def _received(self, group: str, data: bytes) -> None:
-        kind = group.partition("/")[0]
+        kind, django = self._kinds[split_group(group)[0]]
         try:
             event = msgspec.msgpack.decode(data)
             if not isinstance(event, dict) or "relayd" in event:
                 return
             # Django Channels replaces the dots of a type
-            if str(event.get("type")).replace(".", "_") != f"{kind}_message":
+            if str(event.get("type")).replace(".", "_") != django.type:
                 return
-            self._takers[kind](group, _checked(kind, event["message"]))
+            self._takers[kind.name](group, _checked(kind.content, event["message"]))
         except (
             msgspec.MsgspecError, ClientError, LookupError, RecursionError, TypeError, ValueError
         ) as error:  # fmt: skip
             self._log.warn("{group}: a message from Django: {why}", group=group, why=str(error))
 
 
-def _checked(kind: str, message: Any) -> Any:
+def _checked(content: Content, message: Any) -> Any:
     """What a client may get of it. Raises ClientError or ValueError."""
-    if kind == "chat":
+    if content is Content.TEXT:
         if not isinstance(message, str):
             raise ValueError("the message of a chat_message is a text")
         return message
     payload = wire.check_object(msgspec.json.encode(message))
-    if kind == "camera":
+    if content is Content.POSE:
         return wire.encode(wire.decode_pose(payload))
     return payload

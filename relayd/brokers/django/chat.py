@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from relayd.errors import Unavailable
 from relayd.logs import Logger
+from relayd.names import split_group
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
@@ -73,7 +74,7 @@ class DjangoChat:
         while waiting:
             try:
                 if await self._server.run(_TAKE, [key], [self._process, _LEASE]):
-                    await self._say(group.partition("/")[2], waiting[0])
+                    await self._say(split_group(group)[1], waiting[0])
             except (RedisRefused, Unavailable) as error:
                 self._log.warn(
                     "{group}: a message from Django is lost: {why}", group=group, why=str(error)

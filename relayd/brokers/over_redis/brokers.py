@@ -19,6 +19,7 @@ from relayd.config import Config
 from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.logs import Logger
+from relayd.names import Kinds
 from relayd.redis.shards import Redis
 
 
@@ -33,6 +34,7 @@ class RedisBrokers:
         now: Unix time in seconds.
         process: the unique id of this process.
         drops: what could not be sent to other processes is counted there.
+        kinds: the table of paths.
     """
 
     _log = Logger()
@@ -47,12 +49,13 @@ class RedisBrokers:
         now: Callable[[], float],
         process: str,
         drops: Drops,
+        kinds: Kinds,
     ) -> None:
         settings = config.redis
         self._redis = redis
         django: DjangoChannels | None = None
         if settings.django_channels:
-            django = DjangoChannels(redis.servers[0], settings.django_prefix, process)
+            django = DjangoChannels(redis.servers[0], settings.django_prefix, process, kinds)
         self.groups = RedisGroups(
             hub,
             redis,
@@ -69,10 +72,12 @@ class RedisBrokers:
             redis,
             RedisHistory(
                 redis,
+                kinds.history,
                 prefix=settings.prefix,
                 keep=config.chat.history_length,
                 age=settings.history_age,
             ),
+            kinds.history,
             clock=clock,
             now=now,
             deadline=settings.deadline,
@@ -81,9 +86,11 @@ class RedisBrokers:
         if django is not None:
             keep = partial(self.rooms.say, to_django=False)
             chat = DjangoChat(redis.servers[0], keep, process, settings.prefix)
-            django.give_to("chat", chat.take)
-            for kind in ("camera", "push"):
-                django.give_to(kind, lambda group, payload: hub.fan_out(group, payload))
+            for kind in kinds.fanned_out:
+                if kind.keeps_history:
+                    django.give_to(kind.name, chat.take)
+                else:
+                    django.give_to(kind.name, lambda group, payload: hub.fan_out(group, payload))
         self.pairs = RedisPairs(redis, clock, process, settings.prefix)
 
     def start(self) -> None:

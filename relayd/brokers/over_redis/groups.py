@@ -26,6 +26,7 @@ from relayd.drops import DropReason, Drops
 from relayd.errors import ClientError, RedisUnavailable
 from relayd.hub import Hub, Member
 from relayd.logs import Logger
+from relayd.names import split_group
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 
@@ -116,7 +117,7 @@ class RedisGroups:
         self._topics: dict[str, Topics] = {}
 
     def leave_to(self, kind: str, topics: Topics) -> None:
-        """Has the channels of groups `<kind>/...` read by somebody else."""
+        """Has the channels of a kind's groups read by somebody else."""
         self._topics[kind] = topics
 
     async def prepare(self, group: str) -> None:
@@ -181,7 +182,7 @@ class RedisGroups:
     async def _subscribe(self, group: str, channel: _Channel) -> None:
         """Subscribes a group's channel; whoever waits for it hears how that went."""
         failure: Exception | None = None
-        topics = self._topics.get(group.partition("/")[0])
+        topics = self._topics.get(split_group(group)[0])
         receive = partial(self._received if topics is None else topics.received, group)
         try:
             await channel.server.subscribe(channel.name, receive)
@@ -224,7 +225,7 @@ class RedisGroups:
         channel.server.unsubscribe(channel.name)
         if self._django is not None:
             self._django.unsubscribe(group)
-        topics = self._topics.get(group.partition("/")[0])
+        topics = self._topics.get(split_group(group)[0])
         if topics is not None:
             topics.ended(group)
 

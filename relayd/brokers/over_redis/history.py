@@ -1,6 +1,6 @@
 """The chat history in Redis: a stream a room, written and read by scripts, so each step is atomic.
 
-Sits under `rooms`. Of a room, both on the server that `chat/<room>` belongs to:
+Sits under `rooms`. Of a room, both on the server that its group belongs to:
 
     <prefix>:{chat/ROOM}:messages   stream; an entry <id>-0 holds t (Unix time, ms) and b (the JSON)
     <prefix>:{chat/ROOM}:ids        hash: first, the first id there ever was; last, the newest;
@@ -12,6 +12,7 @@ older than those of the next one. Trimmed by count and by age.
 
 from typing import Any
 
+from relayd.names import Kind
 from relayd.redis.commands import Script
 from relayd.redis.shards import Redis
 from relayd.wire import ChatDraft, ChatEntry
@@ -97,13 +98,17 @@ class RedisHistory:
 
     Args:
         redis: the servers.
+        kind: the kind of path whose groups the rooms are.
         prefix: what the keys' names begin with.
         keep: how many messages a room keeps.
         age: seconds that a message is kept; 0 for as long as `keep` allows.
     """
 
-    def __init__(self, redis: Redis, *, prefix: str, keep: int, age: float = 0.0) -> None:
+    def __init__(
+        self, redis: Redis, kind: Kind, *, prefix: str, keep: int, age: float = 0.0
+    ) -> None:
         self._redis = redis
+        self._kind = kind
         self._prefix = prefix
         self._keep = keep
         self._age = int(age * 1000)
@@ -123,7 +128,7 @@ class RedisHistory:
         words: list[bytes | str | int] = [self.channel(room), now, self._keep, self._age]
         for draft in drafts:
             words += (draft.head, draft.tail)
-        first = await self._redis.find(f"chat/{room}").run(_APPEND, self._keys(room), words)
+        first = await self._redis.find(self._kind.group(room)).run(_APPEND, self._keys(room), words)
         return [draft.entry(id) for id, draft in enumerate(drafts, int(first))]
 
     async def since(
@@ -147,7 +152,7 @@ class RedisHistory:
             RedisUnavailable: the history cannot be read.
         """
         id = max(0, min(id, 2**53))
-        answer: list[Any] = await self._redis.find(f"chat/{room}").run(
+        answer: list[Any] = await self._redis.find(self._kind.group(room)).run(
             _SINCE,
             self._keys(room),
             (id, limit, shown.id if shown else 0, shown.body if shown else b""),
@@ -164,15 +169,15 @@ class RedisHistory:
 
     async def last(self, room: str, count: int) -> list[ChatEntry]:
         """The last `count` messages, oldest first. Raises RedisUnavailable."""
-        answer = await self._redis.find(f"chat/{room}").call(
+        answer = await self._redis.find(self._kind.group(room)).call(
             "XREVRANGE", self._keys(room)[0], "+", "-", "COUNT", count
         )
         return [ChatEntry(int(id.partition(b"-")[0]), fields[3]) for id, fields in reversed(answer)]
 
     def channel(self, room: str) -> str:
         """The channel that carries what is said."""
-        return f"{self._prefix}:chat/{room}"
+        return f"{self._prefix}:{self._kind.group(room)}"
 
     def _keys(self, room: str) -> tuple[str, str]:
-        name = f"{self._prefix}:{{chat/{room}}}"
+        name = f"{self._prefix}:{{{self._kind.group(room)}}}"
         return f"{name}:messages", f"{name}:ids"

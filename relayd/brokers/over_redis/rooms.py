@@ -22,6 +22,7 @@ from relayd.brokers.over_redis.history import RedisHistory
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
+from relayd.names import Kind, split_group
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
@@ -77,6 +78,7 @@ class RedisRooms:
         groups: has the rooms' channels read.
         redis: the servers.
         history: where messages are kept.
+        kind: the kind of path whose groups the rooms are.
         clock: for deadlines.
         now: Unix time in seconds.
         deadline: seconds that a reader waits until what it read was shown.
@@ -94,6 +96,7 @@ class RedisRooms:
         groups: RedisGroups,
         redis: Redis,
         history: RedisHistory,
+        kind: Kind,
         *,
         clock: IReactorTime,
         now: Callable[[], float],
@@ -103,6 +106,7 @@ class RedisRooms:
         self._hub = hub
         self._redis = redis
         self._history = history
+        self._kind = kind
         self._clock = clock
         self._now = now
         self._deadline = deadline
@@ -110,7 +114,7 @@ class RedisRooms:
         self.appended = Buckets(SIZES)
         self._rooms: dict[str, _Room] = {}
         self._outgoing: dict[str, _Outgoing] = {}
-        groups.leave_to("chat", self)
+        groups.leave_to(kind.name, self)
         for server in redis.servers:
             server.watch(partial(self._changed, server))
 
@@ -121,7 +125,7 @@ class RedisRooms:
     ) -> "Deferred[ChatEntry]":
         said: Deferred[ChatEntry] = Deferred()
         outgoing = self._outgoing.setdefault(room, _Outgoing())
-        server = self._redis.find(f"chat/{room}")
+        server = self._redis.find(self._kind.group(room))
         if not server.available or len(outgoing.drafts) >= _MOST_WAITING:
             said.errback(StoreUnavailable(f"{server.name} is away or too slow"))
             self._tidy(room, outgoing)
@@ -204,13 +208,13 @@ class RedisRooms:
 
     def _tell_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
         assert self._django is not None
-        self._django.say(f"chat/{room}", message)
+        self._django.say(self._kind.group(room), message)
         return entry
 
     # -- the channels (`groups.Topics`)
 
     async def began(self, group: str) -> None:
-        room = group.partition("/")[2]
+        room = split_group(group)[1]
         state = self._rooms[room] = self._rooms.get(room) or _Room()
         # whoever joins reads the history after this: what is older comes from there
         last, _, _ = await self._history.since(room, 2**53, 1)
@@ -218,7 +222,7 @@ class RedisRooms:
         self._release(room, state)
 
     def received(self, group: str, data: bytes) -> None:
-        room = group.partition("/")[2]
+        room = split_group(group)[1]
         try:
             first, *bodies = map(bytes, _decode(data))
             entries = [ChatEntry(id, body) for id, body in enumerate(bodies, int(first))]
@@ -233,7 +237,7 @@ class RedisRooms:
             self._release(room, state)
 
     def ended(self, group: str) -> None:
-        state = self._rooms.pop(group.partition("/")[2], None)
+        state = self._rooms.pop(split_group(group)[1], None)
         if state is not None:
             if state.retry is not None:
                 state.retry.cancel()
@@ -259,7 +263,7 @@ class RedisRooms:
             return
         state.position = entry.id
         state.newest = entry
-        self._hub.fan_out(f"chat/{room}", entry.body)
+        self._hub.fan_out(self._kind.group(room), entry.body)
         if state.waiting:
             done = [shown for id, shown in state.waiting if id <= entry.id]
             state.waiting = [(id, shown) for id, shown in state.waiting if id > entry.id]
@@ -270,13 +274,13 @@ class RedisRooms:
 
     def _changed(self, server: RedisServer, available: bool) -> None:
         for room, state in tuple(self._rooms.items()):
-            if self._redis.find(f"chat/{room}") is not server:
+            if self._redis.find(self._kind.group(room)) is not server:
                 continue
             if available:
                 Deferred.fromCoroutine(self._catch_up(room, state))
             elif not state.cut_off:
                 state.cut_off = True
-                self._hub.fan_out(f"chat/{room}", wire.CUT_OFF)
+                self._hub.fan_out(self._kind.group(room), wire.CUT_OFF)
 
     async def _catch_up(self, room: str, state: _Room) -> None:
         """Shows what was said while nothing came through the channel."""
@@ -299,7 +303,7 @@ class RedisRooms:
             state.catching_up = False
         if self._rooms.get(room) is not state:
             return
-        available = self._redis.find(f"chat/{room}").available
+        available = self._redis.find(self._kind.group(room)).available
         if not complete:
             # if Redis is away, its return begins this anew; if it was only slow, nobody else does
             if available and state.retry is None:
@@ -307,7 +311,7 @@ class RedisRooms:
             return
         if state.cut_off and available:
             state.cut_off = False
-            self._hub.fan_out(f"chat/{room}", wire.RESTORED)
+            self._hub.fan_out(self._kind.group(room), wire.RESTORED)
         if state.position is not None:
             self._release(room, state, complete=True)
 
@@ -322,7 +326,7 @@ class RedisRooms:
             position = state.position or 0
             last, gap, entries = await self._history.since(room, position, _PAGE, state.newest)
             if gap:
-                self._hub.fan_out(f"chat/{room}", wire.GAP)
+                self._hub.fan_out(self._kind.group(room), wire.GAP)
                 # what was shown before is not shown again
                 state.position = max(position, entries[0].id - 1 if entries else last)
             for entry in entries:

@@ -1,0 +1,90 @@
+"""The one table of the kinds of paths: what each is called, where it is found, how it is built.
+
+Everything that knows a path, a group or the name of a kind reads it here: the front door, the
+hand-over between workers, handshakes, brokers, pages, 404 sentences, metrics, `relayctl`. A new
+kind is a module in this room, named as the kind, and a line here. Imports none of these modules:
+`relayctl` needs the table, not the relays.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from relayd.names import Content, Django, Kind, Kinds, parse_room, parse_uuid
+
+KINDS = Kinds(
+    Kind(
+        "camera",
+        ("/ws/camera", "/ws/camera/{group}"),
+        purpose="Camera poses, to everyone in the group. Without a group: $default.",
+        example='{"x": 0.5, "y": 1.25, "z": -3}',
+        hint=("/ws/camera",),
+        default=lambda config: "Camera_group",
+        factory="CameraFactory",
+        needs=("groups",),
+        fanned_out=True,
+        content=Content.POSE,
+        django=Django("{}", "camera_message"),
+    ),
+    Kind(
+        "difficulty",
+        ("/ws/difficulty/unity/{uuid}", "/ws/difficulty/android/{uuid}"),
+        purpose="A quiz pair: the phone asks on the android path, the headset gets quizzes and an "
+        "action on the unity path. The headset connects first.",
+        example='{"difficulty": 1}',
+        parse=parse_uuid,
+        factory="DifficultyFactory",
+        needs=("pairs", "draws"),
+    ),
+    Kind(
+        "chat",
+        ("/ws/chat", "/ws/chat/{room}"),
+        purpose="A chat room with its history. Without a room: $default.",
+        example='{"message": "hello"}',
+        parse=parse_room,
+        default=lambda config: config.chat.default_room,
+        factory="ChatFactory",
+        needs=("groups", "rooms"),
+        fanned_out=True,
+        keeps_history=True,
+        content=Content.TEXT,
+        published='Says `{"message": "text"}` in a chat room.',
+        django=Django("chat_{}", "chat_message"),
+    ),
+    Kind(
+        "push",
+        ("/ws/push/{topic}",),
+        purpose="Receives what is published to the topic.",
+        factory="PushFactory",
+        needs=("groups",),
+        fanned_out=True,
+        published="Sends a JSON object to everyone connected to the topic.",
+        django=Django("push_{}", "push_message"),
+    ),
+    Kind(
+        "echo",
+        ("/ws/echo",),
+        purpose="Sends everything back: for checking a proxy.",
+        example="anything",
+        optional=True,
+        factory="EchoFactory",
+    ),
+)
+
+
+def build_factories(context: Any, parts: Mapping[str, object]) -> dict[str, Any]:
+    """Builds what answers each kind of path.
+
+    Args:
+        context: what all connections need (`connection.context.Context`).
+        parts: the brokers' groups, rooms and pairs and the draws, by these names.
+
+    Returns:
+        A `RelayFactory` for each kind, by the kind's name.
+    """
+    return {
+        kind.name: getattr(import_module(f"relayd.relays.{kind.name}"), kind.factory)(
+            context, *(parts[need] for need in kind.needs)
+        )
+        for kind in KINDS
+    }
