@@ -98,11 +98,12 @@ def split_path(path: str) -> tuple[str, list[str]]:
     Returns:
         The kind, empty for any other path, and the segments without an empty last one.
     """
-    root, _, rest = path.removeprefix("/").partition("/")
-    kind, *segments = rest.split("/")
+    if not path.startswith("/ws/"):
+        return "", []
+    _, _, kind, *segments = path.split("/")
     if segments and not segments[-1]:
         segments.pop()
-    return (kind, segments) if root == "ws" else ("", [])
+    return kind, segments
 
 
 def split_target(head: bytes) -> tuple[str, list[str]]:

@@ -109,7 +109,7 @@ def _endpoint_rows() -> str:
         request = f"POST /api/{kind.group('{' + kind.variable + '}')}"
         purpose = _BACKTICKS.sub(r"<code>\1</code>", html.escape(kind.published, quote=False))
         rows.append(templates.fill("endpoint", request=request, html_values={"purpose": purpose}))
-    return "\n".join(rows)
+    return "".join(rows)
 
 
 def _code(text: str) -> str:
