@@ -1,7 +1,8 @@
 """Requests that are asked for while an interaction is under way share the next one.
 
 `draws` and `history` stand on it. Every bound of the queue is here, and so is the rule that keeps
-everybody's wait short: when the database is away, all who wait learn it together.
+everybody's wait short: when the database is away, all who wait learn it together. A batch of frames
+is another thing, which waits for time to pass and has no answer: `native.batching`.
 """
 
 import itertools

@@ -1,8 +1,9 @@
 """Groups over Redis: what one process is told reaches the members of all processes.
 
 Implements `brokers.interface.Groups`; sits on the hub and on `relayd.redis`. Inside a process the
-hub fans out, at once; Redis carries one copy for each other process, in batches as the hub's. A
-group is one channel, `<prefix>:<group>`, on the server that the group's name belongs to:
+hub fans out, at once; Redis carries one copy for each other process, in batches that follow the
+same rule as the hub's (`native.batching`). A group is one channel, `<prefix>:<group>`, on the
+server that the group's name belongs to:
 
     ["process", key or null, payload, key or null, payload, ...]    from a relayd
     {...}                                                           one payload, from anybody else
@@ -11,7 +12,6 @@ The first member of a group in this process subscribes, and if that fails it doe
 last one has left, the subscription stays for a second (after centrifuge).
 """
 
-import math
 from functools import partial
 from typing import Protocol
 
@@ -27,13 +27,13 @@ from relayd.errors import ClientError, RedisUnavailable
 from relayd.hub import Hub, Member
 from relayd.logs import Logger
 from relayd.names import split_group
+from relayd.native.batching import Batch, Batching
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 
 LINGER = 1.0
 """Seconds that a subscription outlives the last member of its group."""
 
-_FULL = 64 * 1024
 _decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -53,28 +53,15 @@ class Topics(Protocol):
 class _Channel:
     """A group that has members here, or had some a moment ago."""
 
-    __slots__ = (
-        "call",
-        "items",
-        "linger",
-        "name",
-        "published",
-        "ready",
-        "server",
-        "size",
-        "waiting",
-    )
+    __slots__ = ("batch", "linger", "name", "ready", "server", "waiting")
 
-    def __init__(self, name: bytes, server: RedisServer) -> None:
+    def __init__(self, name: bytes, server: RedisServer, batch: Batch) -> None:
         self.name = name
         self.server = server
+        self.batch = batch
         self.ready = False
         self.waiting: list[Deferred[None]] = []
         self.linger: IDelayedCall | None = None
-        self.items: list[bytes] = []
-        self.size = 0
-        self.published = -math.inf
-        self.call: IDelayedCall | None = None
 
 
 class RedisGroups:
@@ -110,7 +97,7 @@ class RedisGroups:
         self._clock = clock
         self._head = b'["%b"' % process.encode()
         self._prefix = prefix
-        self._coalesce = coalesce
+        self._batching = Batching(clock, coalesce)
         self._drops = drops
         self._django = django
         self._channels: dict[str, _Channel] = {}
@@ -124,9 +111,9 @@ class RedisGroups:
         channel = self._channels.get(group)
         first = channel is None
         if channel is None:
-            server = self._redis.find(group)
-            channel = _Channel(f"{self._prefix}:{group}".encode(), server)
-            self._channels[group] = channel
+            name, server = self._place(group)
+            batch = Batch(self._batching, partial(self._send, name, server))
+            channel = self._channels[group] = _Channel(name, server, batch)
         if not channel.ready:
             ready: Deferred[None] = Deferred()
             channel.waiting.append(ready)
@@ -155,10 +142,9 @@ class RedisGroups:
         members = self._hub.fan_out(group, payload, key)
         channel = self._channels.get(group)
         if channel is None:
-            name = f"{self._prefix}:{group}".encode()
-            self._send(_Channel(name, self._redis.find(group)), [self._item(key, payload)])
+            self._send(*self._place(group), [_item(key, payload)])
         else:
-            self._forward(channel, key, payload)
+            channel.batch.add(_item(key, payload))
         if self._django is not None:
             self._django.publish(group, payload)
         return members
@@ -167,11 +153,11 @@ class RedisGroups:
         channel = self._channels.get(group)
         if channel is None or self._django is not None:
             return partial(self.publish, group, key=key)
-        return partial(self._publish, self._hub.publisher(group, key), channel, key)
+        return partial(self._publish, self._hub.publisher(group, key), channel.batch, key)
 
-    def _publish(self, local: Publish, channel: _Channel, key: int | None, payload: bytes) -> int:
+    def _publish(self, local: Publish, batch: Batch, key: int | None, payload: bytes) -> int:
         members = local(payload)
-        self._forward(channel, key, payload)
+        batch.add(_item(key, payload))
         return members
 
     def catch_up(self, group: str, member: Member) -> None:
@@ -217,7 +203,7 @@ class RedisGroups:
     def _end(self, group: str, channel: _Channel) -> None:
         channel.linger = None
         if not self._hub.size(group):
-            self._flush(channel)
+            channel.batch.flush()
             self._forget(group, channel)
 
     def _forget(self, group: str, channel: _Channel) -> None:
@@ -231,37 +217,13 @@ class RedisGroups:
 
     # -- to the other processes
 
-    def _forward(self, channel: _Channel, key: int | None, payload: bytes) -> None:
-        item = self._item(key, payload)
-        if channel.call is None:
-            now = self._clock.seconds()
-            if now - channel.published >= self._coalesce:
-                channel.published = now
-                self._send(channel, [item])
-                return
-            channel.call = self._clock.callLater(self._coalesce, self._flush, channel)
-        channel.items.append(item)
-        channel.size += len(item)
-        if channel.size >= _FULL:
-            self._flush(channel)
+    def _place(self, group: str) -> tuple[bytes, RedisServer]:
+        """A group's channel and its server."""
+        return f"{self._prefix}:{group}".encode(), self._redis.find(group)
 
-    @staticmethod
-    def _item(key: int | None, payload: bytes) -> bytes:
-        return b"null,%b" % payload if key is None else b"%d,%b" % (key, payload)
-
-    def _flush(self, channel: _Channel) -> None:
-        if channel.call is not None:
-            if channel.call.active():
-                channel.call.cancel()
-            channel.call = None
-        if channel.items:
-            channel.published = self._clock.seconds()
-            items, channel.items, channel.size = channel.items, [], 0
-            self._send(channel, items)
-
-    def _send(self, channel: _Channel, items: list[bytes]) -> None:
+    def _send(self, name: bytes, server: RedisServer, items: list[bytes]) -> None:
         data = b"%b,%b]" % (self._head, b",".join(items))
-        if not channel.server.publish(channel.name, data):
+        if not server.publish(name, data):
             self._drops.count(DropReason.REDIS_AWAY, len(items))
 
     # -- from the other processes
@@ -290,3 +252,8 @@ class RedisGroups:
                 group=group,
                 why=error.message,
             )
+
+
+def _item(key: int | None, payload: bytes) -> bytes:
+    """A payload as it stands in a batch."""
+    return b"null,%b" % payload if key is None else b"%d,%b" % (key, payload)
