@@ -55,7 +55,7 @@ endef
 
 help:
 	@cat <<-'EOF'
-	make setup    .venv with relayd in it, editable
+	make setup    .venv with relayd in it, editable, and what relayctl bench needs
 	make run      set up, then serve on 127.0.0.1:8080; ARGS="--help" and so on go to relayd
 	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
 	make lint     ruff and mypy
@@ -175,7 +175,7 @@ $(VENV)/.relayd: $(VENV)/.made setup.py relayd/__init__.py $(wildcard relayd/nat
 	if [ ! -e "$$(headers)" ]; then missing+=($(notdir $(PYTHON))-dev); fi
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 	echo "setup: installing relayd and what it needs"
-	$(PIP) install -qq --editable .
+	$(PIP) install -qq --editable '.[bench]'
 	touch $@
 
 $(VENV)/.test $(VENV)/.lint: $(VENV)/.%: $(VENV)/.relayd

@@ -104,7 +104,6 @@ setup(
         "cryptography>=50.0.2",
         "hiredis>=3.5.0",
         "msgspec>=0.22.0",
-        "picows>=2.3.1",
         "prometheus-client>=0.26.0",
         "psycopg2-binary>=2.9.13",
         "PyJWT>=2.15.1",
@@ -115,7 +114,9 @@ setup(
         "yoyo-migrations>=9.0.0",
     ],
     extras_require={
+        "bench": ["picows>=2.3.1"],  # relayctl bench
         "test": [
+            "relayd[bench]",
             "Cython>=3.1",  # tests/integration/test_install.py builds a wheel
             "channels>=4.3.2",  # beside them: tests/integration/test_django_channels.py
             "channels-redis>=4.3.0",

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pickle
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -66,16 +67,21 @@ def leave_stale_cache(folder: Path) -> None:
 
 
 class Installed:
-    """An environment with relayd in it, and an empty folder to run in."""
+    """An environment with relayd in it, and an empty folder to run in.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: an empty folder for both.
+        libraries: the folder of what relayd needs.
+    """
+
+    def __init__(self, home: Path, libraries: str = sysconfig.get_path("purelib")) -> None:
         self.bin = home / "venv" / "bin"
         self.folder = home / "empty"
         self.folder.mkdir(parents=True)
         venv.create(home / "venv", with_pip=False, symlinks=True)
         python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         self.packages = home / "venv" / "lib" / python / "site-packages"
-        (self.packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        (self.packages / "libraries.pth").write_text(libraries + "\n")
 
     def install(self, *what: str | Path) -> None:
         """`pip install` without the libraries, which are there."""
@@ -183,6 +189,34 @@ def test_relayctl_names_the_version(installed: Installed) -> None:
     metadata = "import importlib.metadata as m; print(m.version('relayd'))"
     assert installed.python(metadata).strip() == version
     assert version in installed.relayctl("--version").split()
+
+
+def test_relayctl_bench_is_an_extra(wheel: Path, tmp_path: Path) -> None:
+    """The daemon does without its library; relayctl bench says what to install."""
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if path.name.partition("-")[0] != "picows":
+            (libraries / path.name).symlink_to(path)
+    installed = Installed(tmp_path, str(libraries))
+    installed.install("--no-index", wheel)
+    needs = "import importlib.metadata as m; print(*m.requires('relayd'), sep='\\n')"
+    of_bench = [need for need in installed.python(needs).splitlines() if "picows" in need]
+    assert [re.sub(r"[ '\"]", "", need) for need in of_bench] == ["picows>=2.3.1;extra==bench"]
+    assert "--listen" in installed.python(TWISTD, "relayd", "--help")
+    refused = subprocess.run(
+        [installed.bin / "relayctl", "bench", "ws://127.0.0.1:1"],
+        cwd=installed.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (refused.returncode, refused.stdout, refused.stderr) == (
+        2,
+        "",
+        "Error: relayctl bench needs a further library: pip install 'relayd[bench]'\n",
+    )
 
 
 def test_relayctl_finds_the_schema(installed: Installed, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`relayctl bench`: puts the camera load on one running relayd and says how many fit.
 
 The way from the options to a run or a search, and to what is printed. What knows the client
-library, which nobody else needs, is imported only when the command runs.
+library, which nobody else needs, is imported only when the command runs: it is an extra.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 _TICK = 0.5  # seconds between two looks at how far a run is
 _SPARE_FILES = 32  # what else a process opens
 T = TypeVar("T")
+Measure = Callable[[Target, Profile, Sequence[int]], Coroutine[Any, Any, Figures]]
 
 
 def run(options: Options, config: Callable[[], Config]) -> int:
@@ -47,9 +48,10 @@ def run(options: Options, config: Callable[[], Config]) -> int:
         The exit code.
 
     Raises:
-        ConfigError: the options, or the configuration, are wrong.
+        ConfigError: the options, or the configuration, are wrong, or the extra is not installed.
         BenchFailed: the server cannot be reached, refuses, or ends.
     """
+    measure = _load_generator()
     url = options.url or listening_url(config().server.listen[0])
     target = parse_target(url, token=options.token, ca=options.ca, insecure=options.insecure)
     profile = _profile(options)
@@ -63,8 +65,21 @@ def run(options: Options, config: Callable[[], Config]) -> int:
     pids, server = _server(target, options.pid)
     if options.fit:
         cap, bound = min((options.cap, Bound.CAP), (room, Bound.FILES), key=lambda each: each[0])
-        return _search(options, target, profile, pids, Search(cap, bound))
-    return _once(options, target, profile, pids, server)
+        return _search(options, target, profile, pids, Search(cap, bound), measure)
+    return _once(options, target, profile, pids, server, measure)
+
+
+def _load_generator() -> Measure:
+    """`load.measure`. Raises ConfigError: the extra is not installed."""
+    try:
+        from relayd.ctl.bench.load import measure
+    except ModuleNotFoundError as error:
+        if error.name != "picows":
+            raise
+        raise ConfigError(
+            "relayctl bench needs a further library: pip install 'relayd[bench]'"
+        ) from error
+    return measure
 
 
 def _profile(options: Options) -> Profile:
@@ -87,10 +102,15 @@ def _profile(options: Options) -> Profile:
     )
 
 
-def _once(options: Options, target: Target, profile: Profile, pids: list[int], server: str) -> int:
+def _once(
+    options: Options,
+    target: Target,
+    profile: Profile,
+    pids: list[int],
+    server: str,
+    measure: Measure,
+) -> int:
     """One run: prints its figures."""
-    from relayd.ctl.bench.load import measure
-
     if not options.json:
         click.echo(f"{target.shown}: {report.load(profile)}\n")
     try:
@@ -109,11 +129,14 @@ def _once(options: Options, target: Target, profile: Profile, pids: list[int], s
 
 
 def _search(
-    options: Options, target: Target, profile: Profile, pids: list[int], search: Search
+    options: Options,
+    target: Target,
+    profile: Profile,
+    pids: list[int],
+    search: Search,
+    measure: Measure,
 ) -> int:
     """A search: prints a line for each step, and what it has found, whatever ends it."""
-    from relayd.ctl.bench.load import measure
-
     progress = _Progress(search)
 
     async def step(viewers: int) -> Figures:

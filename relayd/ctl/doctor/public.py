@@ -1,16 +1,13 @@
 """A real WebSocket through the public URL, and what its typical failures mean.
 
-Listed in `checks`. The client is picows; like `bench`, it is imported only when it is wanted.
+Listed in `checks`; `visitor` is the client.
 """
 
 import asyncio
-import contextlib
-import logging
-import re
 import secrets
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,8 +15,10 @@ import msgspec
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 
+if TYPE_CHECKING:
+    from relayd.ctl.doctor.visitor import Answered
+
 _PATIENCE = 10.0
-_POSE = b'{"x":1,"y":2,"z":3}'
 
 
 def look(facts: Facts) -> Iterator[Finding]:
@@ -41,11 +40,15 @@ def look(facts: Facts) -> Iterator[Finding]:
     path = f"{parts.path.rstrip('/')}/ws/camera/doctor-{secrets.token_hex(8)}"
     address = f"{'wss' if secure else 'ws'}://{parts.netloc}{path}"
     hold = facts.options.hold
+    from relayd.ctl.doctor import visitor  # and Autobahn with it, which nothing else here needs
+
+    trust = facts.trust() if secure else None
+    visit = visitor.visit(address, trust, facts.options.token, hold=hold, patience=_PATIENCE)
     try:
-        asyncio.run(_try(address, facts.trust() if secure else None, facts.options.token, hold))
-    except _Answered as answer:
+        asyncio.run(visit)
+    except visitor.Answered as answer:
         yield _diagnose(answer, url)
-    except _Ended as ended:
+    except visitor.Ended as ended:
         yield fault(
             f"the WebSocket through {url} was ended with the code {ended.code} {ended.when}",
             "relayd's log has the connection under /ws/camera/doctor-...; if nothing of this is "
@@ -57,13 +60,14 @@ def look(facts: Facts) -> Iterator[Finding]:
             "does something in between keep frames back, or lead elsewhere than it should?",
         )
     except ssl.SSLError as error:
-        if "APPLICATION_PROTOCOL" in str(error.reason):
+        # an OpenSSL that Python knows no reasons of says it in words
+        if "application protocol" in str(error).lower().replace("_", " "):
             yield fault(
                 f"{url} speaks HTTP/2 only; WebSockets need HTTP/1.1 beside it",
                 "offer both in ALPN: h2,http/1.1",
             )
         else:
-            yield skipped(f"no TLS connection: {getattr(error, 'reason', error)}")
+            yield skipped(f"no TLS connection: {error.reason or error}")
     except OSError as error:
         yield fault(
             f"{url} cannot be reached: {error.strerror or error}",
@@ -74,98 +78,16 @@ def look(facts: Facts) -> Iterator[Finding]:
         yield ok(f"a pose went through {url} and came back{silent}")
 
 
-class _Answered(Exception):
-    """The handshake was answered with something else than 101."""
-
-    def __init__(self, status: int, server: str, body: bytes) -> None:
-        super().__init__(status)
-        self.status = status
-        try:  # proxies put their own name in place of relayd's
-            self.message = msgspec.json.decode(body, type=dict[str, str])["message"]
-        except (msgspec.MsgspecError, KeyError):
-            self.message = ""
-        self.who = "relayd" if self.message and status != 503 else server or "somebody"
-
-
-class _Ended(Exception):
-    """The connection ended early."""
-
-    when = "before its pose came back"
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-async def _try(url: str, trust: ssl.SSLContext | None, token: str, hold: float) -> None:
-    import picows
-
-    logging.getLogger("picows").addHandler(logging.NullHandler())
-    logging.getLogger("picows").propagate = False
-    came: asyncio.Queue[_Ended | None] = asyncio.Queue()
-
-    class Listener(picows.WSListener):
-        def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            if frame.msg_type == picows.WSMsgType.TEXT:
-                if frame.get_payload_as_bytes() == _POSE:
-                    came.put_nowait(None)
-            elif frame.msg_type == picows.WSMsgType.CLOSE:
-                came.put_nowait(_Ended(int(frame.get_close_code() or 1005)))
-
-        def on_ws_disconnected(self, transport: Any) -> None:
-            came.put_nowait(_Ended(1006))
-
-    async def round_trip(transport: Any) -> None:
-        transport.send(picows.WSMsgType.TEXT, _POSE)
-        async with asyncio.timeout(_PATIENCE):
-            ended = await came.get()
-        if ended is not None:
-            raise ended
-
-    if trust is not None:
-        trust.set_alpn_protocols(["http/1.1"])
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            transport, _ = await picows.ws_connect(
-                Listener,
-                url,
-                ssl_context=trust,
-                max_redirects=0,
-                websocket_handshake_timeout=None,
-                extra_headers={"Authorization": f"Bearer {token}"} if token else None,
-            )
-    except picows.WSHandshakeError as error:
-        line = re.match(rb"HTTP/1\.[01] (\d{3})", error.raw_header or b"")
-        server = re.search(rb"(?im)^server:[ \t]*([^\r\n]+)", error.raw_header or b"")
-        raise _Answered(
-            int(line[1]) if line else 0,
-            server[1].decode(errors="replace") if server else "",
-            error.raw_body or b"",
-        ) from error
-    try:
-        await round_trip(transport)
-        if hold:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_silence(came, hold), hold)
-            await round_trip(transport)
-        transport.send_close(picows.WSCloseCode.OK)
-    finally:
-        transport.disconnect()
-
-
-async def _silence(came: "asyncio.Queue[_Ended | None]", hold: float) -> None:
-    """Says and hears nothing; an end in that time is raised."""
-    ended = await came.get()
-    if ended is not None:
-        ended.when = f"while it was silent for {hold:g} s"
-        raise ended
-
-
-def _diagnose(answer: _Answered, url: str) -> Finding:
-    said = f"the handshake through {url} was answered with {answer.status} by {answer.who}"
-    if answer.message:
-        said += f": {answer.message.rstrip('.')}"
-    return fault(said, _remedy(answer.status, ours=bool(answer.message)))
+def _diagnose(answer: "Answered", url: str) -> Finding:
+    try:  # proxies put their own name in place of relayd's
+        message = msgspec.json.decode(answer.body, type=dict[str, str])["message"]
+    except (msgspec.MsgspecError, KeyError):
+        message = ""
+    who = "relayd" if message and answer.status != 503 else answer.server or "somebody"
+    said = f"the handshake through {url} was answered with {answer.status} by {who}"
+    if message:
+        said += f": {message.rstrip('.')}"
+    return fault(said, _remedy(answer.status, ours=bool(message)))
 
 
 def _remedy(status: int, *, ours: bool) -> str:
