@@ -13,62 +13,186 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
         └── NoUnity             no headset waits under this UUID (any more)
 """
 
-from enum import IntEnum, StrEnum
+from enum import Flag, IntEnum, StrEnum, auto
+from typing import Any
+
+
+class Where(Flag):
+    """Where clients meet an error code."""
+
+    FRAME = auto()
+    """In a frame: `{"error": code, "message": sentence}`; the connection stays open."""
+    HANDSHAKE = auto()
+    """In the body of a refused handshake; the metrics count these."""
+    HTTP = auto()
+    """In the body of an answer to any other request."""
+
+
+FRAME, HANDSHAKE, HTTP = Where
 
 
 class ErrorCode(StrEnum):
-    """The stable `error` codes of frames, refusals and API answers; listed in docs/protocol.md."""
+    """The stable `error` codes: one line makes one.
 
-    # frames
-    BAD_JSON = "bad_json"
-    BAD_POSE = "bad_pose"
-    BAD_DIFFICULTY = "bad_difficulty"
-    BAD_MESSAGE = "bad_message"
-    NO_CONTENT = "no_content"
-    NO_UNITY = "no_unity"
-    READ_ONLY = "read_only"
-    GAP = "gap"
-    DATABASE_UNAVAILABLE = "database_unavailable"
-    STORE_UNAVAILABLE = "store_unavailable"
-    INTERNAL = "internal_error"
-    # refusals and HTTP answers
-    BAD_REQUEST = "bad_request"
-    BAD_UUID = "bad_uuid"
-    BAD_NAME = "bad_name"
-    BAD_SINCE = "bad_since"
-    UNAUTHORIZED = "unauthorized"
-    FORBIDDEN = "forbidden"
-    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
-    NOT_FOUND = "not_found"
-    API_OFF = "api_off"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    TOO_LARGE = "too_large"
-    UPGRADE_REQUIRED = "upgrade_required"
-    TOO_MANY = "too_many_connections"
-    HEAD_TOO_LARGE = "head_too_large"
-    TIMEOUT = "timeout"
-    DRAINING = "draining"
+    Whatever else depends on a code follows from its line: refusals and answers take their status
+    and, where they have no more precise one, their sentence from it, `tally` its label, and a test
+    holds the table in docs/protocol.md against it.
+
+    Attributes:
+        status: the HTTP status; None for a code that is in frames alone.
+        where: where clients meet it.
+        sentence: one that a person can act on, unless the place that raises has a better one.
+    """
+
+    _value_: str
+    status: int | None
+    where: Where
+    sentence: str
+
+    BAD_DIFFICULTY = "bad_difficulty", None, FRAME, 'Send {"difficulty": n} with n an integer.'
+    BAD_POSE = (
+        *("bad_pose", None, FRAME),
+        "The members x, y and z must be numbers that fit a double, or null.",
+    )
+    GAP = (
+        *("gap", None, FRAME),
+        "The history does not reach back to the id you gave; messages before the next one may be "
+        "missing.",
+    )
+    NO_CONTENT = "no_content", None, FRAME, "There is no quiz or no action of this difficulty."
+    READ_ONLY = "read_only", None, FRAME, "This path only sends; publish through the HTTP API."
+    BAD_JSON = "bad_json", 400, FRAME | HTTP, "The frame must be one JSON object in UTF-8."
+    BAD_MESSAGE = "bad_message", 400, FRAME | HTTP, 'Send {"message": "text"} with a string.'
+    BAD_NAME = (
+        *("bad_name", 400, HANDSHAKE | HTTP),
+        "The name must be 1 to 100 of letters, digits, '_', '-', '.'.",
+    )
+    BAD_REQUEST = (
+        *("bad_request", 400, HANDSHAKE | HTTP),
+        "The request is no WebSocket handshake, or a query parameter is wrong.",
+    )
+    BAD_SINCE = "bad_since", 400, HANDSHAKE, "?since= must be a whole number, 0 or more."
+    BAD_UUID = (
+        *("bad_uuid", 400, HANDSHAKE),
+        "The last part of the path must be a UUID, such as 123e4567-e89b-42d3-a456-426614174000.",
+    )
+    NO_UNITY = (
+        *("no_unity", 400, FRAME | HANDSHAKE),
+        "No Unity app is connected under this UUID; start it first.",
+    )
+    UNAUTHORIZED = (
+        *("unauthorized", 401, HANDSHAKE | HTTP),
+        "A token or key is needed here, and none was shown or it is not valid.",
+    )
+    FORBIDDEN = (
+        *("forbidden", 403, HANDSHAKE | HTTP),
+        "The token, or the address, is not good for this path.",
+    )
+    ORIGIN_NOT_ALLOWED = (
+        *("origin_not_allowed", 403, HANDSHAKE),
+        "Pages of this origin may not connect.",
+    )
+    API_OFF = (
+        *("api_off", 404, HTTP),
+        "The publishing API is off: set key in the section [api] of the configuration (or "
+        "RELAYD_API_KEY) to turn it on.",
+    )
+    NOT_FOUND = "not_found", 404, HANDSHAKE | HTTP, "There is no such path."
+    METHOD_NOT_ALLOWED = (
+        *("method_not_allowed", 405, HANDSHAKE | HTTP),
+        "This path does not answer this method.",
+    )
+    TIMEOUT = (
+        *("timeout", 408, HANDSHAKE | HTTP),
+        "The request head did not come within [keepalive] handshake_timeout, 10 s by default.",
+    )
+    TOO_LARGE = (
+        *("too_large", 413, HTTP),
+        "The body is larger than [limits] max_message_size, 64 KiB by default.",
+    )
+    UPGRADE_REQUIRED = (
+        *("upgrade_required", 426, HANDSHAKE | HTTP),
+        "This path speaks WebSocket: connect with a WebSocket client.",
+    )
+    TOO_MANY = (
+        *("too_many_connections", 429, HANDSHAKE),
+        "The server is full: [limits] max_connections are open.",
+    )
+    HEAD_TOO_LARGE = (
+        *("head_too_large", 431, HANDSHAKE | HTTP),
+        "The request head is larger than [limits] max_head_size, 16 KiB by default.",
+    )
+    INTERNAL = (
+        *("internal_error", 500, FRAME | HANDSHAKE | HTTP),
+        "Something went wrong in the server; its log says what.",
+    )
+    DATABASE_UNAVAILABLE = (
+        *("database_unavailable", 503, FRAME | HANDSHAKE),
+        "The database does not answer; try again in a moment.",
+    )
+    DRAINING = (
+        *("draining", 503, HANDSHAKE | HTTP),
+        "This server takes no new connections now; try again in a moment.",
+    )
+    STORE_UNAVAILABLE = (
+        *("store_unavailable", 503, FRAME | HANDSHAKE | HTTP),
+        "The relay's shared store does not answer; try again in a moment.",
+    )
+
+    def __new__(cls, value: str, *line: Any) -> "ErrorCode":
+        """One code, with the attributes in their order."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.status, code.where, code.sentence = line
+        return code
 
 
 class CloseCode(IntEnum):
     """The close codes relayd sends (RFC 6455 section 7.4; 4000-4999 are private to relayd).
 
-    docs/protocol.md says after which of them a client should reconnect. With `?refuse=close` a
-    refused handshake ends in 4000 + the HTTP status.
+    One line makes one: `close` takes the reason from it, `tally` its label, and a test holds the
+    table in docs/protocol.md against it. With `?refuse=close` a refused handshake ends in 4000 +
+    the HTTP status.
+
+    Attributes:
+        reason: what the close frame says, unless the place that closes has a better one.
+        reconnect: whether a client may connect again; if not, the code is final.
+        meaning: why, and what is to be done before, for the documentation.
     """
 
-    NORMAL = 1000
-    GOING_AWAY = 1001
-    PROTOCOL_ERROR = 1002
-    INVALID_PAYLOAD = 1007
-    TOO_BIG = 1009
-    INTERNAL_ERROR = 1011
-    RESTART = 1012
-    REPLACED = 4001
-    IDLE = 4002
-    TOO_SLOW = 4003
-    RATE_LIMIT = 4004
-    TOKEN_EXPIRED = 4005
+    _value_: int
+    reason: str
+    reconnect: bool
+    meaning: str
+
+    NORMAL = 1000, "", False, "The conversation is over."
+    GOING_AWAY = 1001, "going away", True, "The server goes away."
+    PROTOCOL_ERROR = 1002, "", False, "A frame was against the protocol: mend the client."
+    INVALID_PAYLOAD = 1007, "", False, "A text frame was not UTF-8: mend the client."
+    TOO_BIG = 1009, "", False, "A message was too big: mend the client."
+    INTERNAL_ERROR = 1011, ErrorCode.INTERNAL.value, True, "A fault of the server."
+    RESTART = (
+        *(1012, "restart", True),
+        "The server restarts, or the history could not be read to its end: wait a random moment.",
+    )
+    REPLACED = (
+        *(4001, "replaced by a newer connection", False),
+        "A newer connection of the same side and UUID is in place.",
+    )
+    IDLE = 4002, "no pong", True, "Nothing came from the client, no pong either."
+    TOO_SLOW = (
+        *(4003, "too slow", True),
+        "The client read too slowly: in a chat, connect with `?since=`.",
+    )
+    RATE_LIMIT = 4004, "rate limit", True, "Too many messages came in a second: slow down."
+    TOKEN_EXPIRED = 4005, "token expired", True, "The token has expired: get a new one."
+
+    def __new__(cls, value: int, *line: Any) -> "CloseCode":
+        """One code, with the attributes in their order."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.reason, code.reconnect, code.meaning = line
+        return code
 
 
 class RelaydError(Exception):
@@ -82,30 +206,35 @@ class ConfigError(RelaydError):
 class ClientError(RelaydError):
     """Bad input: the sender gets `{"error": code, "message": sentence}` and stays connected."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         self.code = code
-        self.message = message
+        self.message = code.sentence if message is None else message
+        super().__init__(self.message)
 
 
 class Refusal(RelaydError):
     """A refused handshake or HTTP request: an HTTP status with a flat JSON body.
 
     Args:
-        status: the HTTP status, 400 to 599.
         code: the stable code of the body.
-        message: one sentence a person can act on.
+        message: one sentence a person can act on; the code's where there is no better one.
+        status: the HTTP status, 400 to 599; the code's where there is no better one.
         retry_after: seconds for the `Retry-After` header (429 and 503 carry one).
     """
 
     def __init__(
-        self, status: int, code: ErrorCode, message: str, *, retry_after: int | None = None
+        self,
+        code: ErrorCode,
+        message: str | None = None,
+        *,
+        status: int | None = None,
+        retry_after: int | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status = status
         self.code = code
-        self.message = message
-        if retry_after is None and status in (429, 503):
+        self.message = code.sentence if message is None else message
+        super().__init__(self.message)
+        self.status = status or code.status or 400
+        if retry_after is None and self.status in (429, 503):
             retry_after = 5
         self.retry_after = retry_after
 
@@ -125,7 +254,7 @@ class DatabaseUnavailable(Unavailable):
     """The database did not answer in time, or refused."""
 
     code = ErrorCode.DATABASE_UNAVAILABLE
-    sentence = "The database does not answer; try again in a moment."
+    sentence = code.sentence
 
 
 class RedisUnavailable(Unavailable):
@@ -135,7 +264,7 @@ class RedisUnavailable(Unavailable):
     """
 
     code = ErrorCode.STORE_UNAVAILABLE
-    sentence = "The relay's shared store does not answer; try again in a moment."
+    sentence = code.sentence
 
 
 class StoreUnavailable(Unavailable):
@@ -149,4 +278,4 @@ class NoUnity(Unavailable):
     """No headset is connected under the UUID."""
 
     code = ErrorCode.NO_UNITY
-    sentence = "No Unity app is connected under this UUID; start it first."
+    sentence = code.sentence

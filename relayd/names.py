@@ -36,9 +36,7 @@ def parse_group(segment: str) -> str:
     """
     name = _decoded(segment)
     if not _GROUP.fullmatch(name):
-        raise Refusal(
-            400, ErrorCode.BAD_NAME, "The name must be 1 to 100 of letters, digits, '_', '-', '.'."
-        )
+        raise Refusal(ErrorCode.BAD_NAME)
     return name
 
 
@@ -54,7 +52,6 @@ def parse_room(segment: str) -> str:
     name = _decoded(segment)
     if not _ROOM.fullmatch(name):
         raise Refusal(
-            400,
             ErrorCode.BAD_NAME,
             "The room name must be 1 to 100 of letters, digits, '_' and '-'.",
         )
@@ -72,12 +69,7 @@ def parse_uuid(segment: str) -> str:
     """
     uuid = _decoded(segment).lower()
     if not _UUID.fullmatch(uuid):
-        raise Refusal(
-            400,
-            ErrorCode.BAD_UUID,
-            "The last part of the path must be a UUID, such as "
-            "123e4567-e89b-42d3-a456-426614174000.",
-        )
+        raise Refusal(ErrorCode.BAD_UUID)
     return uuid
 
 
@@ -260,7 +252,7 @@ class Kind:
         """
         template = self._find(segments)
         if template is None or not self.is_on(config):
-            raise Refusal(404, ErrorCode.NOT_FOUND, self.not_found)
+            raise Refusal(ErrorCode.NOT_FOUND, self.not_found)
         if template.variable:
             return Place(template.side, self.parse(segments[-1]))
         return Place(template.side, "" if self.default is None else self.default(config))
@@ -343,7 +335,7 @@ class Kinds:
             # a name alone is a room with a history: it stands first
             found = sorted(self.fanned_out, key=lambda kind: not kind.keeps_history)
             places = listed([kind.any_group for kind in found], "or")
-            raise Refusal(400, ErrorCode.BAD_NAME, f"{group!r} is no group: say {places}.")
+            raise Refusal(ErrorCode.BAD_NAME, f"{group!r} is no group: say {places}.")
         return kind.group(kind.parse(split_group(group)[1]))
 
     def meeting(self, head: bytes, config: Any) -> str | None:

@@ -213,7 +213,7 @@ class Node(Service):
         with contextlib.suppress(defer.TimeoutError):
             await Deferred.fromCoroutine(self._settle()).addTimeout(_GRACE, context.clock)
         context.admission.draining = True
-        context.connections.close_all(CloseCode.RESTART, "restart")
+        context.connections.close_all(CloseCode.RESTART)
         gone = context.connections.all_gone()
         gone.addTimeout(self._config.server.drain_timeout, context.clock)
         try:

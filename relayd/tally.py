@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
-from relayd.errors import CloseCode, ErrorCode
+from relayd.errors import CloseCode, ErrorCode, Where
 
 SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
@@ -17,26 +17,7 @@ SECONDS = (
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Bounds for how much is done at once."""
 
-REFUSALS = (
-    ErrorCode.BAD_NAME,
-    ErrorCode.BAD_REQUEST,
-    ErrorCode.BAD_SINCE,
-    ErrorCode.BAD_UUID,
-    ErrorCode.DATABASE_UNAVAILABLE,
-    ErrorCode.DRAINING,
-    ErrorCode.FORBIDDEN,
-    ErrorCode.HEAD_TOO_LARGE,
-    ErrorCode.INTERNAL,
-    ErrorCode.METHOD_NOT_ALLOWED,
-    ErrorCode.NOT_FOUND,
-    ErrorCode.NO_UNITY,
-    ErrorCode.ORIGIN_NOT_ALLOWED,
-    ErrorCode.STORE_UNAVAILABLE,
-    ErrorCode.TIMEOUT,
-    ErrorCode.TOO_MANY,
-    ErrorCode.UNAUTHORIZED,
-    ErrorCode.UPGRADE_REQUIRED,
-)
+REFUSALS = tuple(sorted(code for code in ErrorCode if Where.HANDSHAKE in code.where))
 """The codes that a handshake is refused with, as far as is known; others are counted, too."""
 
 NO_CODE, OTHER_CODE = "none", "other"
@@ -46,7 +27,7 @@ _CODES = {
     *range(1000, 1004),
     *range(1007, 1015),
     *(3000, 3003, 3008),
-    *(4000 + status for status in (400, 401, 403, 404, 429, 500, 503)),
+    *(4000 + code.status for code in REFUSALS if code.status is not None),
 }
 
 

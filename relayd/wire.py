@@ -125,7 +125,6 @@ _difficulty_decoder = msgspec.json.Decoder(DifficultyRequest)
 _position_decoder = msgspec.json.Decoder(_Position)
 _chat_decoder = msgspec.json.Decoder(ChatInput)
 
-_BAD_POSE = "The members x, y and z must be numbers that fit a double, or null."
 _LONGEST_DOUBLE = 308
 decode_short_pose = _pose_decoder.decode
 """`decode_pose` of at most 125 bytes of UTF-8, quicker; it raises where that has more to say."""
@@ -136,8 +135,7 @@ GAP = _encoder.encode(
     {
         "gap": True,
         "error": ErrorCode.GAP.value,
-        "message": "The history does not reach back to the id you gave; messages before the "
-        "next one may be missing.",
+        "message": ErrorCode.GAP.sentence,
     }
 )
 CUT_OFF = _encoder.encode(
@@ -161,13 +159,11 @@ def is_blank(payload: bytes) -> bool:
         return False
 
 
-def _decode(
-    decoder: "msgspec.json.Decoder[T]", payload: bytes, code: ErrorCode, sentence: str
-) -> T | None:
+def _decode(decoder: "msgspec.json.Decoder[T]", payload: bytes, code: ErrorCode) -> T | None:
     """Decodes one frame; None for a blank one.
 
     Raises:
-        ClientError: `bad_json` when it is no JSON object in UTF-8, else `code` with `sentence`.
+        ClientError: `bad_json` when it is no JSON object in UTF-8, else `code`.
     """
     try:
         value = decoder.decode(payload)
@@ -182,10 +178,8 @@ def _decode(
             payload.decode()
             _object_decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise ClientError(
-                ErrorCode.BAD_JSON, "The frame must be one JSON object in UTF-8."
-            ) from error
-        raise ClientError(code, sentence) from error
+            raise ClientError(ErrorCode.BAD_JSON) from error
+        raise ClientError(code) from error
 
 
 def decode_pose(payload: bytes) -> Pose | None:
@@ -195,13 +189,13 @@ def decode_pose(payload: bytes) -> Pose | None:
             return _pose_decoder.decode(payload)
         except (msgspec.MsgspecError, RecursionError):
             pass  # it is wrong, or blank
-    pose = _decode(_pose_decoder, payload, ErrorCode.BAD_POSE, _BAD_POSE)
+    pose = _decode(_pose_decoder, payload, ErrorCode.BAD_POSE)
     if pose is not None and len(payload) > _LONGEST_DOUBLE:
         # only here may an integer be too large for the doubles of every client
         try:
             [float(value) for value in (pose.x, pose.y, pose.z) if value is not None]
         except OverflowError as error:
-            raise ClientError(ErrorCode.BAD_POSE, _BAD_POSE) from error
+            raise ClientError(ErrorCode.BAD_POSE) from error
     return pose
 
 
@@ -211,20 +205,13 @@ def decode_difficulty(payload: bytes) -> int | None:
     Raises:
         ClientError: `bad_json`, `bad_difficulty`.
     """
-    request = _decode(
-        _difficulty_decoder,
-        payload,
-        ErrorCode.BAD_DIFFICULTY,
-        'Send {"difficulty": n} with n an integer.',
-    )
+    request = _decode(_difficulty_decoder, payload, ErrorCode.BAD_DIFFICULTY)
     return None if request is None else request.difficulty
 
 
 def decode_chat(payload: bytes) -> str | None:
     """Reads a chat frame; None for a blank one. Raises ClientError: `bad_json`, `bad_message`."""
-    chat = _decode(
-        _chat_decoder, payload, ErrorCode.BAD_MESSAGE, 'Send {"message": "text"} with a string.'
-    )
+    chat = _decode(_chat_decoder, payload, ErrorCode.BAD_MESSAGE)
     return None if chat is None else chat.message
 
 

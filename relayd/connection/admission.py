@@ -62,12 +62,10 @@ class Admission:
         self.check_room(connections)
         allowed = self.config.server.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
-            raise Refusal(
-                403, ErrorCode.ORIGIN_NOT_ALLOWED, "Pages of this origin may not connect."
-            )
+            raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
         guest = self._read(token)
         if guest.scope is not None and kind not in guest.scope:
-            raise Refusal(403, ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")
+            raise Refusal(ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")
         return guest
 
     def check_room(self, connections: int) -> None:
@@ -80,16 +78,10 @@ class Admission:
             Refusal: 503 draining, 429 too many.
         """
         if self.draining:
-            raise Refusal(
-                503,
-                ErrorCode.DRAINING,
-                "This server takes no new connections now; try again in a moment.",
-            )
+            raise Refusal(ErrorCode.DRAINING)
         limit = self.config.limits.max_connections
         if limit and connections >= limit:
-            raise Refusal(
-                429, ErrorCode.TOO_MANY, f"This server serves {limit} connections at most."
-            )
+            raise Refusal(ErrorCode.TOO_MANY, f"This server serves {limit} connections at most.")
 
     def _read(self, token: str | None) -> Guest:
         """Reads a token (RFC 7519, signed with HS256)."""
@@ -99,7 +91,6 @@ class Admission:
         if token is None:
             if auth.required:
                 raise Refusal(
-                    401,
                     ErrorCode.UNAUTHORIZED,
                     "This server needs a token: as ?token= or as Authorization: Bearer.",
                 )
@@ -127,12 +118,12 @@ class Admission:
             )
             not_before = _seconds(claims.get("nbf", 0))
         except (jwt.InvalidTokenError, *_NOT_CLAIMS) as error:
-            raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token is not valid.") from error
+            raise Refusal(ErrorCode.UNAUTHORIZED, "The token is not valid.") from error
         now = self.now()
         if not_before > now:
-            raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token is not valid yet.")
+            raise Refusal(ErrorCode.UNAUTHORIZED, "The token is not valid yet.")
         if guest.expires is not None and guest.expires <= now:
-            raise Refusal(401, ErrorCode.UNAUTHORIZED, "The token has expired.")
+            raise Refusal(ErrorCode.UNAUTHORIZED, "The token has expired.")
         return guest
 
 

@@ -26,7 +26,7 @@ from relayd.names import Kind, Place
 
 _ids = itertools.count(1)
 # Autobahn's own failures to understand a handshake
-_CODES = {405: ErrorCode.METHOD_NOT_ALLOWED, 426: ErrorCode.UPGRADE_REQUIRED}
+_CODES = {code.status: code for code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.UPGRADE_REQUIRED)}
 
 
 class Handshake(WebSocketServerProtocol):
@@ -176,10 +176,10 @@ class Handshake(WebSocketServerProtocol):
         except Refusal as refusal:
             self._refuse(refusal)
         except Unavailable as error:
-            self._refuse(Refusal(503, error.code, error.sentence))
+            self._refuse(Refusal(error.code, error.sentence, status=503))
         except Exception:
             self._log.failure("{conn} {path}: admitting it failed", **self.facts)
-            self._refuse(internal_error())
+            self._refuse(Refusal(ErrorCode.INTERNAL))
 
     def _refuse(self, refusal: Refusal) -> None:
         """Refuses with a status, or accepts in order to close for who cannot read a status."""
@@ -202,9 +202,7 @@ class Handshake(WebSocketServerProtocol):
         try:
             self._refuse(
                 Refusal(
-                    503,
-                    ErrorCode.STORE_UNAVAILABLE,
-                    "A store that is needed did not answer in time.",
+                    ErrorCode.STORE_UNAVAILABLE, "A store that is needed did not answer in time."
                 )
             )
         except ConnectionDeny as denied:
@@ -229,7 +227,7 @@ class Handshake(WebSocketServerProtocol):
         """Writes a refusal the way the contract has it: a flat JSON body with its length."""
         refusal = self._refusal
         if refusal is None:
-            refusal = Refusal(code, _CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.")
+            refusal = Refusal(_CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.", status=code)
             self._log_refusal(refusal, printable(reason))
         self.transport.write(encode_refusal(refusal, responseHeaders or ()))
 
@@ -279,13 +277,6 @@ class Handshake(WebSocketServerProtocol):
             self.left()
         except Exception:
             self._log.failure("{conn} {path}: leaving failed", **self.facts)
-
-
-def internal_error() -> Refusal:
-    """What a client is told when the fault is ours."""
-    return Refusal(
-        500, ErrorCode.INTERNAL, "Something went wrong in the server; its log says what."
-    )
 
 
 def _find_token(request: ConnectionRequest) -> str | None:

@@ -19,7 +19,7 @@ class Connection(Protocol):
     def kind(self) -> str:
         """The kind of its path, by name."""
 
-    def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str | None = None) -> None:
         """Begins the closing handshake."""
 
     def abort(self) -> None:
@@ -81,10 +81,10 @@ class Connections:
         """How many there are of each kind of path."""
         return dict(Counter(connection.kind for connection in self._open))
 
-    def close_all(self, code: CloseCode, reason: str) -> None:
+    def close_all(self, code: CloseCode) -> None:
         """Begins to close every connection."""
         for connection in tuple(self._open):
-            connection.close(code, reason)
+            connection.close(code)
 
     def abort_all(self) -> None:
         """Drops every connection that is still there."""

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from relayd import logs, wire
 from relayd.connection.factory import RelayFactory
-from relayd.connection.handshake import Handshake, internal_error
+from relayd.connection.handshake import Handshake
 from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.logs import Logger, printable
@@ -112,8 +112,15 @@ class RelayProtocol(Handshake):
             raise CancelledError
         await self.outbox.drained()
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Begins the closing handshake (RFC 6455 section 7.1.2); what was sent goes out first."""
+    def close(self, code: int, reason: str | None = None) -> None:
+        """Begins the closing handshake (RFC 6455 section 7.1.2); what was sent goes out first.
+
+        Args:
+            code: what the close frame says.
+            reason: the same in words, cut off after 123 bytes; None for that of a `CloseCode`.
+        """
+        if reason is None:
+            reason = code.reason if isinstance(code, CloseCode) else ""
         self._close(int(code), reason)
 
     def abort(self) -> None:
@@ -127,8 +134,7 @@ class RelayProtocol(Handshake):
     def fail(self, what: str, failure: Failure | None = None) -> None:
         """Logs an error of our own (the one being handled, by default) and tells the client."""
         self._log.failure("{conn} {path}: {what} failed", failure, what=what, **self.facts)
-        refusal = internal_error()
-        self.send_error(refusal.code, refusal.message)
+        self.send_error(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
 
     def hold(self, size: int) -> None:
         """Counts one message of `size` bytes that is being worked on.
@@ -183,7 +189,7 @@ class RelayProtocol(Handshake):
             self.opened()
         except Exception:
             self._log.failure("{conn} {path}: opening failed", **self.facts)
-            self.close(CloseCode.INTERNAL_ERROR, ErrorCode.INTERNAL.value)
+            self.close(CloseCode.INTERNAL_ERROR)
 
     def _open_inlet(self) -> None:
         """Short frames need not go through Autobahn from now on."""
@@ -234,7 +240,7 @@ class RelayProtocol(Handshake):
     def _take(self, payload: bytes, is_binary: bool) -> None:
         """A whole message of a client whose rate is limited."""
         if self._bucket is not None and not self._bucket.take(self.context.clock.seconds()):
-            self.close(CloseCode.RATE_LIMIT, "rate limit")
+            self.close(CloseCode.RATE_LIMIT)
         else:
             self.received(payload, is_binary)
 
@@ -285,18 +291,18 @@ class RelayProtocol(Handshake):
 
     def close_silent(self) -> None:
         """No sign of life came (`keepalive.Peer`)."""
-        self.close(CloseCode.IDLE, "no pong")
+        self.close(CloseCode.IDLE)
 
     def _token_expired(self) -> None:
         self._expiry = None
-        self.close(CloseCode.TOKEN_EXPIRED, "token expired")
+        self.close(CloseCode.TOKEN_EXPIRED)
 
     def _fell_behind(self) -> None:
         self._log.warn(
             "{conn} {path}: reads too slowly, closing with 4003; what waited for it is let go",
             **self.facts,
         )
-        self._close(CloseCode.TOO_SLOW, "too slow")
+        self.close(CloseCode.TOO_SLOW)
 
     def _close(self, code: int, reason: str) -> None:
         if self.state == self.STATE_OPEN:

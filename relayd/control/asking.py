@@ -141,6 +141,6 @@ class _Lines(Protocol):
 def _refusal(status: int, body: bytes) -> Refusal:
     try:
         error = msgspec.json.decode(body, type=dict[str, str])
-        return Refusal(status, ErrorCode(error["error"]), error["message"])
+        return Refusal(ErrorCode(error["error"]), error["message"], status=status)
     except (msgspec.MsgspecError, KeyError, ValueError):
-        return Refusal(502, ErrorCode.INTERNAL, f"A worker answered {status}.")
+        return Refusal(ErrorCode.INTERNAL, f"A worker answered {status}.", status=502)

@@ -241,7 +241,7 @@ class Parent(Reloading):
         if isinstance(first, tuple):
             asker: Asker = first[0]
             return asker
-        raise Refusal(503, ErrorCode.INTERNAL, "No worker answers.")
+        raise Refusal(ErrorCode.INTERNAL, "No worker answers.", status=503)
 
     async def _of(self, asking: Coroutine[Any, Any, T], number: int | None = None) -> T:
         """What a worker answers. Raises Refusal: 503 if it does not."""
@@ -249,14 +249,14 @@ class Parent(Reloading):
             return await asking
         except NoAnswer as error:
             who = "The worker" if number is None else f"Worker {number}"
-            raise Refusal(503, ErrorCode.INTERNAL, f"{who} does not answer.") from error
+            sentence = f"{who} does not answer."
+            raise Refusal(ErrorCode.INTERNAL, sentence, status=503) from error
 
     def _parse(self, id: str) -> tuple[int, str]:
         """Worker and own number of a connection. Raises Refusal."""
         found = _ID.fullmatch(id)
         if found is None:
             raise Refusal(
-                400,
                 ErrorCode.BAD_REQUEST,
                 f"{id!r} is no connection here: with workers they are called such as w2-c17; "
                 "relayctl clients lists them.",

@@ -157,13 +157,13 @@ class ProcessControl(Reloading):
         self._context.admission.draining = True
         count = len(self._context.connections)
         if drain.close:
-            self._context.connections.close_all(CloseCode.RESTART, "restart")
+            self._context.connections.close_all(CloseCode.RESTART)
         return Done(count=count)
 
     async def undrain(self) -> Done:
         """Takes clients in again. Raises Refusal: 503 when the process is about to end."""
         if self._context.admission.stopping:
-            raise Refusal(503, ErrorCode.DRAINING, "This process is about to end.")
+            raise Refusal(ErrorCode.DRAINING, "This process is about to end.")
         self._context.admission.draining = False
         return Done(count=len(self._context.connections))
 
@@ -171,7 +171,7 @@ class ProcessControl(Reloading):
         """Publishes, and says who got it, or what was said. Raises Refusal, ClientError."""
         kind = KINDS.of_group(publish.target)
         if kind is None or not kind.published:
-            raise Refusal(400, ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
+            raise Refusal(ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
         name = names.split_group(publish.target)[1]
         if kind.keeps_history:
             said = await self._backend.say(kind.parse(name), publish.text)
@@ -233,12 +233,12 @@ def set_level(level: str) -> None:
     try:
         logs.set_level(level)
     except ValueError as error:
-        raise Refusal(400, ErrorCode.BAD_REQUEST, f"{error}.") from error
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{error}.") from error
 
 
 def no_such_client(id: str) -> Refusal:
     """Nobody has the id."""
-    return Refusal(404, ErrorCode.NOT_FOUND, f"There is no open connection {id}.")
+    return Refusal(ErrorCode.NOT_FOUND, f"There is no open connection {id}.")
 
 
 def check_kick(kick: Kick) -> None:
@@ -246,12 +246,11 @@ def check_kick(kick: Kick) -> None:
     code = kick.code
     if code not in (1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)):
         raise Refusal(
-            400,
             ErrorCode.BAD_REQUEST,
             f"{code} is no close code that may be sent: 1000 to 1003, 1007 to 1014 and 3000 to "
             "4999 are.",
         )
     if len(kick.reason.encode()) > _LONGEST_REASON:
         raise Refusal(
-            400, ErrorCode.BAD_REQUEST, f"The reason may have {_LONGEST_REASON} bytes at most."
+            ErrorCode.BAD_REQUEST, f"The reason may have {_LONGEST_REASON} bytes at most."
         )

@@ -21,11 +21,9 @@ class Reloading:
             Refusal: 400 if it is wrong, so that nothing has changed, or if this is a worker.
         """
         if self.reloader is None:
-            raise Refusal(400, ErrorCode.BAD_REQUEST, "The parent of this worker reloads.")
+            raise Refusal(ErrorCode.BAD_REQUEST, "The parent of this worker reloads.")
         try:
             outcome = self.reloader.reload()
         except ConfigError as error:
-            raise Refusal(
-                400, ErrorCode.BAD_REQUEST, f"nothing has changed, for {error}"
-            ) from error
+            raise Refusal(ErrorCode.BAD_REQUEST, f"nothing has changed, for {error}") from error
         return Reloaded.of(outcome)

@@ -102,7 +102,7 @@ class ControlSite(RoutedSite):
             try:
                 selection = msgspec.convert(found, Selection, strict=False)
             except msgspec.ValidationError as error:
-                raise Refusal(400, ErrorCode.BAD_REQUEST, f"{error}.") from error
+                raise Refusal(ErrorCode.BAD_REQUEST, f"{error}.") from error
             return json_answer(await operations.clients(selection))
 
         return answer

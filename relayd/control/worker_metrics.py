@@ -170,18 +170,18 @@ class ParentFigures:
         """The parent's answer. Raises Refusal: 503."""
         if self._asker is None:
             raise Refusal(
-                503,
                 ErrorCode.INTERNAL,
                 "The figures of workers go over the control socket, which [control] socket has "
                 "turned off.",
+                status=503,
             )
         try:
             told = msgspec.json.decode(await self._asker.ask("GET", "/figures"), type=Told)
         except NoAnswer as error:
             raise Refusal(
-                503,
                 ErrorCode.TIMEOUT,
                 "The parent of the workers did not say the figures in time; the log says whether "
                 "it has a control socket.",
+                status=503,
             ) from error
         return told.families

@@ -36,6 +36,7 @@ from relayd.tally import Tally
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _LINGER = 2.0
+_NOT_HTTP = "This is not an HTTP request that could be understood."
 
 
 class Destination(Interface):
@@ -82,8 +83,7 @@ class _Channel(HTTPChannel):
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Twisted cannot parse the request: it would answer a bare status line."""
         if not (self.requests and self.requests[-1].startedWriting):
-            sentence = "This is not an HTTP request that could be understood."
-            self.transport.write(encode_refusal(Refusal(400, ErrorCode.BAD_REQUEST, sentence)))
+            self.transport.write(encode_refusal(Refusal(ErrorCode.BAD_REQUEST, _NOT_HTTP)))
         self.loseConnection()
 
     def leave(self) -> None:
@@ -182,7 +182,7 @@ class FrontDoor(Protocol):
         self._searched = 0
         if end < 0 or end + len(_END) > limit:
             self._refuse(
-                Refusal(431, ErrorCode.HEAD_TOO_LARGE, f"The request head is over {limit} bytes.")
+                Refusal(ErrorCode.HEAD_TOO_LARGE, f"The request head is over {limit} bytes.")
             )
             return
         self._stop_timer()
@@ -249,7 +249,7 @@ class FrontDoor(Protocol):
             return
         seconds = self.factory.config.keepalive.handshake_timeout
         self._refuse(
-            Refusal(408, ErrorCode.TIMEOUT, f"No whole request head came in {seconds:g} seconds.")
+            Refusal(ErrorCode.TIMEOUT, f"No whole request head came in {seconds:g} seconds.")
         )
 
     def _abort(self) -> None:

@@ -100,7 +100,7 @@ class ChatProtocol(MemberProtocol):
         # gets what waits for the group's next batch
         self.factory.groups.leave(self.group, stand_in)
         if stand_in.overrun:
-            self.close(CloseCode.TOO_SLOW, "too slow")
+            self.close(CloseCode.TOO_SLOW)
             return
         for frame in stand_in.frames:
             at = wire.read_position(frame)
@@ -192,5 +192,5 @@ def _natural(params: dict[str, list[str]], name: str, code: ErrorCode) -> int | 
         return None
     text = params[name][-1]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
-        raise Refusal(400, code, f"?{name}= must be a whole number, 0 or more.")
+        raise Refusal(code, f"?{name}= must be a whole number, 0 or more.")
     return int(text)

@@ -42,7 +42,7 @@ class DifficultyProtocol(RelayProtocol):
         elif await self.factory.pairs.headset_present(self.uuid):
             self.side = _Phone(self)
         else:
-            raise Refusal(400, ErrorCode.NO_UNITY, NoUnity.sentence)
+            raise Refusal(ErrorCode.NO_UNITY)
 
     def opened(self) -> None:
         """Registers a phone."""
@@ -90,7 +90,7 @@ class _Headset:
 
     def replaced(self) -> None:
         self._replaced = True
-        self._connection.close(CloseCode.REPLACED, "replaced by a newer connection")
+        self._connection.close(CloseCode.REPLACED)
 
 
 class _Phone:
@@ -150,9 +150,8 @@ class _Phone:
                 raise request
             draw = await request
             if draw is None:
-                return connection.encode_error(
-                    ErrorCode.NO_CONTENT, "There is no quiz or no action of this difficulty."
-                )
+                code = ErrorCode.NO_CONTENT
+                return connection.encode_error(code, code.sentence)
             if connection.can_send:
                 await connection.factory.pairs.deliver(
                     connection.uuid,
@@ -176,7 +175,7 @@ class _Phone:
         self._connection.send_payload(wire.UNITY_DISCONNECTED)
 
     def replaced(self) -> None:
-        self._connection.close(CloseCode.REPLACED, "replaced by a newer connection")
+        self._connection.close(CloseCode.REPLACED)
 
 
 class DifficultyFactory(RelayFactory):

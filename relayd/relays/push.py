@@ -28,9 +28,7 @@ class PushProtocol(MemberProtocol):
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Raises ClientError: `read_only`, whatever was sent; a blank frame is ignored."""
         if not wire.is_blank(payload):
-            raise ClientError(
-                ErrorCode.READ_ONLY, "This path only sends; publish through the HTTP API."
-            )
+            raise ClientError(ErrorCode.READ_ONLY)
 
 
 class PushFactory(MemberFactory):

@@ -13,7 +13,7 @@ class UnknownProtocol(RelayProtocol):
 
     def locate(self, segments: list[str]) -> Place:
         """Raises Refusal: 404."""
-        raise Refusal(404, ErrorCode.NOT_FOUND, KINDS.not_found)
+        raise Refusal(ErrorCode.NOT_FOUND, KINDS.not_found)
 
 
 class UnknownFactory(RelayFactory):

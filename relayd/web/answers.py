@@ -64,19 +64,25 @@ def json_answer(message: Any, status: int = 200, **headers: str) -> Answer:
 
 
 def error_answer(
-    status: int, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None
+    code: ErrorCode, message: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """The flat error object: `{"error": code, "message": sentence}`."""
-    body = wire.encode_error(code, message)
-    return Answer(status, body, JSON, {"Cache-Control": "no-store", **(headers or {})})
+    """The flat error object, `{"error": code, "message": sentence}`, with the status of the code.
+
+    Args:
+        code: the code.
+        message: the sentence, if there is a better one than the code's.
+        headers: further headers.
+    """
+    return refusal_answer(Refusal(code, message), headers)
 
 
-def refusal_answer(refusal: Refusal) -> Answer:
-    """The answer that a `Refusal` stands for."""
-    headers = {}
+def refusal_answer(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Answer:
+    """The answer that a `Refusal` stands for, with further headers."""
+    all_headers = {"Cache-Control": "no-store", **(headers or {})}
     if refusal.retry_after is not None:
-        headers["Retry-After"] = str(refusal.retry_after)
-    return error_answer(refusal.status, refusal.code, refusal.message, headers)
+        all_headers["Retry-After"] = str(refusal.retry_after)
+    body = wire.encode_error(refusal.code, refusal.message)
+    return Answer(refusal.status, body, JSON, all_headers)
 
 
 def redirect(location: str, status: int = 308) -> Answer:

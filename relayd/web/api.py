@@ -27,17 +27,11 @@ class Api:
         """
         key = self._backend.config.api.key
         if not key:
-            return error_answer(
-                404,
-                ErrorCode.API_OFF,
-                "The publishing API is off: set key in the section [api] of the configuration "
-                "(or RELAYD_API_KEY) to turn it on.",
-            )
+            return error_answer(ErrorCode.API_OFF)
         scheme, _, shown = (request.header("Authorization") or "").partition(" ")
         right = hmac.compare_digest(shown.strip().encode("utf-8", "replace"), key.encode())
         if scheme.lower() != "bearer" or not right:
             return error_answer(
-                401,
                 ErrorCode.UNAUTHORIZED,
                 "Send the header 'Authorization: Bearer KEY' with the key of the configuration.",
                 {"WWW-Authenticate": 'Bearer realm="relayd"'},
@@ -60,7 +54,7 @@ class Api:
             StoreUnavailable: the message could not be kept.
         """
         if self._backend.stopping:
-            raise Refusal(503, ErrorCode.DRAINING, "relayd is going down; send it again soon.")
+            raise Refusal(ErrorCode.DRAINING, "relayd is going down; send it again soon.")
         name = kind.parse(name)
         payload = wire.check_object(request.body())
         if not kind.keeps_history:

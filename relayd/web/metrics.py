@@ -36,7 +36,7 @@ class Metrics:
         """
         if not self._backend.config.metrics.enabled:
             raise Refusal(
-                404, ErrorCode.NOT_FOUND, "Metrics are turned off: [metrics] enabled is false."
+                ErrorCode.NOT_FOUND, "Metrics are turned off: [metrics] enabled is false."
             )
         self._check(request)
         text, content_type = to_text(await self._backend.figures(), request.header("Accept"))
@@ -48,14 +48,12 @@ class Metrics:
             client = self._client(host, request)
             if client is None or ipaddress.ip_address(client).is_loopback:
                 raise Refusal(
-                    403,
                     ErrorCode.FORBIDDEN,
                     "A proxy has passed this request on; Prometheus is to ask relayd itself.",
                 )
             host = client
         if host == forwarded.UNIX or not self._is_allowed(host):
             raise Refusal(
-                403,
                 ErrorCode.FORBIDDEN,
                 "Metrics are not for this address; [metrics] allow in the configuration lists the "
                 "networks that may read them.",

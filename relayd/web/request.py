@@ -139,9 +139,7 @@ class Request(server.Request):
         self.clientproto = b"HTTP/1.1"
         waits = self.requestHeaders.hasHeader("Expect")
         self.requestHeaders.removeHeader("Expect")  # or the channel would say 100 Continue, too
-        self._write(
-            error_answer(413, ErrorCode.TOO_LARGE, f"The body must not exceed {limit} bytes.")
-        )
+        self._write(error_answer(ErrorCode.TOO_LARGE, f"The body must not exceed {limit} bytes."))
         if waits:
             self.channel.loseConnection()
 
@@ -168,16 +166,13 @@ class Request(server.Request):
         if isinstance(error, Refusal):
             answer = refusal_answer(error)
         elif isinstance(error, ClientError):
-            answer = error_answer(400, error.code, error.message)
+            answer = error_answer(error.code, error.message)
         elif isinstance(error, Unavailable):
-            answer = error_answer(503, error.code, error.sentence, {"Retry-After": "5"})
+            answer = refusal_answer(Refusal(error.code, error.sentence, status=503))
         else:
             self.log.failure("{path} failed", failure=failure, path=self.target)
-            answer = error_answer(
-                500,
-                ErrorCode.INTERNAL,
-                "Something went wrong inside relayd; its log says what.",
-            )
+            sentence = "Something went wrong inside relayd; its log says what."
+            answer = error_answer(ErrorCode.INTERNAL, sentence)
         return answer
 
     def _lost(self, failure: Failure) -> None:

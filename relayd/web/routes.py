@@ -88,13 +88,12 @@ class RoutedSite(server.Site):
             if handler is None:
                 return _wrong_method(route)
             return handler(request, **found.groupdict())
-        raise Refusal(404, ErrorCode.NOT_FOUND, self._nothing)
+        raise Refusal(ErrorCode.NOT_FOUND, self._nothing)
 
 
 def _wrong_method(route: Route) -> Answer:
     allowed = ", ".join(sorted(route.methods))
     return error_answer(
-        405,
         ErrorCode.METHOD_NOT_ALLOWED,
         f"This path answers {allowed} only.",
         {"Allow": allowed},

@@ -77,10 +77,8 @@ class Site(RoutedSite):
         path = request.target
         if KINDS.speaks(path, self._backend.config):
             return error_answer(
-                426,
                 ErrorCode.UPGRADE_REQUIRED,
-                "This path speaks WebSocket: connect with a WebSocket client.",
-                {"Upgrade": "websocket", "Connection": "Upgrade"},
+                headers={"Upgrade": "websocket", "Connection": "Upgrade"},
             )
         if path == "/api" or path.startswith("/api/"):
             refused = self._api.refused(request)

@@ -37,7 +37,7 @@ class StaticFiles:
         """
         whole = self._answers.get(name)
         if whole is None:
-            raise Refusal(404, ErrorCode.NOT_FOUND, "There is no such file.")
+            raise Refusal(ErrorCode.NOT_FOUND, "There is no such file.")
         known = re.findall(r'"[^"]*"|\*', request.header("If-None-Match") or "")
         if whole.headers["ETag"] in known or "*" in known:
             return Answer(304, headers=whole.headers)

@@ -13,12 +13,12 @@ class FakeConnection:
 
     def __init__(self, connections: Connections, kind: str, *, leaves: bool = False) -> None:
         self.kind = kind
-        self.closes: list[tuple[int, str]] = []
+        self.closes: list[tuple[int, str | None]] = []
         self.aborts = 0
         self._connections = connections
         self._leaves = leaves
 
-    def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str | None = None) -> None:
         self.closes.append((code, reason))
         if self._leaves:
             self._connections.remove(self)
@@ -58,8 +58,8 @@ def test_closing_all_reaches_those_behind_one_that_leaves_at_once(connections: C
     some = [FakeConnection(connections, "chat", leaves=leaves) for leaves in (True, False, True)]
     for connection in some:
         connections.add(connection)
-    connections.close_all(CloseCode.RESTART, "restart")
-    assert [connection.closes for connection in some] == [[(CloseCode.RESTART, "restart")]] * 3
+    connections.close_all(CloseCode.RESTART)
+    assert [connection.closes for connection in some] == [[(CloseCode.RESTART, None)]] * 3
     assert len(connections) == 1
 
 

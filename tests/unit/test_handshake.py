@@ -29,7 +29,7 @@ CONFIG = Config(
     server=Server(allowed_origins=("https://example.org",)),
     keepalive=Keepalive(handshake_timeout=10, close_timeout=5),
 )
-REFUSAL = Refusal(400, ErrorCode.NO_UNITY, "There is no Unity.")
+REFUSAL = Refusal(ErrorCode.NO_UNITY, "There is no Unity.")
 
 
 class FakeRelay(RelayProtocol):
@@ -229,7 +229,7 @@ def test_a_refused_peer_that_does_not_read_is_aborted(door: Door) -> None:
 
 ERRORS: list[tuple[Exception, int, str]] = [
     (REFUSAL, 400, "no_unity"),
-    (Refusal(404, ErrorCode.NOT_FOUND, "No."), 404, "not_found"),
+    (Refusal(ErrorCode.NOT_FOUND, "No."), 404, "not_found"),
     (NoUnity("It left."), 503, "no_unity"),
     (DatabaseUnavailable("Away."), 503, "database_unavailable"),
 ]
@@ -345,7 +345,7 @@ def test_subprotocols_and_extensions_are_not_answered(door: Door, header: dict[s
     st.text(),
 )
 def test_an_encoded_refusal_has_the_length_it_says(status: int, message: str) -> None:
-    data = encode_refusal(Refusal(status, ErrorCode.NOT_FOUND, message), [("X-More", "yes")])
+    data = encode_refusal(Refusal(ErrorCode.NOT_FOUND, message, status=status), [("X-More", "yes")])
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0].startswith(f"HTTP/1.1 {status} ")
@@ -491,7 +491,7 @@ def test_who_is_admitted_while_the_server_begins_to_drain_is_not_let_in(door: Do
     """Those who are open get 1012 then; who is not open yet must not stay behind."""
     client = door.wait()
     door.world.context.admission.draining = True
-    door.world.context.connections.close_all(CloseCode.RESTART, "restart")
+    door.world.context.connections.close_all(CloseCode.RESTART)
     door.admit()
     client.pump()
     assert client.status == 503 or client.closed() == (1012, "restart")
