@@ -408,7 +408,7 @@ def test_wrong_numbers_are_exit_code_2(arguments: list[str]) -> None:
     assert "Error: " in done.stderr
 
 
-@pytest.mark.parametrize("module", ["relayd.tap", "relayd.ctl.main", "relayd.ctl.doctor.visitor"])
+@pytest.mark.parametrize("module", ["relayd.tap", "relayd.ctl.main"])
 def test_the_client_library_is_not_imported_with_the_daemon_or_the_command_line(
     module: str,
 ) -> None:

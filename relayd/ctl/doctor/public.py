@@ -7,16 +7,13 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
-
-if TYPE_CHECKING:
-    from relayd.ctl.doctor.visitor import Answered
+from relayd.ctl.doctor.visitor import Answered, Ended, visit
 
 _PATIENCE = 10.0
 
@@ -40,15 +37,12 @@ def look(facts: Facts) -> Iterator[Finding]:
     path = f"{parts.path.rstrip('/')}/ws/camera/doctor-{secrets.token_hex(8)}"
     address = f"{'wss' if secure else 'ws'}://{parts.netloc}{path}"
     hold = facts.options.hold
-    from relayd.ctl.doctor import visitor  # and Autobahn with it, which nothing else here needs
-
     trust = facts.trust() if secure else None
-    visit = visitor.visit(address, trust, facts.options.token, hold=hold, patience=_PATIENCE)
     try:
-        asyncio.run(visit)
-    except visitor.Answered as answer:
+        asyncio.run(visit(address, trust, facts.options.token, hold=hold, patience=_PATIENCE))
+    except Answered as answer:
         yield _diagnose(answer, url)
-    except visitor.Ended as ended:
+    except Ended as ended:
         yield fault(
             f"the WebSocket through {url} was ended with the code {ended.code} {ended.when}",
             "relayd's log has the connection under /ws/camera/doctor-...; if nothing of this is "
@@ -78,7 +72,7 @@ def look(facts: Facts) -> Iterator[Finding]:
         yield ok(f"a pose went through {url} and came back{silent}")
 
 
-def _diagnose(answer: "Answered", url: str) -> Finding:
+def _diagnose(answer: Answered, url: str) -> Finding:
     try:  # proxies put their own name in place of relayd's
         message = msgspec.json.decode(answer.body, type=dict[str, str])["message"]
     except (msgspec.MsgspecError, KeyError):

@@ -1,18 +1,21 @@
 """A WebSocket client that sends one pose and waits for it. Sits under `public`.
 
 Stands on Autobahn, as the daemon does, but under asyncio: Twisted's reactor runs once in a process,
-and the checks of Redis have it. `public` imports this module only when there is a URL to try.
+and the checks of Redis have it. Autobahn takes one of the two for the whole process when it is
+imported, so it is imported when a visit begins, which only a process of relayctl makes.
 """
 
 import asyncio
 import contextlib
 import re
 import ssl
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from autobahn.asyncio.websocket import WebSocketClientFactory, WebSocketClientProtocol
-from autobahn.wamp.types import TransportDetails
-from autobahn.websocket.types import ConnectingRequest
+if TYPE_CHECKING:
+    from autobahn.asyncio.websocket import WebSocketClientFactory
+    from autobahn.wamp.types import TransportDetails
+    from autobahn.websocket.types import ConnectingRequest
 
 _POSE = b'{"x":1,"y":2,"z":3}'
 _REST = 1.0  # seconds for the body of an answer that refuses
@@ -70,110 +73,116 @@ async def visit(
         OSError: there is no connection.
     """
     parts = urlsplit(url)
-    factory = WebSocketClientFactory(url, headers=_headers(token), useragent="relayctl doctor")
-    factory.protocol = _Visitor
-    factory.setProtocolOptions(openHandshakeTimeout=0)  # `patience` bounds it
     if trust is not None:
         trust.set_alpn_protocols(["http/1.1"])
+    visit = _Visit()
+    factory = _client_factory(visit, url, token)
     async with asyncio.timeout(patience):
-        transport, visitor = await asyncio.get_running_loop().create_connection(
+        transport, client = await asyncio.get_running_loop().create_connection(
             factory, parts.hostname or "", parts.port or (80 if trust is None else 443), ssl=trust
         )
         try:
-            await visitor.opened
+            await visit.opened
         except BaseException:
             transport.abort()
             raise
+
+    async def send_a_pose() -> None:
+        client.sendMessage(_POSE)
+        async with asyncio.timeout(patience):
+            ended = await visit.news.get()
+        if ended is not None:
+            raise ended
+
     try:
-        await visitor.send_a_pose(patience)
+        await send_a_pose()
         if hold:
-            await visitor.be_silent(hold)
-            await visitor.send_a_pose(patience)
-        visitor.sendClose(visitor.CLOSE_STATUS_CODE_NORMAL)
+            with contextlib.suppress(TimeoutError):
+                ended = await asyncio.wait_for(visit.news.get(), hold)
+                if ended is not None:
+                    raise Ended(ended.code, f"while it was silent for {hold:g} s")
+            await send_a_pose()
+        client.sendClose(client.CLOSE_STATUS_CODE_NORMAL)
     finally:
         transport.close()
 
 
-class _Visitor(WebSocketClientProtocol):
-    """One connection.
+class _Visit:
+    """What comes of one connection.
 
     Attributes:
         opened: fires when the handshake is done; fails with `Answered`.
+        news: None for each pose that came back, and at last the end.
     """
 
-    factory: WebSocketClientFactory
-
     def __init__(self) -> None:
-        super().__init__()
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._came: asyncio.Queue[Ended | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.news: asyncio.Queue[Ended | None] = asyncio.Queue()
         self._answer = b""
         self._refused = False
 
-    async def send_a_pose(self, patience: float) -> None:
-        """Returns when it came back. Raises Ended, TimeoutError."""
-        self.sendMessage(_POSE)
-        async with asyncio.timeout(patience):
-            ended = await self._came.get()
-        if ended is not None:
-            raise ended
-
-    async def be_silent(self, seconds: float) -> None:
-        """Says and hears nothing. Raises Ended."""
-        with contextlib.suppress(TimeoutError):
-            ended = await asyncio.wait_for(self._came.get(), seconds)
-            if ended is not None:
-                raise Ended(ended.code, f"while it was silent for {seconds:g} s")
-
-    # -- what asyncio and Autobahn call
-
-    def onConnecting(self, transport_details: TransportDetails) -> ConnectingRequest:
-        """Autobahn would leave out the brackets of an IPv6 address."""
-        factory = self.factory
-        host = f"[{factory.host}]" if ":" in factory.host else factory.host
-        return ConnectingRequest(
-            host, factory.port, factory.resource, factory.headers, factory.useragent
-        )
-
-    def data_received(self, data: bytes) -> None:
-        """Keeps the answer to the handshake; all of it, if it refuses."""
+    def take(self, data: bytes) -> bool:
+        """Keeps the answer to the handshake. Returns whether Autobahn needs the bytes."""
         if not self.opened.done():
             self._answer += data[: _LONGEST_ANSWER - len(self._answer)]
-        if not self._refused:
-            super().data_received(data)
-        elif _is_whole(self._answer):
-            self._end_answer()
+        if self._refused and _is_whole(self._answer):
+            self.end_answer()
+        return not self._refused
 
-    def failHandshake(self, reason: str) -> None:
-        """Waits for the body instead of dropping the connection: it says why."""
+    def refuse(self) -> None:
+        """The answer refuses; its body is waited for, because it says why."""
         self._refused = True
         if _is_whole(self._answer):
-            self._end_answer()
+            self.end_answer()
         else:
-            self.factory.loop.call_later(_REST, self._end_answer)
+            self._loop.call_later(_REST, self.end_answer)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_answer()
-        super().connection_lost(exc)
-
-    def onOpen(self) -> None:
-        if not self.opened.done():
-            self.opened.set_result(None)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if payload == _POSE:
-            self._came.put_nowait(None)
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self._came.put_nowait(Ended(code or 1005))
-
-    def _end_answer(self) -> None:
+    def end_answer(self) -> None:
+        """No more of the answer comes. No effect after the handshake."""
         if not self.opened.done():
             self.opened.set_exception(Answered(self._answer))
 
 
-def _headers(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
+def _client_factory(visit: _Visit, url: str, token: str) -> "WebSocketClientFactory":
+    """Makes the client of a visit."""
+    from autobahn.asyncio.websocket import WebSocketClientFactory, WebSocketClientProtocol
+    from autobahn.websocket.types import ConnectingRequest
+
+    class Client(WebSocketClientProtocol):
+        def onConnecting(self, transport_details: "TransportDetails") -> "ConnectingRequest":
+            # Autobahn would leave out the brackets of an IPv6 address
+            host = f"[{factory.host}]" if ":" in factory.host else factory.host
+            return ConnectingRequest(
+                host, factory.port, factory.resource, factory.headers, factory.useragent
+            )
+
+        def data_received(self, data: bytes) -> None:
+            if visit.take(data):
+                super().data_received(data)
+
+        def failHandshake(self, reason: str) -> None:
+            visit.refuse()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            visit.end_answer()
+            super().connection_lost(exc)
+
+        def onOpen(self) -> None:
+            visit.opened.set_result(None)
+
+        def onMessage(self, payload: bytes, isBinary: bool) -> None:
+            if payload == _POSE:
+                visit.news.put_nowait(None)
+
+        def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+            visit.news.put_nowait(Ended(code or 1005))
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    factory = WebSocketClientFactory(url, headers=headers, useragent="relayctl doctor")
+    factory.protocol = Client
+    factory.setProtocolOptions(openHandshakeTimeout=0)  # `patience` bounds it
+    return factory
 
 
 def _header(head: bytes, name: bytes) -> bytes:
