@@ -1,14 +1,21 @@
 """What the pages, the HTTP API and the operator may ask of the process (`web.backend.Backend`).
 
-Sits under `node` and `tap`, which puts it together.
+Sits under `control` and `node`; the parts that it asks are arguments.
 """
 
+import os
+import socket
+import time
 from collections.abc import Awaitable, Callable
 
+from relayd import __version__
 from relayd.brokers.interface import Groups
+from relayd.cluster import Report
 from relayd.config import Config
 from relayd.connection.context import Context
+from relayd.edge.ports import Ports
 from relayd.errors import RedisUnavailable
+from relayd.hub import Hub
 from relayd.metrics.exchange import Family
 from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
@@ -16,18 +23,41 @@ from relayd.storage.pool import Database
 
 
 class Application:
-    """What the pages and the HTTP API may ask of the process (`web.backend.Backend`)."""
+    """What the pages, the HTTP API and the operator may ask of the process.
+
+    Args:
+        process: its unique id.
+        worker: its number among those of one parent; None for a process without a parent.
+        context: the configuration and the connections.
+        ports: where it listens.
+        hub: its groups.
+        database: asked for its health.
+        redis: the same; None for one process alone.
+        groups: published to.
+        chat: says things in rooms.
+        figures: what the metrics show of all processes of this relayd. Raises Refusal.
+    """
 
     def __init__(
         self,
+        *,
+        process: str,
+        worker: int | None,
         context: Context,
+        ports: Ports,
+        hub: Hub,
         database: Database,
         redis: Redis | None,
         groups: Groups,
         chat: ChatFactory,
         figures: Callable[[], Awaitable[list[Family]]],
     ) -> None:
+        self._process = process
+        self._worker = worker
+        self._started = time.time()
         self._context = context
+        self._ports = ports
+        self._hub = hub
         self._database = database
         self._redis = redis
         self._groups = groups
@@ -37,7 +67,7 @@ class Application:
     @property
     def config(self) -> Config:
         """The configuration."""
-        return self._context.config
+        return self._context.current.config
 
     @property
     def draining(self) -> bool:
@@ -73,3 +103,23 @@ class Application:
         """Raises RedisUnavailable with the reason, if there is a Redis to be reached."""
         if self._redis is not None and not self._redis.available:
             raise RedisUnavailable("a Redis is away")
+
+    def report(self) -> Report:
+        """What the cluster is told of this process now."""
+        trips = [server.round_trip for server in self._redis.servers] if self._redis else []
+        return Report(
+            id=self._process,
+            version=__version__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            worker=self._worker,
+            started=self._started,
+            listen=self._ports.places(),
+            connections=self._context.connections.counts(),
+            groups=len(self._hub),
+            delivered=self._hub.delivered,
+            drops=self._context.drops.counts(),
+            redis_round_trip=max((trip for trip in trips if trip is not None), default=None),
+            draining=self.draining,
+            clock=time.time(),
+        )

@@ -1,6 +1,6 @@
 """What signals do: SIGTERM and SIGINT end the process, SIGHUP has it read its configuration again.
 
-Sits under `tap`, which puts them in place. Twisted's own handlers do the ending.
+Sits under `assembly` and `workers`, which put them in place. Twisted's own handlers do the ending.
 """
 
 import os
@@ -65,6 +65,23 @@ def reload_at_hangup(reactor: Any, reload: Callable[[], object], end: Callable[[
 def ignore_hangup() -> None:
     """Leaves SIGHUP to the parent, for a process that it may reach as one of a group."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def pass_on_rotation(send: Callable[[int], object]) -> None:
+    """Has the workers begin new log files when twistd does, at SIGUSR1.
+
+    Args:
+        send: sends a signal to them, by its number.
+    """
+    rotate = signal.getsignal(signal.SIGUSR1)
+    if not callable(rotate):
+        return
+
+    def rotate_all(number: int, frame: Any) -> None:
+        rotate(number, frame)
+        send(number)
+
+    signal.signal(signal.SIGUSR1, rotate_all)
 
 
 def has_terminal() -> bool:

@@ -9,8 +9,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.endpoints import _SystemdParser, quoteStringArgument
 from twisted.internet.interfaces import IDelayedCall
@@ -21,6 +21,28 @@ STATUS_INTERVAL = 5.0
 
 _AGAIN = 0.1
 """Seconds until systemd is told again what it had no room for."""
+
+
+class Condition(NamedTuple):
+    """What a process says of itself every few seconds.
+
+    Attributes:
+        connections: how many WebSockets are open.
+        sentence: the same in words, and whether it serves, drains or stops.
+    """
+
+    connections: int
+    sentence: str
+
+
+class Lifecycle(Protocol):
+    """Is told where a process stands: `Notifier` tells systemd, a worker's line its parent."""
+
+    def serving(self, condition: Callable[[], Condition]) -> None:
+        """Clients are let in from now on; `condition` may be asked at any time."""
+
+    def stopping(self) -> None:
+        """The process has begun to end."""
 
 
 class Systemd:
@@ -125,41 +147,41 @@ class Notifier:
     Args:
         reactor: provides IReactorTime, on which the signs of life are given: if it hangs, there
             are none.
-        systemd: who is told.
-        status: one sentence for `systemctl status`.
+        systemd: gets what is told.
     """
 
-    def __init__(self, reactor: Any, systemd: Systemd, status: Callable[[], str]) -> None:
+    def __init__(self, reactor: Any, systemd: Systemd) -> None:
         self._systemd = systemd
-        self._status = status
         self._reactor = reactor
+        self._condition: Callable[[], Condition] | None = None  # None until it serves
         self._shown = ""
         self._untold: list[tuple[str, ...]] = []  # at most 3: no reload is added to others
         self._again: IDelayedCall | None = None
         self._beat = LoopingCall(self._sign_of_life)
         self._beat.clock = reactor
 
-    def serving(self) -> None:
-        """It serves now. From here on systemd hears of it."""
+    def serving(self, condition: Callable[[], Condition]) -> None:
+        """It serves now; from here on its condition is shown (`Lifecycle`)."""
         if self._beat.running:
             return
+        self._condition = condition
         self._tell("READY=1")
         self._beat.start(min(STATUS_INTERVAL, self._systemd.watchdog / 2 or STATUS_INTERVAL))
 
-    def reloading(self) -> None:
-        """It reads its configuration again; `serving_again` is to follow."""
-        if self._untold:
-            return
-        # systemd 253 and newer wants to know when, to tell this reload from an earlier one
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
-    def serving_again(self) -> None:
-        """The reload is done, with whatever success."""
-        if self._untold[-1:] != [("READY=1",)]:
-            self._tell("READY=1")
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """It reads its configuration again, until the end of the `with`, whatever the outcome."""
+        if not self._untold:
+            # systemd 253 and newer wants to know when, to tell this reload from an earlier one
+            self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            yield
+        finally:
+            if self._untold[-1:] != [("READY=1",)]:
+                self._tell("READY=1")
 
     def stopping(self) -> None:
-        """It ends; signs of life go on, for a drain takes its time."""
+        """It ends; signs of life go on, for a drain takes its time (`Lifecycle`)."""
         self._tell("STOPPING=1")
         if self._beat.running:
             self._sign_of_life()
@@ -176,8 +198,10 @@ class Notifier:
             self._soon_again()
 
     def _sign_of_life(self) -> None:
+        if self._condition is None:
+            return
         lines = ["WATCHDOG=1"] if self._systemd.watchdog else []
-        status = self._status()
+        status = self._condition().sentence
         if status != self._shown:
             lines.append(f"STATUS={status}")
         if not lines:

@@ -1,15 +1,17 @@
 """A reload: what of a new configuration is applied at once, and what needs a restart.
 
-Sits above `config`; `node` and `workers` take what comes out, `tap` says where the configuration is
-read from. `WHEN` is the one table of which setting is applied when; a test holds it complete.
+Sits above `config` and `current`, which it gives what comes out. `WHEN` is the one table of which
+setting is applied when; a test holds it complete.
 """
 
 import enum
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 
 from relayd.config import SECTIONS, Config, Loaded
+from relayd.config.current import Current
 from relayd.config.settings import in_toml
 from relayd.errors import ConfigError
 from relayd.logs import Logger
@@ -159,41 +161,36 @@ class Reloader:
 
     Args:
         read: reads it from where it came from at the start. Raises ConfigError.
-        config: what the process was started with.
-        take: has the process work with another one.
-
-    Attributes:
-        before, after: called around each reload, whatever comes of it.
+        current: holds what the process works with; gets what may change of the new one.
+        announced: what surrounds each reload, whatever the outcome: systemd is told of it.
     """
 
     _log = Logger()
 
     def __init__(
-        self, read: Callable[[], Loaded], config: Config, take: Callable[[Config], object]
+        self,
+        read: Callable[[], Loaded],
+        current: Current,
+        announced: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._read = read
-        self._config = config
-        self._take = take
-        self.before: Callable[[], object] = lambda: None
-        self.after: Callable[[], object] = lambda: None
+        self._current = current
+        self._announced = announced
 
     def reload(self) -> Outcome:
-        """Reloads; what comes of it is in the log, too.
+        """Reads the configuration and applies what may change; the log has the outcome, too.
 
         Raises:
             ConfigError: something is wrong, so nothing has changed.
         """
-        self.before()
-        try:
-            loaded = self._read()
-            outcome = compare(self._config, loaded.config, loaded.warnings)
-            self._take(outcome.config)
-            self._config = outcome.config
-        except ConfigError as error:
-            self._log.error("reload: nothing has changed, for {why}", why=str(error))
-            raise
-        finally:
-            self.after()
+        with self._announced():
+            try:
+                loaded = self._read()
+            except ConfigError as error:
+                self._log.error("reload: nothing has changed, for {why}", why=str(error))
+                raise
+            outcome = compare(self._current.config, loaded.config, loaded.warnings)
+            self._current.replace(outcome.config)
         self._log_lines(outcome)
         return outcome
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jwt
 import msgspec
 
-from relayd.config import Config
+from relayd.config.current import Current
 from relayd.errors import ErrorCode, Refusal
 
 _NOT_CLAIMS = (ValueError, TypeError, AttributeError, OverflowError)
@@ -34,18 +34,31 @@ class Admission:
     """The rules that hold on every path.
 
     Args:
-        config: the configuration; a reload replaces it.
+        current: holds the configuration.
         time: the time in Unix seconds.
 
     Attributes:
+        now: the same as `time`.
         draining: whether nobody is let in at the moment.
         stopping: whether the process is about to end.
     """
 
-    def __init__(self, config: Config, time: Callable[[], float]) -> None:
-        self.config = config
+    def __init__(self, current: Current, time: Callable[[], float]) -> None:
+        self._current = current
         self.now = time
         self.draining = self.stopping = False
+
+    def drain(self) -> None:
+        """Lets nobody in from now on."""
+        self.draining = True
+
+    def undrain(self) -> None:
+        """Lets clients in again."""
+        self.draining = False
+
+    def stop(self) -> None:
+        """Notes that the process is about to end; clients that have connected are still let in."""
+        self.stopping = True
 
     def admit(self, kind: str, *, origin: str | None, token: str | None, connections: int) -> Guest:
         """Checks one handshake.
@@ -60,7 +73,7 @@ class Admission:
             Refusal: 503 draining, 429 too many, 403 origin or scope, 401 no or bad token.
         """
         self.check_room(connections)
-        allowed = self.config.server.allowed_origins
+        allowed = self._current.config.server.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
         guest = self._read(token)
@@ -79,13 +92,13 @@ class Admission:
         """
         if self.draining:
             raise Refusal(ErrorCode.DRAINING)
-        limit = self.config.limits.max_connections
+        limit = self._current.config.limits.max_connections
         if limit and connections >= limit:
             raise Refusal(ErrorCode.TOO_MANY, f"This server serves {limit} connections at most.")
 
     def _read(self, token: str | None) -> Guest:
         """Reads a token (RFC 7519, signed with HS256)."""
-        auth = self.config.auth
+        auth = self._current.config.auth
         if not auth.secret:
             return Guest()
         if token is None:

@@ -6,7 +6,7 @@ Beside `handshake` and `websocket`; `assembly` makes the one there is.
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from relayd.config import Config
+from relayd.config.current import Current
 from relayd.connection.admission import Admission
 from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
@@ -15,12 +15,9 @@ from relayd.tally import Tally
 
 
 class Context(msgspec.Struct):
-    """What every connection needs, whatever its path.
+    """What every connection needs, whatever its path."""
 
-    A reload puts another `config` here: who reads it when it is used works with that one.
-    """
-
-    config: Config
+    current: Current
     clock: IReactorTime
     admission: Admission
     connections: Connections

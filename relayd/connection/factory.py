@@ -29,15 +29,16 @@ class RelayFactory(WebSocketServerFactory):
     def __init__(self, context: Context) -> None:
         super().__init__(server="relayd", reactor=context.clock)
         self.context = context
-        self.configure()
+        self._configure()
+        context.current.watch(self._configure)
 
     @property
     def max_message_size(self) -> int:
         """Bytes a message may have; a larger one is closed with 1009."""
-        return self.context.config.limits.max_message_size
+        return self.context.current.config.limits.max_message_size
 
-    def configure(self) -> None:
-        """Has connections that are built from now on follow the configuration of the context."""
+    def _configure(self) -> None:
+        """Has connections that are built from now on follow the configuration that holds now."""
         size = self.max_message_size
         self.setProtocolOptions(
             versions=[13],

@@ -91,7 +91,7 @@ class Handshake(WebSocketServerProtocol):
         Raises:
             Refusal: 404, or 400 for a name that is not good.
         """
-        return self.entry.locate(segments, self.context.config)
+        return self.entry.locate(segments, self.context.current.config)
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
         """Decides whether the handshake is answered with 101.
@@ -136,7 +136,7 @@ class Handshake(WebSocketServerProtocol):
             self._admission = admission
             self.context.connections.arrives(admission)
             admission.addTimeout(
-                self.context.config.keepalive.handshake_timeout,
+                self.context.current.config.keepalive.handshake_timeout,
                 self.context.clock,
                 self._admission_timed_out,
             )
@@ -144,7 +144,7 @@ class Handshake(WebSocketServerProtocol):
 
     def _find_client(self, request: ConnectionRequest) -> None:
         """From now on the peer is the client, not the proxy that has connected for it."""
-        settings = self.context.config.proxy
+        settings = self.context.current.config.proxy
         proxies = forwarded.proxies(settings.trusted, settings.header)
         host, hinted = forwarded.host_of(self.transport.getPeer()), proxies.ignored
         client = proxies.client(host, request.headers.get(settings.header))
@@ -247,7 +247,7 @@ class Handshake(WebSocketServerProtocol):
             self._dataReceived(data)
             return
         self.data += data
-        if self._reading and len(self.data) > self.context.config.limits.max_head_size:
+        if self._reading and len(self.data) > self.context.current.config.limits.max_head_size:
             self.pause_reading()
 
     def pause_reading(self) -> None:

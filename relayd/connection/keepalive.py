@@ -10,6 +10,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
+from relayd.config.current import Current
 from relayd.logs import Logger
 
 
@@ -30,28 +31,37 @@ class Peer(Protocol):
 
 
 class Keepalive:
-    """All open connections of the process, swept in turns."""
+    """All open connections of the process, swept in turns.
+
+    A reload may change the times; the silence of each connection until then counts.
+
+    Args:
+        clock: for the sweeps.
+        current: holds `[keepalive] ping_interval` and `pong_timeout`, in seconds.
+    """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, *, interval: float, timeout: float) -> None:
-        self._set(interval, timeout)
+    def __init__(self, clock: IReactorTime, current: Current) -> None:
+        self._current = current
         self._peers: set[Peer] = set()
         self._loop = LoopingCall(self._sweep)
         self._loop.clock = clock
+        self._read_times()
+        current.watch(self._follow, "keepalive")
 
-    def _set(self, interval: float, timeout: float) -> None:
-        self._interval = interval
-        self._timeout = timeout
-        self._step = min(interval, timeout) / 10
+    def _read_times(self) -> None:
+        settings = self._current.config.keepalive
+        self._interval = settings.ping_interval
+        self._timeout = settings.pong_timeout
+        self._step = min(self._interval, self._timeout) / 10
 
-    def change(self, *, interval: float, timeout: float) -> None:
-        """Goes on with other times; the silence of each connection so far counts."""
-        if (interval, timeout) != (self._interval, self._timeout):
-            self._set(interval, timeout)
-            if self._loop.running:
-                self.stop()
-                self.start()
+    def _follow(self) -> None:
+        step = self._step
+        self._read_times()
+        if self._step != step and self._loop.running:
+            self.stop()
+            self.start()
 
     def start(self) -> None:
         """Begins to sweep."""

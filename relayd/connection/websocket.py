@@ -141,7 +141,7 @@ class RelayProtocol(Handshake):
 
         At `max_waiting` messages or `send_buffer` bytes, no more is read from this client.
         """
-        limits = self.context.config.limits
+        limits = self.context.current.config.limits
         self._waiting += 1
         self._waiting_bytes += size
         full = self._waiting >= limits.max_waiting or self._waiting_bytes >= limits.send_buffer
@@ -150,7 +150,7 @@ class RelayProtocol(Handshake):
 
     def release(self, size: int) -> None:
         """One message of `size` bytes less; reading goes on when half of the limit is free."""
-        limits = self.context.config.limits
+        limits = self.context.current.config.limits
         self._waiting -= 1
         self._waiting_bytes -= size
         if (
@@ -164,7 +164,7 @@ class RelayProtocol(Handshake):
 
     def onOpen(self) -> None:
         """The handshake is answered."""
-        context = self.context
+        context, limits = self.context, self.context.current.config.limits
         context.connections.add(self)
         self.since = context.admission.now()
         if self._refusal is not None:
@@ -172,17 +172,18 @@ class RelayProtocol(Handshake):
             return
         self.factory.opened += 1
         self.outbox = make_outbox(
-            self.transport, context.config.limits.send_buffer, self._fell_behind, context.drops
+            self.transport,
+            limits.send_buffer,
+            self._fell_behind,
+            context.drops,
         )
         context.keepalive.add(self)
         if self.guest.expires is not None:
             remaining = self.guest.expires - context.admission.now()
             if remaining < _YEARS:
                 self._expiry = context.clock.callLater(max(0, remaining), self._token_expired)
-        if context.config.limits.messages_per_second:
-            self._bucket = TokenBucket(
-                context.config.limits.messages_per_second, context.clock.seconds()
-            )
+        if limits.messages_per_second:
+            self._bucket = TokenBucket(limits.messages_per_second, context.clock.seconds())
         self._open_inlet()
         self._log.info("{conn} {path} opened by {peer}", **self.facts)
         try:
@@ -344,7 +345,7 @@ class RelayProtocol(Handshake):
         """Bounds the time that the rest of a connection may take."""
         if self._abortion is None and not self._gone:
             self._abortion = self.context.clock.callLater(
-                self.context.config.keepalive.close_timeout, self._abort_now
+                self.context.current.config.keepalive.close_timeout, self._abort_now
             )
 
     def _abort_now(self) -> None:

@@ -7,7 +7,7 @@ answers count.
 
 import os
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
 from relayd import logs
+from relayd.config.reload import Reloader
 from relayd.control.asking import Asker, NoAnswer
 from relayd.control.messages import (
     Client,
@@ -53,6 +54,7 @@ class Parent(Reloading):
         reactor: for asking.
         paths: of the workers' control sockets, by their numbers.
         figures: sums what the metrics show of them.
+        reloader: reads the configuration again, for all of them.
 
     Attributes:
         draining: whether workers that start are to take nobody in.
@@ -60,7 +62,10 @@ class Parent(Reloading):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, paths: dict[int, Path], figures: WorkerFigures) -> None:
+    def __init__(
+        self, reactor: Any, paths: Mapping[int, Path], figures: WorkerFigures, reloader: Reloader
+    ) -> None:
+        super().__init__(reloader)
         self._askers = {number: Asker(reactor, path) for number, path in paths.items()}
         self._figures = figures
         self.draining = False

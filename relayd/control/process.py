@@ -1,16 +1,18 @@
 """What one process answers its operator, and does for it.
 
-Sits under `node`, which makes it, and behind `site`; `parent.Parent` answers the same for many.
+Sits under `node`, which starts it, and behind `site`; `parent.Parent` answers the same for many.
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from relayd import logs, names, wire
+from relayd.application import Application
 from relayd.brokers.interface import Groups
-from relayd.cluster import Report
+from relayd.config.reload import Reloader
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory
 from relayd.control import connections as clients
@@ -38,7 +40,6 @@ from relayd.hub import Hub
 from relayd.metrics.registry import ProcessFigures
 from relayd.relays.paths import KINDS
 from relayd.web.answers import Sink, Stream
-from relayd.web.backend import Backend
 
 _LONGEST_REASON = 123  # bytes (RFC 6455 section 5.5)
 
@@ -50,13 +51,11 @@ class ProcessControl(Reloading):
         context: the connections, and who may come in.
         hub: the groups of this process.
         groups: joined by `tail`.
-        backend: publishes; knows the stores.
+        application: publishes; reports on the process and its stores.
         relays: the factories of all connections.
-        report: what the cluster is told.
         figures: what the metrics show of this process.
-
-    Attributes:
-        place: where its control socket is, for `status`.
+        place: the path of its control socket, which is shown with the rest; None if it has none.
+        reloader: reads the configuration again; None in a worker.
     """
 
     def __init__(
@@ -64,21 +63,23 @@ class ProcessControl(Reloading):
         context: Context,
         hub: Hub,
         groups: Groups,
-        backend: Backend,
+        application: Application,
         relays: Iterable[RelayFactory],
-        report: Callable[[], Report],
         figures: ProcessFigures,
+        *,
+        place: Path | None,
+        reloader: Reloader | None,
     ) -> None:
+        super().__init__(reloader)
         self._context = context
         self._hub = hub
         self._groups = groups
-        self._backend = backend
+        self._application = application
         self._relays = tuple(relays)
-        self._report = report
         self._figures = figures
+        self._place = place
         self._rates = Rates(context.clock, self._counts)
         self._sinks: set[Sink] = set()
-        self.place = ""
 
     def start(self) -> None:
         """Begins to measure."""
@@ -94,7 +95,7 @@ class ProcessControl(Reloading):
 
     async def status(self) -> Status:
         """The process itself."""
-        report = self._report()
+        report = self._application.report()
         counts = self._counts()
         connections = clients.each(self._context.connections)
         members = msgspec.structs.asdict(report)
@@ -107,8 +108,8 @@ class ProcessControl(Reloading):
             stopping=self._context.admission.stopping,
             database=await self._database(),
             redis=self._redis(),
-            control=self.place,
-            endpoints=self._context.config.server.listen,
+            control=str(self._place or ""),
+            endpoints=self._context.current.config.server.listen,
         )
         return Status(pid=report.pid, processes=[process])
 
@@ -126,7 +127,7 @@ class ProcessControl(Reloading):
 
     async def figures(self) -> Told:
         """What the metrics show of this process."""
-        return Told(process=self._report().id, families=self._figures.own())
+        return Told(process=self._application.report().id, families=self._figures.own())
 
     async def tail(self, group: str) -> Stream:
         """What goes to a group."""
@@ -154,7 +155,7 @@ class ProcessControl(Reloading):
 
     async def drain(self, drain: Drain) -> Done:
         """Takes nobody in any more."""
-        self._context.admission.draining = True
+        self._context.admission.drain()
         count = len(self._context.connections)
         if drain.close:
             self._context.connections.close_all(CloseCode.RESTART)
@@ -164,7 +165,7 @@ class ProcessControl(Reloading):
         """Takes clients in again. Raises Refusal: 503 when the process is about to end."""
         if self._context.admission.stopping:
             raise Refusal(ErrorCode.DRAINING, "This process is about to end.")
-        self._context.admission.draining = False
+        self._context.admission.undrain()
         return Done(count=len(self._context.connections))
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
@@ -174,11 +175,11 @@ class ProcessControl(Reloading):
             raise Refusal(ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
         name = names.split_group(publish.target)[1]
         if kind.keeps_history:
-            said = await self._backend.say(kind.parse(name), publish.text)
+            said = await self._application.say(kind.parse(name), publish.text)
             found: dict[str, Any] = msgspec.json.decode(said)
             return found
         payload = wire.check_object(publish.text.encode())
-        return {"clients": self._backend.publish(kind.group(kind.parse(name)), payload)}
+        return {"clients": self._application.publish(kind.group(kind.parse(name)), payload)}
 
     async def log_level(self) -> LogLevel:
         """From which level on is logged."""
@@ -198,16 +199,16 @@ class ProcessControl(Reloading):
 
     async def _database(self) -> Part:
         try:
-            await self._backend.check_database()
+            await self._application.check_database()
         except Unavailable as error:
             return Part("away", str(error))
         return Part("ok")
 
     def _redis(self) -> Part:
-        if not self._backend.config.redis.url:
+        if not self._application.config.redis.url:
             return Part("off")
         try:
-            self._backend.check_redis()
+            self._application.check_redis()
         except Unavailable as error:
             return Part("away", str(error))
         return Part("ok")

@@ -8,11 +8,12 @@ from relayd.errors import ConfigError, ErrorCode, Refusal
 class Reloading:
     """The operation `reload` of `site.Operations`.
 
-    Attributes:
+    Args:
         reloader: reads the configuration again; None in a worker, whose parent does it for all.
     """
 
-    reloader: Reloader | None = None
+    def __init__(self, reloader: Reloader | None) -> None:
+        self._reloader = reloader
 
     async def reload(self) -> Reloaded:
         """Reads the configuration again.
@@ -20,10 +21,10 @@ class Reloading:
         Raises:
             Refusal: 400 if it is wrong, so that nothing has changed, or if this is a worker.
         """
-        if self.reloader is None:
+        if self._reloader is None:
             raise Refusal(ErrorCode.BAD_REQUEST, "The parent of this worker reloads.")
         try:
-            outcome = self.reloader.reload()
+            outcome = self._reloader.reload()
         except ConfigError as error:
             raise Refusal(ErrorCode.BAD_REQUEST, f"nothing has changed, for {error}") from error
         return Reloaded.of(outcome)

@@ -13,6 +13,7 @@ import click
 import jwt
 
 from relayd.config import Config
+from relayd.config.current import Current
 from relayd.connection.admission import Admission
 from relayd.ctl.common import (
     FAILED,
@@ -136,7 +137,7 @@ def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, 
     kinds = scope.split() if isinstance(scope, str) else [any_kind]
     unknown = [kind for kind in kinds if kind not in KINDS.names]
     try:
-        Admission(config, time.time).admit(
+        Admission(Current(config), time.time).admit(
             (kinds or [any_kind])[0], origin=None, token=text, connections=0
         )
     except Refusal as refusal:

@@ -7,14 +7,14 @@ reuse a kept-alive connection for an upgrade.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IProtocolFactory,
     IReactorTime,
     ISSLTransport,
     ITCPTransport,
@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Site
 
-from relayd.config import Config
+from relayd.config.current import Current
+from relayd.edge.handover import Handover
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
@@ -37,16 +38,6 @@ _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _LINGER = 2.0
 _NOT_HTTP = "This is not an HTTP request that could be understood."
-
-
-class Destination(Interface):
-    """Who goes on with a connection that asks for a WebSocket: the factory of one kind of path."""
-
-    def buildProtocol(self, addr: Any, /) -> Any:
-        """Builds what goes on with it (`IProtocolFactory`)."""
-
-    def configure(self) -> None:
-        """The configuration has changed."""
 
 
 class _Channel(HTTPChannel):
@@ -121,7 +112,7 @@ class FrontDoor(Protocol):
 
     def _check_proxy(self, host: str) -> None:
         """On a `haproxy:` port, who connects says whose bytes come: only proxies may."""
-        settings = self.factory.config.proxy
+        settings = self.factory.current.config.proxy
         if not proxies(settings.trusted, settings.header).trusts(host):
             self._log.warn("{host} is not in [proxy] trusted: dropped", host=host)
             self.transport.abortConnection()
@@ -172,7 +163,7 @@ class FrontDoor(Protocol):
             # RFC 9112 section 2.2: an empty line before the request line is to be ignored
             self._head = self._head.lstrip(b"\r\n")
         end = self._head.find(_END, max(0, self._searched - 3))
-        limit = self.factory.config.limits.max_head_size
+        limit = self.factory.current.config.limits.max_head_size
         if end < 0 and len(self._head) <= limit:
             self._searched = len(self._head)
             if self._timer is None:
@@ -197,7 +188,8 @@ class FrontDoor(Protocol):
         if self._channel is not None:
             self._channel.leave()
             self._channel = None
-        if self.factory.give(self.transport, data):
+        handover = self.factory.handover
+        if handover is not None and handover.give(self.transport, data):
             return
         factory = self.factory.find(split_target(data)[0])
         protocol: Any = factory.buildProtocol(self.transport.getPeer())
@@ -247,7 +239,7 @@ class FrontDoor(Protocol):
         if not self._head:
             self._abort()
             return
-        seconds = self.factory.config.keepalive.handshake_timeout
+        seconds = self.factory.current.config.keepalive.handshake_timeout
         self._refuse(
             Refusal(ErrorCode.TIMEOUT, f"No whole request head came in {seconds:g} seconds.")
         )
@@ -258,7 +250,7 @@ class FrontDoor(Protocol):
 
     def _start_timer(self) -> None:
         self._timer = self.factory.clock.callLater(
-            self.factory.config.keepalive.handshake_timeout, self._timed_out
+            self.factory.current.config.keepalive.handshake_timeout, self._timed_out
         )
 
     def _stop_timer(self) -> None:
@@ -271,18 +263,18 @@ class FrontDoorFactory(Factory):
     """Builds the front doors of one listening process.
 
     Args:
-        config: the configuration.
+        current: holds the configuration.
         clock: for the time a head may take.
         relays: the factories by the name of their kind of path.
         unknown: answers WebSocket handshakes on any other path.
         site: answers plain HTTP.
         tally: refused heads are counted there.
+        handover: hands WebSockets to the worker that they belong to; None where there is one
+            process alone.
 
     Attributes:
         fresh: doors whose first request is not known yet.
         kept: doors between two HTTP requests.
-        give: called with the transport of a connection that is to become a WebSocket, and what has
-            been read from it; returns whether somebody else goes on with it (`handover`).
     """
 
     noisy = False
@@ -290,23 +282,24 @@ class FrontDoorFactory(Factory):
 
     def __init__(
         self,
-        config: Config,
+        current: Current,
         clock: IReactorTime,
-        relays: Mapping[str, Destination],
-        unknown: Destination,
+        relays: Mapping[str, IProtocolFactory],
+        unknown: IProtocolFactory,
         site: Site,
         tally: Tally,
+        handover: Handover | None = None,
     ) -> None:
-        self.config = config
+        self.current = current
         self.clock = clock
         self._relays = relays
         self._unknown = unknown
         self._site = site
         self.tally = tally
+        self.handover = handover
         self.fresh: set[FrontDoor] = set()
         self.kept: set[FrontDoor] = set()
         self._settling: list[Deferred[None]] = []
-        self.give: Callable[[object, bytes], bool] = lambda transport, data: False
 
     def settled(self) -> "Deferred[None]":
         """Ends kept-alive connections; fires when it is known what the others are for."""
@@ -328,12 +321,6 @@ class FrontDoorFactory(Factory):
             for settled in settling:
                 settled.callback(None)
 
-    def take(self, config: Config) -> None:
-        """Works with another configuration, which the relays' context has already."""
-        self.config = config
-        for factory in (*self._relays.values(), self._unknown):
-            factory.configure()
-
     def doStart(self) -> None:
         """Starts the site too: it keeps the cached date of HTTP answers."""
         super().doStart()
@@ -348,7 +335,7 @@ class FrontDoorFactory(Factory):
         """What twistd's log calls the listening port."""
         return "relayd"
 
-    def find(self, kind: str) -> Destination:
+    def find(self, kind: str) -> IProtocolFactory:
         """The factory that answers `/ws/<kind>`."""
         return self._relays.get(kind, self._unknown)
 

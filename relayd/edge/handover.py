@@ -65,6 +65,8 @@ class Handover:
 
     Args:
         reactor: provides IReactorFDSet and IReactorTime.
+        ports: the listening ports, the same in every worker and in the same order; they are looked
+            at from `start` on.
         folder: shared with the others, and closed to other users.
         number: of this worker, from 1.
         workers: how many there are.
@@ -80,6 +82,7 @@ class Handover:
     def __init__(
         self,
         reactor: Any,
+        ports: Sequence[IListeningPort],
         folder: Path,
         number: int,
         workers: int,
@@ -88,7 +91,7 @@ class Handover:
     ) -> None:
         self._reactor = reactor
         self._now = now
-        self._ports: Sequence[Any] = ()
+        self._ports: Sequence[Any] = ports
         self._folder = folder
         self._number = number
         self._workers = workers
@@ -99,13 +102,8 @@ class Handover:
         with open(folder / "beats", "r+b") as file:
             self._beats = mmap.mmap(file.fileno(), 8 * workers)
 
-    def start(self, ports: Sequence[IListeningPort]) -> None:
-        """Takes connections from now on.
-
-        Args:
-            ports: the listening ports, the same in every worker and in the same order.
-        """
-        self._ports = tuple(ports)
+    def start(self) -> None:
+        """Takes connections from now on."""
         path = self._folder / f"w{self._number}"
         path.unlink(missing_ok=True)  # of the one that was this worker before us
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)

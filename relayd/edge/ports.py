@@ -1,44 +1,94 @@
 """Listening ports: opened as `[server] listen` says, or inherited from a process that opened them.
 
-Sits under `node` and `workers`. Knows Twisted's endpoints; what is behind a port is an argument.
+Sits under `node` and `workers`, which open and close them. Knows Twisted's endpoints; the factory
+behind the ports is an argument.
 """
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 from twisted.internet import endpoints, tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 
-def open_ports(
-    listener: Any, descriptions: Iterable[str], door: IProtocolFactory
-) -> Iterator[IListeningPort]:
-    """Opens ports, one after the other; nobody is accepted before the reactor runs.
+class Ports(Sequence[IListeningPort]):
+    """The listening ports of one process; empty before `open` and after `close`.
 
     Args:
-        listener: the reactor, or `Inherited`.
+        listener: where the endpoints listen: the reactor, or `Inherited`.
         descriptions: Twisted endpoints.
-        door: the factory behind all of them.
-
-    Raises:
-        SystemExit: a port cannot be opened; the text says which and why.
+        watch: called with each port as soon as it is open.
     """
-    for description in descriptions:
-        endpoint = endpoints.serverFromString(listener, description)
+
+    def __init__(
+        self,
+        listener: Any,
+        descriptions: Sequence[str],
+        watch: Callable[[IListeningPort], object],
+    ) -> None:
+        self._listener = listener
+        self._descriptions = tuple(descriptions)
+        self._watch = watch
+        self._ports: list[IListeningPort] = []
+
+    def open(self, factory: IProtocolFactory) -> None:
+        """Opens them, while the process may still be root; nobody is accepted yet.
+
+        Args:
+            factory: is behind all of them.
+
+        Raises:
+            SystemExit: a port cannot be opened; the text says which and why.
+        """
+        for description in self._descriptions:
+            port = self._open_one(description, factory)
+            self._watch(port)
+            port.stopReading()  # type: ignore[attr-defined]
+            self._ports.append(port)
+
+    def _open_one(self, description: str, factory: IProtocolFactory) -> IListeningPort:
+        endpoint = endpoints.serverFromString(self._listener, description)
         opened: list[IListeningPort] = []
-        failures: list[BaseException] = []
-        endpoint.listen(door).addCallbacks(
-            opened.append, lambda failure, kept=failures: kept.append(failure.value)
-        )
-        for error in failures:
+        failures: list[Failure] = []
+        endpoint.listen(factory).addCallbacks(opened.append, failures.append)
+        for failure in failures:
+            error = failure.value
             reason = error.socketError if isinstance(error, CannotListenError) else error
             raise SystemExit(f"relayd: cannot listen on {description}: {reason}")
-        yield from opened
+        return opened[0]
+
+    def accept(self) -> None:
+        """Accepts connections from now on."""
+        for port in self._ports:
+            port.startReading()  # type: ignore[attr-defined]
+
+    async def close(self) -> None:
+        """Listens no more."""
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        self._ports.clear()
+
+    def places(self) -> list[str]:
+        """Where they listen, for people (`describe`)."""
+        return [describe(port) for port in self._ports]
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    @overload
+    def __getitem__(self, index: int) -> IListeningPort: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[IListeningPort]: ...
+
+    def __getitem__(self, index: int | slice) -> IListeningPort | Sequence[IListeningPort]:
+        return self._ports[index]
 
 
 def describe(port: IListeningPort) -> str:
@@ -52,6 +102,11 @@ def describe(port: IListeningPort) -> str:
         scheme = "https" if "TLS" in type(port).__name__ or "TLS" in str(port) else "http"
         return f"{scheme}://{host}:{address.port}"
     return str(address)
+
+
+def keep_open(port: Any) -> None:
+    """Has a port leave its socket alone when it is closed: other processes accept from it, too."""
+    port._shouldShutdown = False
 
 
 class Inherited:

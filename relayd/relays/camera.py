@@ -47,4 +47,4 @@ class CameraFactory(MemberFactory):
     @property
     def latest(self) -> bool:
         """Whether a newer pose of a sender takes the place of one that waits for a slow viewer."""
-        return self.context.config.camera.slow_viewers == "latest"
+        return self.context.current.config.camera.slow_viewers == "latest"

@@ -44,13 +44,13 @@ class ChatProtocol(MemberProtocol):
             Unavailable: the room cannot be connected to other processes, or its history not read.
         """
         factory = self.factory
-        config = factory.context.config.chat
+        config = factory.context.current.config.chat
         self.room = place.name
         self.group = self.entry.group(place.name)
         self._since = _natural(params, "since", ErrorCode.BAD_SINCE)
         wanted = _natural(params, "history", ErrorCode.BAD_REQUEST)
         count = min(config.history if wanted is None else wanted, _MOST)
-        self._stand_in = _StandIn(factory.context.config.limits.send_buffer)
+        self._stand_in = _StandIn(factory.context.current.config.limits.send_buffer)
         await factory.groups.join(self.group, self._stand_in)
         if self._since is not None:
             self._gap, self._entries = await factory.rooms.since(self.room, self._since, _PAGE)
@@ -183,7 +183,7 @@ class ChatFactory(MemberFactory):
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         """Keeps a message, with the configured prefix, and shows it to the room."""
-        return self.rooms.say(room, self.context.config.chat.message_prefix + message, user)
+        return self.rooms.say(room, self.context.current.config.chat.message_prefix + message, user)
 
 
 def _natural(params: dict[str, list[str]], name: str, code: ErrorCode) -> int | None:

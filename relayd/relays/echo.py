@@ -30,4 +30,4 @@ class EchoFactory(RelayFactory):
     @property
     def max_message_size(self) -> int:
         """Bytes a message may have."""
-        return self.context.config.echo.max_message_size
+        return self.context.current.config.echo.max_message_size

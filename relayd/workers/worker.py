@@ -1,6 +1,7 @@
 """One of the processes of `[server] workers`: what it has inherited from its parent.
 
-A worker is a `twistd relayd` like any other. Sits under `tap`; its parent (`workers`) gives it
+A worker is a `twistd relayd` like any other. `tap` asks what it has inherited, `assembly` wires it.
+Its parent (`supervisor`) gives it
 
     VARIABLE           its number, in the environment
     HANDOVER           how many workers there are, a colon, and the folder of `handover`, in the
@@ -17,7 +18,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +29,38 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.config import Config
+from relayd.config.current import Current
 from relayd.edge.handover import CANNOT, Handover
-from relayd.edge.ports import Inherited
+from relayd.edge.ports import Inherited, Ports
 from relayd.logs import Logger
 from relayd.logs.lines import TextLines
 from relayd.relays.paths import KINDS
+from relayd.systemd import Condition
 
 VARIABLE, HANDOVER = "_RELAYD_WORKER", "_RELAYD_HANDOVER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
 BEAT = 5.0
 """Seconds between two signs of life of a worker."""
 
+_log = Logger()
 
-class Worker:
-    """The worker's side: what it has inherited.
+
+class Worker(msgspec.Struct, frozen=True):
+    """What a worker has inherited from its parent.
 
     Attributes:
         number: from 1.
         config: the parent's, so that all workers have the same.
-        place: what HANDOVER says, or nothing.
+        rest: what came through the pipe behind it.
+        workers: how many there are that hand connections to each other; 0 if they do not.
+        folder: where they do so.
     """
 
-    _log = Logger()
-
-    def __init__(self, number: int, config: Config, rest: bytes = b"", place: str = "") -> None:
-        self.number = number
-        self.config = config
-        self.place = place
-        self._rest = rest  # what came behind the first line
+    number: int
+    config: Config
+    rest: bytes = b""
+    workers: int = 0
+    folder: str = ""
 
     @classmethod
     def inherited(cls, environ: Mapping[str, str]) -> "Worker | None":
@@ -74,92 +78,126 @@ class Worker:
                 raise SystemExit("relayd: the parent of this worker is gone")
             data += more
         line, _, rest = data.partition(b"\n")
-        config = msgspec.json.decode(line, type=Config)
-        return cls(int(environ[VARIABLE]), config, rest, environ.get(HANDOVER, ""))
-
-    def handover(self, reactor: Any) -> Handover | None:
-        """The way to the other workers, if they hand connections to each other."""
-        if not self.place:
-            return None
-        workers, _, folder = self.place.partition(":")
-        try:
-            group = partial(KINDS.meeting, config=self.config)
-            return Handover(reactor, Path(folder), self.number, int(workers), group)
-        except OSError as error:  # somebody has cleaned up
-            self._log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
-            return None
+        workers, _, folder = environ.get(HANDOVER, "").partition(":")
+        return cls(
+            number=int(environ[VARIABLE]),
+            config=msgspec.json.decode(line, type=Config),
+            rest=rest,
+            workers=int(workers or 0),
+            folder=folder,
+        )
 
     def listener(self, reactor: Any) -> Inherited:
         """Where the endpoints are to listen."""
         last = FIRST_SOCKET + len(self.config.server.listen)
         return Inherited(reactor, range(FIRST_SOCKET, last))
 
-    def watch(self, reactor: Any, end: Callable[[], bool], take: Callable[[Config], None]) -> None:
-        """Has the process end when the parent has, and work with what it reads at a reload.
+    def handover(self, reactor: Any, ports: Ports, current: Current) -> Handover | None:
+        """The way to the other workers, if they hand connections to each other.
 
         Args:
             reactor: the reactor.
-            end: ends it; returns False if it is ending already.
-            take: has the process work with another configuration.
+            ports: where this process listens.
+            current: has the names of groups that paths leave out.
         """
+        if not self.workers:
+            return None
 
-        def gone() -> None:
-            reactor.removeReader(line)
-            if end():
-                self._log.warn("the parent process is gone, so this one ends, too")
+        def find_group(head: bytes) -> str | None:
+            return KINDS.meeting(head, current.config)
 
-        def came(text: bytes) -> None:
-            try:
-                take(msgspec.json.decode(text, type=Config))
-            except Exception:
-                self._log.failure("the parent's new configuration could not be taken")
+        try:
+            folder = Path(self.folder)
+            return Handover(reactor, ports, folder, self.number, self.workers, find_group)
+        except OSError as error:  # somebody has cleaned up
+            _log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
+            return None
 
-        line = _Line(gone, came)
-        line.add(self._rest)
-        reactor.addReader(line)
 
-    def serving(self, reactor: Any, connections: Callable[[], int]) -> None:
-        """Tells the parent so, from now on again and again, with how many connections."""
+class SignsOfLife:
+    """Tells the parent that this worker serves, again and again (`systemd.Lifecycle`).
+
+    Args:
+        reactor: provides IReactorTime: if it hangs, there are no signs of life.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def serving(self, condition: Callable[[], Condition]) -> None:
+        """It serves; from now on the parent is told, each time with how many connections."""
         os.set_blocking(TO_PARENT, False)
-        beat = LoopingCall(self._sign_of_life, connections)
-        beat.clock = reactor
+        beat = LoopingCall(self._give_one, condition)
+        beat.clock = self._reactor
         beat.start(BEAT)
 
-    def _sign_of_life(self, connections: Callable[[], int]) -> None:
+    def _give_one(self, condition: Callable[[], Condition]) -> None:
         # a parent that does not read, or is gone, must not stop the relay
         with contextlib.suppress(OSError):
-            os.write(TO_PARENT, b"%d\n" % connections())
+            os.write(TO_PARENT, b"%d\n" % condition().connections)
+
+    def stopping(self) -> None:
+        """Nothing: the parent has said so, or sees the process end."""
 
 
 @implementer(IReadDescriptor)
-class _Line:
-    """The pipe from the parent: configurations, a line each, and its end."""
+class FromParent:
+    """The pipe from the parent: a configuration a line, after each reload; its end is the parent's.
 
-    def __init__(self, ended: Callable[[], None], came: Callable[[bytes], None]) -> None:
-        self._ended = ended
-        self._came = came
-        self._data = b""
+    Args:
+        reactor: provides IReactorFDSet.
+        current: gets the configurations.
+        end: ends the process; returns False if it is ending already.
+        rest: what has been read of the pipe already.
+    """
 
-    def add(self, data: bytes) -> None:
-        """Passes on the lines that are whole."""
-        *lines, self._data = (self._data + data).split(b"\n")
-        for line in lines:
-            self._came(line)
+    def __init__(
+        self, reactor: Any, current: Current, end: Callable[[], bool], rest: bytes = b""
+    ) -> None:
+        self._reactor = reactor
+        self._current = current
+        self._end = end
+        self._data = rest
 
-    def fileno(self) -> int:
-        return FROM_PARENT
+    def start(self) -> None:
+        """Follows the parent from now on."""
+        self._read_lines()
+        self._reactor.addReader(self)
 
     def doRead(self) -> None:
+        """Something has come, or the end (`IReadDescriptor`)."""
         data = os.read(FROM_PARENT, 65536)
         if data:
-            self.add(data)
+            self._data += data
+            self._read_lines()
         else:
             self._ended()
 
+    def _read_lines(self) -> None:
+        *lines, self._data = self._data.split(b"\n")
+        for line in lines:
+            try:
+                config = msgspec.json.decode(line, type=Config)
+            except msgspec.MsgspecError:
+                _log.failure("the parent's new configuration could not be read")
+            else:
+                self._current.replace(config)
+
+    def _ended(self) -> None:
+        self._reactor.removeReader(self)
+        if self._end():
+            _log.warn("the parent process is gone, so this one ends, too")
+
+    def fileno(self) -> int:
+        """The pipe's (`IReadDescriptor`)."""
+        return FROM_PARENT
+
     def connectionLost(self, reason: Failure) -> None:
+        """The reactor has found the pipe broken, or has ended (`IReadDescriptor`)."""
         self._ended()
 
     def logPrefix(self) -> str:
+        """What the reactor's log calls it."""
         return "relayd"
 
 

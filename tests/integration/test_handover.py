@@ -238,8 +238,8 @@ def test_nothing_is_handed_to_a_worker_that_has_looked_for_the_last_time(
     """Who has found its socket a moment before it was removed may write to it a moment later."""
     folder = Folder(2, str(tmp_path))
     reactor = Reactor()
-    side = Handover(reactor, folder.path, 1, 2, lambda head: None)
-    side.start([port])
+    side = Handover(reactor, [port], folder.path, 1, 2, lambda head: None)
+    side.start()
     line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     line.connect(str(folder.path / "w1"))
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -28,6 +28,7 @@ from websockets.uri import parse_uri
 from zope.interface import implementer
 
 from relayd.config import Config
+from relayd.config.current import Current
 from relayd.connection.admission import Admission
 from relayd.connection.context import Context
 from relayd.connection.keepalive import Keepalive
@@ -389,16 +390,13 @@ class World:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.clock = Clock()
+        self.current = Current(self.config)
         self.context = Context(
-            config=self.config,
+            current=self.current,
             clock=self.clock,
-            admission=Admission(self.config, lambda: NOW + self.clock.seconds()),
+            admission=Admission(self.current, lambda: NOW + self.clock.seconds()),
             connections=Connections(),
-            keepalive=Keepalive(
-                self.clock,
-                interval=self.config.keepalive.ping_interval,
-                timeout=self.config.keepalive.pong_timeout,
-            ),
+            keepalive=Keepalive(self.clock, self.current),
             drops=Drops(),
         )
         self.clients: list[Client] = []

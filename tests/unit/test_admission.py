@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relayd.config import Auth, Config, Limits, Server
+from relayd.config.current import Current
 from relayd.connection.admission import Admission, Guest
 from relayd.errors import Refusal
 from tests.unit.fakes import NOW
@@ -31,7 +32,7 @@ def admit(
     connections: int = 0,
 ) -> Guest:
     """One handshake at the time NOW."""
-    return Admission(config, lambda: NOW).admit(
+    return Admission(Current(config), lambda: NOW).admit(
         kind, origin=origin, token=token, connections=connections
     )
 
@@ -58,8 +59,8 @@ def test_without_settings_everyone_may_come_in() -> None:
 
 
 def test_nobody_may_come_in_while_the_server_drains() -> None:
-    admission = Admission(Config(), lambda: NOW)
-    admission.draining = True
+    admission = Admission(Current(Config()), lambda: NOW)
+    admission.drain()
     with pytest.raises(Refusal) as caught:
         admission.admit("camera", origin=None, token=None, connections=0)
     assert (caught.value.status, caught.value.code) == (503, "draining")

@@ -85,7 +85,7 @@ class House:
             CameraFactory(world.context, MemoryGroups(Hub(world.clock, 0))),
         ]
         self.factory = FrontDoorFactory(
-            world.config,
+            world.current,
             world.clock,
             {factory.kind: factory for factory in relays},
             UnknownFactory(world.context),

@@ -490,7 +490,7 @@ def test_a_peer_that_is_not_read_from_may_vanish_or_be_refused(door: Door) -> No
 def test_who_is_admitted_while_the_server_begins_to_drain_is_not_let_in(door: Door) -> None:
     """Those who are open get 1012 then; who is not open yet must not stay behind."""
     client = door.wait()
-    door.world.context.admission.draining = True
+    door.world.context.admission.drain()
     door.world.context.connections.close_all(CloseCode.RESTART)
     door.admit()
     client.pump()

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
+from relayd.config import Config
+from relayd.config import Keepalive as Settings
+from relayd.config.current import Current
 from relayd.connection.keepalive import Keepalive
 from tests.unit.fakes import logged_failures
 
@@ -38,9 +41,20 @@ def clock() -> Clock:
     return Clock()
 
 
+def make_current(interval: float, timeout: float) -> Current:
+    """Holds a configuration with these times."""
+    settings = Settings(ping_interval=interval, pong_timeout=timeout)
+    return Current(Config(keepalive=settings))
+
+
 @pytest.fixture
-def keepalive(clock: Clock) -> Iterator[Keepalive]:
-    keepalive = Keepalive(clock, interval=INTERVAL, timeout=TIMEOUT)
+def current() -> Current:
+    return make_current(INTERVAL, TIMEOUT)
+
+
+@pytest.fixture
+def keepalive(clock: Clock, current: Current) -> Iterator[Keepalive]:
+    keepalive = Keepalive(clock, current)
     keepalive.start()
     yield keepalive
     keepalive.stop()
@@ -137,7 +151,7 @@ def test_a_peer_that_leaves_while_it_is_swept_takes_nothing_from_the_others(
 
 def test_the_shorter_of_the_two_times_sets_the_pace(clock: Clock) -> None:
     """A pong time much shorter than the interval is kept all the same."""
-    keepalive = Keepalive(clock, interval=100, timeout=1)
+    keepalive = Keepalive(clock, make_current(100, 1))
     keepalive.start()
     peer = FakePeer(clock)
     keepalive.add(peer)
@@ -148,4 +162,30 @@ def test_the_shorter_of_the_two_times_sets_the_pace(clock: Clock) -> None:
 
 
 def test_stopping_what_was_never_started_does_nothing(clock: Clock) -> None:
-    Keepalive(clock, interval=1, timeout=1).stop()
+    Keepalive(clock, make_current(1, 1)).stop()
+
+
+def test_other_times_hold_from_a_reload_on_and_the_silence_until_then_counts(
+    clock: Clock, keepalive: Keepalive, current: Current
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    pass_time(clock, INTERVAL / 4)
+    current.replace(make_current(INTERVAL / 2, TIMEOUT / 2).config)
+    pass_time(clock, 100)
+    assert peer.pings == [pytest.approx(INTERVAL / 2, abs=STEP)]
+    assert peer.closes == [pytest.approx(INTERVAL / 2 + TIMEOUT / 2, abs=STEP)]
+
+
+def test_a_reload_that_leaves_the_times_alone_does_not_delay_the_sweep(
+    clock: Clock, keepalive: Keepalive, current: Current
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    for number in range(100):
+        settings = Settings(
+            ping_interval=INTERVAL, pong_timeout=TIMEOUT, close_timeout=1.0 + number
+        )
+        current.replace(Config(keepalive=settings))
+        pass_time(clock, STEP / 2)
+    assert peer.closes == [pytest.approx(INTERVAL + TIMEOUT, abs=STEP)]

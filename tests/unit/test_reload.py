@@ -1,6 +1,8 @@
 """What a reload applies at once, what needs a restart, and how a process takes it."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -9,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.config import SECTIONS, Api, Auth, Chat, Config, Database, Limits, Loaded, Server
+from relayd.config import SECTIONS, Api, Auth, Chat, Config, Database, Echo, Limits, Loaded, Server
+from relayd.config.current import Current
 from relayd.config.reload import WHEN, Change, Outcome, Reloader, When, compare
 from relayd.config.settings import Setting
 from relayd.control.messages import Reloaded
 from relayd.errors import ConfigError
+from relayd.relays.echo import EchoFactory
+from tests.unit.fakes import World, logged_failures, make_world
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [(section, key) for section in WHEN for key in WHEN[section]]
@@ -133,6 +138,56 @@ def test_no_secret_is_shown() -> None:
     ]
 
 
+# -- what holds the configuration
+
+
+def test_a_watcher_is_called_after_a_change_of_what_it_watches_and_sees_the_new_one() -> None:
+    current, seen = Current(Config()), []
+    current.watch(lambda: seen.append(("chat", current.config.chat.history)), "chat", "echo")
+    current.watch(lambda: seen.append(("any", current.config.chat.history)))
+    current.replace(Config(limits=Limits(max_connections=1)))
+    assert seen == [("any", 50)]
+    current.replace(Config(chat=Chat(history=7)))
+    assert seen[1:] == [("chat", 7), ("any", 7)]
+    current.replace(Config(chat=Chat(history=7)))
+    assert len(seen) == 3
+
+
+def test_a_watcher_that_fails_is_logged_and_keeps_nobody_else_from_the_change() -> None:
+    current, seen = Current(Config()), []
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    current.watch(fail, "chat")
+    current.watch(lambda: seen.append(current.config), "chat")
+    new = Config(chat=Chat(history=7))
+    with logged_failures() as failures:
+        current.replace(new)
+    assert seen == [new]
+    assert [event["sections"] for event in failures] == ["chat"]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """The parts of one process."""
+    with make_world(Config(echo=Echo(enabled=True, max_message_size=10))) as (world, _):
+        yield world
+
+
+def test_a_reload_bounds_the_messages_of_new_connections_and_leaves_open_ones_alone(
+    world: World,
+) -> None:
+    factory = EchoFactory(world.context)
+    old = world.connect(factory, "/ws/echo")
+    world.current.replace(Config(echo=Echo(enabled=True, max_message_size=4)))
+    new = world.connect(factory, "/ws/echo")
+    for client in (old, new):
+        client.send("12345")
+    assert old.payloads() == [b"12345"]
+    assert new.closed()[0] == 1009
+
+
 # -- the reloader
 
 
@@ -143,9 +198,17 @@ class Process:
         self.configured = Config()
         self.wrong = ""
         self.calls: list[Any] = []
-        self.reloader = Reloader(self.read, Config(), self.calls.append)
-        self.reloader.before = lambda: self.calls.append("before")
-        self.reloader.after = lambda: self.calls.append("after")
+        self.current = Current(Config())
+        self.current.watch(lambda: self.calls.append(self.current.config))
+        self.reloader = Reloader(self.read, self.current, self.announced)
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        self.calls.append("before")
+        try:
+            yield
+        finally:
+            self.calls.append("after")
 
     def read(self) -> Loaded:
         if self.wrong:
@@ -154,13 +217,13 @@ class Process:
         return Loaded(self.configured, (found,), ())
 
 
-def test_a_right_configuration_is_taken_between_the_hooks() -> None:
+def test_a_right_configuration_holds_before_the_reload_is_announced_as_done() -> None:
     process = Process()
     process.configured = Config(chat=Chat(history=1, history_length=1))
     outcome = process.reloader.reload()
     taken = Config(chat=Chat(history=1))
     assert process.calls == ["before", taken, "after"]
-    assert outcome.config == taken
+    assert outcome.config == process.current.config == taken
     assert process.reloader.reload().applied == ()
 
 
@@ -171,6 +234,7 @@ def test_a_wrong_one_changes_nothing_and_says_why() -> None:
         process.reloader.reload()
     process.reloader.try_to_reload()
     assert process.calls == ["before", "after"] * 2
+    assert process.current.config == Config()
     process.wrong = ""
     assert process.reloader.reload() == Outcome(Config())
 

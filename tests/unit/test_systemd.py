@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from relayd.systemd import Notifier, Systemd
+from relayd.systemd import Condition, Notifier, Systemd
 
 
 class Late(Systemd):
@@ -29,7 +29,16 @@ class Scene:
         self.clock = Clock()
         self.systemd = Late(watchdog)
         self.status = "Serving: 0 connections"
-        self.notifier = Notifier(self.clock, self.systemd, lambda: self.status)
+        self.notifier = Notifier(self.clock, self.systemd)
+
+    def serve(self) -> None:
+        """The process serves."""
+        self.notifier.serving(lambda: Condition(0, self.status))
+
+    def reload(self) -> None:
+        """The process reads its configuration again, in no time."""
+        with self.notifier.reloading():
+            pass
 
     def later(self, seconds: float) -> None:
         """Time passes, in small steps."""
@@ -42,7 +51,7 @@ def scene() -> Scene:
 
 
 def test_it_is_ready_and_says_what_it_does(scene: Scene) -> None:
-    scene.notifier.serving()
+    scene.serve()
     scene.status = "Serving: 1 connections"
     scene.later(5.1)
     assert scene.systemd.heard == [
@@ -53,14 +62,14 @@ def test_it_is_ready_and_says_what_it_does(scene: Scene) -> None:
 
 
 def test_a_status_that_is_the_same_is_not_said_again(scene: Scene) -> None:
-    scene.notifier.serving()
+    scene.serve()
     scene.later(60)
     assert scene.systemd.heard == ["READY=1", "STATUS=Serving: 0 connections"]
 
 
 def test_what_it_had_no_room_for_comes_in_order_and_once(scene: Scene) -> None:
     scene.systemd.room = False
-    scene.notifier.serving()
+    scene.serve()
     scene.notifier.stopping()
     scene.status = "Stopping: 0 connections"
     scene.later(3)
@@ -74,7 +83,7 @@ def test_what_it_had_no_room_for_comes_in_order_and_once(scene: Scene) -> None:
 
 def test_a_sign_of_life_is_not_late_for_one_that_was_refused() -> None:
     scene = Scene(watchdog=4)
-    scene.notifier.serving()
+    scene.serve()
     scene.systemd.heard.clear()
     scene.systemd.room = False
     scene.later(2)
@@ -85,7 +94,7 @@ def test_a_sign_of_life_is_not_late_for_one_that_was_refused() -> None:
 
 def test_it_is_asked_ten_times_a_second_however_much_waits(scene: Scene) -> None:
     scene.systemd.room = False
-    scene.notifier.serving()
+    scene.serve()
     scene.notifier.stopping()
     before = scene.systemd.asked
     scene.later(1)
@@ -96,11 +105,10 @@ def test_it_is_asked_ten_times_a_second_however_much_waits(scene: Scene) -> None
 @pytest.mark.parametrize("ready", [False, True])
 def test_reloads_that_cannot_be_told_do_not_pile_up(scene: Scene, ready: bool) -> None:
     scene.systemd.room = ready
-    scene.notifier.serving()
+    scene.serve()
     scene.systemd.room = False
     for _ in range(1000):
-        scene.notifier.reloading()
-        scene.notifier.serving_again()
+        scene.reload()
     scene.notifier.stopping()
     scene.systemd.room = True
     scene.later(1)
@@ -110,12 +118,25 @@ def test_reloads_that_cannot_be_told_do_not_pile_up(scene: Scene, ready: bool) -
 
 def test_a_reload_that_was_told_always_ends(scene: Scene) -> None:
     """Else the unit stays "reloading"."""
-    scene.notifier.serving()
-    scene.notifier.reloading()
-    scene.systemd.room = False
-    scene.notifier.serving_again()
-    scene.notifier.reloading()
-    scene.notifier.serving_again()
+    scene.serve()
+    with scene.notifier.reloading():
+        scene.systemd.room = False
+    scene.reload()
     scene.systemd.room = True
     scene.later(1)
     assert scene.systemd.heard[2:] == ["RELOADING=1", "READY=1"]
+
+
+def test_a_reload_that_fails_ends_for_systemd_too(scene: Scene) -> None:
+    scene.serve()
+    with pytest.raises(RuntimeError), scene.notifier.reloading():
+        raise RuntimeError("a bug")
+    assert scene.systemd.heard[2:] == ["RELOADING=1", "READY=1"]
+
+
+def test_a_process_that_does_not_serve_yet_has_no_condition_to_show(scene: Scene) -> None:
+    scene.systemd.room = False
+    scene.notifier.stopping()
+    scene.systemd.room = True
+    scene.later(1)
+    assert scene.systemd.heard == ["STOPPING=1"]

@@ -1,20 +1,14 @@
-"""The command line of `twistd relayd`, and what the service is put together from."""
+"""The command line of `twistd relayd`."""
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 from twisted.python import usage
 
 from relayd import __version__, tap
-from relayd.config import Config, Database, Echo, Server
-from relayd.edge.frontdoor import FrontDoorFactory
-from relayd.node import Node
-from tests.unit.fakes import Client
+from relayd.config import Config
 
 Parse = Callable[..., tap.Options]
 
@@ -114,88 +108,15 @@ def test_an_unknown_option_is_a_usage_error(parse: Parse) -> None:
         parse("--nonsense")
 
 
-# What is put together
-
-
-class FakeReactor(Clock):
-    """Time, and the few calls with which parts tie themselves to the reactor's life."""
-
-    def callWhenRunning(self, call: object, *args: object) -> None:  # noqa: N802
-        pass
-
-    def addSystemEventTrigger(self, *args: object) -> None:  # noqa: N802
-        pass
-
-    def removeSystemEventTrigger(self, trigger: object) -> None:  # noqa: N802
-        pass
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    """A process that was put together and not started: it listens nowhere."""
-    config = Config(
-        server=Server(listen=("tcp:0",)),
-        database=Database(url=f"sqlite:///{tmp_path}/relayd.db"),
-        echo=Echo(enabled=True),
-    )
-    node = tap.build(config, FakeReactor())
-    assert isinstance(node, Node)
-    return node
-
-
-@pytest.fixture
-def door(node: Node) -> FrontDoorFactory:
-    """What stands behind every port of the process."""
-    door = node._door
-    assert isinstance(door, FrontDoorFactory)
-    return door
-
-
-@pytest.fixture
-def connect(door: FrontDoorFactory) -> Iterator[Callable[..., Client]]:
-    """Connects clients to the process."""
-    clients: list[Client] = []
-
-    def connect(path: str, *, head: bytes | None = None) -> Client:
-        assert isinstance(door.clock, Clock)
-        clients.append(Client(door.clock, door, path, head=head))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.transport.end()
-
-
-@pytest.mark.parametrize("kind", ["camera", "difficulty", "chat", "push", "echo"])
-def test_every_kind_of_path_is_answered_by_its_relay(door: FrontDoorFactory, kind: str) -> None:
-    factory: Any = door.find(kind)
-    assert factory.kind == kind
-
-
-def test_a_frame_goes_all_the_way_from_a_socket_to_the_sockets(
-    connect: Callable[..., Client],
+def test_the_configuration_is_read_again_from_where_it_came_from(
+    parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sender, viewer = connect("/ws/camera"), connect("/ws/camera/")
-    sender.send({"x": 1})
-    assert sender.objects() == viewer.objects() == [{"x": 1, "y": None, "z": None}]
-
-
-def test_a_phone_finds_its_headset(connect: Callable[..., Client]) -> None:
-    uuid = "123e4567-e89b-42d3-a456-426614174000"
-    assert connect(f"/ws/difficulty/android/{uuid}").refusal == (400, "no_unity")
-    unity = connect(f"/ws/difficulty/unity/{uuid}")
-    android = connect(f"/ws/difficulty/android/{uuid}")
-    assert (unity.status, android.status) == (101, 101)
-
-
-def test_other_paths_and_plain_http_are_answered(connect: Callable[..., Client]) -> None:
-    assert connect("/ws/none").refusal == (404, "not_found")
-    http = connect("/", head=b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert http.status == 200
-    assert http.response is not None
-    assert json.loads(http.response.body or b"") == {"status": "ok"}
-
-
-def test_nothing_that_was_put_together_listens_or_runs_before_it_is_started(node: Node) -> None:
-    assert not node.running
-    assert list(node._ports) == []
+    """Though twistd has gone to another folder meanwhile."""
+    file = tmp_path / "my.toml"
+    file.write_text("[chat]\nhistory = 7\n", encoding="utf-8")
+    options = parse("-c", "my.toml", "-l", "tcp:1")
+    file.write_text("[chat]\nhistory = 8\n", encoding="utf-8")
+    monkeypatch.chdir("/")
+    again = options.read_again().config
+    assert (again.chat.history, again.server.listen) == (8, ("tcp:1",))
+    assert options.config.chat.history == 7

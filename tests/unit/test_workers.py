@@ -17,9 +17,13 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from relayd import signals
-from relayd.config import Chat, Config, Control, Database, Redis, Server
+from relayd.assembly import build_supervisor
+from relayd.config import Chat, Config, Control, Database, Loaded, Redis, Server
+from relayd.config.current import Current
+from relayd.config.reload import Reloader
 from relayd.logs.setup import observer
-from relayd.workers import supervisor, worker
+from relayd.systemd import Condition
+from relayd.workers import roster, supervisor, worker
 from relayd.workers.command import command
 from tests.unit.fakes import has_fired, logged_lines, success
 
@@ -74,18 +78,29 @@ class Reactor(Clock):
 class Scene:
     """A supervisor of some workers that listens nowhere."""
 
-    def __init__(self, count: int, log: list[str]) -> None:
+    def __init__(
+        self, count: int, log: list[str], *, silence: float = 0.0, listen: tuple[str, ...] = ()
+    ) -> None:
         self.reactor = Reactor()
         self.config = Config(
-            server=Server(listen=(), workers=count, drain_timeout=2.0),
+            server=Server(listen=listen, workers=count, drain_timeout=2.0),
             database=Database(migrate=False, deadline=3.0),
             redis=Redis(url="redis://localhost"),
             control=Control(socket="off"),
         )
         self.ends = 0
         self.log = log
-        self.supervisor = supervisor.Supervisor(
-            self.reactor, self.config, lambda number: [f"--worker-{number}"], self._end
+        self.told: list[str] = []
+        self.current = Current(self.config)
+        self.supervisor = build_supervisor(
+            self.current,
+            self.reactor,
+            lifecycle=self,
+            listener=self.reactor,
+            reloader=Reloader(lambda: Loaded(self.config, (), ()), self.current),
+            command=lambda number: [f"--worker-{number}"],
+            end=self._end,
+            silence=silence,
         )
 
     def start(self) -> "Scene":
@@ -110,13 +125,21 @@ class Scene:
     def _end(self) -> None:
         self.ends += 1
 
+    # -- Lifecycle
+
+    def serving(self, condition: Callable[[], Condition]) -> None:
+        self.told.append(condition().sentence)
+
+    def stopping(self) -> None:
+        self.told.append(self.supervisor.condition().sentence)
+
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Scene]]:
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Scene]]:
     """Makes a scene with so many workers."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     with logged_lines("relayd.workers.supervisor") as lines:
-        yield lambda count: Scene(count, lines)
+        yield lambda count, **more: Scene(count, lines, **more)
 
 
 @pytest.fixture
@@ -133,12 +156,12 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_auto_is_one_worker_for_each_core_that_may_be_used() -> None:
-    assert supervisor.count("auto") == len(os.sched_getaffinity(0))
-    assert supervisor.count(7) == 7
+    assert roster.count("auto") == len(os.sched_getaffinity(0))
+    assert roster.count(7) == 7
 
 
 def test_each_worker_gets_its_number_and_the_parents_configuration(
-    scene: Callable[[int], Scene],
+    scene: Callable[..., Scene],
 ) -> None:
     running = scene(3).start()
     assert [each.number for each in running.spawned] == [1, 2, 3]
@@ -159,7 +182,7 @@ def test_every_setting_survives_the_way_to_a_worker() -> None:
 
 
 def test_a_worker_that_keeps_dying_is_started_at_once_and_then_later_and_later(
-    scene: Callable[[int], Scene],
+    scene: Callable[..., Scene],
 ) -> None:
     running = scene(1).start()
     waits = []
@@ -175,7 +198,7 @@ def test_a_worker_that_keeps_dying_is_started_at_once_and_then_later_and_later(
 
 
 def test_a_worker_that_served_long_enough_is_started_at_once_again(
-    scene: Callable[[int], Scene],
+    scene: Callable[..., Scene],
 ) -> None:
     running = scene(1).start()
     for _ in range(4):
@@ -183,14 +206,14 @@ def test_a_worker_that_served_long_enough_is_started_at_once_again(
         running.newest().end(3)
         running.reactor.advance(60)
     running.newest().serve()
-    running.reactor.advance(supervisor.STEADY)
+    running.reactor.advance(roster.STEADY)
     running.newest().end(3)
     running.reactor.advance(0)
     assert len(running.spawned) == 6
 
 
 def test_a_worker_that_only_took_long_to_start_was_not_steady(
-    scene: Callable[[int], Scene],
+    scene: Callable[..., Scene],
 ) -> None:
     running = scene(2).start()
     running.spawned[0].serve()
@@ -201,10 +224,8 @@ def test_a_worker_that_only_took_long_to_start_was_not_steady(
         assert len(running.spawned) == count
 
 
-def test_a_worker_that_gives_no_sign_of_life_is_killed(scene: Callable[[int], Scene]) -> None:
-    running = scene(2)
-    running.supervisor.silence = 30.0
-    running.start()
+def test_a_worker_that_gives_no_sign_of_life_is_killed(scene: Callable[..., Scene]) -> None:
+    running = scene(2, silence=30.0).start()
     for each in running.spawned:
         each.serve()
     for _ in range(7):
@@ -216,17 +237,15 @@ def test_a_worker_that_gives_no_sign_of_life_is_killed(scene: Callable[[int], Sc
     assert "worker 2 gave no sign of life for 35 s, so it is killed" in running.log
 
 
-def test_the_first_worker_that_serves_is_told_once(scene: Callable[[int], Scene]) -> None:
-    running, told = scene(2), []
-    running.supervisor.first_serves = lambda: told.append(running.supervisor.status())
-    running.start()
+def test_the_service_manager_hears_once_that_workers_serve(scene: Callable[..., Scene]) -> None:
+    running = scene(2).start()
     for each in running.spawned * 2:
         each.serve(7)
-    assert told == ["Serving: 7 connections, 1 of 2 workers"]
-    assert running.supervisor.status() == "Serving: 14 connections, 2 of 2 workers"
+    assert running.told == ["Serving: 7 connections, 1 of 2 workers"]
+    assert running.supervisor.condition() == (14, "Serving: 14 connections, 2 of 2 workers")
 
 
-def test_each_death_is_one_line_with_its_cause(scene: Callable[[int], Scene]) -> None:
+def test_each_death_is_one_line_with_its_cause(scene: Callable[..., Scene]) -> None:
     running = scene(2).start()
     for each in running.spawned:
         each.serve()
@@ -244,7 +263,7 @@ def test_each_death_is_one_line_with_its_cause(scene: Callable[[int], Scene]) ->
 
 
 def test_if_no_worker_ever_serves_the_parent_ends_with_their_exit_status(
-    scene: Callable[[int], Scene], statuses: list[int]
+    scene: Callable[..., Scene], statuses: list[int]
 ) -> None:
     running = scene(2).start()
     running.newest(1).end(78)
@@ -258,7 +277,7 @@ def test_if_no_worker_ever_serves_the_parent_ends_with_their_exit_status(
 
 @pytest.mark.parametrize(("first", "second"), [(1, 78), (0, 0)])
 def test_different_statuses_and_none_at_all_are_1(
-    scene: Callable[[int], Scene], statuses: list[int], first: int, second: int
+    scene: Callable[..., Scene], statuses: list[int], first: int, second: int
 ) -> None:
     running = scene(2).start()
     running.newest(1).end(first)
@@ -267,7 +286,7 @@ def test_different_statuses_and_none_at_all_are_1(
 
 
 def test_if_one_has_served_the_parent_goes_on(
-    scene: Callable[[int], Scene], statuses: list[int]
+    scene: Callable[..., Scene], statuses: list[int]
 ) -> None:
     running = scene(2).start()
     running.newest(1).end(1)
@@ -278,7 +297,7 @@ def test_if_one_has_served_the_parent_goes_on(
 
 
 def test_a_worker_that_cannot_even_be_spawned_counts_as_one_that_died(
-    scene: Callable[[int], Scene], statuses: list[int]
+    scene: Callable[..., Scene], statuses: list[int]
 ) -> None:
     running = scene(2)
     running.reactor.refuse = OSError(11, "Resource temporarily unavailable")
@@ -288,7 +307,7 @@ def test_a_worker_that_cannot_even_be_spawned_counts_as_one_that_died(
     assert "could not be started: Resource temporarily unavailable" in "".join(running.log)
 
 
-def test_a_spawn_that_fails_later_is_tried_again(scene: Callable[[int], Scene]) -> None:
+def test_a_spawn_that_fails_later_is_tried_again(scene: Callable[..., Scene]) -> None:
     running = scene(1).start()
     running.newest().serve()
     running.reactor.refuse = OSError(24, "Too many open files")
@@ -300,7 +319,7 @@ def test_a_spawn_that_fails_later_is_tried_again(scene: Callable[[int], Scene]) 
     assert len(running.spawned) == 2
 
 
-def test_stopping_passes_sigterm_on_and_waits_for_all(scene: Callable[[int], Scene]) -> None:
+def test_stopping_passes_sigterm_on_and_waits_for_all(scene: Callable[..., Scene]) -> None:
     running = scene(2).start()
     stopped = running.stop()
     assert [each.signals for each in running.spawned] == [[signal.SIGTERM]] * 2
@@ -313,7 +332,31 @@ def test_stopping_passes_sigterm_on_and_waits_for_all(scene: Callable[[int], Sce
     assert not running.reactor.getDelayedCalls()
 
 
-def test_stopping_while_a_worker_waits_for_its_restart(scene: Callable[[int], Scene]) -> None:
+def test_the_service_manager_hears_at_once_that_the_workers_are_to_end(
+    scene: Callable[..., Scene],
+) -> None:
+    running = scene(2).start()
+    running.stop()
+    assert running.told == ["Stopping: 0 connections, 0 of 2 workers"]
+
+
+def test_a_new_configuration_goes_to_all_who_run_and_to_those_who_start_later(
+    scene: Callable[..., Scene],
+) -> None:
+    running = scene(2).start()
+    for each in running.spawned:
+        each.serve()
+    running.newest(2).end(1)
+    new = msgspec.structs.replace(running.config, chat=Chat(history=7))
+    running.current.replace(new)
+    running.reactor.advance(0)
+    first, second = running.newest(1).written.splitlines()
+    assert msgspec.json.decode(first, type=Config) == running.config
+    assert msgspec.json.decode(second, type=Config) == new
+    assert msgspec.json.decode(running.newest(2).written, type=Config) == new
+
+
+def test_stopping_while_a_worker_waits_for_its_restart(scene: Callable[..., Scene]) -> None:
     running = scene(2).start()
     running.newest(2).serve()
     running.newest(1).end(1)
@@ -326,7 +369,7 @@ def test_stopping_while_a_worker_waits_for_its_restart(scene: Callable[[int], Sc
     assert len(running.spawned) == 3
 
 
-def test_a_worker_that_does_not_end_is_killed(scene: Callable[[int], Scene]) -> None:
+def test_a_worker_that_does_not_end_is_killed(scene: Callable[..., Scene]) -> None:
     running = scene(2).start()
     stopped = running.stop()
     running.newest(1).end(None, signal.SIGTERM)
@@ -341,15 +384,14 @@ def test_a_worker_that_does_not_end_is_killed(scene: Callable[[int], Scene]) -> 
     success(stopped)
 
 
-def test_only_endpoints_that_can_be_shared_are_taken(scene: Callable[[int], Scene]) -> None:
-    config = Config(server=Server(listen=("systemd:domain=INET:index=0",), workers=2))
-    parent = supervisor.Supervisor(Reactor(), config, lambda number: [], lambda: None)
+def test_only_endpoints_that_can_be_shared_are_taken(scene: Callable[..., Scene]) -> None:
+    parent = scene(2, listen=("systemd:domain=INET:index=0",)).supervisor
     with pytest.raises(SystemExit, match="workers cannot share systemd:domain=INET:index=0"):
         parent.privilegedStartService()
 
 
 def test_a_folder_that_cannot_be_made_costs_cpu_time_and_nothing_else(
-    scene: Callable[[int], Scene], monkeypatch: pytest.MonkeyPatch
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/proc/nowhere")
     running = scene(2).start()

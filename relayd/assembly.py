@@ -1,0 +1,363 @@
+"""Builds and wires the parts of a process: one that is alone, a worker, or the parent of workers.
+
+Sits under `tap`, on everything else. The only place that does so, and it builds from bottom to top:
+each part is complete when its constructor returns, so it is given what stands below it and never
+learns of what is built later. The way of a frame through what is wired here: `frontdoor` →
+`websocket` → `relays/` → `brokers/` → `hub` → the sockets.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relayd import logs
+from relayd.application import Application
+from relayd.brokers.interface import Brokers
+from relayd.brokers.memory import MemoryBrokers
+from relayd.brokers.over_redis.brokers import RedisBrokers
+from relayd.cluster import Membership
+from relayd.config import Config, Loaded
+from relayd.config.current import Current
+from relayd.config.reload import Reloader
+from relayd.connection.admission import Admission
+from relayd.connection.context import Context
+from relayd.connection.keepalive import Keepalive
+from relayd.connection.registry import Connections
+from relayd.control.address import find_place, of_worker
+from relayd.control.listener import FOR_ITS_PARENT, ControlSocket
+from relayd.control.parent import Parent
+from relayd.control.process import ProcessControl
+from relayd.control.site import ControlSite
+from relayd.control.worker_metrics import ParentFigures, WorkerFigures, ask_through
+from relayd.drops import Drops
+from relayd.edge.frontdoor import FrontDoorFactory
+from relayd.edge.ports import Inherited, Ports, keep_open
+from relayd.hub import Hub
+from relayd.logs import Logger
+from relayd.metrics.collector import Parts
+from relayd.metrics.lag import Lag
+from relayd.metrics.registry import ProcessFigures
+from relayd.node import Node
+from relayd.redis import urls
+from relayd.redis.settings import Settings as RedisSettings
+from relayd.redis.shards import Redis
+from relayd.relays.paths import KINDS, build_factories
+from relayd.relays.unknown import UnknownFactory
+from relayd.signals import end_once, ignore_hangup, reload_at_hangup
+from relayd.sockets.poller import Poller
+from relayd.storage.draws import Draws
+from relayd.storage.history import History
+from relayd.storage.pool import Database
+from relayd.storage.preparation import Preparation
+from relayd.systemd import Lifecycle, Notifier, Systemd
+from relayd.web.site import make_site
+from relayd.workers.roster import Roster, count
+from relayd.workers.supervisor import Supervisor
+from relayd.workers.worker import BEAT, FromParent, SignsOfLife, Worker
+
+_log = Logger()
+
+
+def assemble(
+    config: Config,
+    read: Callable[[], Loaded],
+    reactor: Any,
+    command: Callable[[int], list[str]],
+) -> Node | Supervisor:
+    """Builds what a process runs that was started by hand or by a service manager.
+
+    Args:
+        config: what it was started with.
+        read: reads the configuration again, from where it came from. Raises ConfigError.
+        reactor: the reactor.
+        command: the command line of a worker, by its number.
+
+    Raises:
+        SystemExit: systemd has passed something that relayd cannot listen on.
+    """
+    end = end_once(reactor)
+    systemd = Systemd.inherited(os.environ)
+    endpoints = systemd.endpoints()
+    if endpoints:
+        _log.info(
+            "systemd passed {count}, in the place of [server] listen: {places}",
+            count="a listening socket"
+            if len(endpoints) == 1
+            else f"{len(endpoints)} listening sockets",
+            places=", ".join(endpoints),
+        )
+
+    def read_again() -> Loaded:
+        loaded = read()
+        return msgspec.structs.replace(loaded, config=_with_sockets(loaded.config, endpoints))
+
+    current = Current(_with_sockets(config, endpoints))
+    notifier = Notifier(reactor, systemd)
+    reloader = Reloader(read_again, current, notifier.reloading)
+    listener = Inherited(reactor, systemd.sockets) if systemd.sockets else reactor
+    service: Node | Supervisor
+    if config.server.workers == 1:
+        service = build_node(
+            current, reactor, lifecycle=notifier, listener=listener, reloader=reloader
+        )
+    else:
+        service = build_supervisor(
+            current,
+            reactor,
+            lifecycle=notifier,
+            listener=listener,
+            reloader=reloader,
+            command=command,
+            end=end,
+            silence=systemd.watchdog and max(systemd.watchdog, 3 * BEAT),
+        )
+    reload_at_hangup(reactor, reloader.try_to_reload, end)
+    return service
+
+
+def assemble_worker(worker: Worker, reactor: Any) -> Node:
+    """Builds what a process runs that was started by its parent.
+
+    Args:
+        worker: what it has inherited.
+        reactor: the reactor.
+    """
+    end = end_once(reactor)
+    ignore_hangup()
+    current = Current(worker.config)
+    node = build_node(
+        current,
+        reactor,
+        lifecycle=SignsOfLife(reactor),
+        listener=worker.listener(reactor),
+        worker=worker,
+    )
+    FromParent(reactor, current, end, worker.rest).start()
+    return node
+
+
+def _with_sockets(config: Config, endpoints: tuple[str, ...]) -> Config:
+    """The configuration with the sockets from systemd, if any, in the place of its own."""
+    if not endpoints:
+        return config
+    server = msgspec.structs.replace(config.server, listen=endpoints)
+    return msgspec.structs.replace(config, server=server)
+
+
+def build_node(
+    current: Current,
+    reactor: Any,
+    *,
+    lifecycle: Lifecycle,
+    listener: Any,
+    reloader: Reloader | None = None,
+    worker: Worker | None = None,
+) -> Node:
+    """Builds a process that serves clients.
+
+    Args:
+        current: holds the configuration.
+        reactor: for time, threads and reading.
+        lifecycle: is told where the process stands.
+        listener: where the endpoints listen: the reactor, or `Inherited`.
+        reloader: reads the configuration again; None for a worker, whose parent does.
+        worker: what the process has inherited, if it is a worker.
+    """
+    config, number = current.config, None if worker is None else worker.number
+    _follow_log_level(current)
+    place = find_place(config, os.environ)
+    poller = Poller(reactor)
+    ports = Ports(listener, config.server.listen, poller.watch)
+    handover = None if worker is None else worker.handover(reactor, ports, current)
+    context = Context(
+        current=current,
+        clock=reactor,
+        admission=Admission(current, time.time),
+        connections=Connections(),
+        keepalive=Keepalive(reactor, current),
+        drops=Drops(),
+    )
+    hub = Hub(poller.calls, config.limits.coalesce)
+    database, redis, process = _database(config, reactor), _redis(config, reactor), _new_id()
+    brokers: Brokers
+    if redis is not None:
+        brokers = RedisBrokers(
+            redis,
+            hub,
+            config,
+            clock=reactor,
+            now=time.time,
+            process=process,
+            drops=context.drops,
+            kinds=KINDS,
+        )
+    else:
+        brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length), KINDS)
+    draws = Draws(database)
+    relays = build_factories(
+        context,
+        {
+            "groups": brokers.groups,
+            "rooms": brokers.rooms,
+            "pairs": brokers.pairs,
+            "draws": draws,
+        },
+    )
+    figures = ProcessFigures(
+        Parts(
+            context=context,
+            factories=tuple(relays.values()),
+            hub=hub,
+            brokers=brokers,
+            database=database,
+            draws=draws,
+            redis=redis,
+            lag=Lag(reactor),
+        ),
+        alone=worker is None,
+    )
+    application = Application(
+        process=process,
+        worker=number,
+        context=context,
+        ports=ports,
+        hub=hub,
+        database=database,
+        redis=redis,
+        groups=brokers.groups,
+        chat=relays[KINDS.history.name],
+        figures=figures.all if worker is None else ParentFigures(reactor, place).all,
+    )
+    if place is not None and number is not None:
+        place = of_worker(place, number)
+    control = ProcessControl(
+        context,
+        hub,
+        brokers.groups,
+        application,
+        relays.values(),
+        figures,
+        place=None if place is None else place.path,
+        reloader=reloader,
+    )
+    site = ControlSite(control, reactor, logs=worker is None)
+    if worker is None:
+        control_socket = ControlSocket(reactor, place, site)
+    else:
+        # only its parent asks a worker, and the place is the worker's, whoever was there before
+        control_socket = ControlSocket(reactor, place, site, mode=FOR_ITS_PARENT, takes_over=True)
+    return Node(
+        reactor,
+        context=context,
+        lifecycle=lifecycle,
+        poller=poller,
+        ports=ports,
+        door=FrontDoorFactory(
+            current,
+            reactor,
+            relays,
+            UnknownFactory(context),
+            make_site(application, reactor),
+            context.tally,
+            handover,
+        ),
+        handover=handover,
+        preparation=Preparation(reactor, config.database),
+        database=database,
+        brokers=brokers,
+        redis=redis,
+        membership=None
+        if redis is None
+        else Membership(redis, reactor, config.redis.prefix, application.report, process),
+        figures=figures,
+        control=control,
+        control_socket=control_socket,
+    )
+
+
+def build_supervisor(
+    current: Current,
+    reactor: Any,
+    *,
+    lifecycle: Lifecycle,
+    listener: Any,
+    reloader: Reloader,
+    command: Callable[[int], list[str]],
+    end: Callable[[], object],
+    silence: float = 0.0,
+) -> Supervisor:
+    """Builds the parent of workers.
+
+    Args:
+        current: holds the configuration.
+        reactor: for time, processes and reading.
+        lifecycle: is told where relayd stands.
+        listener: where the endpoints listen: the reactor, or `Inherited`.
+        reloader: reads the configuration again, for all workers.
+        command: the command line of a worker, by its number.
+        end: ends the parent.
+        silence: seconds after which a worker that gives no sign of life is killed; 0 for never.
+    """
+    config = current.config
+    _follow_log_level(current)
+    roster = Roster(count(config.server.workers))
+    place = find_place(config, os.environ)
+    paths: dict[int, Path] = {}
+    if place is not None:
+        paths = {each.number: of_worker(place, each.number).path for each in roster}
+    figures = WorkerFigures(reactor, ask_through(reactor, paths), roster.summary)
+    control = Parent(reactor, paths, figures, reloader)
+    return Supervisor(
+        reactor,
+        current,
+        roster,
+        command=command,
+        end=end,
+        lifecycle=lifecycle,
+        ports=Ports(listener, config.server.listen, keep_open),
+        preparation=Preparation(reactor, config.database),
+        figures=figures,
+        control=control,
+        control_socket=ControlSocket(
+            reactor, place, ControlSite(control, reactor), beside=paths.values()
+        ),
+        silence=silence,
+    )
+
+
+def _follow_log_level(current: Current) -> None:
+    """Has `[log] level` hold from the next reload that changes it."""
+    current.watch(lambda: logs.set_level(current.config.log.level), "log")
+
+
+def _new_id() -> str:
+    """A name for a process that no other one has, ever."""
+    return secrets.token_hex(6)
+
+
+def _database(config: Config, reactor: Any) -> Database:
+    settings = config.database
+    return Database(
+        settings.url,
+        reactor=reactor,
+        pool_size=settings.pool_size,
+        connect_timeout=settings.connect_timeout,
+        statement_timeout=settings.statement_timeout,
+        deadline=settings.deadline,
+    )
+
+
+def _redis(config: Config, reactor: Any) -> Redis | None:
+    settings = config.redis
+    if not settings.url:
+        return None
+    return Redis(
+        urls.parse_all(settings.url.split()),
+        reactor,
+        RedisSettings(ca_file=settings.ca_file, deadline=settings.deadline),
+    )

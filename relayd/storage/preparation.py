@@ -1,0 +1,124 @@
+"""Prepares the database when relayd starts: its schema, and samples in a new one.
+
+Stands on `schema` and `samples`; `node` and `workers` start it. An embedded database is ready
+before the first client. A server that is away is waited for in the background.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from relayd.config import Database
+from relayd.errors import DatabaseUnavailable
+from relayd.logs import Logger
+from relayd.storage import engines, samples, schema
+
+_RETRY = 2.0
+"""Seconds between two attempts while the database is away."""
+
+
+class Preparation:
+    """Prepares the database of a process, if `[database] migrate` says so.
+
+    Args:
+        reactor: provides IReactorTime and IReactorFromThreads.
+        settings: which database, and what to do with it.
+
+    Raises:
+        ConfigError: the URL is wrong.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, settings: Database) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._embedded = engines.engine(settings.url).dialect == "sqlite"
+        self._preparing: Deferred[None] | None = None
+
+    def prepare_embedded(self) -> None:
+        """Prepares the database if it is an embedded one. Blocks.
+
+        Raises:
+            SystemExit: it cannot be used; the text says why.
+        """
+        if not self._settings.migrate or not self._embedded:
+            return
+        try:
+            self._prepare()
+        except (DatabaseUnavailable, schema.SchemaError) as error:
+            raise SystemExit(f"relayd: {error}") from error
+
+    def start(self) -> None:
+        """Prepares an embedded database now, and a server in the background until that is done.
+
+        Raises:
+            SystemExit: the embedded database cannot be used; the text says why.
+        """
+        self.prepare_embedded()
+        if self._settings.migrate and not self._embedded:
+            self._preparing = Deferred.fromCoroutine(self._prepare_until_done())
+
+    def stop(self) -> None:
+        """Makes no further attempt."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+
+    def _prepare(self) -> None:
+        """Brings the schema up to date, with samples if the database is ours and empty. Blocks."""
+        url = self._settings.url
+        for name in schema.migrate(url):
+            self._log.info("migrated the database: {name}", name=name)
+        newer = [step.id for step in schema.status(url) if not step.known]
+        if newer:
+            self._log.warn(
+                "the database was migrated by a newer relayd: {names}; `relayctl db rollback` of "
+                "that one takes it back",
+                names=", ".join(newer),
+            )
+        ours = not url
+        if ours and self._settings.samples and samples.add_samples(""):
+            self._log.info("the database was empty; it has sample quizzes and actions now")
+
+    async def _prepare_until_done(self) -> None:
+        said = ""
+        while True:
+            try:
+                await self._in_thread(self._prepare)
+            except CancelledError:
+                return
+            except DatabaseUnavailable as error:
+                if str(error) != said:  # each reason once, not at each attempt
+                    said = str(error)
+                    self._log.warn("the database is away: {why}; trying again", why=said)
+            except schema.SchemaError as error:
+                self._log.error("the schema could not be brought up to date: {why}", why=str(error))
+                return
+            except Exception:
+                self._log.failure("bringing the schema up to date failed")
+                return
+            else:
+                return
+            try:
+                await deferLater(self._reactor, _RETRY)
+            except CancelledError:
+                return
+
+    def _in_thread(self, work: Callable[[], None]) -> "Deferred[None]":
+        """Runs something in a thread that does not keep the process, however long it hangs."""
+        done: Deferred[None] = Deferred()
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException:
+                self._reactor.callFromThread(done.errback, Failure())
+            else:
+                self._reactor.callFromThread(done.callback, None)
+
+        threading.Thread(target=run, name="schema", daemon=True).start()
+        return done
