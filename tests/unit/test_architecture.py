@@ -26,6 +26,8 @@ HEIGHT = {name: -depth for depth, name in enumerate(ROOMS)}
 SOURCES = sorted((ROOT / "relayd").rglob("*.py"))
 COMPILED = sorted((ROOT / "relayd").rglob("*.pyx"))
 
+WIRING = ("application", "assembly", "node", "tap", "workers")
+"""Where parts are put together, started and stopped."""
 
 UNNAMED = {"ctl": ("doctor", "bench")}
 """Rooms within rooms whose modules the map does not name one by one."""
@@ -162,6 +164,70 @@ def test_the_plugin_is_no_package_and_imports_nothing_of_ours() -> None:
     assert sorted(path.name for path in folder.rglob("*.py")) == ["relayd_plugin.py"]
     source = (folder / "plugins" / "relayd_plugin.py").read_text(encoding="utf-8")
     assert [name for _, name in imports(source, "relayd_plugin") if "relayd" in name] == []
+
+
+def completions(source: str, *, wires: bool) -> list[str]:
+    """One sentence for each statement with which a part is complete only after its constructor.
+
+    That is a lambda that stands in an attribute until somebody assigns the real thing and, in a
+    module that wires, an assignment to an attribute of anything but `self`. `LoopingCall.clock` may
+    be assigned: its constructor does not take it.
+    """
+    wrong = []
+    for node in ast.walk(ast.parse(source)):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = list(node.targets)
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+            targets = [ast.Attribute(node.args[0], "", ast.Store())]
+        for target in targets:
+            for each in ast.walk(target):
+                if not isinstance(each, ast.Attribute) or not isinstance(each.ctx, ast.Store):
+                    continue
+                own = isinstance(each.value, ast.Name) and each.value.id == "self"
+                stands_in = isinstance(getattr(node, "value", None), ast.Lambda)
+                if stands_in or (wires and not own and each.attr != "clock"):
+                    wrong.append(f"a part is completed by: {ast.unparse(node)}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_a_part_is_complete_when_its_constructor_returns(path: Path) -> None:
+    wires = layer(module_name(path)) in WIRING
+    assert completions(path.read_text(encoding="utf-8"), wires=wires) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "node.listener = worker.listener(reactor)",
+        "reloader.before, reloader.after = notifier.reloading, notifier.serving_again",
+        "context.config = context.admission.config = config",
+        "self._door.give = self.handover.give",
+        "worker.starts += 1",
+        "service.silence: float = 5.0",
+        "self.serving: Callable[[], object] = lambda: None",
+        "setattr(node, name, value)",
+    ],
+)
+def test_a_part_that_is_completed_later_is_found(statement: str) -> None:
+    assert completions(statement, wires=True) != []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "self._node = node",
+        "self._loop.clock = reactor",
+        "first, self._rest = self._rest.split()",
+        "self._found[node.number] = node",
+        "report = node.report",
+    ],
+)
+def test_state_of_its_own_is_fine(statement: str) -> None:
+    assert completions(statement, wires=True) == []
 
 
 def test_the_brokers_interface_names_no_store() -> None:
