@@ -29,7 +29,7 @@ from relayd.connection.context import Context
 from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.control.address import find_place, of_worker
-from relayd.control.listener import FOR_ITS_PARENT, ControlSocket
+from relayd.control.listener import FOR_ITS_PARENT, FOR_THE_GROUP, ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.process import ProcessControl
 from relayd.control.site import ControlSite
@@ -84,11 +84,10 @@ def assemble(
     systemd = Systemd.inherited(os.environ)
     endpoints = systemd.endpoints()
     if endpoints:
+        one = len(endpoints) == 1
         _log.info(
             "systemd passed {count}, in the place of [server] listen: {places}",
-            count="a listening socket"
-            if len(endpoints) == 1
-            else f"{len(endpoints)} listening sockets",
+            count="a listening socket" if one else f"{len(endpoints)} listening sockets",
             places=", ".join(endpoints),
         )
 
@@ -168,36 +167,25 @@ def build_node(
         reloader: reads the configuration again; None for a worker, whose parent does.
         worker: what the process has inherited, if it is a worker.
     """
-    config, number = current.config, None if worker is None else worker.number
+    config = current.config
     _follow_log_level(current)
-    place = find_place(config, os.environ)
+    parent_place = find_place(config, os.environ)
+    process = secrets.token_hex(6)
+    context = _build_context(current, reactor)
     poller = Poller(reactor)
     ports = Ports(listener, config.server.listen, poller.watch)
     handover = None if worker is None else worker.handover(reactor, ports, current)
-    context = Context(
-        current=current,
-        clock=reactor,
-        admission=Admission(current, time.time),
-        connections=Connections(),
-        keepalive=Keepalive(reactor, current),
-        drops=Drops(),
-    )
     hub = Hub(poller.calls, config.limits.coalesce)
-    database, redis, process = _database(config, reactor), _redis(config, reactor), _new_id()
+    database = _build_database(config, reactor)
+    redis = _build_redis(config, reactor)
     brokers: Brokers
-    if redis is not None:
-        brokers = RedisBrokers(
-            redis,
-            hub,
-            config,
-            clock=reactor,
-            now=time.time,
-            process=process,
-            drops=context.drops,
-            kinds=KINDS,
-        )
-    else:
+    if redis is None:
         brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length), KINDS)
+    else:
+        brokers = RedisBrokers(
+            redis, hub, config, clock=reactor, now=time.time, process=process,
+            drops=context.drops, kinds=KINDS,
+        )  # fmt: skip
     draws = Draws(database)
     relays = build_factories(
         context,
@@ -208,22 +196,14 @@ def build_node(
             "draws": draws,
         },
     )
-    figures = ProcessFigures(
-        Parts(
-            context=context,
-            factories=tuple(relays.values()),
-            hub=hub,
-            brokers=brokers,
-            database=database,
-            draws=draws,
-            redis=redis,
-            lag=Lag(reactor),
-        ),
-        alone=worker is None,
-    )
+    parts = Parts(
+        context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers,
+        database=database, draws=draws, redis=redis, lag=Lag(reactor),
+    )  # fmt: skip
+    figures = ProcessFigures(parts, alone=worker is None)
     application = Application(
         process=process,
-        worker=number,
+        worker=None if worker is None else worker.number,
         context=context,
         ports=ports,
         hub=hub,
@@ -231,49 +211,42 @@ def build_node(
         redis=redis,
         groups=brokers.groups,
         chat=relays[KINDS.history.name],
-        figures=figures.all if worker is None else ParentFigures(reactor, place).all,
+        figures=figures.all if worker is None else ParentFigures(reactor, parent_place).all,
     )
-    if place is not None and number is not None:
-        place = of_worker(place, number)
+    membership = None
+    if redis is not None:
+        prefix = config.redis.prefix
+        membership = Membership(redis, reactor, prefix, application.report, process)
+    place = parent_place
+    if worker is not None and parent_place is not None:
+        place = of_worker(parent_place, worker.number)
     control = ProcessControl(
-        context,
-        hub,
-        brokers.groups,
-        application,
-        relays.values(),
-        figures,
-        place=None if place is None else place.path,
-        reloader=reloader,
+        context, hub, brokers.groups, application, relays.values(), figures,
+        place=place, reloader=reloader,
+    )  # fmt: skip
+    # only its parent asks a worker, and the place is the worker's, whoever was there before
+    control_socket = ControlSocket(
+        reactor,
+        place,
+        ControlSite(control, reactor, logs=worker is None),
+        mode=FOR_THE_GROUP if worker is None else FOR_ITS_PARENT,
+        takes_over=worker is not None,
     )
-    site = ControlSite(control, reactor, logs=worker is None)
-    if worker is None:
-        control_socket = ControlSocket(reactor, place, site)
-    else:
-        # only its parent asks a worker, and the place is the worker's, whoever was there before
-        control_socket = ControlSocket(reactor, place, site, mode=FOR_ITS_PARENT, takes_over=True)
+    site, unknown = make_site(application, reactor), UnknownFactory(context)
+    door = FrontDoorFactory(current, reactor, relays, unknown, site, context.tally, handover)
     return Node(
         reactor,
         context=context,
         lifecycle=lifecycle,
         poller=poller,
         ports=ports,
-        door=FrontDoorFactory(
-            current,
-            reactor,
-            relays,
-            UnknownFactory(context),
-            make_site(application, reactor),
-            context.tally,
-            handover,
-        ),
+        door=door,
         handover=handover,
         preparation=Preparation(reactor, config.database),
         database=database,
         brokers=brokers,
         redis=redis,
-        membership=None
-        if redis is None
-        else Membership(redis, reactor, config.redis.prefix, application.report, process),
+        membership=membership,
         figures=figures,
         control=control,
         control_socket=control_socket,
@@ -335,12 +308,18 @@ def _follow_log_level(current: Current) -> None:
     current.watch(lambda: logs.set_level(current.config.log.level), "log")
 
 
-def _new_id() -> str:
-    """A name for a process that no other one has, ever."""
-    return secrets.token_hex(6)
+def _build_context(current: Current, reactor: Any) -> Context:
+    return Context(
+        current=current,
+        clock=reactor,
+        admission=Admission(current, time.time),
+        connections=Connections(),
+        keepalive=Keepalive(reactor, current),
+        drops=Drops(),
+    )
 
 
-def _database(config: Config, reactor: Any) -> Database:
+def _build_database(config: Config, reactor: Any) -> Database:
     settings = config.database
     return Database(
         settings.url,
@@ -352,7 +331,7 @@ def _database(config: Config, reactor: Any) -> Database:
     )
 
 
-def _redis(config: Config, reactor: Any) -> Redis | None:
+def _build_redis(config: Config, reactor: Any) -> Redis | None:
     settings = config.redis
     if not settings.url:
         return None

@@ -4,7 +4,6 @@ Sits under `node`, which starts it, and behind `site`; `parent.Parent` answers t
 """
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory
 from relayd.control import connections as clients
 from relayd.control import tail, trace
+from relayd.control.address import Place
 from relayd.control.messages import (
     Client,
     Done,
@@ -54,7 +54,7 @@ class ProcessControl(Reloading):
         application: publishes; reports on the process and its stores.
         relays: the factories of all connections.
         figures: what the metrics show of this process.
-        place: the path of its control socket, which is shown with the rest; None if it has none.
+        place: where its control socket is, which is shown with the rest; None if it has none.
         reloader: reads the configuration again; None in a worker.
     """
 
@@ -67,7 +67,7 @@ class ProcessControl(Reloading):
         relays: Iterable[RelayFactory],
         figures: ProcessFigures,
         *,
-        place: Path | None,
+        place: Place | None,
         reloader: Reloader | None,
     ) -> None:
         super().__init__(reloader)
@@ -77,7 +77,7 @@ class ProcessControl(Reloading):
         self._application = application
         self._relays = tuple(relays)
         self._figures = figures
-        self._place = place
+        self._control = "" if place is None else str(place.path)
         self._rates = Rates(context.clock, self._counts)
         self._sinks: set[Sink] = set()
 
@@ -108,7 +108,7 @@ class ProcessControl(Reloading):
             stopping=self._context.admission.stopping,
             database=await self._database(),
             redis=self._redis(),
-            control=str(self._place or ""),
+            control=self._control,
             endpoints=self._context.current.config.server.listen,
         )
         return Status(pid=report.pid, processes=[process])

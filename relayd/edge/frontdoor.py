@@ -1,7 +1,7 @@
 """One port for WebSocket and HTTP: looks at each request head and hands it to who answers it.
 
 The first thing a byte from the network meets. Sits above the relay factories and the pages, below
-`tap`. A head that asks for a WebSocket takes the connection over for good; everything else goes
+`node`. A head that asks for a WebSocket takes the connection over for good; everything else goes
 to a twisted.web channel, which gives the connection back after each answer, so that a proxy may
 reuse a kept-alive connection for an upgrade.
 """

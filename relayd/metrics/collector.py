@@ -1,6 +1,6 @@
 """The figures of one process, read from its parts when somebody asks. `docs/metrics.md` has all.
 
-Sits on `families`; `node` registers it. What is counted on the way of a frame is a plain integer of
+Sits on `families`; `registry` has it. What is counted on the way of a frame is a plain integer of
 the part that counts it, so that only who asks pays for the metrics.
 """
 

@@ -1,7 +1,6 @@
 """The figures of one process: a registry of its own, and the clock that watches the reactor.
 
-Sits on `collector`; `tap` makes it, `node` starts and stops it, `/metrics` and the control socket
-ask it.
+Sits on `collector`; `node` starts and stops it, `/metrics` and the control socket ask it.
 """
 
 from relayd.metrics.collector import RULES, Parts, make_registry

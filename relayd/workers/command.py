@@ -1,6 +1,6 @@
 """The command line of a worker: that of its parent, but for what only a parent does.
 
-Beside `workers`, whose Supervisor runs it; `tap` puts them together.
+Beside `supervisor`, which runs it; `tap` has the options of twistd that it follows.
 """
 
 from collections.abc import Callable, Mapping
