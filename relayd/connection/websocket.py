@@ -1,8 +1,8 @@
 """The Autobahn adapter: one open connection, to its last byte, whatever its path.
 
-Sits between `handshake` (which it continues) and the relays, which subclass `RelayProtocol` and
-see only `admit`, `opened`, `received` and `left`. What Autobahn leaves open is closed here: peers
-that do not read, do not answer, or send too much, and exceptions in our own code.
+Sits between `handshake` (which it continues, through `observed`) and the relays, which subclass
+`RelayProtocol` and see only `admit`, `opened`, `received` and `left`. What Autobahn leaves open is
+closed here: peers that do not read, do not answer, or send too much, and exceptions in our code.
 """
 
 import sys
@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 
 from relayd import logs, wire
 from relayd.connection.factory import RelayFactory
-from relayd.connection.handshake import Handshake
+from relayd.connection.observed import Observed
 from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.logs import Logger, printable
 from relayd.native.framing import PING_FRAME, missing_of_head, text_frame
-from relayd.sockets.outbox import Outbox, make_outbox
+from relayd.sockets.outbox import make_outbox
 from relayd.sockets.poller import Inlet, PolledTransport
 
 __all__ = ["RelayFactory", "RelayProtocol"]
@@ -31,7 +31,7 @@ __all__ = ["RelayFactory", "RelayProtocol"]
 _YEARS = 1e9
 
 
-class RelayProtocol(Handshake):
+class RelayProtocol(Observed):
     """One WebSocket connection of relayd.
 
     A relay overrides `admit`, `opened`, `received`, `left`, and `encode_error` where its path
@@ -46,18 +46,11 @@ class RelayProtocol(Handshake):
     silent = 0.0
 
     _gone = False
-    outbox: Outbox | None = None
-    _inlet: Inlet | None = None
     _bucket: TokenBucket | None = None
     _expiry: IDelayedCall | None = None
     _abortion: IDelayedCall | None = None
     _waiting = 0
     _waiting_bytes = 0
-
-    @property
-    def inlet(self) -> Inlet | None:
-        """Where its frames come in; None before it is open."""
-        return self._inlet
 
     # -- what a relay overrides
 
@@ -234,6 +227,8 @@ class RelayProtocol(Handshake):
         assert self._inlet is not None
         self._inlet.taken += 1
         try:
+            if self._observer is not None:
+                self._observer.received(payload, isBinary)
             self._take(payload, isBinary)
         except Exception:
             self.failed()
@@ -263,6 +258,8 @@ class RelayProtocol(Handshake):
 
     def onPing(self, payload: bytes) -> None:
         """A pong comes behind what was sent before the ping, as far as this client gets it."""
+        if self._observer is not None:
+            self._observer.pinged(payload)
         self.flush()
         super().onPing(payload)
 

@@ -5,11 +5,13 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 
 from relayd.native.calls import Calls
+from relayd.sockets.observer import Observer
 from relayd.sockets.poller import Owner
 
 class Inlet:
     owner: Owner
     take: Callable[[bytes, bool], None]
+    observer: Observer | None
     transport: Any
     descriptor: int
     longest: int

@@ -58,6 +58,7 @@ cdef class Inlet:
     Attributes:
         owner: gets what is not read here: `inlet.Owner`.
         take: gets the payload of every short text frame, and False: it is not binary.
+        observer: hears of each of them before (`sockets.observer.Observer`); None for nobody.
         short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
             holds nothing.
         missing: bytes, as far as known, that are still to come of a frame of which the owner's
@@ -70,7 +71,8 @@ cdef class Inlet:
         descriptor: that socket's.
     """
 
-    cdef public object owner, take, transport
+    cdef public object owner, transport
+    cdef object _take  # where there is an observer, an `_Observed` around `take`
     cdef public int descriptor, longest
     cdef public Py_ssize_t missing
     cdef public bint heard, short
@@ -83,6 +85,25 @@ cdef class Inlet:
         self.short = False
         self.heard = True
         self.descriptor = -1
+
+    @property
+    def take(self):
+        if type(self._take) is _Observed:
+            return (<_Observed> self._take).take
+        return self._take
+
+    @take.setter
+    def take(self, take):
+        self._take = take if self.observer is None else _Observed(self.observer, take)
+
+    @property
+    def observer(self):
+        return (<_Observed> self._take).observer if type(self._take) is _Observed else None
+
+    @observer.setter
+    def observer(self, observer):
+        take = self.take
+        self._take = take if observer is None else _Observed(observer, take)
 
     def feed(self, bytes data not None):
         """Reads bytes that came in: short frames here, the rest is for the owner.
@@ -103,7 +124,7 @@ cdef class Inlet:
                     at = end
                     self.taken += 1
                     try:
-                        self.take(payload, False)
+                        self._take(payload, False)
                     except Exception:
                         self.owner.failed()
                     continue
@@ -119,6 +140,20 @@ cdef class Inlet:
                 self.owner.parse(whole)
             at = end
         return 0
+
+
+cdef class _Observed:
+    """A `take` of which an observer hears before."""
+
+    cdef readonly object observer, take
+
+    def __init__(self, object observer, object take):
+        self.observer = observer
+        self.take = take
+
+    def __call__(self, bytes payload, bint is_binary):
+        self.observer.received(payload, is_binary)
+        self.take(payload, is_binary)
 
 
 cdef class Passage:

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from relayd.drops import DropReason, Drops
 from relayd.native.fanout import Recipient
+from relayd.sockets.observer import Observer
 from relayd.sockets.poller import PolledTransport
 
 Item = tuple[Hashable | None, bytes]
@@ -39,6 +40,8 @@ class Outbox(Recipient):
     Attributes:
         direct: the socket's `send` while frames may go straight to it, else None. Who calls it
             hands what was not taken to `interrupted`, and an OSError to `broken`.
+        observer: hears of all that goes out; None for nobody. While there is one, `direct` is no
+            `Sender`, so a group calls it for each of its sends.
         waiting: bytes that wait here.
         replaced: how many frames were left out because a newer one took their place.
     """
@@ -49,6 +52,7 @@ class Outbox(Recipient):
         "_frames",
         "_limit",
         "_newest",
+        "_observer",
         "_overflow",
         "_readers",
         "_transport",
@@ -69,10 +73,26 @@ class Outbox(Recipient):
         self._frames: deque[bytes] | None = None
         self._newest: dict[Hashable, bytes] | None = None
         self._readers: list[Deferred[None]] | None = None
+        self._observer: Observer | None = None
         self.direct = None
         self.finished = False
         self.waiting = 0
         self.replaced = 0
+
+    @property
+    def observer(self) -> Observer | None:
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        direct = self.direct
+        if direct is not None:
+            self._go_straight(direct.send if isinstance(direct, _ObservedSend) else direct)
+
+    def _go_straight(self, send: Callable[[bytes], int]) -> None:
+        """Nothing waits any more: frames go to `send`, past the transport."""
+        self.direct = send if self._observer is None else _ObservedSend(self._observer, send)
 
     def write(self, frames: bytes) -> None:
         """Sends one or more whole frames, or keeps them until the peer has read what is before."""
@@ -88,16 +108,21 @@ class Outbox(Recipient):
                 self.interrupted(frames, sent)
         elif self.finished:
             return
-        elif self._blocked:
-            self._keep(frames)
         else:
-            self._transport.write(frames)
+            if self._observer is not None:
+                self._observer.sent(frames, self._blocked)
+            if self._blocked:
+                self._keep(frames)
+            else:
+                self._transport.write(frames)
 
     def write_items(self, items: Sequence[Item], frames: bytes) -> None:
         """Sends `frames`, the items joined; if they must wait, newer ones replace older ones."""
         if not self._blocked or self.finished:
             self.write(frames)
             return
+        if self._observer is not None:
+            self._observer.sent(frames, True)
         for key, frame in items:
             if key is None:
                 self._keep(frame)
@@ -204,6 +229,18 @@ class Outbox(Recipient):
             reader.callback(None)
 
 
+class _ObservedSend:
+    """A `direct` of which an observer hears before; being no `Sender`, it is always called."""
+
+    def __init__(self, observer: Observer, send: Callable[[bytes], int]) -> None:
+        self._observer = observer
+        self.send = send
+
+    def __call__(self, frames: bytes) -> int:
+        self._observer.sent(frames, False)
+        return self.send(frames)
+
+
 @implementer(IPullProducer)
 class SocketOutbox(Outbox):
     """For a plain TCP or unix connection: straight to the socket whenever that keeps the order."""
@@ -240,7 +277,7 @@ class SocketOutbox(Outbox):
         self._transport.unregisterProducer()
         transport = self._transport
         polled = isinstance(transport, PolledTransport)
-        self.direct = transport.sender if polled else transport.getHandle().send
+        self._go_straight(transport.sender if polled else transport.getHandle().send)
         self._unblock()
 
     def stopProducing(self) -> None:

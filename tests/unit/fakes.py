@@ -426,6 +426,34 @@ def make_world(config: Config | None = None) -> Iterator[tuple[World, list[LogEv
     assert failures == []
 
 
+class FakeObserver:
+    """An observer that notes what it hears (`sockets.observer.Observer`)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        self.events.append(("received", payload, is_binary))
+
+    def pinged(self, payload: bytes) -> None:
+        self.events.append(("pinged", payload))
+
+    def ponged(self, payload: bytes) -> None:
+        self.events.append(("ponged", payload))
+
+    def sent(self, frames: bytes, waits: bool) -> None:
+        self.events.append(("sent", frames, waits))
+
+    def close_received(self, code: int | None, reason: bytes | None) -> None:
+        self.events.append(("close_received", code, reason))
+
+    def close_sent(self, code: int | None, reason: bytes | None) -> None:
+        self.events.append(("close_sent", code, reason))
+
+    def ended(self) -> None:
+        self.events.append(("ended",))
+
+
 class FakeDraws:
     """Draws that answer when they are told to."""
 

@@ -23,7 +23,7 @@ from twisted.internet.task import Clock, deferLater
 
 from relayd.drops import DropReason, Drops
 from relayd.sockets.outbox import BufferedOutbox, Item, Outbox, SocketOutbox, make_outbox
-from tests.unit.fakes import BUFFER, Transport, failure, has_fired, success
+from tests.unit.fakes import BUFFER, FakeObserver, Transport, failure, has_fired, success
 
 LIMIT = 1000
 HANDSHAKE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -656,6 +656,44 @@ def test_other_transports_have_no_direct_way() -> None:
     assert BufferedBox().outbox.direct is None
 
 
+# -- an observer
+
+
+def test_an_observer_hears_of_what_goes_straight_and_of_what_waits() -> None:
+    box = SocketBox(peer_reads=False)
+    straight = box.outbox.direct
+    observer = box.outbox.observer = FakeObserver()
+    box.kernel.room = 2
+    box.outbox.write(b"one")
+    box.outbox.write(b"two")
+    box.outbox.write_items(*items(("a", b"three")))
+    box.read()
+    assert box.outbox.direct is not None
+    assert box.outbox.direct(b"four") == 4  # as a group does it
+    box.outbox.write_items(*items((None, b"five")))
+    assert [(frames, waits) for _, frames, waits in observer.events] == [
+        (b"one", False),
+        (b"two", True),
+        (b"three", True),
+        (b"four", False),
+        (b"five", False),
+    ]
+    assert box.arrived == b"onetwothreefourfive"
+    box.outbox.observer = None
+    assert box.outbox.direct == straight
+    box.outbox.write(b"six")
+    assert len(observer.events) == 5
+
+
+def test_an_observer_that_takes_the_place_of_another_hears_alone() -> None:
+    box = SocketBox()
+    first, second = FakeObserver(), FakeObserver()
+    box.outbox.observer = first
+    box.outbox.observer = second
+    box.outbox.write(b"x")
+    assert (first.events, second.events) == ([], [("sent", b"x", False)])
+
+
 # -- any mix of it all
 
 HEADER = 9
@@ -692,6 +730,8 @@ class Traffic(RuleBasedStateMachine):
         self.outbox: Outbox = self.box.outbox
         self.written: list[tuple[Hashable | None, bytes]] = []
         self.lost = False
+        self.observer = FakeObserver()
+        self.observed: list[bytes] = []
 
     def overflowed(self) -> None:
         self.lost = True
@@ -713,6 +753,15 @@ class Traffic(RuleBasedStateMachine):
             assert self.box.handed.endswith(b"".join(frame for _, frame in written))
             assert self.outbox.waiting == 0
 
+    @rule(observed=st.booleans())
+    def observe(self, observed: bool) -> None:
+        self.outbox.observer = self.observer if observed else None
+
+    def note(self, frames: bytes) -> None:
+        """The observer must hear of it, once."""
+        if self.outbox.observer is not None:
+            self.observed.append(frames)
+
     @rule(length=st.one_of(st.integers(0, 100), st.integers(0, 40_000)))
     def write(self, length: int) -> None:
         if self.outbox.finished:
@@ -723,6 +772,7 @@ class Traffic(RuleBasedStateMachine):
         free = self.is_free()
         item = self.new(None, length)
         self.written.append(item)
+        self.note(item[1])
         self.outbox.write(item[1])
         self.check_free([item], free)
 
@@ -746,6 +796,7 @@ class Traffic(RuleBasedStateMachine):
             self.outbox.write_items(made, b"".join(frame for _, frame in made))
             return
         free, frames = self.is_free(), b"".join(frame for _, frame in made)
+        self.note(frames)
         if self.outbox.direct is None:
             self.outbox.write_items(made, frames)
         else:
@@ -777,6 +828,7 @@ class Traffic(RuleBasedStateMachine):
 
     @invariant()
     def it_adds_up(self) -> None:
+        assert [frames for _, frames, _ in self.observer.events] == self.observed
         numbers = list(read_frames(self.box.handed))
         keys = [self.written[number][0] for number in numbers]
         for key in KEYS:
@@ -819,6 +871,7 @@ class Traffic(RuleBasedStateMachine):
             assert all(number in arrived for number in newest.values())
         if drained is not None:
             success(drained)
+            self.outbox.observer = None
             self.outbox.write(b"straight on")
             assert self.box.arrived.endswith(b"straight on")
 

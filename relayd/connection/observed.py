@@ -1,0 +1,69 @@
+"""What passes through one connection, and the slot for whoever observes it.
+
+Sits between `handshake` and `websocket`, which tells the observer itself where something is done
+before Autobahn's own work.
+"""
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from relayd.connection.handshake import Handshake
+from relayd.sockets.observer import Observer
+from relayd.sockets.outbox import Outbox
+from relayd.sockets.poller import Inlet
+
+
+class Observed(Handshake):
+    """A connection that can be observed.
+
+    Attributes:
+        outbox: where its frames go out; None before it is open.
+    """
+
+    outbox: Outbox | None = None
+    _inlet: Inlet | None = None
+    _observer: Observer | None = None
+
+    @property
+    def inlet(self) -> Inlet | None:
+        """Where its frames come in; None before it is open."""
+        return self._inlet
+
+    @property
+    def observer(self) -> Observer | None:
+        """Hears of all that passes through; None for nobody."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        if self._inlet is not None:
+            self._inlet.observer = observer
+        if self.outbox is not None:
+            self.outbox.observer = observer
+
+    def onPong(self, payload: bytes) -> None:
+        """A pong came in; for the keepalive it is enough that bytes did."""
+        if self._observer is not None:
+            self._observer.ponged(payload)
+        super().onPong(payload)
+
+    def onCloseFrame(self, code: int, reasonRaw: bytes) -> None:  # noqa: N803
+        """The peer begins the closing handshake, or answers ours."""
+        if self._observer is not None:
+            self._observer.close_received(code, reasonRaw)
+        super().onCloseFrame(code, reasonRaw)
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """A close frame goes out, behind everything else."""
+        if self._observer is not None:
+            self._observer.close_sent(code, reasonUtf8)
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The TCP connection has ended."""
+        if self._observer is not None:
+            self._observer.ended()
+        super().connectionLost(reason)

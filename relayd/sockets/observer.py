@@ -1,0 +1,38 @@
+"""Who hears of everything that passes through one connection: the interface of its one slot.
+
+Sits under `outbox` and beside `native.reading`, whose `Inlet` has such a slot, too. The WebSocket
+adapter has both told of one observer; `control.trace` is one. Without an observer nothing is asked
+for a frame: an inlet's `take` and an outbox' `direct` are what they are.
+"""
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Hears of each thing before it is done."""
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        """A whole message came in."""
+
+    def pinged(self, payload: bytes) -> None:
+        """A ping came in (RFC 6455 section 5.5.2)."""
+
+    def ponged(self, payload: bytes) -> None:
+        """A pong came in (RFC 6455 section 5.5.3)."""
+
+    def sent(self, frames: bytes, waits: bool) -> None:
+        """Whole frames go out.
+
+        Args:
+            frames: one behind the other.
+            waits: whether they cannot go now, because the peer has not read what is before them.
+        """
+
+    def close_received(self, code: int | None, reason: bytes | None) -> None:
+        """A close frame came in (RFC 6455 section 5.5.1)."""
+
+    def close_sent(self, code: int | None, reason: bytes | None) -> None:
+        """A close frame goes out, behind everything else."""
+
+    def ended(self) -> None:
+        """The TCP connection has ended."""
