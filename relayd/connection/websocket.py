@@ -22,7 +22,7 @@ from relayd.connection.observed import Observed
 from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.logs import Logger, printable
-from relayd.native.framing import PING_FRAME, missing_of_head, text_frame
+from relayd.native.framing import LONGEST_REASON, PING_FRAME, missing_of_head, text_frame
 from relayd.sockets.outbox import make_outbox
 from relayd.sockets.poller import Inlet, PolledTransport
 
@@ -304,7 +304,8 @@ class RelayProtocol(Observed):
 
     def _close(self, code: int, reason: str) -> None:
         if self.state == self.STATE_OPEN:
-            self.sendCloseFrame(code=code, reasonUtf8=encode_truncate(reason, 123), isReply=False)
+            told = encode_truncate(reason, LONGEST_REASON)
+            self.sendCloseFrame(code=code, reasonUtf8=told, isReply=False)
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False

@@ -38,10 +38,9 @@ from relayd.control.worker_metrics import Told
 from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
 from relayd.metrics.registry import ProcessFigures
+from relayd.native.framing import LONGEST_REASON
 from relayd.relays.paths import KINDS
 from relayd.web.answers import Sink, Stream
-
-_LONGEST_REASON = 123  # bytes (RFC 6455 section 5.5)
 
 
 class ProcessControl(Reloading):
@@ -251,7 +250,5 @@ def check_kick(kick: Kick) -> None:
             f"{code} is no close code that may be sent: 1000 to 1003, 1007 to 1014 and 3000 to "
             "4999 are.",
         )
-    if len(kick.reason.encode()) > _LONGEST_REASON:
-        raise Refusal(
-            ErrorCode.BAD_REQUEST, f"The reason may have {_LONGEST_REASON} bytes at most."
-        )
+    if len(kick.reason.encode()) > LONGEST_REASON:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"The reason may have {LONGEST_REASON} bytes at most.")

@@ -1,6 +1,7 @@
 from typing import Final
 
 LONGEST_SHORT_PAYLOAD: Final = 125
+LONGEST_REASON: Final = 123
 OPCODE_NAMES: Final[dict[int, str]]
 PING_FRAME: Final[bytes]
 

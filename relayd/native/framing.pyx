@@ -38,6 +38,8 @@ cdef enum:
 
 LONGEST_SHORT_PAYLOAD = LONGEST_SHORT
 """Bytes of payload that the second byte of a frame can tell; a control frame has no more."""
+LONGEST_REASON = LONGEST_SHORT - 2
+"""Bytes of the reason in a close frame, whose payload begins with two bytes of code (section 5.5.1)."""
 OPCODE_NAMES = {0x0: "continuation", 0x1: "text", 0x2: "binary", 0x8: "close", 0x9: "ping", 0xA: "pong"}
 """What the specification calls each opcode."""
 PING_FRAME = bytes((FINAL | PING, 0))

@@ -7,9 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-
-_MASK = b"\x37\xfa\x21\x3d"
+from tests.frames import CLOSE, PING, PONG, TEXT, frame
 
 
 def handshake(path: str, *headers: str) -> bytes:
@@ -28,23 +26,6 @@ def request(path: str, *headers: str, method: str = "GET") -> bytes:
     """A whole request head."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
     return "\r\n".join(lines).encode()
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True) -> bytes:
-    """One frame as a client sends it (RFC 6455 section 5.2)."""
-    first = bytes([(0x80 if fin else 0) | opcode])
-    size, bit = len(payload), 0x80 if masked else 0
-    if size < 126:
-        head = first + bytes([bit | size])
-    elif size < 65536:
-        head = first + bytes([bit | 126]) + struct.pack("!H", size)
-    else:
-        head = first + bytes([bit | 127]) + struct.pack("!Q", size)
-    if not masked:
-        return head + payload
-    key = (_MASK * (size // 4 + 1))[:size]
-    mixed = int.from_bytes(payload) ^ int.from_bytes(key)
-    return head + _MASK + mixed.to_bytes(size)
 
 
 def text(value: Any) -> bytes:

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from tests.daemon import Daemon
+from tests.frames import PING, PONG, frame
 from tests.integration.clients import Refused, read_close
 from tests.integration.conftest import Connect, Dial, Spawn
-from tests.integration.raw import PING, PONG, frame
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 200_000]
 

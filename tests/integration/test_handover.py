@@ -26,9 +26,10 @@ from relayd.edge.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
 from relayd.sockets.poller import Poller
 from relayd.workers.folder import Folder
 from tests.daemon import Daemon, tls_client
+from tests.frames import frame
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
-from tests.integration.raw import frame, handshake, request
+from tests.integration.raw import handshake, request
 from tests.integration.test_workers import (
     clients_of,
     has_ended,

@@ -14,19 +14,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as websocket
 
 from tests.daemon import Daemon
+from tests.frames import BINARY, CLOSE, TEXT, frame
 from tests.integration.clients import Refused, check_refusal, read, read_close, read_rest, say
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
-from tests.integration.raw import (
-    BINARY,
-    CLOSE,
-    TEXT,
-    Raw,
-    Response,
-    frame,
-    handshake,
-    request,
-    text,
-)
+from tests.integration.raw import Raw, Response, handshake, request, text
 from tests.integration.waiting import stopped
 from tests.ports import free_port
 

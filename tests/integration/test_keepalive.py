@@ -6,9 +6,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.daemon import Daemon
+from tests.frames import CLOSE, PING, PONG, frame
 from tests.integration.clients import PATIENCE, read, settle
 from tests.integration.conftest import Connect, Dial, Spawn
-from tests.integration.raw import CLOSE, PING, PONG, Raw, frame
+from tests.integration.raw import Raw
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from websockets.sync.client import ClientConnection
 
 from relayd.storage import schema
 from tests.daemon import Daemon
+from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from tests.integration.clients import (
     Refused,
     check_refusal,
@@ -26,19 +27,7 @@ from tests.integration.clients import (
     settle,
 )
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
-from tests.integration.raw import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    Raw,
-    frame,
-    handshake,
-    request,
-    text,
-)
+from tests.integration.raw import Raw, handshake, request, text
 from tests.integration.waiting import eventually
 from tests.servers import PostgreSQL
 
@@ -318,7 +307,7 @@ def test_requests_of_a_phone_that_does_not_read_cost_bounded_memory(
 PATHS = ["/ws/camera/p", "/ws/chat/p", "/ws/push/p", "/ws/echo", f"/ws/difficulty/unity/{UUID}"]
 
 VIOLATIONS = {
-    "not masked": (frame(TEXT, b"{}", masked=False), 1002),
+    "not masked": (frame(TEXT, b"{}", mask=None), 1002),
     "reserved bit": (b"\xc1" + frame(TEXT, b"{}")[1:], 1002),
     "reserved bit of a ping": (b"\xc9" + frame(PING)[1:], 1002),
     "reserved opcode": (frame(0x3, b"{}"), 1002),

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon
+from tests.frames import CLOSE
 from tests.integration.clients import PATIENCE, read_close
 from tests.integration.conftest import Connect, Dial
-from tests.integration.raw import CLOSE, Raw, handshake, request
+from tests.integration.raw import Raw, handshake, request
 from tests.integration.waiting import eventually, stopped
 from tests.redis_servers import Redis
 

@@ -4,10 +4,12 @@ Read from the source with `ast`; only the last test imports relayd, in a process
 """
 
 import ast
+import io
 import json
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,6 +238,50 @@ def test_the_brokers_interface_names_no_store() -> None:
     rooms = {layer(name) for _, name in imports(source, "relayd.brokers.interface")}
     assert rooms & {"storage", "redis"} == set()
     assert "Redis" not in source
+
+
+TELLING_NUMBER = re.compile(r"(12[567]|0x(7[def]|8[0-9a]))$")
+TELLING_BYTES = re.compile(r"""r?br?["']+\\x(7[ef]|8[0-9a])""")
+
+
+def numbers_of_a_head(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of everything that looks like a part of the head of a WebSocket frame.
+
+    RFC 6455 section 5.2: FIN with an opcode (0x81), the mask's bit (0x80), the lengths that stand
+    for a longer one (126, 127) and the longest that does not (125); bytes that begin with those.
+    Tokens, since Cython's source is no Python that `ast` reads.
+    """
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        text = token.string.replace("_", "").lower()
+        looks_so = {tokenize.NUMBER: TELLING_NUMBER, tokenize.STRING: TELLING_BYTES}.get(token.type)
+        if looks_so is not None and looks_so.match(text):
+            yield token.start[0], token.string
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *COMPILED], ids=module_name)
+def test_framing_alone_knows_the_head_of_a_frame(path: Path) -> None:
+    found = list(numbers_of_a_head(path.read_text(encoding="utf-8")))
+    assert bool(found) == (module_name(path) == "relayd.native.framing"), found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r'_PING = b"\x89\x00"',
+        "to[0] = 0x81",
+        "start = {126: 4, 127: 10}.get(frame[1], 2)",
+        "if length <= 125:",
+        "cdef int length = frame[1] - 0x80",
+        r"first + b'\x7e' + length.to_bytes(2)",
+    ],
+)
+def test_code_that_reads_or_writes_a_head_is_found(source: str) -> None:
+    assert len(list(numbers_of_a_head(source))) == (2 if "127" in source else 1)
+
+
+def test_what_only_resembles_a_head_is_not_found() -> None:
+    source = 'SPARE, INTERRUPTED = 128, 130\nHOST = "127.0.0.1"  # 0x81\nhigh = 0x8080808080808080'
+    assert list(numbers_of_a_head(source)) == []
 
 
 def test_the_packages_of_one_room_import_each_other_in_one_direction() -> None:

@@ -20,6 +20,7 @@ from relayd.edge.refusal import encode_refusal
 from relayd.errors import CloseCode, DatabaseUnavailable, ErrorCode, NoUnity, Refusal
 from relayd.names import Place
 from relayd.relays.paths import KINDS
+from tests.frames import BINARY, frame
 from tests.unit.fakes import OPEN, Client, World, make_world, mask_frame
 
 PATH = "/ws/test/a%20b/?room=x"
@@ -440,7 +441,7 @@ def test_bytes_that_come_before_the_answer_are_received_once_behind_it(door: Doo
 def test_bytes_that_look_like_a_head_are_no_second_handshake(door: Door) -> None:
     """A message of a client whose mask is zero may hold anything."""
     client = door.wait()
-    client.transport.deliver(b"\x82\xfe" + len(client.head).to_bytes(2) + bytes(4) + client.head)
+    client.transport.deliver(frame(BINARY, client.head, mask=bytes(4)))
     assert len(door.factory.relays) == 1
     door.admit()
     client.pump()

@@ -24,14 +24,14 @@ from relayd.errors import ClientError, CloseCode, ErrorCode
 from relayd.names import Place
 from relayd.native.framing import binary_frame, text_frame
 from relayd.relays.paths import KINDS
+from tests.frames import BINARY, CLOSE, MASK, PING, PONG, TEXT, frame
 from tests.unit.fakes import Client, Transport, World
 
 CLOSE_TIMEOUT = 5
 HEAD = Client.head_for("/ws/test")
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 DEFLATE = 4
 """The first reserved bit, which permessage-deflate (RFC 7692) would set."""
-ZERO, SOME = b"\0\0\0\0", b"\x81\xfe\x00\x7d"
+ZERO, SOME = b"\0\0\0\0", MASK
 MASKS = (ZERO, SOME, b"\xff\xff\xff\xff", b"\0\0\0\1")
 
 # what the relay of this test does with a message that begins so
@@ -207,34 +207,6 @@ class Pair:
         short = self._short.run(segments, resume_every)
         assert short == self._long.run(segments, resume_every)
         return short
-
-
-def frame(
-    opcode: int,
-    payload: bytes,
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    mask: bytes | None = SOME,
-    header: int = 0,
-) -> bytes:
-    """A frame as a client sends it, or should not.
-
-    Args:
-        header: 126 or 127 for a longer header than the length needs.
-        mask: None for an unmasked frame.
-    """
-    length = len(payload)
-    first = bytes([fin << 7 | rsv << 4 | opcode])
-    bit = 0 if mask is None else 0x80
-    short = max(header, length if length < 126 else 126 if length < 65536 else 127)
-    head = first + bytes([bit | short])
-    if short > 125:
-        head += length.to_bytes(2 if short == 126 else 8)
-    if mask is None:
-        return head + payload
-    key = (mask * (length // 4 + 1))[:length]
-    return head + mask + (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
 
 
 def close(code: int, reason: bytes = b"") -> bytes:
