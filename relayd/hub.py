@@ -31,6 +31,18 @@ class Member(Protocol):
         """`direct` raised."""
 
 
+class Listener:
+    """A `Member` without a socket: a subclass takes whole frames in `write_items`."""
+
+    direct: Callable[[bytes], int] | None = None
+
+    def interrupted(self, frames: bytes, sent: int) -> None:
+        """Never called: there is no `direct`."""
+
+    def broken(self) -> None:
+        """Never called: there is no `direct`."""
+
+
 class Call(Protocol):
     """What a hub needs of `IDelayedCall`."""
 

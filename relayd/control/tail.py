@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from relayd.brokers.interface import Groups
 from relayd.errors import Unavailable
+from relayd.hub import Listener
 from relayd.logs import Logger
 from relayd.native.framing import read_frames
 from relayd.sockets.outbox import Item
@@ -50,10 +51,8 @@ def tail(groups: Groups, group: str, now: Callable[[], float]) -> Stream:
     return Stream(open_)
 
 
-class _Tail:
-    """A member that hands what it gets to an operator (`hub.Member`)."""
-
-    direct: Callable[[bytes], int] | None = None
+class _Tail(Listener):
+    """A member that hands what it gets to an operator."""
 
     def __init__(self, sink: Sink, now: Callable[[], float]) -> None:
         self._sink = sink
@@ -64,9 +63,3 @@ class _Tail:
         for _, payload in read_frames(joined):
             line: dict[str, Any] = {"event": "frame", "time": time, "frame": msgspec.Raw(payload)}
             self._sink.write(msgspec.json.encode(line))
-
-    def interrupted(self, joined: bytes, sent: int) -> None:
-        """Never called: there is no `direct`."""
-
-    def broken(self) -> None:
-        """Never called: there is no `direct`."""

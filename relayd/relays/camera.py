@@ -5,7 +5,6 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 
 from relayd import wire
 from relayd.brokers.interface import Publish
-from relayd.names import Place
 from relayd.native.reading import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.relays.paths import KINDS
@@ -17,15 +16,6 @@ class CameraProtocol(MemberProtocol):
     entry = KINDS["camera"]
     factory: "CameraFactory"
     _publish: Publish | None = None
-
-    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
-        """Prepares the group.
-
-        Raises:
-            Unavailable: the group cannot be connected to other processes.
-        """
-        self.group = self.entry.group(place.name)
-        await self.factory.groups.prepare(self.group)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""

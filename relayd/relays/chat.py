@@ -5,7 +5,7 @@ A relay: sits between the WebSocket adapter, the broker's groups (live messages)
 twice between the two: a stand-in collects what is said while the history is read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -14,6 +14,7 @@ from relayd import wire
 from relayd.brokers.interface import Groups, Rooms
 from relayd.connection.context import Context
 from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
+from relayd.hub import Listener
 from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.relays.paths import KINDS
@@ -136,14 +137,12 @@ class ChatProtocol(MemberProtocol):
             self._stand_in = None
 
 
-class _StandIn:
-    """A member that collects frames for someone who is still reading the history (`hub.Member`).
+class _StandIn(Listener):
+    """A member that collects frames for someone who is still reading the history.
 
     Args:
         limit: bytes it collects at most.
     """
-
-    direct: Callable[[bytes], int] | None = None
 
     def __init__(self, limit: int) -> None:
         self.frames: list[bytes] = []
@@ -157,12 +156,6 @@ class _StandIn:
         else:
             self.overrun = True
             self.frames.clear()
-
-    def interrupted(self, frames: bytes, sent: int) -> None:
-        """Never called: there is no `direct`."""
-
-    def broken(self) -> None:
-        """Never called: there is no `direct`."""
 
     def reaches_back_to(self, position: int) -> bool:
         """Whether nothing is missing between a position and the first collected frame."""

@@ -6,6 +6,7 @@ Sits between the WebSocket adapter and the broker's groups.
 from relayd.brokers.interface import Groups
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory, RelayProtocol
+from relayd.names import Place
 
 
 class MemberProtocol(RelayProtocol):
@@ -13,6 +14,15 @@ class MemberProtocol(RelayProtocol):
 
     factory: "MemberFactory"
     group = ""
+
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Prepares the group.
+
+        Raises:
+            Unavailable: the group cannot be connected to other processes.
+        """
+        self.group = self.entry.group(place.name)
+        await self.factory.groups.prepare(self.group)
 
     def opened(self) -> None:
         """Joins the group."""

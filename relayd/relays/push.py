@@ -5,7 +5,6 @@ A relay: sits between the WebSocket adapter and the broker's groups. Published b
 
 from relayd import wire
 from relayd.errors import ClientError, ErrorCode
-from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.relays.paths import KINDS
 
@@ -15,15 +14,6 @@ class PushProtocol(MemberProtocol):
 
     entry = KINDS["push"]
     factory: "PushFactory"
-
-    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
-        """Prepares the topic.
-
-        Raises:
-            Unavailable: the topic cannot be connected to other processes.
-        """
-        self.group = self.entry.group(place.name)
-        await self.factory.groups.prepare(self.group)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Raises ClientError: `read_only`, whatever was sent; a blank frame is ignored."""
