@@ -12,21 +12,23 @@ from bench.measured import Measured
 
 @contextlib.contextmanager
 def generating(
-    load: str, port: int, pid: int, *, loud: bool = False, **options: float
+    load: str, port: int, *pids: int, loud: bool = False, **options: float
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A load generator at work; see `finish`. It ends with the block.
 
     Args:
         load: as `bench.loadgen` calls it.
         port: the server's.
-        pid: the server's first process.
+        pids: the server's first process; or its two.
         loud: whether what the generator says meanwhile goes to our stderr.
         options: further options of `bench.loadgen`.
     """
-    command = [str(PYTHON), "-m", "bench.loadgen", load, "--port", str(port), "--pid", str(pid)]
+    command = [str(PYTHON), "-m", "bench.loadgen", load, "--port", str(port)]
     command += ["--core", str(cores()[1])]
+    for pid in pids:
+        command += ["--pid", str(pid)]
     for name, value in options.items():
-        command += [f"--{name}", str(value)]
+        command += ["--" + name.replace("_", "-"), str(value)]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -2,8 +2,9 @@
 
     python -m bench.loadgen fanout --port 8080 --pid 4711 [--core 1] [--seconds 4]
 
-Runs on picows and uvloop, in the environment that bench.run makes; prints one line of JSON
-(`bench.measured`). It works on any server that speaks the protocol; `--pid` is its first process.
+Runs in the environment that bench.run makes, on picows and uvloop (`bench.loads`) or on raw sockets
+(`bench.rates`, `bench.storm`); prints one line of JSON (`bench.measured`). It works on any server
+that speaks the protocol; `--pid` is its first process.
 """
 
 import argparse
@@ -14,17 +15,21 @@ import resource
 
 import uvloop
 
-from bench import loads, procstat
+from bench import loads, procstat, rates
 from bench.measured import Measured
+from bench.storm import storm
 from bench.window import Target
 
 
 def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("load", choices=[*loads.PLANS, "pairs", "idle"])
+    parser.add_argument("load", choices=[*loads.PLANS, "pairs", "idle", *rates.LOADS, "storm"])
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--pid", type=int, required=True, help="the server's first process")
+    parser.add_argument("--senders-port", type=int, help="where senders connect, if not there")
+    parser.add_argument(
+        "--pid", type=int, required=True, action="append", help="the server's first process; or two"
+    )
     parser.add_argument("--core", type=int, help="the core to run on")
     parser.add_argument("--seconds", type=float, default=4, help="the measured window")
     parser.add_argument("--warmup", type=float, default=1, help="seconds of load before it")
@@ -39,8 +44,17 @@ def arguments() -> argparse.Namespace:
 async def run(options: argparse.Namespace) -> Measured:
     """Puts the load on the server."""
     target = Target(
-        options.port, procstat.tree(options.pid), options.seconds, options.warmup, options.grace
+        options.port,
+        [pid for first in options.pid for pid in procstat.tree(first)],
+        options.seconds,
+        options.warmup,
+        options.grace,
+        options.senders_port,
     )
+    if options.load in rates.LOADS:
+        return rates.poses(options.load, target)
+    if options.load == "storm":
+        return storm(target)
     if options.load == "idle":
         return await loads.idle(target, options.connections)
     if options.load == "pairs":

@@ -19,6 +19,8 @@ HOME = ROOT / ".bench"  # what a run builds and may use again
 VENV = HOME / "venv"
 PYTHON = VENV / "bin" / "python"
 HUB = HOME / "gorilla-hub"
+NODE = HOME / "node"  # with node_modules
+NGINX_MODULES = Path("/usr/lib/nginx/modules")  # where Debian has them
 _GOPATH = "/usr/share/gocode"  # where Debian's golang-*-dev packages are
 
 
@@ -142,17 +144,51 @@ def prepare_python(requirements: Path) -> None:
 
 
 def prepare_generator() -> None:
-    """Installs what the load generator needs, and compiles its part that is.
+    """Installs what the load generator needs, and compiles the parts of it that are.
 
     Raises:
         Unavailable: pip or the compiler failed.
     """
     prepare_python(ROOT / "bench" / "requirements.txt")
-    source = ROOT / "bench" / "counter.pyx"
-    built = source.with_name(f"counter{sysconfig.get_config_var('EXT_SUFFIX')}")
-    if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
-        print("bench: compiling bench/counter.pyx", file=sys.stderr)
-        _must([str(PYTHON.parent / "cythonize"), "-q", "-i", "-f", str(source)])
+    for name in ("counter", "streams"):
+        source = ROOT / "bench" / f"{name}.pyx"
+        built = source.with_name(f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}")
+        if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
+            print(f"bench: compiling bench/{name}.pyx", file=sys.stderr)
+            _must([str(PYTHON.parent / "cythonize"), "-q", "-i", "-f", str(source)])
+
+
+def prepare_node() -> None:
+    """Installs the packages of bench/peers/package.json, unless that was done before.
+
+    Raises:
+        Unavailable: there is no Node, or npm failed.
+    """
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise Unavailable(f"no {program} (Debian: nodejs npm)")
+    source = ROOT / "bench" / "peers" / "package.json"
+    stamp = NODE / "made"
+    if stamp.exists() and stamp.read_text() == source.read_text():
+        return
+    _make_home()
+    NODE.mkdir(exist_ok=True)
+    shutil.copyfile(source, NODE / "package.json")
+    print("bench: installing bench/peers/package.json into .bench/node", file=sys.stderr)
+    _must(["npm", "install", "--prefix", str(NODE), "--no-audit", "--no-fund"])
+    shutil.copyfile(source, stamp)
+
+
+def nginx_with(module: str) -> str:
+    """The path of nginx, where the module is there, too.
+
+    Raises:
+        Unavailable: one of them is not.
+    """
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None or not (NGINX_MODULES / f"ngx_{module}_module.so").exists():
+        raise Unavailable(f"no nginx with {module} (Debian: nginx libnginx-mod-{module})")
+    return program
 
 
 def _make_home() -> None:

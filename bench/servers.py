@@ -5,15 +5,18 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from bench import machine
-from bench.machine import HUB, PYTHON, ROOT, Unavailable
+from bench.machine import HUB, NODE, PYTHON, ROOT, Unavailable
 
 POSES = ("fanout", "rooms", "crowd")
+RATES = ("rate-20", "rate-100", "rate-300", "rate-1000", "rate-3000", "rate-12000")
+RAW = (*RATES, "storm", "neighbour")
 PAIRS = ("pairs-1000", "pairs-1000000")
 
 
@@ -29,6 +32,9 @@ class Server:
         loads: what it can do.
         env: further environment.
         redis: whether it needs REDIS_URL.
+        files: what its folder holds, by name, given the port.
+        processes: how many are started; the senders of `across` connect to the last.
+        settle: seconds after it answers until all of it serves.
         installed: whether it is a relayd in an environment of its own, told everything by options.
     """
 
@@ -36,9 +42,12 @@ class Server:
     title: str
     command: Callable[[int], list[str]]
     prepare: Callable[[], None]
-    loads: tuple[str, ...] = (*POSES, "quiet", "idle")
+    loads: tuple[str, ...] = (*POSES, "quiet", "idle", *RAW)
     env: dict[str, str] = field(default_factory=dict)
     redis: bool = False
+    files: Callable[[int], dict[str, str]] = lambda port: {}
+    processes: int = 1
+    settle: float = 0.0
     installed: bool = False
 
 
@@ -60,6 +69,25 @@ def _generator() -> None:
 def _channels() -> None:
     _generator()
     machine.prepare_python(ROOT / "bench" / "peers" / "requirements.txt")
+
+
+def _socketify() -> None:
+    _generator()
+    machine.prepare_python(ROOT / "bench" / "peers" / "socketify.txt")
+
+
+def _prepare_nchan() -> None:
+    machine.nginx_with("nchan")
+
+
+def _nchan(port: int) -> list[str]:
+    return [machine.nginx_with("nchan"), "-p", ".", "-c", "nginx.conf", "-e", "stderr"]
+
+
+def _nchan_files(port: int) -> dict[str, str]:
+    text = (ROOT / "bench" / "peers" / "nchan.conf").read_text(encoding="utf-8")
+    modules = str(machine.NGINX_MODULES)
+    return {"nginx.conf": text.replace("@PORT@", str(port)).replace("@MODULES@", modules)}
 
 
 def _uvicorn(port: int) -> list[str]:
@@ -100,7 +128,39 @@ _ALL = [
         "relayd",
         _relayd,
         _prepare_relayd,
-        loads=(*POSES, "quiet", "idle", *PAIRS),
+        loads=(*POSES, "quiet", "idle", *PAIRS, *RAW, "across"),
+        installed=True,
+    ),
+    Server(
+        "relayd-two",
+        "two relayd processes, senders on the one, viewers on the other",
+        _relayd,
+        _prepare_relayd,
+        loads=("across",),
+        redis=True,
+        processes=2,
+        installed=True,
+    ),
+    Server(
+        "relayd-groups",
+        "relayd, 2 workers, each with some of the groups",
+        _relayd,
+        _prepare_relayd,
+        loads=("across",),
+        env={"RELAYD_SERVER_WORKERS": "2"},
+        redis=True,
+        settle=3.0,
+        installed=True,
+    ),
+    Server(
+        "relayd-workers",
+        "relayd, 2 workers, each with whom it accepts",
+        _relayd,
+        _prepare_relayd,
+        loads=("across",),
+        env={"RELAYD_SERVER_WORKERS": "2", "RELAYD_SERVER_SPREAD": "connections"},
+        redis=True,
+        settle=3.0,
         installed=True,
     ),
     Server(
@@ -108,7 +168,7 @@ _ALL = [
         "gorilla/websocket hub, Go",
         lambda port: [str(HUB)],
         machine.build_hub,
-        loads=(*POSES, "quiet", "idle", *PAIRS),
+        loads=(*POSES, "quiet", "idle", *PAIRS, *RAW),
         env={"GOMAXPROCS": "1"},
     ),
     Server(
@@ -118,14 +178,38 @@ _ALL = [
         _generator,
     ),
     Server(
+        "nchan",
+        "nginx with nchan, C",
+        _nchan,
+        _prepare_nchan,
+        loads=RAW,
+        files=_nchan_files,
+    ),
+    Server(
+        "socketify",
+        "uWebSockets, C++, through socketify",
+        lambda port: [str(PYTHON), "-m", "bench.peers.socketify_hub"],
+        _socketify,
+    ),
+    Server(
+        "ws",
+        "ws hub on Node",
+        lambda port: ["node", str(ROOT / "bench" / "peers" / "ws_hub.js")],
+        machine.prepare_node,
+        env={"NODE_PATH": str(NODE / "node_modules")},
+    ),
+    Server(
         "websockets",
         "websockets broadcast on uvloop",
         lambda port: [str(PYTHON), "-m", "bench.peers.websockets_hub"],
         _generator,
+        loads=(*POSES, "quiet", "idle"),
     ),
     *_channels_servers(),
 ]
 SERVERS = {server.name: server for server in _ALL}
+OWN = tuple(server.name for server in _ALL if server.installed)
+"""What is relayd: as it is installed, and of several processes."""
 
 
 def of_checkout(root: Path) -> Server:
@@ -216,7 +300,10 @@ def started(
         env["REDIS_URL"] = databases.redis()
     if load in PAIRS:
         env["DATABASE_URL"] = databases.quizzes(int(load.partition("-")[2]))
+    for name, text in server.files(port).items():
+        (own / name).write_text(text, encoding="utf-8")
     log = own / "log"
     with machine.running(server.command(port), core=core, log=log, cwd=own, env=env) as process:
         machine.wait_for_port(port, process, log)
+        time.sleep(server.settle)
         yield port, process.pid

@@ -20,6 +20,7 @@ class Target:
         seconds: the measured window.
         warmup: seconds of load before it.
         grace: seconds after the last message in which one that is late is not yet lost.
+        senders_port: where senders connect, if not there (`across`).
     """
 
     port: int
@@ -27,6 +28,7 @@ class Target:
     seconds: float
     warmup: float = 1.0
     grace: float = 5.0
+    senders_port: int | None = None
 
 
 class Window:

@@ -67,7 +67,8 @@ def listener(request: WSUpgradeRequest) -> Member | None:
 
 async def main() -> None:
     """Serves until it is killed."""
-    server = await ws_create_server(listener, "127.0.0.1", int(os.environ["PORT"]))
+    port = int(os.environ["PORT"])
+    server = await ws_create_server(listener, "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 
