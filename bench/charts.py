@@ -1,4 +1,4 @@
-"""Bar charts as SVG, written by hand: one panel a load, one bar a server.
+"""Which charts there are; bar charts as SVG, written by hand: a panel a load, a bar a server.
 
 Readable on a light and on a dark page: there is no background, and the colour of the text follows
 the reader's scheme.
@@ -8,9 +8,10 @@ import math
 from html import escape
 from pathlib import Path
 
-from bench import figures, report
+from bench import figures, lines, tables
 from bench.figures import Results
-from bench.servers import POSES, SERVERS
+from bench.lines import Axis, Line
+from bench.servers import POSES, RATES, SERVERS
 
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f; }
@@ -74,12 +75,7 @@ def _bars(results: Results, load: str, metric: str) -> list[Bar]:
         found = figures.spread(results.get(load, {}).get(name, {}), metric)
         if found is None or math.isinf(found.high):  # of what was lost there is no bar
             continue
-        if metric == "rss":
-            label = f"{found.median / figures.KB:.1f} KB"
-        elif metric in ("p50", "p99"):
-            label = report.duration(found.median)
-        else:
-            label = f"{found.median:,.0f}"
+        label = tables.absolute(metric, found.median)
         bars.append((name, found.median, found.low, found.high, label))
     return bars
 
@@ -93,9 +89,40 @@ _CHARTS = [
     ),
     ("latency", "Latency: 99 of 100 deliveries are faster", POSES, "p99"),
     ("quiet", "Latency of a single message, median", ("quiet",), "p50"),
+    ("storm", "From the first of 2,000 clients to the last that got in", ("storm",), "last"),
     ("pairs", "Quiz requests per second", ("pairs-1000", "pairs-1000000"), "per_second"),
     ("memory", "Memory per idle connection", ("idle",), "rss"),
 ]
+
+
+def _over_rate(results: Results, metric: str, *, dashed: bool = False) -> list[Line]:
+    """A line of a metric's medians for each server that was measured at one of the rates."""
+    drawn = []
+    for name, server in SERVERS.items():
+        points = [
+            (float(load.partition("-")[2]), found.median)
+            for load in RATES
+            if (found := figures.spread(results.get(load, {}).get(name, {}), metric))
+        ]
+        if points:
+            drawn.append(Line(name, "" if dashed else server.title, points, dashed))
+    return drawn
+
+
+def over_rate(results: Results) -> list[tuple[str, str, str]]:
+    """The charts over the rate: name, title and SVG of each; none if no rate was measured."""
+    p50, p99 = _over_rate(results, "p50"), _over_rate(results, "p99", dashed=True)
+    if not p50:
+        return []
+    low, high, ticks = lines.decades([value for line in [*p50, *p99] for _, value in line.points])
+    latency = Axis(low, high, ticks, tables.duration, logarithmic=True)
+    share = Axis(0, 1, [n / 5 for n in range(6)], "{:.0%}".format)
+    words = "Latency over the rate of messages: p50 and p99"
+    core = "Share of its core that the server uses, over the rate of messages"
+    return [
+        ("rates", words, lines.chart(words, [*p99, *p50], latency, "solid: p50\ndashed: p99")),
+        ("cores", core, lines.chart(core, _over_rate(results, "share"), share)),
+    ]
 
 
 def write(results: Results, folder: Path) -> list[tuple[str, str]]:
@@ -106,9 +133,12 @@ def write(results: Results, folder: Path) -> list[tuple[str, str]]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
+    for name, title, drawn in over_rate(results):
+        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
+        written.append((f"{name}.svg", title))
     for name, title, loads, metric in _CHARTS:
         panels = [
-            (f"{title}: {report.LOADS[load]}" if load == loads[0] else report.LOADS[load], bars)
+            (f"{title}: {tables.LOADS[load]}" if load == loads[0] else tables.LOADS[load], bars)
             for load in loads
             if (bars := _bars(results, load, metric))
         ]

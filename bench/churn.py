@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import machine, report
+from bench import machine, report, tables
 from bench.generate import finish, generating
 from bench.machine import Unavailable
 from bench.measured import Measured
@@ -80,7 +80,7 @@ def summary(measured: Measured, visitors: int) -> tuple[str, bool]:
         f"and {visitors} that come and go. Of {measured.expected:,} messages to those that stay "
         f"{measured.lost:,} were lost and {measured.extra:,} came too often; "
         f"{measured.disconnected} of these clients were closed. "
-        f"p50 {report.duration(measured.p50)}, p99 {report.duration(measured.p99)}. "
+        f"p50 {tables.duration(measured.p50)}, p99 {tables.duration(measured.p99)}. "
         f"From the second quarter to the last the RSS grew by {grown:.1%}: "
         f"{'flat' if flat else 'NOT FLAT'}."
     )

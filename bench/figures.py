@@ -1,8 +1,8 @@
-"""From measurements to statements: medians, paired ratios, and whether a target is met."""
+"""From measurements to statements: medians, paired ratios, and where a peer is ahead."""
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.measured import Measured
@@ -18,11 +18,21 @@ KB = 1000.0
 METRICS: dict[str, Callable[[Measured], float]] = {
     "per_cpu": lambda measured: measured.per_cpu,
     "per_second": lambda measured: measured.per_second,
+    "cpu": lambda measured: measured.cpu,
+    "cpu_each": lambda measured: measured.cpu / measured.deliveries if measured.deliveries else 0.0,
+    "share": lambda measured: measured.share,
     "p50": lambda measured: measured.p50,
     "p99": lambda measured: measured.p99,
+    "beside_p50": lambda measured: measured.beside_p50,
+    "beside_p99": lambda measured: measured.beside_p99,
     "rss": lambda measured: measured.rss,
+    "pss": lambda measured: measured.pss,
     "lost": lambda measured: float(measured.lost + measured.extra),
+    "unopened": lambda measured: float(measured.connections - measured.opened),
+    "last": lambda measured: measured.last,
+    "connect": lambda measured: measured.cpu / measured.opened if measured.opened else math.inf,
 }
+MORE_IS_BETTER = ("per_cpu", "per_second")
 
 
 @dataclass(frozen=True)
@@ -47,110 +57,70 @@ def spread(rounds: Rounds, metric: str) -> Spread | None:
 
 
 def ratio(mine: Rounds, theirs: Rounds, metric: str) -> Spread | None:
-    """Of the ratios mine / theirs, each of one round; None if no round has both."""
-    pairs = [
-        (METRICS[metric](mine[number]), METRICS[metric](theirs[number]))
-        for number in sorted(mine.keys() & theirs.keys())
+    """Of the ratios mine / theirs, each of one round; None if no round has both.
+
+    What is for ever with both, or nothing with the peer, has no ratio.
+    """
+    values = [
+        mine_ / theirs_
+        for mine_, theirs_ in _pairs(mine, theirs, metric)
+        if theirs_ and not (math.isinf(mine_) and math.isinf(theirs_))
     ]
-    values = [mine_ / theirs_ for mine_, theirs_ in pairs if theirs_ and mine_ < math.inf]
     return Spread.of(values) if values else None
 
 
-@dataclass(frozen=True)
-class Target:
-    """Something that relayd is to reach.
-
-    Attributes:
-        load: name of the load.
-        metric: what is looked at, a key of `METRICS`.
-        peer: the server whose figure relayd's is divided by, "channels" for the best layer under
-            uvicorn, or "" for relayd's figure itself.
-        least, most: the bounds; None for none.
-    """
-
-    load: str
-    metric: str
-    peer: str
-    least: float | None = None
-    most: float | None = None
+def difference(mine: Rounds, theirs: Rounds, metric: str) -> Spread | None:
+    """Of the differences mine - theirs, each of one round; None if no round has both."""
+    values = [
+        mine_ - theirs_
+        for mine_, theirs_ in _pairs(mine, theirs, metric)
+        if not math.isinf(theirs_)
+    ]
+    return Spread.of(values) if values else None
 
 
-TARGETS = [
-    *(
-        Target(load, "per_cpu", peer, least=least)
-        for load, bounds in (
-            ("fanout", (("gorilla", 1.25), ("picows", 1.0), ("channels", 9.0))),
-            ("rooms", (("gorilla", 1.25), ("picows", 1.0), ("channels", 9.0))),
-            ("crowd", (("gorilla", 6.0), ("picows", 5.0), ("channels", 60.0))),
-        )
-        for peer, least in bounds
-    ),
-    Target("crowd", "p99", "", most=0.012),
-    Target("crowd", "lost", "", most=0.0),
-    Target("pairs-1000", "per_cpu", "gorilla", least=1.0),
-    Target("pairs-1000", "p99", "gorilla", most=1.0),
-    Target("pairs-1000000", "per_second", "gorilla", least=100.0),
-    Target("idle", "rss", "", most=10 * KB),
-    Target("idle", "rss", "daphne-memory", most=1 / 3),
-    Target("quiet", "p50", "gorilla", most=1.0),
-    Target("quiet", "p50", "picows", most=1.0),
-]
+def _pairs(mine: Rounds, theirs: Rounds, metric: str) -> list[tuple[float, float]]:
+    return [
+        (METRICS[metric](mine[number]), METRICS[metric](theirs[number]))
+        for number in sorted(mine.keys() & theirs.keys())
+    ]
 
 
-def has_target(load: str, server: str) -> bool:
-    """Whether some target of the load needs the server's figures."""
-    family = "channels" if server.startswith("uvicorn-") else server
-    return server in ("relayd", "before") or any(
-        target.load == load and target.peer == family for target in TARGETS
-    )
+def is_peer(server: str) -> bool:
+    """Whether it is somebody else's."""
+    return server != "before" and not server.startswith("relayd")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a target is met; `found` is None if nothing was measured for it."""
-
-    target: Target
-    found: Spread | None
-
-    @property
-    def met(self) -> bool:
-        """Whether the median is within the bounds."""
-        return self.found is not None and self._within(self.found.median)
-
-    @property
-    def clear(self) -> bool:
-        """Whether every round says what the median says."""
-        found = self.found
-        return found is not None and all(
-            self._within(value) == self.met for value in (found.low, found.high)
-        )
-
-    def _within(self, value: float) -> bool:
-        target = self.target
-        return (target.least is None or value >= target.least) and (
-            target.most is None or value <= target.most
-        )
+def best(servers: dict[str, Rounds], names: Iterable[str], metric: str) -> str | None:
+    """Which of the servers has the best median; None if none was measured."""
+    found = {
+        name: figure.median
+        for name in names
+        if (figure := spread(servers.get(name, {}), metric)) is not None
+    }
+    if not found:
+        return None
+    return (max if metric in MORE_IS_BETTER else min)(found, key=lambda name: found[name])
 
 
 def best_channels(results: Results, load: str) -> str | None:
     """The Channels layer under uvicorn that delivers most per CPU second; None without any."""
-    found = {
-        name: figure.median
-        for name, rounds in results.get(load, {}).items()
-        if name.startswith("uvicorn-") and (figure := spread(rounds, "per_cpu"))
-    }
-    return max(found, key=lambda name: found[name]) if found else None
+    servers = results.get(load, {})
+    return best(servers, (name for name in servers if name.startswith("uvicorn-")), "per_cpu")
 
 
-def judge(results: Results) -> list[Verdict]:
-    """Holds the results against all targets."""
-    verdicts = []
-    for target in TARGETS:
-        servers = results.get(target.load, {})
-        mine = servers.get("relayd", {})
-        if not target.peer:
-            verdicts.append(Verdict(target, spread(mine, target.metric)))
+def ahead(mine: Rounds, theirs: Rounds, metrics: Sequence[str]) -> list[str]:
+    """In which of the metrics the peer is better, by the median of the ratios, to a hundredth.
+
+    A peer that loses more messages than relayd does less work, so it is not called ahead in CPU.
+    """
+    losing = sum(each.lost for each in theirs.values()) > sum(each.lost for each in mine.values())
+    found = []
+    for metric in metrics:
+        figure = ratio(mine, theirs, metric)
+        if figure is None or (losing and metric not in ("p50", "p99", "last")):
             continue
-        peer = best_channels(results, target.load) if target.peer == "channels" else target.peer
-        verdicts.append(Verdict(target, ratio(mine, servers.get(peer or "", {}), target.metric)))
-    return verdicts
+        rounded = figure.median if math.isinf(figure.median) else round(figure.median, 2)
+        if rounded < 1 if metric in MORE_IS_BETTER else rounded > 1:
+            found.append(metric)
+    return found

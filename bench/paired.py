@@ -16,9 +16,10 @@ from pathlib import Path
 
 from bench import figures, machine
 from bench.figures import Results, Rounds
-from bench.report import LOADS, Row, plain, times
+from bench.report import plain
 from bench.run import Run
 from bench.servers import SERVERS, Databases, Unavailable, of_checkout
+from bench.tables import LOADS, Row, times
 
 _SHOWN = (("per_cpu", "deliveries per CPU s"), ("p50", "p50"), ("p99", "p99"))
 

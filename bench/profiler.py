@@ -26,6 +26,7 @@ from bench import flame, machine, report
 from bench.generate import finish, generating
 from bench.machine import ROOT, VENV, Unavailable
 from bench.servers import POSES, SERVERS, Databases, started
+from bench.tables import LOADS
 
 Stacks = list[tuple[list[str], int]]
 """As `flame.stacks` gives them: functions from the outermost on, and the samples."""
@@ -193,7 +194,7 @@ def tables(load: str, ends: list[tuple[str, float]], counts: dict[str, PerDelive
         ends: of `hot`.
         counts: system calls per delivery, by the tool that counted them.
     """
-    parts = [f"### {report.LOADS[load]}"]
+    parts = [f"### {LOADS[load]}"]
     if ends:
         parts.append(f"![Flame graph of {load}](performance/flame-{load}.svg)")
         rows = [["function", "time in itself"]]
@@ -235,7 +236,7 @@ def main() -> int:
                 ends: list[tuple[str, float]] = []
                 try:
                     stacks = profiler.record(load)
-                    title = f"relayd under {report.LOADS[load]}"
+                    title = f"relayd under {LOADS[load]}"
                     (charts / f"flame-{load}.svg").write_text(flame.graph(title, stacks))
                     ends = hot(stacks)
                 except Unavailable as missing:

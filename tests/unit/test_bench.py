@@ -6,9 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from bench import charts, churn, figures, flame, paired, profiler, report
-from bench.figures import Results, Rounds, Spread, Target, Verdict
+from bench import (
+    charts,
+    churn,
+    figures,
+    flame,
+    histogram,
+    lines,
+    paired,
+    profiler,
+    report,
+    tables,
+    targets,
+)
+from bench.figures import Results, Rounds, Spread
 from bench.measured import Measured, percentile
+from bench.targets import Target, Verdict
 
 
 def rounds(
@@ -101,32 +114,135 @@ def test_a_verdict_says_whether_the_median_meets_the_target_and_whether_every_ro
 
 
 def test_misses_and_what_was_not_measured_are_said_plainly(results: Results) -> None:
-    rows = report.verdict_rows(figures.judge(results))
-    assert len(rows) == 1 + len(figures.TARGETS)
+    results["fanout"]["picows"] = rounds("fanout", 150, 150, 150)
+    rows = tables.verdict_rows(targets.judge(results))
+    assert len(rows) == 1 + len(targets.TARGETS)
     words = {(row[0], row[1]): row[3] for row in rows}
-    assert words["crowd", "p99 ≤ 12 ms"] == "MISSED"
     assert words["crowd", "messages lost ≤ 0"] == "MISSED"
-    assert words["fanout", f"{_PER_CPU} ≥ 1.25 × gorilla/websocket hub, Go"] == (
-        "met, not in every round"
-    )
-    assert words["fanout", f"{_PER_CPU} ≥ 1 × picows hub on uvloop"] == "not measured"
+    assert words["fanout", f"{_PER_CPU} ≥ 1 × picows hub on uvloop"] == "met, not in every round"
+    assert words["rooms", f"{_PER_CPU} ≥ 1 × picows hub on uvloop"] == "not measured"
 
 
 _PER_CPU = "deliveries per server CPU second"
 
 
+def test_a_target_beside_the_best_peer_names_the_peer_that_was_best(results: Results) -> None:
+    results["rate-1000"] = {
+        "relayd": rounds("rate-1000", 1, p99=0.02),
+        "picows": rounds("rate-1000", 1, p99=0.04),
+        "nchan": rounds("rate-1000", 1, p99=0.01),
+        "ws": rounds("rate-1000", 1, p99=0.001),
+    }
+    rows = tables.verdict_rows(targets.judge(results))
+    [row] = [
+        row for row in rows if row[:2] == ["rate-1000", "p99 ≤ 1 × the better of picows and nchan"]
+    ]
+    assert row[2:] == ["2.00 × nchan", "MISSED"]
+
+
+def test_a_target_over_another_set_up_is_a_difference(results: Results) -> None:
+    results["across"] = {
+        "relayd": rounds("across", 1, 1, p99=0.002),
+        "relayd-two": rounds("across", 1, 1, p99=0.0036),
+    }
+    [row] = [row for row in tables.verdict_rows(targets.judge(results)) if row[0] == "across"]
+    assert row[1].endswith("p50 ≤ 1.00 ms over relayd")
+    assert row[2:] == ["800 µs (800 µs–800 µs)", "met"]
+
+
 def test_only_the_servers_that_a_target_names_are_measured_in_every_round() -> None:
-    assert figures.has_target("rooms", "relayd")
-    assert figures.has_target("rooms", "uvicorn-core")
-    assert figures.has_target("idle", "daphne-memory")
-    assert not figures.has_target("idle", "gorilla")
-    assert not figures.has_target("fanout", "websockets")
+    assert targets.is_needed({}, "rooms", "relayd")
+    assert targets.is_needed({}, "rooms", "gorilla")
+    assert targets.is_needed({}, "rate-300", "nchan")
+    assert targets.is_needed({}, "across", "relayd-two")
+    assert targets.is_needed({}, "idle", "daphne-memory")
+    assert not targets.is_needed({}, "rooms", "uvicorn-core")
+    assert not targets.is_needed({}, "across", "relayd-groups")
+    assert not targets.is_needed({}, "idle", "gorilla")
+    assert not targets.is_needed({}, "rate-300", "ws")
+
+
+def test_a_peer_near_the_best_in_the_first_round_is_measured_in_every_round() -> None:
+    first: Results = {
+        "rate-20": {
+            "socketify": rounds("rate-20", 1, p99=0.001),
+            "ws": rounds("rate-20", 1, p99=0.0014),
+            "gorilla": rounds("rate-20", 1, p99=0.002),
+            "nchan": rounds("rate-20", 1, p99=math.inf),
+        }
+    }
+    wanted = [name for name in first["rate-20"] if targets.is_needed(first, "rate-20", name)]
+    assert wanted == ["socketify", "ws"]
+
+
+def test_a_latency_for_ever_has_no_ratio_to_another_but_is_beyond_every_bound() -> None:
+    lost, came = rounds("crowd", 1, p99=math.inf), rounds("crowd", 1, p99=0.001)
+    assert figures.ratio(lost, lost, "p99") is None
+    assert figures.ratio(came, lost, "p99") == Spread(0, 0, 0, 1)
+    found = figures.ratio(lost, came, "p99")
+    assert not Verdict(Target("crowd", "p99", "best", most=1.0), found).met
+    assert tables.times(found) == "∞ ×"
+
+
+def test_the_row_of_a_peer_says_where_it_is_ahead() -> None:
+    measured: Results = {
+        "rate-300": {
+            "relayd": rounds("rate-300", 100, p99=0.002),
+            "picows": rounds("rate-300", 100, p99=0.001),
+            "nchan": rounds("rate-300", 200, p99=0.003),
+            "ws": rounds("rate-300", 200, p99=0.002, lost=1, expected=2),
+        }
+    }
+    rows = tables.load_rows(measured, "rate-300")
+    assert rows[0][-1] == "ahead of relayd"
+    assert [row[-1] for row in rows[1:]] == ["", "p50, p99", "CPU", "–"]
+
+
+def test_the_table_of_the_storm_shows_each_round_that_did_not_let_all_in() -> None:
+    storms = {
+        0: Measured("storm", connections=2000, opened=2000, last=1.5, cpu=0.6),
+        1: Measured("storm", connections=2000, opened=1990, last=math.inf, cpu=0.6),
+    }
+    head, row = tables.load_rows({"storm": {"relayd": storms}}, "storm")
+    shown = dict(zip(head, row, strict=True))
+    assert shown["let in"] == "2,000 of 2,000; 1,990 of 2,000"
+    assert shown["the last after"] == "lost"
+    assert shown["CPU a client"] == "301 µs"
+
+
+@pytest.mark.parametrize("load", list(tables.LOADS))
+def test_every_load_has_a_table_in_which_every_row_has_every_column(load: str) -> None:
+    servers = {name: rounds(load, 100) for name in ("relayd", "gorilla")}
+    rows = tables.load_rows({load: servers}, load)
+    assert [len(row) for row in rows] == [len(rows[0])] * 3
+
+
+def test_a_bucket_of_the_histogram_is_as_wide_as_a_thousandth_of_what_it_holds() -> None:
+    assert [histogram.microseconds(n) for n in (0, 1, 2047, 2048, 2049)] == [
+        0,
+        1,
+        2047,
+        2048.5,
+        2050.5,
+    ]
+    assert histogram.microseconds(2048 + 1024) == 4097.5
+    last = histogram.microseconds(2048 + 29 * 1024 - 1)
+    assert 2**39 < last < 2**40
+
+
+def test_a_percentile_of_a_histogram_counts_what_never_came() -> None:
+    buckets = [0, 50, 49]
+    assert histogram.percentile(buckets, 0.5) == 1e-6
+    assert histogram.percentile(buckets, 0.99) == 2e-6
+    assert histogram.percentile(buckets, 0.99, missing=1) == 2e-6
+    assert histogram.percentile(buckets, 0.99, missing=2) == math.inf
+    assert histogram.percentile([], 0.5) == 0
 
 
 def test_the_table_of_a_load_shows_medians_ratios_and_all_losses(results: Results) -> None:
-    text = report.plain(report.load_rows(results, "fanout"))
+    text = report.plain(tables.load_rows(results, "fanout"))
     assert "2.00 × (1.00–3.00)" in text
-    lost = report.load_rows(results, "crowd")[1][5]
+    lost = tables.load_rows(results, "crowd")[1][5]
     assert lost == "6 (1.0%)"
 
 
@@ -155,7 +271,7 @@ def test_the_table_of_two_checkouts_shows_ratios_of_paired_rounds_and_the_losses
     ],
 )
 def test_a_duration_has_a_unit_that_suits_it(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert tables.duration(seconds) == text
 
 
 def test_a_section_of_the_page_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
@@ -179,6 +295,31 @@ def test_the_charts_are_svg_with_a_bar_for_every_server(results: Results, tmp_pa
     # relayd, gorilla and the better layer under fanout, relayd under crowd
     assert len(root.findall(f"{svg}rect")) == 4
     assert len(root.findall(f"{svg}rect[@class='relayd']")) == 2
+
+
+def test_the_charts_over_the_rate_have_a_solid_and_a_dashed_line_for_every_server(
+    tmp_path: Path,
+) -> None:
+    measured: Results = {
+        load: {
+            "relayd": rounds(load, 100, p99=0.001),
+            "nchan": rounds(load, 100, p99=late),
+        }
+        for load, late in (("rate-20", 0.002), ("rate-12000", math.inf))
+    }
+    assert [name for name, _ in charts.write(measured, tmp_path)] == ["rates.svg", "cores.svg"]
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ET.parse(tmp_path / "rates.svg").getroot()
+    for name in ("relayd", "nchan"):
+        group = f"{svg}g[@class='{name}']"
+        kinds = [line.attrib["class"] for line in root.findall(f"{group}/{svg}polyline")]
+        assert kinds == ["line dashed", "line"]
+    words = [text.text for text in root.findall(f"{svg}text")]
+    assert {"20", "12,000", "100 µs", "1.00 ms", "lost", "nginx with nchan, C"} <= set(words)
+    [dashed] = root.findall(f"{svg}g[@class='nchan']/{svg}polyline[@class='line dashed']")
+    assert dashed.attrib["points"].endswith(f",{lines.LOST:.1f}")
+    root = ET.parse(tmp_path / "cores.svg").getroot()
+    assert len(root.findall(f"{svg}g/{svg}polyline")) == 2
 
 
 def test_what_was_lost_has_no_bar(tmp_path: Path) -> None:
