@@ -1,6 +1,6 @@
-"""What runs for every frame and every member, compiled (Cython).
+"""Compiled code (Cython) that runs for every frame and every member.
 
-`reading` stands on `calls`, `fanout` and `framing`, `fanout` on `batching` and `framing`.
+`reading` imports `calls`, `fanout` and `framing`; `fanout` imports `batching` and `framing`.
 """
 
 

@@ -16,4 +16,4 @@ cdef class Batched:
     cdef int _begin(self) except -1
     cdef int _wait(self, double since) except -1
     cdef int _go_on(self) except -1
-    cpdef cancel(self)
+    cdef int _cancel(self) except -1

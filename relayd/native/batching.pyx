@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The batching rule: what is quiet is served at once, what is busy in batches.
+"""The batching rule: a quiet receiver is served at once, a busy one in batches.
 
-Sits under `fanout`, whose groups keep to it, and under `brokers.over_redis.groups`, whose channels
-do. Something that was not served for `coalesce` seconds is quiet, and its next item goes out at
-once. Otherwise the item waits, and a batch goes out `coalesce` seconds after the first one that
-waits, or at once when `FULL` bytes wait. So a single item waits for nothing, no item waits longer
-than `coalesce` for a batch to begin, and the cost of a batch is shared by all that is in it.
+Sits under `fanout`, whose groups follow the rule, and under `brokers.over_redis.groups`, whose
+channels do. A receiver is quiet when its last batch began `coalesce` seconds ago or more: the next
+item goes out at once. Otherwise the item waits, and the batch goes out `coalesce` seconds after the
+first item that waits, or at once when `FULL` bytes wait. So a single item is not delayed, no item
+waits longer than `coalesce` for a batch to begin, and all items of a batch share its cost.
 
-Re-entry: the clock is asked and given calls, and both must return without calling back. `Batch`
-calls its `send` last, when nothing is left to do: that may call `add`, `flush` and `cancel`.
+Re-entry: the clock must not call back from `seconds` and `callLater`. A `Batch` is empty before it
+calls its `send`, so `send` may call `add` and `flush`.
 Descriptors: none.
-Buffers: a `Batch` keeps the items that wait, and lets go of them when it hands them to `send`.
+Buffers: a `Batch` keeps the items that wait and hands the list of them over to `send`.
 """
 
 from cpython.bytes cimport PyBytes_GET_SIZE
@@ -20,12 +20,12 @@ cdef enum:
 
 
 cdef class Batching:
-    """The clock and the waiting time that all share who are served by the same rule.
+    """The clock and the waiting time that many receivers share.
 
     Args:
         clock: `hub.Timing`.
-        coalesce: seconds an item may wait for others while its like is busy; 0 to serve each at
-            once.
+        coalesce: seconds an item may wait for others while its receiver is busy; 0 to serve each
+            item at once.
     """
 
     def __init__(self, object clock, double coalesce):
@@ -35,11 +35,14 @@ cdef class Batching:
 
 
 cdef class Batched:
-    """Something that is served by the rule: says when; its subclass keeps the items and serves.
+    """A receiver that follows the rule. It says when; its subclass keeps the items and sends them.
 
     A subclass has a method `due`, which is called when a batch is due (`_wait`) or the next part
-    of the one that is being served (`_go_on`). While it serves somebody who may call back, it sets
-    `_serving`: what comes meanwhile waits.
+    of the current one (`_go_on`). The subclass sets `_serving` while it sends to somebody who may
+    call back, so that items that come meanwhile wait.
+
+    Args:
+        batching: the clock and the waiting time.
     """
 
     def __init__(self, Batching batching not None):
@@ -47,7 +50,7 @@ cdef class Batched:
         self._served = float("-inf")
 
     cdef bint _serves_at_once(self) except -1:
-        """Whether an item that has come now is to be served at once. If not, a batch will be due."""
+        """Whether to send an item that has come now at once. If not, a batch will be due."""
         cdef double now
         if self._call is not None or self._serving:
             return False
@@ -59,13 +62,13 @@ cdef class Batched:
         return False
 
     cdef bint _fills(self, Py_ssize_t size) noexcept:
-        """An item of so many bytes waits from now on; whether so much waits that it is to go now."""
+        """Counts an item of `size` bytes that waits from now on; says whether the batch is full."""
         self._size += size
         return self._size >= FULL and not self._serving
 
     cdef int _begin(self) except -1:
-        """A batch begins to be served."""
-        self.cancel()
+        """A batch begins to go out."""
+        self._cancel()
         self._served = self._batching.seconds()
         return 0
 
@@ -76,23 +79,24 @@ cdef class Batched:
         return 0
 
     cdef int _go_on(self) except -1:
-        """The next part of this batch is due when others have had their turn."""
+        """The next part of the current batch is due as soon as other calls have had their turn."""
         self._call = self._batching.call_later(0, self.due)
         return 0
 
-    cpdef cancel(self):
-        """Calls off the next batch, or the next part of this one."""
+    cdef int _cancel(self) except -1:
+        """Cancels the next batch, or the next part of the current one."""
         call, self._call = self._call, None
         if call is not None and call.active():
             call.cancel()
+        return 0
 
 
 cdef class Batch(Batched):
-    """Items that go the same way, each batch in one call.
+    """Items for one receiver that takes a batch in one call.
 
     Args:
-        batching: the rule.
-        send: takes a list of items, in the order in which they were added. It must not raise.
+        batching: the clock and the waiting time.
+        send: takes a list of items, in the order in which they were added. Must not raise.
     """
 
     cdef object _send
@@ -104,7 +108,7 @@ cdef class Batch(Batched):
         self._items = []
 
     def add(self, bytes item not None):
-        """Sends an item: at once, or with its batch."""
+        """Sends an item at once, or with its batch."""
         if self._serves_at_once():
             self._send([item])
             return
@@ -113,8 +117,8 @@ cdef class Batch(Batched):
             self.flush()
 
     def flush(self):
-        """Sends what waits, now. No effect if nothing does."""
-        self.cancel()
+        """Sends the items that wait now. No effect if there is none."""
+        self._cancel()
         if not self._items:
             return
         self._begin()

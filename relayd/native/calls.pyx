@@ -1,8 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """Calls that are made by the loop that reads the sockets.
 
-Sits under `reading`, which has that loop, and `inlet`, which offers the calls to those who ask for
-many: the groups of the hub. The reactor takes a turn to hear of a call and another to make it.
+Sits under `reading`, which has that loop, and under `sockets.poller`, which offers the calls to
+those who ask for many: the groups of the hub. The reactor takes a turn to learn of a call and
+another one to make it.
+
+Re-entry: a function that is called may call `callLater` and `Call.cancel`, and may have the calls
+handed back to the reactor (`end`).
+Descriptors: none.
+Buffers: none. A function is kept until it is called or cancelled, its `Call` until it is due.
 """
 
 from heapq import heappop, heappush

@@ -1,18 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Frames a message once, and sends it to every member of a group.
+"""Frames a message once and sends it to every member of a group.
 
 Sits under `hub`, which says who is in which group, and under `sockets.outbox`, whose connections
-have a `Sender`. Everything that is unusual is handed to them: a socket that takes only a part, one
-that is broken. When a group is served is `batching`'s rule; here a batch is joined and sent.
+have a `Sender`. `batching` says when a group is served; this module joins the frames of a batch and
+sends them. A member handles whatever is unusual: a socket that takes only a part, or is broken.
 
-Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call back into any
-group, the one that serves it, too: `add`, `remove`, `catch_up`, `cancel`, and `fan_out`, whose
-frame then waits for the next batch (or, where nothing ever waits, is sent inside the other's loop).
-Descriptors: a `Sender` has the number of one that its transport owns, and never closes it. System
-calls are made with Python's lock held, for none of them can block.
-Buffers: a group keeps a frame until the last member of its batch has been served, and the joined
-frames of a batch until then or until a member needs others. A member that could not send all gets
-the whole bytes object, and keeps it as long as it likes.
+Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call any group, also
+the one that is serving: `add`, `remove`, `catch_up`, `cancel`, and `fan_out`. While a batch is
+sent, `fan_out` keeps the frame for a later batch; while a single frame is sent, the rule decides,
+and with `coalesce` 0 the inner frame reaches all members before the outer one reaches the rest.
+Descriptors: the transport owns its socket. A `Sender` has only the number, never closes it, and is
+ended before the socket is closed. System calls are made with Python's lock held: none can block.
+Buffers: a group keeps a frame until its batch has reached the last member, and the joined frames of
+a batch until then or until a member needs others. A member that could not send everything gets the
+whole bytes object and may keep it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -175,6 +176,10 @@ cdef class Group(Batched):
         place = self.members.get(member)
         if place is not None:
             self._catch_up(<Place> place)
+
+    def cancel(self):
+        """Cancels the next batch, or the next turn of the current one: the group has ended."""
+        self._cancel()
 
     def due(self):
         """The next batch is due, or the next turn of the one that is being sent."""

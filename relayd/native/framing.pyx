@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The head of a WebSocket frame (RFC 6455 section 5.2): every one is written and read here alone.
+"""The head of a WebSocket frame (RFC 6455 section 5.2): relayd reads and writes heads here alone.
 
 Sits under `reading`, which takes short frames apart, under `fanout`, which frames a payload for a
-group, and under whoever sends or reads a frame in Python. Autobahn reads every other frame of a
-client, and writes its own pongs and closes.
+group, and under all modules that send or read a frame in Python. Autobahn reads every other frame
+of a client, and writes its own pongs and closes.
 
-Re-entry: nothing here calls anything that could call back.
+Re-entry: nothing here calls back.
 Descriptors: none.
-Buffers: the caller keeps what it passes in, and nothing here holds on to it. What is returned is a
-copy, except for `payload_of`, whose view keeps its frame alive.
+Buffers: the caller keeps its own bytes, and no reference to them stays here. Results are copies,
+except for `payload_of`, which returns a view that keeps its frame alive.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -37,11 +37,18 @@ cdef enum:
     MASK = 4  # bytes of a mask
 
 LONGEST_SHORT_PAYLOAD = LONGEST_SHORT
-"""Bytes of payload that the second byte of a frame can tell; a control frame has no more."""
+"""Bytes of the longest payload whose length stands in the second byte, as for control frames."""
 LONGEST_REASON = LONGEST_SHORT - 2
-"""Bytes of the reason in a close frame, whose payload begins with two bytes of code (section 5.5.1)."""
-OPCODE_NAMES = {0x0: "continuation", 0x1: "text", 0x2: "binary", 0x8: "close", 0x9: "ping", 0xA: "pong"}
-"""What the specification calls each opcode."""
+"""Bytes of the longest reason in a close frame, behind two bytes of code (section 5.5.1)."""
+OPCODE_NAMES = {
+    0x0: "continuation",
+    0x1: "text",
+    0x2: "binary",
+    0x8: "close",
+    0x9: "ping",
+    0xA: "pong",
+}
+"""The name of each opcode."""
 PING_FRAME = bytes((FINAL | PING, 0))
 """A complete unmasked ping without a payload (section 5.5.2)."""
 

@@ -1,19 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Reads what came in on all sockets: short text frames here, whatever else by an inlet's owner.
+"""Reads all sockets that are readable, and takes short text frames apart.
 
-Sits under `sockets.poller`, which says what is read, and ends what has ended. `framing` takes a
-short frame apart; a `Passage` takes its payload on to a group. An inlet's owner gets the rest: a
-frame that is not short, a part of one. The poller hears of the end of a socket.
+Sits under `sockets.poller`, which says what is read and ends a connection whose socket has ended.
+`framing` takes a short frame apart; a `Passage` takes its payload on to a group. The owner of an
+inlet parses all other bytes: longer frames, other kinds of frames, parts of frames.
 
-Re-entry: while sockets are read or calls are made, `take`, `parse`, `failed`, `ended` and the calls
-may add, remove and end any inlet (each is looked up when its turn comes), set calls and end them,
-and release the `ReactorEpoll`. They may not read: neither `poll`, `read_ready`, nor `feed` of the
-inlet that calls them.
-Descriptors: the poller owns the sockets' epoll instance, the reactor its own, a transport its
-socket; an inlet has only the number, and is removed before the socket is closed. System calls are
-made with Python's lock held, for none of them can block; only a reactor's wait lets it go.
-Buffers: all sockets are read into one buffer, whose content is gone with the next read. What is
-handed on is a copy of it.
+Re-entry: `take`, `parse`, `failed`, `ended`, an observer and the calls run inside the loop. They
+may add, remove and end any inlet (the loop looks each up when its turn comes), set and cancel
+calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `feed` of
+the inlet that called them.
+Descriptors: the poller owns the epoll instance of the sockets, the reactor its own instance, a
+transport its socket. An inlet has only the number, and is removed before the socket is closed.
+System calls are made with Python's lock held, since none can block; only a reactor's wait releases
+it.
+Buffers: all sockets are read into one buffer, which the next read overwrites. Payloads and parts
+are copied out of it before they are handed on.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -56,7 +57,7 @@ cdef class Inlet:
     """The bytes of one connection.
 
     Attributes:
-        owner: gets what is not read here: `inlet.Owner`.
+        owner: gets what is not read here: `sockets.poller.Owner`.
         take: gets the payload of every short text frame, and False: it is not binary.
         observer: hears of each of them before (`sockets.observer.Observer`); None for nobody.
         short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
@@ -201,7 +202,7 @@ cdef class ReactorEpoll:
     Args:
         reactor: an `EPollReactor`; its own instance is in use again after `release`.
         sockets: the epoll instance of the sockets.
-        inlets: as of `read_ready`.
+        inlets: as for `read_ready`.
         ended: the same.
         calls: are made here, whenever they are due.
     """

@@ -279,6 +279,14 @@ def test_code_that_reads_or_writes_a_head_is_found(source: str) -> None:
     assert len(list(numbers_of_a_head(source))) == (2 if "127" in source else 1)
 
 
+@pytest.mark.parametrize("path", COMPILED, ids=module_name)
+def test_a_compiled_module_says_what_may_call_back_who_owns_what_and_how_long_it_lives(
+    path: Path,
+) -> None:
+    head = path.read_text(encoding="utf-8").split('"""')[1]
+    assert re.findall(r"(?m)^([A-Z][-\w]+): ", head) == ["Re-entry", "Descriptors", "Buffers"]
+
+
 def test_what_only_resembles_a_head_is_not_found() -> None:
     source = 'SPARE, INTERRUPTED = 128, 130\nHOST = "127.0.0.1"  # 0x81\nhigh = 0x8080808080808080'
     assert list(numbers_of_a_head(source)) == []

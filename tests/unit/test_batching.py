@@ -122,16 +122,6 @@ def test_flushing_sends_nothing_where_nothing_waits(scene: Scene) -> None:
     assert scene.sent == [(0, [b"1"])]
 
 
-def test_what_is_cancelled_waits_for_the_next_item(scene: Scene) -> None:
-    scene.add(b"1", b"2")
-    scene.batch.cancel()
-    scene.clock.advance(COALESCE / 2)
-    assert len(scene.sent) == 1
-    scene.add(b"3")
-    scene.clock.advance(COALESCE)
-    assert scene.sent[1:] == [(1.5 * COALESCE, [b"2", b"3"])]
-
-
 def test_what_is_added_while_a_batch_is_sent_waits_for_the_next(scene: Scene) -> None:
     more = [b"3", b"4"]
     scene.then = lambda: scene.add(more.pop(0)) if more and len(scene.sent) > 1 else None
