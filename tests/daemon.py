@@ -5,7 +5,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.ports import free_port
-
-BIN = Path(sys.executable).parent
+from tests.processes import TWISTD, Process
 
 
 def tls_client(ca_file: Path | str) -> ssl.SSLContext:
@@ -32,7 +30,7 @@ def tls_client(ca_file: Path | str) -> ssl.SSLContext:
 
 
 class Daemon:
-    """A spawned `twistd relayd`.
+    """A spawned `twistd relayd`, forked from a zygote (`tests.processes`) unless it has a prefix.
 
     Args:
         folder: its working directory; its database and log go there.
@@ -82,10 +80,10 @@ class Daemon:
             if not name.startswith("RELAYD_") and name not in ("PORT", "DATABASE_URL", "REDIS_URL")
         }
         with open(self.folder / "relayd.log", "ab") as log:
-            self.process = subprocess.Popen(
+            self.process = Process(
                 [
                     *self.prefix,
-                    *(BIN / "twistd", "--nodaemon", "--pidfile=", "relayd"),
+                    *(TWISTD, "--nodaemon", "--pidfile=", "relayd"),
                     *("--listen", f"tcp:{self.port}:interface=127.0.0.1", *self.args),
                 ],
                 cwd=self.folder,

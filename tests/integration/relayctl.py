@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.clients import PATIENCE
-
-RELAYCTL = "import sys; from relayd.ctl.main import main; main(prog_name='relayctl')"
-ROOT = Path(__file__).resolve().parents[2]
-Done = subprocess.CompletedProcess[str]
+from tests.processes import RELAYCTL, Done, Process, run
 
 
 class Operator:
@@ -29,26 +25,17 @@ class Operator:
         self.folder = folder
         kept = ("PATH", "HOME", "LANG")
         self.environ = {name: os.environ[name] for name in kept if name in os.environ}
-        self.environ["PYTHONPATH"] = str(ROOT)
         self.environ |= {
             name if name.isupper() else f"RELAYD_{name.upper()}": str(text)
             for name, text in settings.items()
         }
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", RELAYCTL, *arguments]
+        return [RELAYCTL, *arguments]
 
     def __call__(self, *arguments: str, stdin: str = "", before: tuple[str, ...] = ()) -> Done:
-        done = subprocess.run(
-            [*before, *self.command(*arguments)],
-            cwd=self.folder,
-            env=self.environ,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        command = [*before, *self.command(*arguments)]
+        done = run(command, cwd=self.folder, env=self.environ, stdin=stdin)
         assert "Traceback" not in done.stdout + done.stderr, done
         return done
 
@@ -61,7 +48,7 @@ class Operator:
     @contextlib.contextmanager
     def streaming(self, *arguments: str) -> Iterator["Stream"]:
         """A command that goes on until Ctrl-C; it has begun."""
-        process = subprocess.Popen(
+        process = Process(
             self.command(*arguments, "--json"),
             cwd=self.folder,
             env=self.environ,

@@ -13,6 +13,7 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
 from tests.integration.relayctl import Operator, check_failed, ids
+from tests.processes import Process
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
 
@@ -125,7 +126,7 @@ def test_tail_shows_a_room_live_and_ends_with_ctrl_c(
 
 
 def test_tail_for_people_shows_the_time_of_day_in_utc(relayctl: Operator) -> None:
-    with subprocess.Popen(
+    with Process(
         relayctl.command("tail", "lobby"), cwd=relayctl.folder,
         env={**relayctl.environ, "TZ": "Asia/Tokyo", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -259,7 +260,7 @@ def test_drain_refuses_new_clients_and_keeps_the_others(
 def test_drain_closes_and_waits(daemon: Daemon, relayctl: Operator, connect: Connect) -> None:
     stays = connect(daemon, "/ws/camera")
     settle(stays)
-    process = subprocess.Popen(
+    process = Process(
         relayctl.command("drain", "--wait"),
         cwd=relayctl.folder, env=relayctl.environ, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

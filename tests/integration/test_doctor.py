@@ -14,9 +14,10 @@ import jwt
 import pytest
 
 from relayd.storage import schema
-from tests.daemon import BIN, Daemon
+from tests.daemon import Daemon
 from tests.integration.conftest import Spawn
 from tests.ports import free_port
+from tests.processes import RELAYCTL, Done, run
 from tests.proxies import Nginx, find
 from tests.redis_servers import Redis
 from tests.servers import PostgreSQL
@@ -28,11 +29,8 @@ class Doctor:
     """What one run of `relayctl doctor --json` has said."""
 
     def __init__(self, folder: Path, env: Mapping[str, str], *args: str) -> None:
-        command = [str(BIN / "relayctl"), "doctor", "--json", *args]
-        ran = subprocess.run(
-            command, cwd=folder, env={"PATH": "/nowhere", **env}, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
+        command = [RELAYCTL, "doctor", "--json", *args]
+        ran = run(command, cwd=folder, env={"PATH": "/nowhere", **env}, timeout=120)
         assert ran.stdout, ran.stderr
         assert "Traceback" not in ran.stderr, ran.stderr
         self.code = ran.returncode
@@ -522,12 +520,10 @@ def test_a_token_that_is_needed(spawn: Spawn, examine: Examine) -> None:
 
 
 def test_the_text_has_faults_first_and_collapses_what_is_sound(tmp_path: Path) -> None:
-    def say(*args: str) -> subprocess.CompletedProcess[str]:
+    def say(*args: str) -> Done:
         listen = f"tcp:{free_port()}:interface=127.0.0.1"
-        return subprocess.run(
-            [BIN / "relayctl", "doctor", *args], cwd=tmp_path, capture_output=True, text=True,
-            env={"PATH": "/nowhere", "RELAYD_SERVER_LISTEN": listen}, check=False,
-        )  # fmt: skip
+        env = {"PATH": "/nowhere", "RELAYD_SERVER_LISTEN": listen}
+        return run([RELAYCTL, "doctor", *args], cwd=tmp_path, env=env)
 
     short, long = say(), say("--verbose")
     assert short.returncode == long.returncode == 1

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ import jwt
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.daemon import BIN, Daemon
+from tests.daemon import Daemon
 from tests.integration.clients import Refused, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.waiting import eventually
 from tests.journal import FakeJournal
+from tests.processes import TWISTD, run
 from tests.redis_servers import Redis
 
 SECRET = "a secret for tests that is long enough for HS256"
@@ -197,12 +197,11 @@ def test_what_twistd_is_told_about_the_log_holds(
 ) -> None:
     """It looks as twistd has it. An address that is not ours ends it at once."""
     listen = "tcp:1:interface=192.0.2.1"
-    done = subprocess.run(
-        [BIN / "twistd", "--nodaemon", "--pidfile=", *options, "relayd", "--listen", listen],
+    done = run(
+        [TWISTD, "--nodaemon", "--pidfile=", *options, "relayd", "--listen", listen],
         cwd=tmp_path,
         env={"RELAYD_LOG_FORMAT": "json", "PATH": "/usr/bin:/bin", JOURNAL: str(journal.path)},
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     log = (tmp_path / "log").read_text() if "file" in options[0] else done.stdout
     assert " [twisted.scripts._twistd_unix.UnixAppLogger#info] twistd " in log

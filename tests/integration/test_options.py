@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import unix_connect
 
-from tests.daemon import BIN, Daemon
+from tests import processes
+from tests.daemon import Daemon
 from tests.integration.clients import Refused, read, say
 from tests.integration.raw import Raw, request
 from tests.ports import free_port
+from tests.processes import TWISTD, Done, Process
 from tests.servers import PostgreSQL
 
 ROOT = Path(__file__).resolve().parents[2]
 EX_CONFIG = 78
-COMMAND = (BIN / "twistd", "--nodaemon", "--pidfile=", "relayd")
+COMMAND = (TWISTD, "--nodaemon", "--pidfile=", "relayd")
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
@@ -33,17 +35,9 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **environ}
 
 
-def run(folder: Path, *args: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, *args: str | Path, **environ: str) -> Done:
     """A `twistd relayd` that ends by itself."""
-    return subprocess.run(
-        [*COMMAND, *args],
-        cwd=folder,
-        env=clean(environ),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return processes.run([*COMMAND, *args], cwd=folder, env=clean(environ))
 
 
 @contextlib.contextmanager
@@ -52,7 +46,7 @@ def serving(folder: Path, port: int, *args: str, **environ: str) -> Iterator[Dae
     daemon = Daemon(folder)
     daemon.port = port
     with open(folder / "relayd.log", "ab") as log:
-        daemon.process = subprocess.Popen(
+        daemon.process = Process(
             [*COMMAND, *args],
             cwd=folder,
             env=clean(environ),
@@ -68,9 +62,7 @@ def serving(folder: Path, port: int, *args: str, **environ: str) -> Iterator[Dae
         daemon.process.wait(20)
 
 
-def check_refused(
-    done: "subprocess.CompletedProcess[str]", *words: str, status: int = EX_CONFIG
-) -> None:
+def check_refused(done: Done, *words: str, status: int = EX_CONFIG) -> None:
     """The process ended with the status and one line that has all the words; no traceback."""
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr + done.stdout

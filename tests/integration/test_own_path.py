@@ -15,9 +15,11 @@ from tests.daemon import Daemon
 from tests.integration.clients import read, read_rest, say, settle
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
 from tests.integration.raw import handshake
-from tests.integration.relayctl import ROOT, Operator
+from tests.integration.relayctl import Operator
 from tests.integration.waiting import eventually
 from tests.redis_servers import Redis
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MODULE = '''\
 """`/ws/shout/{name}`: what is said goes to everyone under the name, in capitals."""

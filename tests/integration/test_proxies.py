@@ -11,10 +11,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import BIN, Daemon
+from tests.daemon import Daemon
 from tests.integration.clients import check_refusal, read, read_close, say, settle
 from tests.integration.conftest import Spawn
 from tests.integration.raw import handshake
+from tests.processes import RELAYCTL, run
 from tests.proxies import Caddy, HAProxy, Nginx, Proxy
 from tests.redis_servers import Redis
 
@@ -243,10 +244,8 @@ def test_a_relayd_that_is_drained_gets_no_new_clients(
     with Redis() as redis:
         nodes = [spawn(redis_url=f"redis://127.0.0.1:{redis.port}/0") for _ in range(2)]
         with kind_of_proxy(tmp_path / "proxy", [f"127.0.0.1:{n.port}" for n in nodes]) as proxy:
-            subprocess.run(
-                [BIN / "relayctl", "drain"], cwd=nodes[0].folder, env=nodes[0].env, check=True,
-                capture_output=True,
-            )  # fmt: skip
+            drain = run([RELAYCTL, "drain"], cwd=nodes[0].folder, env=nodes[0].env)
+            assert drain.returncode == 0, drain
             if kind_of_proxy is HAProxy:
                 wait_until_left_out(proxy)
             for number in range(20):

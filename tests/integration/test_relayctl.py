@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from relayd import __version__
 from tests.integration.relayctl import Operator
+from tests.processes import run
 from tests.servers import PostgreSQL
 
 
@@ -142,20 +142,16 @@ def test_a_terminal_sees_how_far_an_import_is(relayctl: Operator) -> None:
     rows = "\n".join(f"{number},1" for number in range(5000))
     (relayctl.folder / "in.csv").write_text(f"name,difficulty\n{rows}\n")
     ours, theirs = os.openpty()
-    done = subprocess.run(
+    done = run(
         relayctl.command("quiz", "import", "in.csv"),
         cwd=relayctl.folder,
         env={**relayctl.environ, "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
         stderr=theirs,
-        check=True,
-        timeout=60,
     )
     os.close(theirs)
     shown = os.read(ours, 100_000)
     os.close(ours)
-    assert done.stdout == b"5000 added, 0 changed\n"
+    assert (done.returncode, done.stdout) == (0, "5000 added, 0 changed\n")
     assert b"importing" in shown
     assert b"100%" in shown
 

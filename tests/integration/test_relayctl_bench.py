@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,10 @@ from websockets.sync.server import ServerConnection, serve
 from tests.daemon import Daemon
 from tests.integration.clients import read, read_rest
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.relayctl import RELAYCTL
 from tests.integration.test_hostile import certificate
 from tests.integration.waiting import eventually
 from tests.ports import free_port
+from tests.processes import RELAYCTL, Done, Process
 
 __all__ = ["certificate"]  # a fixture
 
@@ -47,12 +46,11 @@ class Bench:
     ) -> "subprocess.Popen[str]":
         """A process whose output can be read."""
         kept = ("PATH", "HOME", "LANG")
-        process = subprocess.Popen(
-            [sys.executable, "-c", RELAYCTL, "bench", *SMALL, *arguments],
+        process = Process(
+            [RELAYCTL, "bench", *SMALL, *arguments],
             cwd=self.folder,
             env={
                 **{name: os.environ[name] for name in kept if name in os.environ},
-                "PYTHONPATH": str(ROOT),
                 **environ,
             },
             stdout=subprocess.PIPE,
@@ -63,19 +61,19 @@ class Bench:
         self.started.append(process)
         return process
 
-    def __call__(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *arguments: str, **options: Any) -> Done:
         """What a run to its end prints."""
         return finished(self.start(*arguments, **options))
 
 
-def finished(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+def finished(process: "subprocess.Popen[str]") -> Done:
     """The rest of the output and the exit code."""
     out, err = process.communicate(timeout=90)
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def complaints(done: "subprocess.CompletedProcess[str]") -> list[str]:
+def complaints(done: Done) -> list[str]:
     """What it warned of, apart from a machine that is busy with something else."""
     return [
         line for line in done.stderr.splitlines() if "the load generator had no CPU" not in line

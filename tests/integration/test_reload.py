@@ -14,13 +14,14 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import BIN, Daemon
+from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
 from tests.integration.test_workers import pids, wait_for_workers
 from tests.integration.waiting import eventually
 from tests.ports import free_port
+from tests.processes import TWISTD
 from tests.redis_servers import Redis
 
 Configure = Callable[..., str]
@@ -260,7 +261,7 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(
-            [BIN / "twistd", "--nodaemon", "--pidfile=", "relayd",
+            [TWISTD, "--nodaemon", "--pidfile=", "relayd",
              "--listen", f"tcp:{free_port()}:interface=127.0.0.1"],
             cwd=tmp_path, stdin=theirs, stdout=log, stderr=log, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import ClientConnection
 
-from tests.daemon import BIN, Daemon, tls_client
+from tests.daemon import Daemon, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import request
 from tests.integration.waiting import eventually, stopped
 from tests.ports import free_port
+from tests.processes import TWISTD
 from tests.redis_servers import Certificates, Redis
 
 MARK = "_RELAYD_WORKER"
@@ -387,7 +388,7 @@ def test_as_a_daemon_each_worker_has_its_own_log_file(redis: Redis, tmp_path: Pa
     environ |= {"RELAYD_SERVER_WORKERS": "2", "RELAYD_REDIS_URL": f"unix://{redis.socket}"}
     listen = f"tcp:{port}:interface=127.0.0.1"
     subprocess.run(
-        [BIN / "twistd", "--rundir=run", "--logfile=relayd.txt", "relayd", "--listen", listen],
+        [TWISTD, "--rundir=run", "--logfile=relayd.txt", "relayd", "--listen", listen],
         cwd=tmp_path, env=environ, check=True, timeout=PATIENCE,
     )  # fmt: skip
     pid = int((tmp_path / "twistd.pid").read_text())
