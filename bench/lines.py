@@ -133,7 +133,7 @@ def chart(title: str, lines: Sequence[Line], figures: Axis, note: str = "") -> s
         parts.append(
             f'<text class="small" x="{_LEFT - 8}" y="{LOST + 4}" text-anchor="end">lost</text>'
         )
-    for line in lines:
+    for line in sorted(lines, key=lambda line: line.server == "relayd"):  # relayd's on top
         parts.append(_drawn(line, x, y))
     top = _TOP + 4
     for line in lines:

@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import figures, machine
@@ -21,7 +21,15 @@ from bench.run import Run
 from bench.servers import SERVERS, Databases, Unavailable, of_checkout
 from bench.tables import LOADS, Row, times
 
-_SHOWN = (("per_cpu", "deliveries per CPU s"), ("p50", "p50"), ("p99", "p99"))
+_SHOWN: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+    ("per_cpu", "deliveries per CPU s", lambda load: load not in ("idle", "storm")),
+    ("p50", "p50", lambda load: load != "idle"),
+    ("p99", "p99", lambda load: load != "idle"),
+    ("rss", "memory", lambda load: load == "idle"),
+    ("last", "the last client in", lambda load: load == "storm"),
+    ("connect", "CPU a client", lambda load: load == "storm"),
+)
+"""Metrics, the heads of their columns, and whether a load has them."""
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,16 +51,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def rows(results: Results) -> list[Row]:
     """The table: what this one has as a multiple of what the other has, in the same round."""
-    table = [["load", *(title for _, title in _SHOWN), "memory", "rounds", "lost here", "there"]]
+    table = [["load", *(title for _, title, _ in _SHOWN), "rounds", "lost here", "there"]]
     for load, servers in results.items():
         mine, theirs = servers.get("relayd", {}), servers.get("before", {})
         cells = [
-            times(figures.ratio(mine, theirs, metric)) if load != "idle" else "–"
-            for metric, _ in _SHOWN
+            times(figures.ratio(mine, theirs, metric)) if has(load) else "–"
+            for metric, _, has in _SHOWN
         ]
-        memory = times(figures.ratio(mine, theirs, "rss")) if load == "idle" else "–"
         count = str(len(mine.keys() & theirs.keys()))
-        table.append([load, *cells, memory, count, _lost(mine), _lost(theirs)])
+        table.append([load, *cells, count, _lost(mine), _lost(theirs)])
     return table
 
 

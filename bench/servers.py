@@ -187,7 +187,7 @@ _ALL = [
     ),
     Server(
         "socketify",
-        "uWebSockets, C++, through socketify",
+        "uWebSockets (socketify)",
         lambda port: [str(PYTHON), "-m", "bench.peers.socketify_hub"],
         _socketify,
     ),

@@ -260,6 +260,17 @@ def test_the_table_of_two_checkouts_shows_ratios_of_paired_rounds_and_the_losses
     assert (shown["rounds"], shown["lost here"], shown["there"]) == ("2", "3", "0")
 
 
+def test_the_table_of_two_checkouts_shows_of_a_storm_the_last_client_and_the_cpu_of_each() -> None:
+    storms = {
+        name: {0: Measured("storm", connections=9, opened=9, last=last, cpu=cpu, p50=1, p99=1)}
+        for name, last, cpu in (("relayd", 1.0, 0.3), ("before", 4.0, 0.6))
+    }
+    head, row = paired.rows({"storm": storms})
+    shown = dict(zip(head, row, strict=True))
+    assert (shown["the last client in"], shown["CPU a client"]) == ("0.25 ×", "0.50 ×")
+    assert (shown["deliveries per CPU s"], shown["p99"]) == ("–", "1.00 ×")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
