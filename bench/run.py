@@ -1,6 +1,6 @@
 """The benchmark: relayd and its peers in turn, one after the other in every round, in one run.
 
-    python -m bench.run [--loads fanout,rooms] [--peers gorilla,picows] [--rounds 5] [--seconds 4]
+    python -m bench.run [--loads fanout,rooms] [--peers gorilla,picows] [--rounds 5] [--seconds 3]
 
 Run it with the Python that relayd is installed for, from the root of the checkout; `make bench`
 does. The server under load has one core for itself, the generator (`bench.loadgen`) and databases
@@ -40,7 +40,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--loads", help=f"some of {','.join(tables.LOADS)}")
     parser.add_argument("--peers", help=f"some of {','.join(_PEERS)}; all that can be had")
     parser.add_argument("--rounds", type=int, help="paired rounds (5)")
-    parser.add_argument("--seconds", type=float, help="measured time of each (4)")
+    parser.add_argument("--seconds", type=float, help="measured time of each (3)")
     parser.add_argument("--connections", type=int, help="of the load idle (5000)")
     parser.add_argument("--quick", action="store_true", help="a look of about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
@@ -56,7 +56,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     known = [*_FAMILIES, *SERVERS]
     options.peers = _names(parser, options.peers, known) if options.peers else []
     options.rounds = options.rounds or (1 if quick else 5)
-    options.seconds = options.seconds or (1.0 if quick else 4.0)
+    options.seconds = options.seconds or (1.0 if quick else 3.0)
     options.connections = options.connections or (500 if quick else 5000)
     options.warmup = 0.5 if quick else 1.0
     return options
@@ -87,6 +87,7 @@ class Run:
         self._databases = databases
         self._core, self._generator_core, _ = machine.cores()
         self._unavailable: dict[str, str] = {}
+        self._layer: str | None = None
         self._start = time.monotonic()
 
     def everything(self) -> None:
@@ -122,36 +123,36 @@ class Run:
         return ready
 
     def _best_layer(self, load: str, servers: list[Server]) -> list[Server]:
-        """Leaves one Channels layer for each front: a short pass says which is the best.
+        """Leaves one Channels layer for each front.
 
-        For memory, the in-memory layer is the one that needs least.
+        For poses, a short pass under the first of their loads says which is the best; for memory,
+        the in-memory layer is the one that needs least.
         """
-        layers = [server for server in servers if server.name.startswith("uvicorn-")]
         others = [s for s in servers if not s.name.startswith(("uvicorn-", "daphne-"))]
-        fronts = [s for s in servers if s.name.startswith("daphne-")]
-        best = "memory"
-        if load in POSES and len(layers) > 1:
-            first: Results = {load: {}}
-            for server in layers:
-                seconds = min(self._options.seconds, 2.0)
-                measured = self._try(server, load, seconds, grace=0.5)
-                if measured:
-                    first[load][server.name] = {0: measured}
-            found = figures.best_channels(first, load)
-            best = found.partition("-")[2] if found else best
-            layers = [server for server in layers if server.name.endswith(best)]
-            words = ", ".join(
-                f"{name.partition('-')[2]} {rounds[0].per_cpu:,.0f}"
-                for name, rounds in first[load].items()
-            )
-            self.notes.append(
-                f"Channels layers under uvicorn on {load}, first pass, deliveries per CPU second: "
-                f"{words}."
-            )
-        if load == "idle":
-            layers = [s for s in layers if s.name.endswith("-memory")] or layers
-        fronts = [s for s in fronts if s.name.endswith("-" + best)] or fronts
-        return [*others, *layers, *fronts]
+        layers = [server for server in servers if server.name.startswith("uvicorn-")]
+        if load in POSES and self._layer is None and len(layers) > 1:
+            self._layer = self._try_layers(load, layers)
+        best = self._layer if load in POSES else "memory"
+        fronts = [server for server in servers if server not in others]
+        return [*others, *([s for s in fronts if s.name.endswith(f"-{best}")] or fronts)]
+
+    def _try_layers(self, load: str, layers: list[Server]) -> str | None:
+        """The Channels layer that delivers most per CPU second; what the others do is noted."""
+        first: Results = {load: {}}
+        for server in layers:
+            measured = self._try(server, load, min(self._options.seconds, 2.0), grace=0.5)
+            if measured:
+                first[load][server.name] = {0: measured}
+        words = ", ".join(
+            f"{name.partition('-')[2]} {rounds[0].per_cpu:,.0f}"
+            for name, rounds in first[load].items()
+        )
+        self.notes.append(
+            f"Channels layers under uvicorn on {load}, first pass, deliveries per CPU second: "
+            f"{words}."
+        )
+        found = figures.best_channels(first, load)
+        return found.partition("-")[2] if found else None
 
     def _measure(self, server: Server, load: str, number: int) -> None:
         measured = self._try(server, load, self._options.seconds)
