@@ -1,0 +1,131 @@
+"""What the pages in docs/ and README.md name exists: modules, functions, files, settings, commands.
+
+A name counts when it stands in backquotes; so does every link. Console sessions are left out.
+"""
+
+import importlib
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from relayd.config import SECTIONS
+from relayd.ctl.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ROOMS = {path.stem for path in (ROOT / "relayd").iterdir()}
+
+_SESSION = re.compile(r"(?ms)^```.*?^```$")
+_QUOTED = re.compile(r"`([^`\n]+)`")
+_DOTTED = re.compile(r"([a-z_]\w*)((?:\.\w+)+)")
+_FILE = re.compile(r"(?:relayd|tests|docs|bench|schema|etc)/[\w./-]*")
+_SETTING = re.compile(r"\[(\w+)\] (\w+)")
+_COMMAND = re.compile(r"relayctl ([a-z][\w-]*)")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_NO_MODULES = {"conf", "sock", "toml"}
+"""Endings of files whose first word may be that of a room, such as `redis.conf`."""
+
+
+def resolves(name: str) -> bool:
+    """Whether `storage.pool.Database.run` is what it looks like: something in relayd."""
+    *parts, last = name.split(".")
+    if not parts:
+        return True
+    try:
+        importlib.import_module(f"relayd.{name}")
+    except ModuleNotFoundError:
+        owner = _load(parts)
+        return hasattr(owner, last) or last in getattr(owner, "__annotations__", ())
+    return True
+
+
+def _load(parts: list[str]) -> object:
+    """The module or class that a dotted name leads to; None if there is none."""
+    for end in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(["relayd", *parts[:end]]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[end:]:
+            found = getattr(found, attribute, None)
+        return found
+    return None
+
+
+def wrong_names(text: str) -> list[str]:
+    """What stands in backquotes and does not exist."""
+    wrong = []
+    for quoted in _QUOTED.findall(_SESSION.sub("", text)):
+        dotted = _DOTTED.fullmatch(quoted)
+        ending = quoted.rpartition(".")[2]
+        if dotted and dotted[1] in ROOMS and ending not in _NO_MODULES and not resolves(quoted):
+            wrong.append(quoted)
+        if _FILE.fullmatch(quoted) and not (ROOT / quoted).exists():
+            wrong.append(quoted)
+        for section, key in _SETTING.findall(quoted):
+            if key not in msgspec.structs.asdict(SECTIONS[section]()):
+                wrong.append(quoted)
+        command = _COMMAND.match(quoted)
+        if command and command[1] not in main.commands:
+            wrong.append(quoted)
+    return wrong
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = _SESSION.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    assert wrong_names(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`hub.Hub.fan_in`",
+        "`storage.cellar`",
+        "`storage.cellar.Database`",
+        "`relayd/hubs.py`",
+        "`[limits] coalescence`",
+        "`relayctl levitate`",
+    ],
+)
+def test_a_name_of_nothing_is_found(text: str) -> None:
+    assert len(wrong_names(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`hub.Hub.fan_out`",
+        "`native.fanout.Group.fan_out`",
+        "`hub`",
+        "`transport.write`",
+        "`redis.conf`",
+        "`relayd/hub.py`",
+        "`[limits] coalesce`",
+        "`relayctl status`",
+        "```\n`relayctl levitate`\n```",
+    ],
+)
+def test_a_name_of_something_is_fine(text: str) -> None:
+    assert wrong_names(text) == []
