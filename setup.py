@@ -95,23 +95,29 @@ setup(
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,
     entry_points={"console_scripts": ["relayctl = relayd.ctl.main:main"]},
-    # The lower bounds are what the tests run with. txredisapi is pinned: relayd leans on how
-    # exactly this version reconnects. hiredis is what makes it fast.
+    # The lower bounds are what the tests run with. The upper ones stand where relayd uses what a
+    # library does not promise: relayd/private.py says what that is, and what relayd does where a
+    # name is missing. What a name of a later version means is not known before it is tried.
     install_requires=[
-        "autobahn[twisted]>=26.10.2",
+        # its parser's state, its options, how it is handed bytes
+        "autobahn[twisted]>=26.10.2,<27",
         "click>=8.5.1",
         "crossplane>=0.5.8",
         "cryptography>=50.0.2",
-        "hiredis>=3.5.0",
+        "hiredis>=3.5.0",  # parses Redis' replies
         "msgspec>=0.22.0",
-        "prometheus-client>=0.26.0",
+        # the choice between its formats
+        "prometheus-client>=0.26.0,<1",
         "psycopg2-binary>=2.9.13",
         "PyJWT>=2.15.1",
         "python-dotenv>=1.2.4",
         "service-identity>=26.1.0",
-        "twisted[tls,http2]>=26.10.0",
+        # the reactor's list of calls and its epoll instance, which the compiled loop stands in for
+        "twisted[tls,http2]>=26.10.0,<27",
+        # relayd's protocol is derived from one of its classes, whose methods call each other
         "txredisapi==1.6.0",
-        "yoyo-migrations>=9.0.0",
+        # relayd's backends override methods of its own, which call each other; its words for BEGIN
+        "yoyo-migrations>=9.0.0,<10",
     ],
     extras_require={
         "bench": ["picows>=2.3.1"],  # relayctl bench

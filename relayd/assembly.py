@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from relayd import logs
+from relayd import logs, private
 from relayd.application import Application
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
@@ -36,7 +36,7 @@ from relayd.control.site import ControlSite
 from relayd.control.worker_metrics import ParentFigures, WorkerFigures, ask_through
 from relayd.drops import Drops
 from relayd.edge.frontdoor import FrontDoorFactory
-from relayd.edge.ports import Inherited, Ports, keep_open
+from relayd.edge.ports import Inherited, Ports
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.metrics.collector import Parts
@@ -292,7 +292,7 @@ def build_supervisor(
         command=command,
         end=end,
         lifecycle=lifecycle,
-        ports=Ports(listener, config.server.listen, keep_open),
+        ports=Ports(listener, config.server.listen, private.close_alone),
         preparation=Preparation(reactor, config.database),
         figures=figures,
         control=control,

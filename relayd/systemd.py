@@ -6,13 +6,14 @@ read. The other way goes sd_notify(3): whether relayd serves, how many it serves
 """
 
 import contextlib
+import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol
 
-from twisted.internet.endpoints import _SystemdParser, quoteStringArgument
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
@@ -21,6 +22,8 @@ STATUS_INTERVAL = 5.0
 
 _AGAIN = 0.1
 """Seconds until systemd is told again what it had no room for."""
+
+_NO_REACTOR: Any = None
 
 
 class Condition(NamedTuple):
@@ -67,8 +70,7 @@ class Systemd:
         Raises:
             SystemExit: a descriptor is no socket that streams are accepted from.
         """
-        # Twisted takes LISTEN_FDS out of the environment as soon as it is imported
-        sockets = tuple(_SystemdParser._sddaemon.inheritedDescriptors())
+        sockets = tuple(_inherited_sockets(environ))
         microseconds = environ.get("WATCHDOG_USEC", "")
         ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         found = cls(
@@ -128,6 +130,17 @@ class Systemd:
             except BlockingIOError:
                 return False
         return True
+
+
+def _inherited_sockets(environ: Mapping[str, str]) -> Iterator[int]:
+    """The descriptors of sd_listen_fds(3); Twisted takes them out of the environment."""
+    if "LISTEN_FDNAMES" not in environ:  # since version 227 systemd names what it passes
+        return
+    with contextlib.suppress(IndexError):
+        for index in itertools.count():
+            # the domain is not looked at before it listens
+            described: Any = serverFromString(_NO_REACTOR, f"systemd:domain=UNIX:index={index}")
+            yield described.fileno
 
 
 def _endpoint(descriptor: int) -> str:

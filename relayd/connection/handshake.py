@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from relayd import forwarded, names
+from relayd import forwarded, names, private
 from relayd.connection.admission import Guest
 from relayd.connection.context import Context
 from relayd.edge.refusal import encode_refusal
@@ -25,6 +25,7 @@ from relayd.logs import Logger, printable
 from relayd.names import Kind, Place
 
 _ids = itertools.count(1)
+_parse = private.parse_of(WebSocketServerProtocol)
 # Autobahn's own failures to understand a handshake
 _CODES = {code.status: code for code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.UPGRADE_REQUIRED)}
 
@@ -54,6 +55,7 @@ class Handshake(WebSocketServerProtocol):
     _admission: "Deferred[None] | None" = None
     _refusal: Refusal | None = None
     _reading = True
+    _early = b""
 
     @property
     def number(self) -> int:
@@ -127,7 +129,7 @@ class Handshake(WebSocketServerProtocol):
         # none is ever accepted, so none is to be found wrong
         self.websocket_extensions = []
         # Autobahn drops parameters without a value
-        query = urlsplit(self.http_request_uri).query
+        query = urlsplit(private.request_target(self, request)).query
         request.params = parse_qs(query, keep_blank_values=True)
         self._request = request
         self._find_client(request)
@@ -195,7 +197,9 @@ class Handshake(WebSocketServerProtocol):
         From the request target: Autobahn's path lacks what is behind a semicolon, and has raw
         UTF-8 in Latin-1.
         """
-        path = urlsplit(self.http_request_uri).path.encode("latin-1").decode(errors="replace")
+        assert self._request is not None
+        target = private.request_target(self, self._request)
+        path = urlsplit(target).path.encode("latin-1").decode(errors="replace")
         return names.split_path(path)[1]
 
     def _admission_timed_out(self, result: object, timeout: float) -> Failure | None:
@@ -216,6 +220,9 @@ class Handshake(WebSocketServerProtocol):
             if not self._reading:
                 self.resume_reading()
             super().succeedHandshake(res)
+            if self._early:
+                early, self._early = self._early, b""
+                self.dataReceived(early)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Answers with an error status, unless the peer went away meanwhile."""
@@ -244,10 +251,10 @@ class Handshake(WebSocketServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer; those that come before the handshake is answered wait for it."""
         if self._admission is None:
-            self._dataReceived(data)
+            _parse(self, data)
             return
-        self.data += data
-        if self._reading and len(self.data) > self.context.current.config.limits.max_head_size:
+        self._early += data
+        if self._reading and len(self._early) > self.context.current.config.limits.max_head_size:
             self.pause_reading()
 
     def pause_reading(self) -> None:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
-from relayd import logs, wire
+from relayd import logs, private, wire
 from relayd.connection.factory import RelayFactory
 from relayd.connection.observed import Observed
 from relayd.connection.ratelimit import TokenBucket
@@ -191,7 +191,7 @@ class RelayProtocol(Observed):
         polled = isinstance(transport, PolledTransport)
         inlet = transport.inlet if polled else Inlet(self)
         inlet.owner = self
-        inlet.longest = self.factory.longest_short_frame
+        inlet.longest = self.factory.longest_short_frame if private.shows_frames(self) else 0
         inlet.take = self.received if self._bucket is None else self._take
         self._inlet = inlet
 
@@ -206,19 +206,17 @@ class RelayProtocol(Observed):
         """Bytes that are not one short frame after the other (`inlet.Owner`)."""
         super().dataReceived(data)
         inlet = self._inlet
-        if inlet is None:
+        if inlet is None or not inlet.longest:
             return
         inlet.short = False
-        frame: Any = self.current_frame
-        if not self.can_send:
-            inlet.missing = 0
-        elif frame is not None:
-            inlet.missing = frame.length - self.current_frame_masker.pointer()
-        elif self.data:
-            inlet.missing = missing_of_head(self.data)
+        rest = private.rest_of_frame(self)
+        if rest is not None:
+            inlet.missing = rest
+        elif begun := private.unparsed(self):
+            inlet.missing = missing_of_head(begun)
         else:
             inlet.missing = 0
-            inlet.short = not self.inside_message
+            inlet.short = not private.is_inside_message(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message from Autobahn; nothing is raised out of here."""
@@ -319,16 +317,15 @@ class RelayProtocol(Observed):
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._abort_later()
 
-    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
-        """A violation is answered once; Autobahn drops TCP at a second one, answer or not."""
-        if self.state != self.STATE_CLOSING:
-            super()._fail_connection(code, reason)
-
     def dropConnection(self, abort: bool = False) -> None:
         """Ends the TCP connection once what was sent is read, or a moment later all the same.
 
         Autobahn would abort it where a reset takes our close frame with it: `abort` is ignored.
+        No effect at a second violation of the protocol: the first is answered, and the peer's
+        answer to that, which makes the end a clean one, is still to come.
         """
+        if self.state == self.STATE_CLOSING and not self.wasClean:
+            return
         self._long_way()
         super().dropConnection(False)
         self._abort_later()

@@ -12,6 +12,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, TimeoutError
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -19,7 +20,6 @@ from twisted.web.client import (
     FileBodyProducer,
     HTTPConnectionPool,
     ResponseNeverReceived,
-    _HTTP11ClientFactory,
     readBody,
 )
 from twisted.web.iweb import IAgentEndpointFactory
@@ -36,22 +36,20 @@ class NoAnswer(RelaydError):
     """A process does not answer, or not in time; what was asked for may be done all the same."""
 
 
-@implementer(IAgentEndpointFactory)
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class _Endpoint:
     """Wherever a URI points, the connection goes to one socket."""
 
     def __init__(self, reactor: Any, path: Path) -> None:
-        self._reactor = reactor
-        self._path = path
+        self._endpoint = UNIXClientEndpoint(reactor, str(path), timeout=PATIENCE)
 
-    def endpointForURI(self, uri: object) -> UNIXClientEndpoint:  # noqa: N802
-        return UNIXClientEndpoint(self._reactor, str(self._path), timeout=PATIENCE)
+    def endpointForURI(self, uri: object) -> "_Endpoint":  # noqa: N802
+        return self
 
-
-class _QuietFactory(_HTTP11ClientFactory):
-    """Its start and stop would be two lines in the log for each question."""
-
-    noisy = False
+    def connect(self, protocolFactory: Any) -> "Deferred[IProtocol]":
+        # its start and stop would be two lines in the log for each question
+        protocolFactory.noisy = False
+        return self._endpoint.connect(protocolFactory)
 
 
 class Asker:
@@ -67,7 +65,6 @@ class Asker:
         self._reactor = reactor
         self._patience = patience
         pool = HTTPConnectionPool(reactor, persistent=False)
-        pool._factory = _QuietFactory
         self._agent = Agent.usingEndpointFactory(reactor, _Endpoint(reactor, path), pool)
 
     async def ask(self, method: str, target: str, body: bytes = b"") -> bytes:

@@ -57,6 +57,11 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        self._connected = self.sock  # which `http.client` lets go of before the answer is read
+
+    def wait_for_ever(self) -> None:
+        """From now on no wait for the answer has an end."""
+        self._connected.settimeout(None)
 
 
 class ControlClient:
@@ -94,8 +99,7 @@ class ControlClient:
 
     def stream(self, target: str, /, **query: Any) -> Iterator[dict[str, Any]]:
         """The lines of an answer that has no end of its own. Raises as `get`."""
-        with self._request("GET", _with_query(target, query), b"") as response:
-            response.fp.raw._sock.settimeout(None)  # lines come when something happens
+        with self._request("GET", _with_query(target, query), b"", endless=True) as response:
             while line := response.readline():
                 yield self._decoded(line, dict)
 
@@ -107,8 +111,17 @@ class ControlClient:
                 raise Unreachable(f"relayd at {self.path} did not answer: {error}") from error
 
     @contextlib.contextmanager
-    def _request(self, method: str, target: str, body: bytes) -> Iterator[Any]:
-        """The response to a request that relayd does not refuse."""
+    def _request(
+        self, method: str, target: str, body: bytes, *, endless: bool = False
+    ) -> Iterator[Any]:
+        """The response to a request that relayd does not refuse.
+
+        Args:
+            method: of HTTP.
+            target: path and query.
+            body: of the request.
+            endless: whether parts of the answer come whenever something happens.
+        """
         connection = UnixConnection(str(self.path), PATIENCE)
         with contextlib.closing(connection):
             try:
@@ -123,6 +136,8 @@ class ControlClient:
                 raise Unreachable(self._why(error)) from error
             if response.status != 200:
                 self._refuse(response.status, content)
+            if endless:
+                connection.wait_for_ever()
             yield response
 
     def _refuse(self, status: int, content: bytes) -> None:

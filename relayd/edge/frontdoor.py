@@ -20,13 +20,14 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Site
 
+from relayd import private
 from relayd.config.current import Current
 from relayd.edge.handover import Handover
+from relayd.edge.ports import proxied_transport
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
@@ -40,10 +41,15 @@ _LINGER = 2.0
 _NOT_HTTP = "This is not an HTTP request that could be understood."
 
 
+@private.answers_bad_requests
 class _Channel(HTTPChannel):
     """A twisted.web channel that returns to the front door between requests."""
 
     transport: Any
+
+    waiting = False
+    """Whether answers wait for the peer to read them."""
+    _rest = b""
 
     def __init__(self, door: "FrontDoor") -> None:
         super().__init__()
@@ -51,27 +57,30 @@ class _Channel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         """An answer is complete: what came behind its request is a new head for the door."""
-        door = self._door
-        if door is None or not self.persistent:
-            super().requestDone(request)
-            return
-        rest = self.clearLineBuffer() + b"".join(self._dataBuffer)
-        self._dataBuffer = []
         super().requestDone(request)
-        door.answered(rest)
+        door = self._door
+        if door is not None and self.persistent:
+            rest, self._rest = self._rest, b""
+            door.answered(rest)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether answers wait for the peer to read them."""
-        return bool(self._waitingForTransport)
+    def setLineMode(self, extra: bytes = b"") -> None:
+        """Called by `requestDone`: `extra` came behind the request, before it was answered."""
+        self._rest = self.clearLineBuffer() + extra
+        super().setLineMode()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its answers (`IPushProducer`)."""
+        self.waiting = True
+        super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The peer has read the answers: the next request may come."""
+        """The peer has read the answers: the next request may come (`IPushProducer`)."""
+        self.waiting = False
         super().resumeProducing()
         if self._door is not None:
             self._door.answers_read()
 
-    def _respondToBadRequestAndDisconnect(self) -> None:
+    def answer_bad_request(self) -> None:
         """Twisted cannot parse the request: it would answer a bare status line."""
         if not (self.requests and self.requests[-1].startedWriting):
             self.transport.write(encode_refusal(Refusal(ErrorCode.BAD_REQUEST, _NOT_HTTP)))
@@ -107,7 +116,7 @@ class FrontDoor(Protocol):
             self.transport.setTcpNoDelay(True)
         self.factory.fresh.add(self)
         self._start_timer()
-        if isinstance(self.transport, HAProxyProtocolWrapper):
+        if isinstance(self.transport, proxied_transport()):
             self._check_proxy(host_of(self.transport.getPeer()))
 
     def _check_proxy(self, host: str) -> None:

@@ -33,6 +33,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relayd.edge.ports import peer_of
 from relayd.logs import Logger
 from relayd.sockets.poller import PolledTransport
 
@@ -239,11 +240,12 @@ def adopt(port: Any, sock: socket.socket, data: bytes) -> None:
     """
     sock.setblocking(False)
     try:
+        peer = peer_of(sock)
         address = sock.getpeername()
     except OSError:  # it has left
         sock.close()
         return
-    protocol = port.factory.buildProtocol(port._buildAddr(address))
+    protocol = port.factory.buildProtocol(peer)
     session, port.sessionno = port.sessionno, port.sessionno + 1
     transport = port.transport(sock, protocol, address, port, session, port.reactor)
     try:

@@ -4,17 +4,29 @@ Sits under `node` and `workers`, which open and close them. Knows Twisted's endp
 behind the ports is an argument.
 """
 
+import functools
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from twisted.internet import endpoints, tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.protocols.haproxy import proxyEndpoint
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relayd import private
 
 
 class Ports(Sequence[IListeningPort]):
@@ -104,9 +116,36 @@ def describe(port: IListeningPort) -> str:
     return str(address)
 
 
-def keep_open(port: Any) -> None:
-    """Has a port leave its socket alone when it is closed: other processes accept from it, too."""
-    port._shouldShutdown = False
+@functools.cache
+def proxied_transport() -> type[ProtocolWrapper]:
+    """The class of the transports behind a `haproxy:` endpoint (PROXY protocol).
+
+    Twisted names it nowhere, but hands a factory of it to whatever endpoint it wraps.
+    """
+    shown: list[Any] = []
+
+    @implementer(IStreamServerEndpoint)
+    class Endpoint:
+        def listen(self, protocolFactory: Any) -> "Deferred[IListeningPort]":
+            shown.append(protocolFactory)
+            return Deferred()
+
+    proxyEndpoint(Endpoint()).listen(Factory())
+    found: type[ProtocolWrapper] = shown[0].protocol
+    return found
+
+
+def peer_of(sock: socket.socket) -> IAddress:
+    """The address at the other end of a connection, as a listening port gives it to its factory.
+
+    Raises:
+        OSError: the peer has left.
+    """
+    address = sock.getpeername()
+    if sock.family == socket.AF_UNIX:
+        return UNIXAddress(address)
+    kind = IPv6Address if sock.family == socket.AF_INET6 else IPv4Address
+    return kind("TCP", *address)
 
 
 class Inherited:
@@ -169,21 +208,22 @@ def adopt_unix(reactor: Any, listening: socket.socket, factory: IProtocolFactory
         listening: taken over.
         factory: what is behind it.
     """
-    port = _UnixPort._fromListeningDescriptor(reactor, listening.fileno(), factory)
-    listening.close()  # it has a copy
+    port = _UnixPort(reactor, listening, factory)
     port.startListening()
-    adopted: IListeningPort = port
-    return adopted
+    adopted: Any = port
+    return cast(IListeningPort, adopted)
 
 
 class _UnixPort(unix.Port):
     """A unix socket whose file belongs to another process."""
 
-    _shouldShutdown = False  # that would end it for all
+    def __init__(self, reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> None:
+        super().__init__(listening.getsockname(), factory, reactor=reactor)
+        self._listening = listening
+        private.close_alone(self)
 
     def startListening(self) -> None:
-        opened = self._preexistingSocket
-        assert opened is not None
+        opened = self._listening
         self.factory.doStart()  # type: ignore[union-attr]
         self.connected = True
         self.socket = opened

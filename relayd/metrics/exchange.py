@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import msgspec
+from prometheus_client import exposition
 from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
+
+from relayd import private
 
 Rule = Literal["sum", "max", "min"]
 """How figures of several processes become one."""
@@ -99,7 +101,7 @@ def to_text(families: Iterable[Family], accept: str | None) -> tuple[bytes, str]
     Returns:
         The text and its `Content-Type`.
     """
-    encoder, content_type = choose_encoder(accept or "")
+    encoder, content_type = private.metrics_encoder(exposition, accept or "")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Fixed(families))
     return encoder(registry), content_type

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from prometheus_client.core import Metric
-from prometheus_client.utils import floatToGoString
 
 from relayd.tally import SECONDS, Buckets
 
@@ -56,11 +55,16 @@ def _simple(name: str, text: str, type: str, ending: str, value: Value, label: s
     return metric
 
 
+def _bound(value: float) -> str:
+    """The label `le` of a bucket: a canonical number of OpenMetrics, for bounds below a million."""
+    return "+Inf" if value == float("inf") else str(float(value))
+
+
 def _add_buckets(metric: Metric, labels: dict[str, str], several: Sequence[Buckets]) -> None:
     bounds = several[0].bounds if several else SECONDS
     count = 0
     for place, bound in enumerate([*bounds, float("inf")]):
         count += sum(buckets.counts[place] for buckets in several)
-        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": floatToGoString(bound)}, count)
+        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": _bound(bound)}, count)
     metric.add_sample(f"{metric.name}_count", labels, count)
     metric.add_sample(f"{metric.name}_sum", labels, sum(buckets.total for buckets in several))

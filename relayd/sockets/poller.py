@@ -175,8 +175,7 @@ class PolledTransport:
         return bool(
             transport.connected
             and not transport.disconnecting
-            and not transport.dataBuffer
-            and not transport._tempDataBuffer
+            and transport not in transport.reactor.getWriters()
         )
 
     def let_go(self) -> None:

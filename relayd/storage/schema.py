@@ -145,7 +145,7 @@ class _Backend:
     """What both of yoyo's backends are led differently in; mixed in before one of them."""
 
     engine: Engine
-    _is_locked: bool
+    _holds_lock = False
     lock: Callable[[], contextlib.AbstractContextManager[None]]
     to_apply: Callable[[MigrationList], MigrationList]
 
@@ -164,12 +164,10 @@ class _Backend:
     def connect(self, uri: DatabaseURI) -> Any:
         return self.engine.connect()
 
-    def begin(self) -> None:
-        self._in_transaction = True
-        self.execute(self.engine.begin)
-
-    def execute(self, *args: Any) -> Any:
-        return super().execute(*args)  # type: ignore[misc]
+    def execute(self, sql: str, *args: Any) -> Any:
+        # yoyo begins every transaction with this word; SQLite's is to lock at once
+        sql = self.engine.begin if sql == "BEGIN" else sql
+        return super().execute(sql, *args)  # type: ignore[misc]
 
     def carry_out(self, migration: Any, direction: str) -> str:
         """Applies a migration or takes it back, and notes it, in one transaction."""
@@ -214,11 +212,11 @@ class _Backend:
 class _PostgreSQL(_Backend, PostgresqlBackend):
     @contextlib.contextmanager
     def lock(self, timeout: float = _BOUNDS.lock) -> Iterator[None]:
-        if self._is_locked:
+        if self._holds_lock:
             yield
             return
         self.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
-        self._is_locked = True  # until the connection ends
+        self._holds_lock = True  # until the connection ends
         yield
 
 
@@ -227,17 +225,17 @@ class _SQLite(_Backend, SQLiteBackend):
 
     @contextlib.contextmanager
     def lock(self, timeout: float = _BOUNDS.lock) -> Iterator[None]:
-        if self._is_locked:
+        if self._holds_lock:
             yield
             return
         # the folder, not the file: closing a file drops SQLite's own locks on it
         folder = os.open(self.engine.path.parent, os.O_RDONLY)
         try:
             _lock_folder(folder, time.monotonic() + timeout)
-            self._is_locked = True
+            self._holds_lock = True
             yield
         finally:
-            self._is_locked = False
+            self._holds_lock = False
             os.close(folder)
 
 

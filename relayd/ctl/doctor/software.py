@@ -11,8 +11,8 @@ from relayd.ctl.doctor.findings import Finding, fault, ok, warn
 
 _REINSTALL = "install relayd's package again, or pip install --force-reinstall"
 _NATIVE = {
-    "msgspec._core": ("msgspec", "no message can be read"),
-    "psycopg2._psycopg": ("psycopg2-binary", "PostgreSQL cannot be used"),
+    "msgspec": ("msgspec", "no message can be read"),
+    "psycopg2": ("psycopg2-binary", "PostgreSQL cannot be used"),
     "autobahn.nvx": ("autobahn", "UTF-8 is checked in Python, twenty times slower"),
 }
 

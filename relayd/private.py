@@ -1,0 +1,293 @@
+"""Every name of a library that is not public, in one place: on the ground, above the log alone.
+
+An entry says which names, of which library, who uses them, for which versions they were tried, and
+what relayd does without them. Where one is missing, relayd says so once and does that; it does not
+fail in the middle. `setup.py` bounds the versions of these libraries.
+
+Callers use the functions below an entry. What they return is looked up once, for a process, a class
+or a connection, so a frame costs nothing more.
+"""
+
+import select
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+from relayd.logs import Logger
+
+if TYPE_CHECKING:  # a program that uses one library of these does not load the others
+    from autobahn.websocket.types import ConnectionRequest
+
+_log = Logger()
+_Class = TypeVar("_Class", bound=type)
+
+
+class Private:
+    """Names of a library that may be gone in its next version.
+
+    Args:
+        library: as pip knows it.
+        names: what is used of it.
+        users: the modules of relayd that do, through a function of this one.
+        tried: versions of the library for which that was tried.
+        without: what relayd does where one is missing; the end of a sentence that the operator
+            reads.
+    """
+
+    def __init__(
+        self,
+        library: str,
+        *names: str,
+        users: tuple[str, ...],
+        tried: tuple[str, ...],
+        without: str,
+    ) -> None:
+        self.library = library
+        self.names = names
+        self.users = users
+        self.tried = tried
+        self.without = without
+        self.warned = False
+
+    def are_in(self, place: object, *some: str) -> bool:
+        """Whether an instance, a class or a module has the names; says once what follows if not.
+
+        Args:
+            place: where they are looked for.
+            some: those of the names that are to be there already; all by default.
+        """
+        missing = [name for name in some or self.names if not hasattr(place, name)]
+        self.miss(*missing)
+        return not missing
+
+    def miss(self, *names: str) -> None:
+        """Says, once for all of the names, what follows from missing some; nothing for none."""
+        if names and not self.warned:
+            from importlib.metadata import version  # 10 ms that hardly any start needs
+
+            self.warned = True
+            _log.warn(
+                "{library} {version} has no {names} that relayd knows, so {without}; it was tried "
+                "with {library} {tried}",
+                library=self.library,
+                version=version(self.library),
+                names=", ".join(names),
+                without=self.without,
+                tried=", ".join(self.tried),
+            )
+
+
+# -- Twisted: the loop of the reactor
+
+REACTOR = Private(
+    "twisted",
+    "_poller",
+    "_newTimedCalls",
+    "_pendingTimedCalls",
+    "_justStopped",
+    users=("relayd.sockets.poller", "relayd.native.reading"),
+    tried=("26.10.0",),
+    without="the reactor reads all sockets by itself, as one of several; that costs CPU time",
+)
+
+
+class ReactorNames(NamedTuple):
+    """Attributes of an `EPollReactor` that a loop beneath it needs.
+
+    Attributes:
+        epoll: its own `select.epoll`, for which another object may stand in.
+        new_calls: a list of the calls it was asked for since its last turn.
+        calls: a heap of all others, the first to come first.
+        stopping: whether it was told to stop and has not noticed yet.
+    """
+
+    epoll: str
+    new_calls: str
+    calls: str
+    stopping: str
+
+
+def reactor_names(reactor: object) -> ReactorNames | None:
+    """Where an `EPollReactor` keeps what a loop beneath it needs; None where a name is missing."""
+    if not REACTOR.are_in(reactor):
+        return None
+    kinds = (select.epoll, list, list, bool)
+    others = [
+        name
+        for name, kind in zip(REACTOR.names, kinds, strict=True)
+        if not isinstance(getattr(reactor, name), kind)
+    ]
+    REACTOR.miss(*others)
+    return None if others else ReactorNames(*REACTOR.names)
+
+
+# -- Twisted: listening ports that several processes share
+
+SHUTDOWN = Private(
+    "twisted",
+    "_shouldShutdown",
+    users=("relayd.edge.ports", "relayd.assembly"),
+    tried=("26.10.0",),
+    without="a port that is closed is closed for all processes that share it: "
+    "workers that drain refuse clients that come meanwhile",
+)
+
+
+def close_alone(port: Any) -> None:
+    """Has a listening port of Twisted leave its socket as it is to the others that share it."""
+    if SHUTDOWN.are_in(port):
+        port._shouldShutdown = False
+
+
+# -- Twisted: HTTP requests that cannot be parsed
+
+BAD_REQUEST = Private(
+    "twisted",
+    "_respondToBadRequestAndDisconnect",
+    users=("relayd.edge.frontdoor",),
+    tried=("26.10.0",),
+    without="an HTTP request that cannot be parsed is answered by a bare status line, without JSON",
+)
+
+
+def answers_bad_requests(channel: _Class) -> _Class:
+    """For a class of `HTTPChannel`: what cannot be parsed goes to its `answer_bad_request()`."""
+    if BAD_REQUEST.are_in(channel):
+        setattr(channel, BAD_REQUEST.names[0], channel.answer_bad_request)  # type: ignore[attr-defined]
+    return channel
+
+
+# -- Autobahn: the parser
+
+RECEIVE = Private(
+    "autobahn",
+    "_dataReceived",
+    users=("relayd.connection.handshake",),
+    tried=("26.10.2",),
+    without="every piece of data that Autobahn parses has lines of a debug log formatted for it",
+)
+
+
+def parse_of(protocol: Any) -> Callable[[Any, bytes], None]:
+    """Has Autobahn take bytes that came in.
+
+    Args:
+        protocol: the class of protocols.
+    """
+    found: Callable[[Any, bytes], None] = (
+        protocol._dataReceived if RECEIVE.are_in(protocol) else protocol.dataReceived
+    )
+    return found
+
+
+FRAMES = Private(
+    "autobahn",
+    "current_frame",
+    "current_frame_masker",
+    "data",
+    "inside_message",
+    users=("relayd.connection.websocket",),
+    tried=("26.10.2",),
+    without="Autobahn parses every frame, the short ones, too; that costs CPU time",
+)
+
+unparsed: Callable[[Any], bytes] = attrgetter("data")
+"""What Autobahn has of a frame whose head is not whole, on a connection that `shows_frames`."""
+is_inside_message: Callable[[Any], bool] = attrgetter("inside_message")
+"""Whether a further frame of a message is to come, on a connection that `shows_frames`."""
+
+
+def shows_frames(protocol: Any) -> bool:
+    """Whether it can be seen on an open connection where in a frame its parser is."""
+    # the masker is there from the first frame on
+    return FRAMES.are_in(protocol, "current_frame", "data", "inside_message")
+
+
+def rest_of_frame(protocol: Any) -> int | None:
+    """Bytes to come of the frame whose head Autobahn has, on a connection that `shows_frames`.
+
+    None between two frames, and before a head is whole. 0 if it cannot be seen.
+    """
+    frame = protocol.current_frame
+    if frame is None:
+        return None
+    try:
+        rest: int = frame.length - protocol.current_frame_masker.pointer()
+    except AttributeError:
+        FRAMES.miss("current_frame_masker")
+        return 0
+    return rest
+
+
+# -- Autobahn: the handshake and the options
+
+TARGET = Private(
+    "autobahn",
+    "http_request_uri",
+    users=("relayd.connection.handshake",),
+    tried=("26.10.2",),
+    without="what follows a semicolon in the path of a WebSocket is not seen",
+)
+
+
+def request_target(protocol: Any, request: "ConnectionRequest") -> str:
+    """The request target of a handshake as it came, in Latin-1 (RFC 9112 section 3.2).
+
+    Args:
+        protocol: what the handshake came to.
+        request: what Autobahn has read in it.
+    """
+    if TARGET.are_in(protocol):
+        return str(protocol.http_request_uri)
+    query = urlencode(request.params, doseq=True)
+    return f"{request.path}?{query}" if query else str(request.path)
+
+
+OPTIONS = Private(
+    "autobahn",
+    "CONFIG_ATTRS",
+    users=("relayd.connection.factory",),
+    tried=("26.10.2",),
+    without="every connection has its own copy of Autobahn's options: 1.5 KB and 0.3 ms",
+)
+
+
+def shared_options(protocol: type, factory: object) -> dict[str, Any]:
+    """Attributes of a class of protocols that has the options of its factory, once for all of them.
+
+    Autobahn would copy them to every connection: 1.5 KB, and 0.3 ms to log them for nobody.
+
+    Args:
+        protocol: a class of Autobahn's protocols.
+        factory: where `setProtocolOptions` was called.
+    """
+    if not OPTIONS.are_in(protocol):
+        return {}
+    names = protocol.CONFIG_ATTRS  # type: ignore[attr-defined]
+    # what the class has already, Autobahn does not copy to each connection, nor log
+    return {**{name: getattr(factory, name) for name in names}, "CONFIG_ATTRS": ()}
+
+
+# -- prometheus-client
+
+ENCODER = Private(
+    "prometheus-client",
+    "choose_encoder",
+    users=("relayd.metrics.exchange",),
+    tried=("0.26.0",),
+    without="the metrics are in Prometheus' text format, also where OpenMetrics is asked for",
+)
+
+
+def metrics_encoder(exposition: Any, accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """What writes a registry's metrics in the format that is asked for, and its `Content-Type`.
+
+    Args:
+        exposition: `prometheus_client.exposition`.
+        accept: the `Accept` header of the request.
+    """
+    if not ENCODER.are_in(exposition):
+        return exposition.generate_latest, exposition.CONTENT_TYPE_LATEST
+    encoder, content_type = exposition.choose_encoder(accept)
+    return encoder, content_type
