@@ -5,6 +5,7 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 
 from relayd.native.calls import Calls
+from relayd.private import ReactorNames
 from relayd.sockets.observer import Observer
 from relayd.sockets.poller import Owner
 
@@ -36,6 +37,7 @@ class ReactorEpoll:
     def __init__(
         self,
         reactor: EPollReactor,
+        names: ReactorNames,
         sockets: select.epoll,
         inlets: dict[int, Inlet],
         ended: Callable[[Inlet, BaseException], object],

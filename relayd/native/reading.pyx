@@ -195,12 +195,11 @@ cdef class ReactorEpoll:
     it), so there is one wait for all, and a socket costs nothing but its own system calls. For the
     reactor the sockets are not there: its way to one reader takes as long as relaying a pose to a
     few members, and a turn with nothing to do half as long. So it gets a turn only when something
-    of its own is ready or due, or what was read or called has set a call or ended it. This leans on
-    attributes of `ReactorBase` that are private: `_newTimedCalls`, `_pendingTimedCalls` (a heap),
-    `_started`, `_justStopped`, and on `EPollReactor._poller`.
+    of its own is ready or due, or what was read or called has set a call or ended it.
 
     Args:
         reactor: an `EPollReactor`; its own instance is in use again after `release`.
+        names: where it keeps that instance and its calls: `private.ReactorNames`.
         sockets: the epoll instance of the sockets.
         inlets: as for `read_ready`.
         ended: the same.
@@ -209,6 +208,7 @@ cdef class ReactorEpoll:
 
     cdef readonly object register, modify, unregister
     cdef object _reactor, _epoll, _sockets, _ended
+    cdef str _epoll_name, _new_calls_name, _calls_name, _stopping_name
     cdef dict _inlets
     cdef Calls _calls
     cdef int _outer, _inner
@@ -217,13 +217,15 @@ cdef class ReactorEpoll:
     def __init__(
         self,
         object reactor,
+        object names,
         object sockets,
         dict inlets not None,
         object ended,
         Calls calls not None,
     ):
         self._reactor = reactor
-        self._epoll = reactor._poller
+        self._epoll_name, self._new_calls_name, self._calls_name, self._stopping_name = names
+        self._epoll = getattr(reactor, self._epoll_name)
         self._sockets = sockets
         self._outer = sockets.fileno()
         self._inner = self._epoll.fileno()
@@ -233,17 +235,15 @@ cdef class ReactorEpoll:
         self.register = self._epoll.register
         self.modify = self._epoll.modify
         self.unregister = self._epoll.unregister
-        for name in ("_newTimedCalls", "_pendingTimedCalls", "_started", "_justStopped"):
-            getattr(reactor, name)  # another version of Twisted that has none fails here
         sockets.register(self._epoll, EPOLLIN)
-        reactor._poller = self
+        setattr(reactor, self._epoll_name, self)
         calls.begin()
 
     def release(self):
         """Gives the reactor its own instance back, and the calls."""
         self._released = True
         self._sockets.unregister(self._epoll)
-        self._reactor._poller = self._epoll
+        setattr(self._reactor, self._epoll_name, self._epoll)
         self._calls.end()
 
     def poll(self, double timeout, int most):
@@ -264,7 +264,7 @@ cdef class ReactorEpoll:
         cdef int count, n, milliseconds
         cdef long long now = monotonic(), end = 0
         cdef long long due = -1 if timeout < 0 else now + <long long> (timeout * 1e9)
-        cdef list reactor_calls = self._reactor._pendingTimedCalls
+        cdef list reactor_calls = getattr(self._reactor, self._calls_name)
         cdef object first = reactor_calls[0] if reactor_calls else None
         cdef object time = first.time if reactor_calls else None
         cdef bint more = False, reactor_ready = False
@@ -312,11 +312,11 @@ cdef class ReactorEpoll:
         That is no end, no new call, and the same first one at the same time.
         """
         cdef list calls
-        if self._reactor._newTimedCalls:
+        if getattr(self._reactor, self._new_calls_name):
             return False
-        if self._reactor._justStopped or not self._reactor._started:
+        if getattr(self._reactor, self._stopping_name) or not self._reactor.running:
             return False
-        calls = self._reactor._pendingTimedCalls
+        calls = getattr(self._reactor, self._calls_name)
         return calls[0] is first and first.time == time if calls else first is None
 
 

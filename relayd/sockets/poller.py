@@ -4,8 +4,9 @@ Sits beside `outbox`: that one writes to a connection, this one reads from it. A
 costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
 Here the `Poller` has an epoll instance with all connections and the reactor's own instance in it
 (epoll(7) allows that); the reactor waits for this one, and gets a turn when it has something to do.
-`Poller.calls` are made in between. (A reactor without epoll has the poller as a reader.) Small
-whole text frames go straight to the owner of an `Inlet`; whatever else came in goes to its parser.
+`Poller.calls` are made in between. (A reactor without epoll, or one that `private` does not know,
+has the poller as a reader.) Small whole text frames go straight to the owner of an `Inlet`;
+whatever else came in goes to its parser.
 """
 
 import functools
@@ -20,6 +21,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relayd import private
 from relayd.logs import Logger
 from relayd.native.calls import Calls
 from relayd.native.fanout import Sender
@@ -43,12 +45,12 @@ class Poller:
     """Reads all connections of the process; one for each reactor.
 
     Args:
-        reactor: an `EPollReactor` waits for the poller's epoll instance in place of its own; any
-            other has the poller as a reader.
+        reactor: an `EPollReactor` waits for the poller's epoll instance in place of its own, if
+            `private` knows where it keeps that; any other has the poller as a reader.
 
     Attributes:
         calls: `hub.Timing`, for what is called often. The loop that reads makes the calls; the
-            reactor does before `start`, after `stop`, and if it is one without epoll.
+            reactor does before `start`, after `stop`, and where it has the poller as a reader.
     """
 
     _log = Logger()
@@ -62,9 +64,11 @@ class Poller:
 
     def start(self) -> None:
         """Begins to read."""
-        if isinstance(self._reactor, EPollReactor):
+        reactor = self._reactor
+        names = private.reactor_names(reactor) if isinstance(reactor, EPollReactor) else None
+        if names is not None:
             self._reactor_epoll = ReactorEpoll(
-                self._reactor, self._epoll, self._inlets, self._end, self.calls
+                reactor, names, self._epoll, self._inlets, self._end, self.calls
             )
         else:
             self._reactor.addReader(self)

@@ -15,8 +15,10 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from relayd import private
 from relayd.native.batching import Batch, Batching
 from relayd.native.fanout import Deliveries, Group, Publisher, Recipient, Sender
 from relayd.native.framing import (
@@ -57,13 +59,21 @@ class Turning(Poller):
             self.doRead()
 
 
-@pytest.fixture(params=["epoll", "another"])
-def poller(request: pytest.FixtureRequest, own: EPollReactor) -> Iterator[Turning]:
-    """On a reactor of epoll, and on one of which it is one reader."""
+@pytest.fixture(params=["epoll", "another", "another version"])
+def poller(
+    request: pytest.FixtureRequest, own: EPollReactor, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Turning]:
+    """On a reactor of epoll, and on two of which it is one reader: no epoll, or a name is gone."""
     other = Reactor()
-    poller = Turning(own if request.param == "epoll" else other)
-    poller.start()
+    poller = Turning(other if request.param == "another" else own)
+    with capturedLogs() as events, monkeypatch.context() as without:
+        if request.param == "another version":
+            without.setattr(private.REACTOR, "names", (*private.REACTOR.names, "_gone"))
+            without.setattr(private.REACTOR, "warned", False)
+        poller.start()
+    assert len(events) == (request.param == "another version")
     assert other.readers == ([poller] if request.param == "another" else [])
+    assert (poller in own.getReaders()) == (request.param == "another version")
     yield poller
     poller.stop()
     assert other.readers == []
