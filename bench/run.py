@@ -245,8 +245,8 @@ def describe(options: argparse.Namespace, seconds: float) -> str:
         "time of PostgreSQL and of Redis, which run on the generator's core, is not counted. On "
         "raw sockets every delivery is checked and timed, elsewhere those of some members. CPU a "
         "client is what the server used beyond what the poses alone had taken before the storm. A "
-        "server is ahead of relayd where the median of the ratios says so; one that loses messages "
-        "does less work, so it is not called ahead in CPU."
+        "server is ahead of relayd where the median of the ratios says so; one that loses over 1 % "
+        "of the messages does less work, so it is not called ahead, nor the best peer."
     )
 
 

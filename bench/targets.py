@@ -87,8 +87,11 @@ def rival(results: Results, target: Target) -> str | None:
     if target.peer == "channels":
         return figures.best_channels(results, target.load)
     if target.peer == "best":
-        return figures.best(servers, filter(figures.is_peer, servers), target.metric)
-    return figures.best(servers, target.peer.split("|"), target.metric)
+        names = [name for name in servers if figures.is_peer(name)]
+    else:
+        names = target.peer.split("|")
+    able = [name for name in names if not figures.loses(servers.get(name, {}))]
+    return figures.best(servers, able, target.metric) or figures.best(servers, names, target.metric)
 
 
 def is_needed(results: Results, load: str, server: str) -> bool:

@@ -174,6 +174,16 @@ def test_the_two_peers_that_are_best_in_the_first_round_are_measured_in_every_ro
     assert wanted == ["socketify", "ws"]
 
 
+def test_a_peer_that_loses_messages_is_the_best_only_where_all_do() -> None:
+    servers = {
+        "picows": rounds("rate-1000", 1, p99=0.04),
+        "nchan": rounds("rate-1000", 1, p99=0.01, lost=2, expected=100),
+    }
+    target = Target("rate-1000", "p99", "picows|nchan", most=1.0)
+    assert targets.rival({"rate-1000": servers}, target) == "picows"
+    assert targets.rival({"rate-1000": {"nchan": servers["nchan"]}}, target) == "nchan"
+
+
 def test_a_latency_for_ever_has_no_ratio_to_another_but_is_beyond_every_bound() -> None:
     lost, came = rounds("crowd", 1, p99=math.inf), rounds("crowd", 1, p99=0.001)
     assert figures.ratio(lost, lost, "p99") is None
