@@ -216,10 +216,10 @@ def _figure(load: str, measured: Measured) -> str:
     if load == "idle":
         return f"{measured.rss / figures.KB:6.1f} KB a connection"
     if load == "storm":
-        last = tables.duration(measured.last)
+        last = tables.absolute("last", measured.last)
         connect = tables.duration(figures.METRICS["connect"](measured))
         return (
-            f"{measured.opened:,} of {measured.connections:,} in, the last after {last}, "
+            f"{measured.opened:,} of {measured.connections:,} in, the last: {last}, "
             f"{connect} CPU each  p99 {p99:>8}  lost {measured.lost:,}"
         )
     return (

@@ -80,6 +80,8 @@ def times(found: Spread | None) -> str:
 
 def absolute(metric: str, value: float) -> str:
     """A figure with its unit."""
+    if metric == "last" and math.isinf(value):
+        return "not all in"
     if metric in ("rss", "pss"):
         return f"{value / figures.KB:.1f} KB"
     if metric == "share":

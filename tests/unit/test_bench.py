@@ -215,7 +215,7 @@ def test_the_table_of_the_storm_shows_each_round_that_did_not_let_all_in() -> No
     head, row = tables.load_rows({"storm": {"relayd": storms}}, "storm")
     shown = dict(zip(head, row, strict=True))
     assert shown["let in"] == "2,000 of 2,000; 1,990 of 2,000"
-    assert shown["the last after"] == "lost"
+    assert shown["the last after"] == "not all in"
     assert shown["CPU a client"] == "301 µs"
 
 
