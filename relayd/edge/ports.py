@@ -87,8 +87,11 @@ class Ports(Sequence[IListeningPort]):
         self._ports.clear()
 
     def places(self) -> list[str]:
-        """Where they listen, for people (`describe`)."""
-        return [describe(port) for port in self._ports]
+        """Where they listen, for people (`describe`).
+
+        The reactor closes a port whose socket another process has shut down; it has no address.
+        """
+        return [describe(port) for port in self._ports if getattr(port, "connected", True)]
 
     def __len__(self) -> int:
         return len(self._ports)
