@@ -1,3 +1,15 @@
-"""What all tests share: the fixtures of the helpers, by module."""
+"""What all tests share: the fixtures of the helpers, by module, and the profile of Hypothesis."""
+
+from hypothesis import HealthCheck, Phase, settings
 
 pytest_plugins = ["tests.servers", "tests.daemon", "tests.journal"]
+
+# Without a deadline and health checks, which fail where the machine is busy, and without the phase
+# that explains, since it runs what has failed a hundred times more. In all else the defaults.
+settings.register_profile(
+    "relayd",
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
+settings.load_profile("relayd")

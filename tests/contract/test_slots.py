@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -128,7 +128,5 @@ def test_slots_follow_every_change(database_url: str) -> None:
             settings=settings(
                 max_examples=100,
                 stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
             ),
         )

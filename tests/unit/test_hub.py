@@ -469,7 +469,6 @@ steps = st.lists(
 def test_nothing_stays_of_an_empty_group_and_everyone_gets_what_is_its(coalesce: float) -> None:
     """Whatever joins and leaves: groups are those that have members; members miss nothing."""
 
-    @settings(deadline=None)
     @given(steps)
     def check(steps: list[tuple[str, str, int]]) -> None:
         clock = Clock()
@@ -738,7 +737,7 @@ deeds = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(deeds, max_size=60))
 def test_everyone_gets_what_was_sent_while_it_was_a_member_once_and_in_order(
     deeds: list[tuple[str, float]],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
@@ -300,7 +300,6 @@ def test_a_journal_that_takes_nothing_costs_lines_and_not_the_process(
     assert journal.receive()["MESSAGE"].startswith("5 lines of this log are lost")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True),

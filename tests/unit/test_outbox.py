@@ -885,7 +885,7 @@ def test_every_byte_arrives_in_order_whatever_happens(kind: type[Any]) -> None:
     run_state_machine_as_test(
         Of,
         settings=settings(
-            max_examples=300, stateful_step_count=30, deadline=None, derandomize=True, database=None
+            max_examples=300, stateful_step_count=30, derandomize=True, database=None
         ),
     )
 
