@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 from pathlib import Path
 
 import jwt
@@ -88,23 +87,6 @@ def test_a_token_with_a_user_that_is_no_text_is_refused(spawn: Spawn) -> None:
 def test_an_empty_number_is_refused(spawn: Spawn, connect: Connect, query: str) -> None:
     client = connect(spawn(), f"/ws/chat?refuse=close&{query}")
     assert read_close(client)[0] == 4400
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for 127.0.0.1, in one file."""
-    path = tmp_path / "tls.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(path), "-out", str(path) + ".crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_bytes(path.read_bytes() + Path(str(path) + ".crt").read_bytes())
-    return path
 
 
 def test_tls(tmp_path: Path, certificate: Path) -> None:

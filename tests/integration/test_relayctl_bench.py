@@ -21,12 +21,9 @@ from websockets.sync.server import ServerConnection, serve
 from tests.daemon import Daemon
 from tests.integration.clients import read, read_rest
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.test_hostile import certificate
 from tests.integration.waiting import eventually
 from tests.ports import free_port
 from tests.processes import RELAYCTL, Done, Process
-
-__all__ = ["certificate"]  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--cameras", "2", "--viewers", "5", "--seconds", "1", "--warmup", "0.2")
