@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench clean package package-test pin \
+.PHONY: help setup run test test-unit lint format bench clean package package-test pin \
 	test-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
@@ -58,6 +58,7 @@ help:
 	make setup    .venv with relayd in it, editable, and what relayctl bench needs
 	make run      set up, then serve on 127.0.0.1:8080; ARGS="--help" and so on go to relayd
 	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
+	make test-unit  the tests that need no server and no daemon, within a minute
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
 	make bench    relayd beside its peers, about 30 minutes; ARGS="--quick" for a first look
@@ -77,6 +78,12 @@ run: setup
 test: test-tools $(VENV)/.test
 	@echo "test: pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)"
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# Each test stands for itself here: a worker that has nothing left takes tests of the other's.
+# Elsewhere tests of one file share servers, so a worker takes a whole file.
+test-unit: $(VENV)/.test
+	@echo "test-unit: pytest tests/unit -n $(JOBS) --dist worksteal $(PYTEST_ARGS)"
+	$(VENV)/bin/python -m pytest tests/unit -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	@failed=0

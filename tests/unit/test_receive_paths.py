@@ -1,388 +1,50 @@
 """The two receive paths of a connection have the same effect for every input (RFC 6455).
 
-One connection reads as it is: small whole text frames by `native.reading.Inlet`, the rest by
-Autobahn. The other one has Autobahn's parser alone. Both get the same bytes, cut at the same
-places, and everything that can be seen of them is compared, in its order.
+Here for every kind of frame, cut at every place, and for readers that are wrong, which must be
+found; `test_receive_paths_drawn` compares drawn streams.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
-from relayd.config import Config, Keepalive, Limits
+from relayd.config import Limits
 from relayd.connection import websocket
-from relayd.connection.handshake import Handshake
-from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import ClientError, CloseCode, ErrorCode
-from relayd.names import Place
-from relayd.native.framing import binary_frame, text_frame
-from relayd.relays.paths import KINDS
-from tests.frames import BINARY, CLOSE, MASK, PING, PONG, TEXT, frame
-from tests.unit.fakes import Client, Transport, World
-
-CLOSE_TIMEOUT = 5
-HEAD = Client.head_for("/ws/test")
-DEFLATE = 4
-"""The first reserved bit, which permessage-deflate (RFC 7692) would set."""
-ZERO, SOME = b"\0\0\0\0", MASK
-MASKS = (ZERO, SOME, b"\xff\xff\xff\xff", b"\0\0\0\1")
-
-# what the relay of this test does with a message that begins so
-RAISE, REFUSE, SHUT, ABORT, PAUSE, HOLD, SILENT = (b"%c" % byte for byte in b"R!XAPHS")
-
-
-class Seen(Transport):
-    """Notes what is done with it, in the list of its connection."""
-
-    def __init__(self, clock: Clock, events: list[tuple[Any, ...]]) -> None:
-        super().__init__(clock)
-        self._events = events
-
-    def write(self, data: bytes) -> None:
-        self._events.append(("write", data))
-
-    def loseConnection(self) -> None:
-        self._events.append(("lose",))
-        super().loseConnection()
-
-    def abortConnection(self) -> None:
-        self._events.append(("abort",))
-        super().abortConnection()
-
-    def pauseProducing(self) -> None:
-        self._events.append(("pause",))
-        super().pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._events.append(("resume",))
-        super().resumeProducing()
-
-
-class Relay(RelayProtocol):
-    """Notes what it is called with; echoes, or does what the message says."""
-
-    entry = KINDS["camera"]
-    events: list[tuple[Any, ...]]
-    held: list[int]
-
-    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
-        self.held = []
-
-    def received(self, payload: bytes, is_binary: bool) -> None:
-        self.events.append(("message", payload, is_binary, self.heard))
-        what = payload[:1]
-        if what == RAISE:
-            raise RuntimeError("a bug")
-        if what == REFUSE:
-            raise ClientError(ErrorCode.BAD_JSON, "No.")
-        if what == SHUT:
-            self.close(CloseCode.RATE_LIMIT, "enough")
-        elif what == ABORT:
-            self.abort()
-        elif what == PAUSE and self._reading:
-            self.pause_reading()
-        elif what == HOLD:
-            self.held.append(len(payload))
-            self.hold(len(payload))
-        elif what != SILENT:
-            self.send(binary_frame(payload) if is_binary else text_frame(payload))
-
-    def go_on(self) -> None:
-        """Lets go of what is held, and reads again."""
-        while self.held:
-            self.release(self.held.pop())
-        if not self._reading:
-            self.resume_reading()
-
-    def fail(self, what: str, failure: Failure | None = None) -> None:
-        self.events.append(("failed", what))
-        super().fail(what, failure)
-
-    def left(self) -> None:
-        self.events.append(("left",))
-
-
-class Slow(Relay):
-    """Reads with Autobahn's parser alone."""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard = True
-        Handshake.dataReceived(self, data)
-
-
-class Factory(RelayFactory):
-    """Builds connections of one of the two."""
-
-    def __init__(self, world: World, protocol: type[Relay]) -> None:
-        super().__init__(world.context)
-        self.protocol = protocol
-
-
-class Side:
-    """One way to read, in a world of its own: opens a connection, feeds it, says what was seen."""
-
-    def __init__(self, limits: Limits, protocol: type[Relay]) -> None:
-        keepalive = Keepalive(close_timeout=CLOSE_TIMEOUT)
-        self._world = World(Config(limits=limits, keepalive=keepalive))
-        self._factory = Factory(self._world, protocol)
-
-    def run(self, segments: Sequence[bytes], resume_every: int) -> list[tuple[Any, ...]]:
-        """What can be seen of one connection that gets these segments.
-
-        Args:
-            segments: what the reactor reads at once, or more of it if reading was paused.
-            resume_every: after so many segments the relay reads again; 0 for at the end.
-        """
-        clock, events = self._world.clock, list[tuple[Any, ...]]()
-        transport = Seen(clock, events)
-        relay: Any = self._factory.buildProtocol(transport.getPeer())
-        relay.events = events
-        transport.protocol = relay
-        relay.makeConnection(transport)
-        transport.deliver(HEAD)
-        assert relay.state == relay.STATE_OPEN
-        del events[:]
-        for number, segment in enumerate(segments, 1):
-            # keepalive clears it from time to time
-            relay.heard = False
-            transport.deliver(segment)
-            events.append(("read", self._state(relay)))
-            if resume_every and number % resume_every == 0:
-                relay.go_on()
-            clock.advance(0)
-        relay.go_on()
-        clock.advance(0)
-        events.append(("end", self._state(relay), transport.connected, transport.reading))
-        clock.advance(CLOSE_TIMEOUT)
-        clock.advance(0)
-        events.append(("late", self._state(relay), transport.connected))
-        transport.end()
-        assert clock.getDelayedCalls() == []
-        assert len(self._world.context.connections) == 0
-        return events
-
-    @staticmethod
-    def _state(relay: Any) -> tuple[Any, ...]:
-        """What the rest of the stream depends on."""
-        frame = relay.current_frame
-        return (
-            relay.state,
-            relay.heard,
-            relay._reading,
-            relay.wasClean,
-            relay.failedByMe,
-            relay.localCloseCode,
-            relay.localCloseReason,
-            relay.remoteCloseCode,
-            relay.remoteCloseReason,
-            # nothing that comes after the end is looked at
-            relay.state != relay.STATE_CLOSED
-            and (
-                relay.data,
-                relay.inside_message,
-                frame and (frame.opcode, frame.fin, frame.rsv, frame.length, frame.mask),
-            ),
-        )
-
-
-class Pair:
-    """Both ways to read, under the same limits."""
-
-    def __init__(self, size: int, rate: float = 0) -> None:
-        limits = Limits(
-            max_message_size=size, messages_per_second=rate, max_waiting=3, send_buffer=500
-        )
-        self._short = Side(limits, Relay)
-        self._long = Side(limits, Slow)
-
-    def check(self, segments: Sequence[bytes], resume_every: int = 0) -> list[tuple[Any, ...]]:
-        """Compares them; returns what both did."""
-        short = self._short.run(segments, resume_every)
-        assert short == self._long.run(segments, resume_every)
-        return short
-
-
-def close(code: int, reason: bytes = b"") -> bytes:
-    """The payload of a CLOSE."""
-    return code.to_bytes(2) + reason
-
-
-# -- what streams are made of
-
-UNICODE = "aé€𝄞".encode()
-INVALID = (
-    b"\xff",
-    b"\xc3",
-    b"ab\xe2\x82",
-    b"\xed\xa0\x80",
-    b"\xf4\x90\x80\x80",
-    b"\xc0\xaf",
-    b"a\x80b",
-)
-WORDS = (b"", b"a", b"hello", b"{}", UNICODE, b" ", b"\0")
-DEEDS = tuple(
-    deed + rest
-    for deed in (RAISE, REFUSE, SHUT, ABORT, PAUSE, HOLD, SILENT)
-    for rest in (b"", b"x" * 60)
-)
-EDGES = tuple(b"e" * length for length in (1, 4, 99, 100, 101, 123, 124, 125, 126, 127, 128, 300))
-# 125 bytes that end within or just behind a code point
-EDGES += (b"e" * 123 + b"\xc3\xa9", b"e" * 124 + b"\xc3", b"e" * 122 + b"\xe2\x82\xac")
-PAYLOADS = (*WORDS, *WORDS, *DEEDS, *EDGES, *INVALID)
-
-WELL_MADE = tuple(frame(TEXT, payload, mask=mask) for mask in MASKS for payload in PAYLOADS)
-SPLIT = tuple(
-    frame(TEXT, payload[:at], fin=False) + between + frame(0, payload[at:])
-    for payload in (UNICODE, b"", *INVALID, *DEEDS[::2])
-    for at in range(min(4, len(payload) + 1))
-    for between in (b"", frame(PING, b"in"), frame(TEXT, b"wrong"), frame(0, b"", fin=False))
-)
-CONTROL = tuple(
-    frame(opcode, payload, mask=mask)
-    for opcode in (PING, PONG)
-    for payload in (b"", b"ping", b"\xff", b"p" * 125)
-    for mask in MASKS[:2]
-)
-BROKEN = (
-    *(frame(opcode, b"data") for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)),
-    *(frame(opcode, b"data", rsv=rsv) for opcode in (TEXT, BINARY, PING) for rsv in (1, 2, 4, 7)),
-    # what deflate makes of "Hello" (RFC 7692 section 7.2.3.1)
-    frame(TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv=DEFLATE),
-    frame(TEXT, b"\xf2\x48\xcd", rsv=DEFLATE, fin=False) + frame(0, b"\xc9\xc9\x07\x00"),
-    *(frame(opcode, b"bare", mask=None) for opcode in (TEXT, BINARY, PING, CLOSE)),
-    frame(TEXT, b"", mask=None),
-    frame(TEXT, b"b" * 125, mask=None),
-    frame(0, b"lost"),
-    frame(0, b"lost", fin=False),
-    frame(PING, b"part", fin=False),
-    frame(PING, b"p" * 126),
-    *(frame(TEXT, b"n" * length, header=126) for length in (0, 1, 125)),
-    *(frame(TEXT, b"n" * length, header=127) for length in (0, 125, 126)),
-    b"\x81\xff\x80" + bytes(11),
-    b"\x81\xff\x7f" + b"\xff" * 7 + SOME + b"endless",
-)
-CLOSES = tuple(
-    frame(CLOSE, payload)
-    for payload in (
-        b"",
-        b"\x03",
-        *map(
-            close, (0, 999, 1000, 1001, 1004, 1005, 1006, 1007, 1011, 1015, 2999, 3000, 4999, 5000)
-        ),
-        close(1000, UNICODE),
-        close(1000, b"\xff"),
-        close(1000, b"r" * 123),
-    )
-)
-BINARIES = tuple(frame(BINARY, payload) for payload in (b"", b"\xff\0", *DEEDS[::2], b"b" * 126))
-
-# most of a stream is harmless, so that what is not comes upon an open connection
-harmless = st.sampled_from(
-    tuple(
-        frame(TEXT, payload, mask=mask)
-        for mask in MASKS
-        for payload in (*WORDS, RAISE, REFUSE, PAUSE, HOLD, SILENT, SILENT + b"x" * 99)
-    )
-)
-whole = st.sampled_from(WELL_MADE)
-made = st.builds(
-    frame,
-    st.sampled_from((TEXT, TEXT, TEXT, 0, BINARY, PING, PONG, CLOSE, 3)),
-    st.one_of(
-        st.sampled_from(PAYLOADS), st.binary(max_size=12), st.text(max_size=8).map(str.encode)
-    ),
-    fin=st.sampled_from((True, True, True, False)),
-    rsv=st.sampled_from((0, 0, 0, 0, 0, 0, 0, DEFLATE)),
-    mask=st.one_of(st.sampled_from(MASKS), st.binary(min_size=4, max_size=4), st.just(None)),
-)
-unusual = st.sampled_from(SPLIT + CONTROL + BROKEN + CLOSES + BINARIES)
-pieces = st.one_of(harmless, harmless, harmless, whole, unusual, made)
-streams = st.lists(pieces, min_size=1, max_size=8).map(b"".join)
-damages = st.one_of(
-    st.none(),
-    st.none(),
-    st.none(),
-    # lets the stream end in the middle of a frame, or changes a byte somewhere
-    st.tuples(st.integers(0, 400), st.none() | st.integers(0, 255)),
-)
-places: st.SearchStrategy[list[int]] = st.lists(st.integers(0, 400), max_size=6)
-cuts = st.one_of(places, places, places, places, places, st.none())
-
-SIZES = (1000, 1000, 1000, 125, 124, 100, 4)
-PAIRS = [Pair(size) for size in SIZES] + [Pair(1000, rate=1), Pair(125, rate=0.5)]
-pairs = st.sampled_from(PAIRS)
-
-
-def damaged(stream: bytes, damage: tuple[int, int | None] | None) -> bytes:
-    """A stream that ends too early or has a wrong byte."""
-    if damage is None:
-        return stream
-    at, byte = damage
-    at %= len(stream)
-    return stream[:at] if byte is None else stream[:at] + bytes([byte]) + stream[at + 1 :]
-
-
-def cut(stream: bytes, places: Sequence[int] | None) -> list[bytes]:
-    """The stream in segments, cut at these places, or everywhere."""
-    if places is None:
-        return [stream[at : at + 1] for at in range(len(stream))]
-    within = sorted({place % (len(stream) + 1) for place in places})
-    return [stream[a:b] for a, b in itertools.pairwise((0, *within, len(stream))) if a != b]
-
-
-steady = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
+from tests.frames import CLOSE, PING, TEXT, frame
+from tests.unit.receive_paths import (
+    ABORT,
+    BROKEN,
+    CLOSES,
+    CONTROL,
+    HOLD,
+    PAIRS,
+    PAUSE,
+    RAISE,
+    REFUSE,
+    SHUT,
+    SILENT,
+    SPLIT,
+    WELL_MADE,
+    Pair,
+    Relay,
+    Side,
+    cut,
+    drawn_case,
 )
 
-
-@settings(steady, max_examples=10_000)
-@given(pairs, streams, damages, cuts, st.integers(0, 3))
-def test_both_paths_have_the_same_effect(
-    pair: Pair,
-    stream: bytes,
-    damage: tuple[int, int | None] | None,
-    places: list[int] | None,
-    resume_every: int,
-) -> None:
-    pair.check(cut(damaged(stream, damage), places), resume_every)
+PIECES = tuple(dict.fromkeys((*WELL_MADE[::4], *SPLIT[::3], *CONTROL, *BROKEN, *CLOSES)))
+PARTS = 4
+"""So many tests share the pieces; a worker of pytest-xdist takes a test."""
 
 
-@settings(steady, max_examples=300)
-@given(
-    st.sampled_from((TEXT, TEXT, BINARY)),
-    st.sampled_from((125, 126, 127, 65_535, 65_536)),
-    st.sampled_from((0, 126, 127)),
-    st.sampled_from(MASKS),
-    st.sampled_from((b"", UNICODE, b"\xff", b"\xc3")),
-    st.sampled_from((Pair(65_535), Pair(65_536), Pair(1 << 20))),
-    st.lists(
-        st.one_of(st.integers(0, 16), st.integers(-16, 0), st.integers(0, 65_536)), max_size=5
-    ),
-)
-def test_so_have_they_for_long_frames_between_short_ones(
-    opcode: int, length: int, header: int, mask: bytes, last: bytes, pair: Pair, places: list[int]
-) -> None:
-    short = frame(TEXT, b"short", mask=mask)
-    payload = b"l" * (length - len(last)) + last
-    stream = short + frame(opcode, payload, mask=mask, header=header) + short
-    pair.check(cut(stream, places))
-
-
-def test_so_have_they_for_every_piece_cut_at_every_place() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_both_paths_have_the_same_effect_for_every_piece_cut_at_every_place(part: int) -> None:
     """Every kind of frame between two short ones, in two segments."""
     [pair, *_] = PAIRS
     short = frame(TEXT, b"hi")
-    for piece in dict.fromkeys((*WELL_MADE[::4], *SPLIT[::3], *CONTROL, *BROKEN, *CLOSES)):
+    for piece in PIECES[part::PARTS]:
         stream = (short + piece + short)[:50]
         for at in range(len(stream)):
             pair.check(cut(stream, [at]))
@@ -558,6 +220,21 @@ def test_a_wrong_short_path_is_found(
     def find() -> None:
         for pair, segments in steps:
             pair.check(segments)
+
+    with pytest.raises((AssertionError, IndexError)):
+        find()
+
+
+@pytest.mark.parametrize("wrong", [unmasked, unchecked, too_short, too_long, continued, reserved])
+def test_the_drawn_streams_find_a_wrong_short_path_early(
+    wrong: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, wrong))
+
+    def find() -> None:
+        for number in range(1000):
+            pair, segments, resume_every = drawn_case(number)
+            pair.check(segments, resume_every)
 
     with pytest.raises((AssertionError, IndexError)):
         find()
