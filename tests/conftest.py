@@ -1,6 +1,10 @@
 """What all tests share: the fixtures of the helpers, by module, and the profile of Hypothesis."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+# so that a failed assertion of a helper says what it compared
+pytest.register_assert_rewrite("tests")
 
 pytest_plugins = ["tests.servers", "tests.daemon", "tests.journal"]
 

@@ -21,7 +21,7 @@ from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis as Shards
-from tests.contract.test_brokers import UUID, Inbox
+from tests.broker_scene import UUID, Inbox
 from tests.redis_scene import PATIENCE, Watch
 from tests.redis_servers import Redis
 from tests.unit.fakes import logged_failures

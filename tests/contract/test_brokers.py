@@ -6,154 +6,33 @@ is taken to arrive at once: a test waits for what must come, and a barrier behin
 nothing else came.
 """
 
-import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
-from websockets.frames import Opcode
 
-from relayd.brokers.interface import Groups, Pairs, Rooms
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
 from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
-from relayd.errors import NoUnity
 from relayd.hub import Hub
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
 from relayd.relays.paths import KINDS
-from relayd.sockets.outbox import Item
 from relayd.storage import schema
 from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.wire import ChatEntry
+from tests.broker_scene import Cluster, Listener, Process
+from tests.contract.pairs import PairsContract
 from tests.redis_scene import Watch
 from tests.redis_servers import Redis as RedisServer
-from tests.unit.fakes import parse_frames
-
-T = TypeVar("T")
-
-PATIENCE = 10.0
-"""Seconds after which what must come is given up."""
-
-UUID = "123e4567-e89b-42d3-a456-426614174000"
-OTHER = "123e4567-e89b-42d3-a456-426614174001"
-
-
-@dataclass
-class Process:
-    """One process' view of the broker."""
-
-    groups: Groups
-    rooms: Rooms
-    pairs: Pairs
-
-
-@dataclass
-class Cluster:
-    """Two processes; with one alone, both are the same."""
-
-    here: Process
-    there: Process
-
-
-class Inbox:
-    """What somebody was told, in order; a test takes it out and waits for what is to come."""
-
-    def __init__(self) -> None:
-        self._items: list[object] = []
-        self._waiting: list[Deferred[None]] = []
-
-    def put(self, item: object) -> None:
-        self._items.append(item)
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(None)
-
-    async def take(self, count: int) -> list[object]:
-        """Waits until there are so many; takes all there are."""
-        from twisted.internet import reactor
-
-        while len(self._items) < count:
-            deferred: Deferred[None] = Deferred()
-            self._waiting.append(deferred)
-            await deferred.addTimeout(PATIENCE, reactor)
-        taken, self._items = self._items, []
-        return taken
-
-
-class Listener:
-    """A member of a group."""
-
-    def __init__(self) -> None:
-        self.inbox = Inbox()
-
-    direct: Callable[[bytes], int] | None = None
-
-    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
-        for opcode, payload in parse_frames(frames):
-            assert opcode is Opcode.TEXT
-            self.inbox.put(payload)
-
-    def interrupted(self, frames: bytes, sent: int) -> None:
-        raise AssertionError("there is no direct")
-
-    def broken(self) -> None:
-        raise AssertionError("there is no direct")
-
-
-class FakeHeadset:
-    """A Unity side; `is_open` is whether its connection takes frames."""
-
-    def __init__(self, *, is_open: bool = True) -> None:
-        self.inbox = Inbox()
-        self.is_open = is_open
-
-    def assign(self, payload: bytes) -> bool:
-        if self.is_open:
-            self.inbox.put(payload)
-        return self.is_open
-
-    def replaced(self) -> None:
-        self.inbox.put("replaced")
-
-
-class FakePhone:
-    """An Android side."""
-
-    def __init__(self) -> None:
-        self.inbox = Inbox()
-
-    def headset_came(self) -> None:
-        self.inbox.put("came")
-
-    def headset_left(self) -> None:
-        self.inbox.put("left")
-
-    def replaced(self) -> None:
-        self.inbox.put("replaced")
-
-
-async def eventually(check: Callable[[], Awaitable[T]], wanted: T) -> None:
-    """Asks again until the answer is the wanted one."""
-    from twisted.internet import reactor
-    from twisted.internet.task import deferLater
-
-    for _ in range(round(PATIENCE / 0.01)):
-        if await check() == wanted:
-            return
-        await deferLater(reactor, 0.01)
-    raise AssertionError(f"it never was {wanted}")
-
 
 # Implementations
 
@@ -466,133 +345,5 @@ class TestRooms:
         assert await cluster.there.rooms.since("nobody", 1, 99) == (True, [])
 
 
-class TestPairs:
-    @pytest_twisted.ensureDeferred
-    async def test_a_headset_is_present_from_its_registration_to_its_removal(
-        self, cluster: Cluster
-    ) -> None:
-        headset = FakeHeadset()
-        assert not await cluster.there.pairs.headset_present(UUID)
-        await cluster.here.pairs.add_headset(UUID, headset)
-        assert await cluster.there.pairs.headset_present(UUID)
-        assert not await cluster.there.pairs.headset_present(OTHER)
-        cluster.here.pairs.remove_headset(UUID, headset)
-        await eventually(lambda: cluster.there.pairs.headset_present(UUID), False)
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_frame_is_delivered_to_the_headset_under_the_uuid(
-        self, cluster: Cluster
-    ) -> None:
-        headsets = {uuid: FakeHeadset() for uuid in (UUID, OTHER)}
-        for uuid, headset in headsets.items():
-            await cluster.here.pairs.add_headset(uuid, headset)
-        for number in range(3):
-            await cluster.there.pairs.deliver(UUID, b"%d" % number)
-        assert await headsets[UUID].inbox.take(0) == [b"0", b"1", b"2"]
-        assert await headsets[OTHER].inbox.take(0) == []
-
-    @pytest_twisted.ensureDeferred
-    async def test_without_a_headset_a_frame_is_not_delivered(self, cluster: Cluster) -> None:
-        headset = FakeHeadset()
-        with pytest.raises(NoUnity):
-            await cluster.there.pairs.deliver(UUID, b"1")
-        await cluster.here.pairs.add_headset(UUID, headset)
-        cluster.here.pairs.remove_headset(UUID, headset)
-        with pytest.raises(NoUnity):
-            await cluster.there.pairs.deliver(UUID, b"1")
-        assert await headset.inbox.take(0) == []
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_headset_that_is_closing_takes_no_frame(self, cluster: Cluster) -> None:
-        headset = FakeHeadset(is_open=False)
-        await cluster.here.pairs.add_headset(UUID, headset)
-        with pytest.raises(NoUnity):
-            await cluster.there.pairs.deliver(UUID, b"1")
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_newer_headset_takes_the_place_and_the_older_one_is_told(
-        self, cluster: Cluster
-    ) -> None:
-        older, newer = FakeHeadset(), FakeHeadset()
-        await cluster.here.pairs.add_headset(UUID, older)
-        await cluster.there.pairs.add_headset(UUID, newer)
-        assert await older.inbox.take(1) == ["replaced"]
-        await cluster.here.pairs.deliver(UUID, b"1")
-        assert await newer.inbox.take(1) == [b"1"]
-
-    @pytest_twisted.ensureDeferred
-    async def test_the_end_of_an_older_headset_leaves_the_newer_one_alone(
-        self, cluster: Cluster
-    ) -> None:
-        older, newer, phone = FakeHeadset(), FakeHeadset(), FakePhone()
-        await cluster.here.pairs.add_headset(UUID, older)
-        await cluster.here.pairs.add_phone(UUID, phone)
-        await cluster.there.pairs.add_headset(UUID, newer)
-        await older.inbox.take(1)
-        cluster.here.pairs.remove_headset(UUID, older)
-        await cluster.here.pairs.deliver(UUID, b"1")
-        assert await newer.inbox.take(1) == [b"1"]
-        assert await cluster.here.pairs.headset_present(UUID)
-        cluster.there.pairs.remove_headset(UUID, newer)
-        assert await phone.inbox.take(1) == ["left"], "a replacement is no news to the phone"
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_phone_hears_of_every_coming_and_going(self, cluster: Cluster) -> None:
-        phone = FakePhone()
-        headset = FakeHeadset()
-        await cluster.here.pairs.add_headset(UUID, headset)
-        await cluster.there.pairs.add_phone(UUID, phone)
-        for _ in range(2):
-            cluster.here.pairs.remove_headset(UUID, headset)
-            assert await phone.inbox.take(1) == ["left"]
-            headset = FakeHeadset()
-            await cluster.here.pairs.add_headset(UUID, headset)
-            assert await phone.inbox.take(1) == ["came"]
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_phone_hears_nothing_of_other_headsets(self, cluster: Cluster) -> None:
-        phone, headset, other = FakePhone(), FakeHeadset(), FakeHeadset()
-        await cluster.here.pairs.add_headset(UUID, headset)
-        await cluster.there.pairs.add_phone(UUID, phone)
-        await cluster.here.pairs.add_headset(OTHER, other)
-        cluster.here.pairs.remove_headset(OTHER, other)
-        cluster.here.pairs.remove_headset(UUID, headset)
-        assert await phone.inbox.take(1) == ["left"]
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_newer_phone_takes_the_place_and_hears_the_news_alone(
-        self, cluster: Cluster
-    ) -> None:
-        headset, older, newer = FakeHeadset(), FakePhone(), FakePhone()
-        await cluster.here.pairs.add_headset(UUID, headset)
-        await cluster.here.pairs.add_phone(UUID, older)
-        await cluster.there.pairs.add_phone(UUID, newer)
-        assert await older.inbox.take(1) == ["replaced"]
-        cluster.here.pairs.remove_phone(UUID, older)
-        cluster.here.pairs.remove_headset(UUID, headset)
-        assert await newer.inbox.take(1) == ["left"]
-        assert await older.inbox.take(0) == []
-
-    @pytest_twisted.ensureDeferred
-    async def test_a_phone_that_was_removed_hears_nothing(self, cluster: Cluster) -> None:
-        headset, gone, there = FakeHeadset(), FakePhone(), FakePhone()
-        await cluster.here.pairs.add_headset(UUID, headset)
-        await cluster.here.pairs.add_phone(UUID, gone)
-        cluster.here.pairs.remove_phone(UUID, gone)
-        await cluster.here.pairs.add_phone(UUID, there)
-        cluster.here.pairs.remove_headset(UUID, headset)
-        assert await there.inbox.take(1) == ["left"]
-        assert await gone.inbox.take(0) == []
-
-    @pytest_twisted.ensureDeferred
-    async def test_removing_whoever_is_not_there_changes_nothing(self, cluster: Cluster) -> None:
-        headset, phone = FakeHeadset(), FakePhone()
-        await cluster.here.pairs.add_headset(UUID, headset)
-        await cluster.here.pairs.add_phone(UUID, phone)
-        for uuid, process in itertools.product((UUID, OTHER), (cluster.here, cluster.there)):
-            process.pairs.remove_headset(uuid, FakeHeadset())
-            process.pairs.remove_phone(uuid, FakePhone())
-        await cluster.there.pairs.deliver(UUID, b"1")
-        assert await headset.inbox.take(1) == [b"1"]
-        cluster.here.pairs.remove_headset(UUID, headset)
-        assert await phone.inbox.take(1) == ["left"]
+class TestPairs(PairsContract):
+    pass

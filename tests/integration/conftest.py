@@ -1,6 +1,9 @@
 """What the integration tests share: spawned daemons, clients that end, and a look at the log."""
 
 import contextlib
+import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,8 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import Daemon
 from tests.integration.polling import Pair
 from tests.integration.raw import Raw
+from tests.integration.workers import wait_for_workers
+from tests.redis_servers import Redis
 
 Spawn = Callable[..., Daemon]
 Connect = Callable[..., ClientConnection]
@@ -141,3 +146,35 @@ def own() -> Iterator[EPollReactor]:
     epoll.close()
     for reader in own._internalReaders:
         reader.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    """A Redis for one test."""
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
+    """Starts a relayd with two workers, and waits until both serve and have Redis.
+
+    Each keeps the connections that it accepts.
+    """
+    daemons: list[Daemon] = []
+
+    def start(*, wait: bool = True, **settings: object) -> Daemon:
+        defaults = {"server_workers": 2, "server_spread": "connections"}
+        settings = {**defaults, "redis_url": f"unix://{redis.socket}", **settings}
+        daemons.append(spawn(wait=False, **settings))
+        if wait:
+            wait_for_workers(daemons[-1])
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.stop()
+        for pid in map(int, re.findall(r"worker \d+ is process (\d+)\n", daemon.log)):
+            with contextlib.suppress(OSError):  # it has ended, as it should
+                if Path(f"/proc/{pid}/cwd").readlink() == daemon.folder:
+                    os.kill(pid, signal.SIGKILL)

@@ -13,11 +13,12 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator, ids
-from tests.integration.test_control import UUID
-from tests.integration.test_workers import clients_of, pids, wait_for_workers
 from tests.integration.waiting import eventually, stopped
+from tests.integration.workers import clients_of, pids, wait_for_workers
 from tests.ports import free_port
 from tests.redis_servers import Redis
+
+UUID = "123e4567-e89b-42d3-a456-426614174000"
 
 
 @pytest.fixture

@@ -30,20 +30,11 @@ from tests.frames import frame
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import handshake, request
-from tests.integration.test_workers import (
-    clients_of,
-    has_ended,
-    pids,
-    redis,
-    sockets,
-    spawn_workers,
-    wait_for_workers,
-)
 from tests.integration.waiting import eventually, stopped
+from tests.integration.workers import clients_of, has_ended, pids, sockets, wait_for_workers
 from tests.ports import free_port
 from tests.redis_servers import Certificates, Redis
 
-__all__ = ["redis", "spawn_workers"]  # fixtures
 GROUPS = [f"/ws/camera/g{number}" for number in range(12)]
 
 

@@ -4,37 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.daemon import Daemon
 from tests.integration.clients import Refused, read, say, settle
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.scraping import scrape, value
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 HEADSET = "/ws/difficulty/unity/0b5e8a4e-6f0d-4a8e-9c1c-0a4c7c1d2e3f"
 POSE = {"x": 1, "y": 2, "z": 3}
-
-
-def scrape(daemon: Daemon) -> dict[str, Metric]:
-    """All families, by the names that stand in the text."""
-    status, text = daemon.get("/metrics")
-    assert status == 200, text
-    return {
-        metric.name + ("_total" if metric.type == "counter" else ""): metric
-        for metric in text_string_to_metric_families(text)
-    }
-
-
-def value(metrics: dict[str, Metric], name: str, **labels: str) -> float:
-    """One figure; of a histogram, how many values it has."""
-    family = re.sub("_count$", "", name)
-    [found] = [
-        sample.value
-        for sample in metrics[family].samples
-        if sample.name == name and sample.labels == labels
-    ]
-    return float(found)
 
 
 @pytest.fixture

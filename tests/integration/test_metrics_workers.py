@@ -17,11 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, say, settle
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.test_metrics import scrape, value
-from tests.integration.test_workers import clients_of, pids, redis, spawn_workers, wait_for_workers
+from tests.integration.scraping import scrape, value
 from tests.integration.waiting import eventually, stopped
-
-__all__ = ["redis", "spawn_workers"]  # fixtures
+from tests.integration.workers import clients_of, pids, wait_for_workers
 
 POSE = {"x": 1, "y": 2, "z": 3}
 KINDS = ("camera", "difficulty", "chat", "push", "echo")

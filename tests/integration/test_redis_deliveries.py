@@ -11,7 +11,7 @@ from twisted.internet.defer import gatherResults
 
 from relayd.brokers.over_redis.deliveries import NoAnswer
 from relayd.errors import NoUnity, RedisUnavailable
-from tests.contract.test_brokers import UUID, FakeHeadset, eventually
+from tests.broker_scene import UUID, FakeHeadset, eventually
 from tests.pairs_scene import (
     Node,
     address,

@@ -16,8 +16,8 @@ from relayd.brokers.memory import MemoryGroups, MemoryRooms
 from relayd.brokers.over_redis.pair_scripts import ALONE, REPLACED, Claim, PairScripts
 from relayd.errors import NoUnity, RedisUnavailable
 from relayd.hub import Hub
-from tests.contract.test_brokers import OTHER, UUID, Cluster, FakeHeadset, FakePhone, Process
-from tests.contract.test_brokers import TestPairs as TestPairs  # runs with the cluster below
+from tests.broker_scene import OTHER, UUID, Cluster, FakeHeadset, FakePhone, Process
+from tests.contract.pairs import PairsContract
 from tests.pairs_scene import (
     LEASE,
     PATIENCE,
@@ -455,3 +455,7 @@ async def test_a_phone_hears_the_coming_and_going_in_turns_however_fast_it_is(
         assert len(heard) > 100
         assert present
         await there.stop()
+
+
+class TestPairs(PairsContract):
+    """With the cluster above."""

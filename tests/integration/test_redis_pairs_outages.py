@@ -7,7 +7,7 @@ import pytest
 import pytest_twisted
 
 from relayd.errors import RedisUnavailable
-from tests.contract.test_brokers import UUID, FakeHeadset, FakePhone, eventually
+from tests.broker_scene import UUID, FakeHeadset, FakePhone, eventually
 from tests.pairs_scene import (
     PREFIX,
     QUICK,

@@ -18,8 +18,8 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
-from tests.integration.test_workers import pids, wait_for_workers
 from tests.integration.waiting import eventually
+from tests.integration.workers import pids, wait_for_workers
 from tests.ports import free_port
 from tests.processes import TWISTD
 from tests.redis_servers import Redis

@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,90 +20,12 @@ from tests.integration.clients import PATIENCE, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import request
 from tests.integration.waiting import eventually, stopped
+from tests.integration.workers import clients_of, has_ended, pids, sockets, wait_for_workers
 from tests.ports import free_port
 from tests.processes import TWISTD
 from tests.redis_servers import Certificates, Redis
 
 MARK = "_RELAYD_WORKER"
-
-
-@pytest.fixture
-def redis() -> Iterator[Redis]:
-    """A Redis for one test."""
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
-    """Starts a relayd with two workers, and waits until both serve and have Redis.
-
-    Each keeps the connections that it accepts.
-    """
-    daemons: list[Daemon] = []
-
-    def start(*, wait: bool = True, **settings: object) -> Daemon:
-        defaults = {"server_workers": 2, "server_spread": "connections"}
-        settings = {**defaults, "redis_url": f"unix://{redis.socket}", **settings}
-        daemons.append(spawn(wait=False, **settings))
-        if wait:
-            wait_for_workers(daemons[-1])
-        return daemons[-1]
-
-    yield start
-    for daemon in daemons:
-        daemon.stop()
-        for pid in map(int, re.findall(r"worker \d+ is process (\d+)\n", daemon.log)):
-            with contextlib.suppress(OSError):  # it has ended, as it should
-                if Path(f"/proc/{pid}/cwd").readlink() == daemon.folder:
-                    os.kill(pid, signal.SIGKILL)
-
-
-def wait_for_workers(daemon: Daemon, starts: int = 2) -> None:
-    """Returns when so many workers, in all, have begun to serve and have Redis."""
-    assert daemon.process is not None
-    process = daemon.process
-
-    def ready() -> bool:
-        if process.poll() is not None:
-            pytest.fail(f"relayd ended with {process.returncode}:\n{daemon.log}")
-        return daemon.log.count("serves\n") == daemon.log.count(" is connected\n") == starts
-
-    try:
-        eventually(ready, 60)  # three processes start
-    except AssertionError:
-        pytest.fail(daemon.log)
-
-
-def pids(daemon: Daemon) -> dict[int, int]:
-    """The newest process of each worker, by the worker's number."""
-    found = re.findall(r"worker (\d+) is process (\d+)\n", daemon.log)
-    return {int(number): int(pid) for number, pid in found}
-
-
-def has_ended(pid: int) -> bool:
-    """Whether there is no such process, or only what is left until somebody asks for its status."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return text.rpartition(")")[2].split()[0] == "Z"
-
-
-def sockets(pid: int) -> int:
-    """How many sockets a process has."""
-    count = 0
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += os.readlink(entry.path).startswith("socket:")
-    return count
-
-
-def clients_of(daemon: Daemon, connect: Connect, number: int) -> list[ClientConnection]:
-    """Two clients of one worker."""
-    (other,) = [pid for each, pid in pids(daemon).items() if each != number]
-    with stopped(other):
-        return [connect(daemon, "/ws/camera/g") for _ in range(2)]
 
 
 def test_both_workers_serve_the_same_port(spawn_workers: Spawn, connect: Connect) -> None:

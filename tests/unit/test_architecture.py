@@ -169,6 +169,25 @@ def test_the_plugin_is_no_package_and_imports_nothing_of_ours() -> None:
     assert [name for _, name in imports(source, "relayd_plugin") if "relayd" in name] == []
 
 
+HELPED = sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", HELPED, ids=module_name)
+def test_nothing_is_imported_from_a_module_of_tests(path: Path) -> None:
+    """What tests share stands in a module without tests, or as a fixture in a conftest.py."""
+    found = imports(path.read_text(encoding="utf-8"), module_name(path))
+    assert [name for _, name in found if re.search(r"\btests\.(\w+\.)*test_", name)] == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in HELPED if not path.name.startswith("test_")], ids=module_name
+)
+def test_a_module_that_tests_share_has_no_tests(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert [name for name in names if name.startswith(("test_", "Test"))] == []
+
+
 def completions(source: str, *, wires: bool) -> list[str]:
     """One sentence for each statement with which a part is complete only after its constructor.
 

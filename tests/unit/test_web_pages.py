@@ -9,7 +9,7 @@ import pytest
 from relayd import __version__
 from relayd.config import Api, Chat, Config, Echo, Limits
 from relayd.web.static_files import FOLDER, TYPES
-from tests.unit.test_web import FakeBackend, ask
+from tests.unit.web_fakes import FakeBackend, ask
 
 HTML = "Accept: text/html\r\n"
 

@@ -1,0 +1,141 @@
+"""What every kind of pairs does, for a fixture `cluster` of the module that inherits it."""
+
+import itertools
+
+import pytest
+import pytest_twisted
+
+from relayd.errors import NoUnity
+from tests.broker_scene import OTHER, UUID, Cluster, FakeHeadset, FakePhone, eventually
+
+
+class PairsContract:
+    @pytest_twisted.ensureDeferred
+    async def test_a_headset_is_present_from_its_registration_to_its_removal(
+        self, cluster: Cluster
+    ) -> None:
+        headset = FakeHeadset()
+        assert not await cluster.there.pairs.headset_present(UUID)
+        await cluster.here.pairs.add_headset(UUID, headset)
+        assert await cluster.there.pairs.headset_present(UUID)
+        assert not await cluster.there.pairs.headset_present(OTHER)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        await eventually(lambda: cluster.there.pairs.headset_present(UUID), False)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_frame_is_delivered_to_the_headset_under_the_uuid(
+        self, cluster: Cluster
+    ) -> None:
+        headsets = {uuid: FakeHeadset() for uuid in (UUID, OTHER)}
+        for uuid, headset in headsets.items():
+            await cluster.here.pairs.add_headset(uuid, headset)
+        for number in range(3):
+            await cluster.there.pairs.deliver(UUID, b"%d" % number)
+        assert await headsets[UUID].inbox.take(0) == [b"0", b"1", b"2"]
+        assert await headsets[OTHER].inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_without_a_headset_a_frame_is_not_delivered(self, cluster: Cluster) -> None:
+        headset = FakeHeadset()
+        with pytest.raises(NoUnity):
+            await cluster.there.pairs.deliver(UUID, b"1")
+        await cluster.here.pairs.add_headset(UUID, headset)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        with pytest.raises(NoUnity):
+            await cluster.there.pairs.deliver(UUID, b"1")
+        assert await headset.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_headset_that_is_closing_takes_no_frame(self, cluster: Cluster) -> None:
+        headset = FakeHeadset(is_open=False)
+        await cluster.here.pairs.add_headset(UUID, headset)
+        with pytest.raises(NoUnity):
+            await cluster.there.pairs.deliver(UUID, b"1")
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_newer_headset_takes_the_place_and_the_older_one_is_told(
+        self, cluster: Cluster
+    ) -> None:
+        older, newer = FakeHeadset(), FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, older)
+        await cluster.there.pairs.add_headset(UUID, newer)
+        assert await older.inbox.take(1) == ["replaced"]
+        await cluster.here.pairs.deliver(UUID, b"1")
+        assert await newer.inbox.take(1) == [b"1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_the_end_of_an_older_headset_leaves_the_newer_one_alone(
+        self, cluster: Cluster
+    ) -> None:
+        older, newer, phone = FakeHeadset(), FakeHeadset(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, older)
+        await cluster.here.pairs.add_phone(UUID, phone)
+        await cluster.there.pairs.add_headset(UUID, newer)
+        await older.inbox.take(1)
+        cluster.here.pairs.remove_headset(UUID, older)
+        await cluster.here.pairs.deliver(UUID, b"1")
+        assert await newer.inbox.take(1) == [b"1"]
+        assert await cluster.here.pairs.headset_present(UUID)
+        cluster.there.pairs.remove_headset(UUID, newer)
+        assert await phone.inbox.take(1) == ["left"], "a replacement is no news to the phone"
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_phone_hears_of_every_coming_and_going(self, cluster: Cluster) -> None:
+        phone = FakePhone()
+        headset = FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.there.pairs.add_phone(UUID, phone)
+        for _ in range(2):
+            cluster.here.pairs.remove_headset(UUID, headset)
+            assert await phone.inbox.take(1) == ["left"]
+            headset = FakeHeadset()
+            await cluster.here.pairs.add_headset(UUID, headset)
+            assert await phone.inbox.take(1) == ["came"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_phone_hears_nothing_of_other_headsets(self, cluster: Cluster) -> None:
+        phone, headset, other = FakePhone(), FakeHeadset(), FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.there.pairs.add_phone(UUID, phone)
+        await cluster.here.pairs.add_headset(OTHER, other)
+        cluster.here.pairs.remove_headset(OTHER, other)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["left"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_newer_phone_takes_the_place_and_hears_the_news_alone(
+        self, cluster: Cluster
+    ) -> None:
+        headset, older, newer = FakeHeadset(), FakePhone(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.here.pairs.add_phone(UUID, older)
+        await cluster.there.pairs.add_phone(UUID, newer)
+        assert await older.inbox.take(1) == ["replaced"]
+        cluster.here.pairs.remove_phone(UUID, older)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await newer.inbox.take(1) == ["left"]
+        assert await older.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_phone_that_was_removed_hears_nothing(self, cluster: Cluster) -> None:
+        headset, gone, there = FakeHeadset(), FakePhone(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.here.pairs.add_phone(UUID, gone)
+        cluster.here.pairs.remove_phone(UUID, gone)
+        await cluster.here.pairs.add_phone(UUID, there)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await there.inbox.take(1) == ["left"]
+        assert await gone.inbox.take(0) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_removing_whoever_is_not_there_changes_nothing(self, cluster: Cluster) -> None:
+        headset, phone = FakeHeadset(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset)
+        await cluster.here.pairs.add_phone(UUID, phone)
+        for uuid, process in itertools.product((UUID, OTHER), (cluster.here, cluster.there)):
+            process.pairs.remove_headset(uuid, FakeHeadset())
+            process.pairs.remove_phone(uuid, FakePhone())
+        await cluster.there.pairs.deliver(UUID, b"1")
+        assert await headset.inbox.take(1) == [b"1"]
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["left"]

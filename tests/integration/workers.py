@@ -1,0 +1,62 @@
+"""What tests ask of the workers of a relayd: which they are, whether they serve, their clients."""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import ClientConnection
+
+from tests.daemon import Daemon
+from tests.integration.waiting import eventually, stopped
+
+
+def wait_for_workers(daemon: Daemon, starts: int = 2) -> None:
+    """Returns when so many workers, in all, have begun to serve and have Redis."""
+    assert daemon.process is not None
+    process = daemon.process
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            pytest.fail(f"relayd ended with {process.returncode}:\n{daemon.log}")
+        return daemon.log.count("serves\n") == daemon.log.count(" is connected\n") == starts
+
+    try:
+        eventually(ready, 60)  # three processes start
+    except AssertionError:
+        pytest.fail(daemon.log)
+
+
+def pids(daemon: Daemon) -> dict[int, int]:
+    """The newest process of each worker, by the worker's number."""
+    found = re.findall(r"worker (\d+) is process (\d+)\n", daemon.log)
+    return {int(number): int(pid) for number, pid in found}
+
+
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or only what is left until somebody asks for its status."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return text.rpartition(")")[2].split()[0] == "Z"
+
+
+def sockets(pid: int) -> int:
+    """How many sockets a process has."""
+    count = 0
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            count += os.readlink(entry.path).startswith("socket:")
+    return count
+
+
+def clients_of(
+    daemon: Daemon, connect: Callable[..., ClientConnection], number: int
+) -> list[ClientConnection]:
+    """Two clients of one worker."""
+    (other,) = [pid for each, pid in pids(daemon).items() if each != number]
+    with stopped(other):
+        return [connect(daemon, "/ws/camera/g") for _ in range(2)]
