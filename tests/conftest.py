@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # so that a failed assertion of a helper says what it compared
-pytest.register_assert_rewrite("tests")
+pytest.register_assert_rewrite("tests.contract.pairs", "tests.unit.receive_paths")
 
 pytest_plugins = ["tests.servers", "tests.daemon", "tests.journal"]
 
