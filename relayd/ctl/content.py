@@ -89,3 +89,7 @@ def table_commands(name: str, table: Table) -> click.Group:
             click.echo(f"{counted(count, 'row', 'rows')} written", err=True)
 
     return group
+
+
+quiz = table_commands("quiz", tables.QUIZZES)
+action = table_commands("action", tables.ACTIONS)

@@ -6,32 +6,57 @@ reached or refuses (`db status`: something is pending; `bench`: messages were lo
 it is not good), 2 wrong input.
 """
 
-from typing import Any
+from importlib import import_module
 
 import click
 
 from relayd import __version__
-from relayd.ctl import (
-    clients,
-    common,
-    database,
-    drain,
-    log,
-    publish,
-    settings,
-    status,
-    streams,
-    tokens,
-)
-from relayd.ctl.bench import command as load
-from relayd.ctl.bench import options as bench_options
-from relayd.ctl.common import expected
-from relayd.ctl.content import table_commands
-from relayd.ctl.doctor.command import doctor
-from relayd.storage import tables
+
+COMMANDS = {
+    "status": "status",
+    "clients": "clients",
+    "rooms": "clients",
+    "pairs": "clients",
+    "tail": "streams",
+    "trace": "streams",
+    "kick": "clients",
+    "drain": "drain",
+    "undrain": "drain",
+    "publish": "publish",
+    "log-level": "log",
+    "check-config": "settings",
+    "reload": "settings",
+    "doctor": "doctor.command",
+    "token": "tokens",
+    "db": "database",
+    "quiz": "content",
+    "action": "content",
+    "bench": "bench.entry",
+}
+"""The commands, and the modules of this room that have them."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Imports the module of a command when somebody wants that command.
+
+    All of them take 0.2 s of CPU time, most of it for Redis, the database and TLS.
+    """
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The names, in the order of the help text."""
+        return sorted(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command, or None if there is none of the name."""
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"relayd.ctl.{COMMANDS[name]}")
+        command = getattr(module, name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config", metavar="FILE", type=click.Path(), help="The daemon's configuration file."
 )
@@ -48,48 +73,3 @@ def main(context: click.Context, config: str | None) -> None:
     input.
     """
     context.obj = config
-
-
-for command in (
-    status.status,
-    clients.clients,
-    clients.rooms,
-    clients.pairs,
-    streams.tail,
-    streams.trace,
-    clients.kick,
-    drain.drain,
-    drain.undrain,
-    publish.publish,
-    log.log_level,
-    settings.check_config,
-    settings.reload,
-    doctor,
-    tokens.token,
-    database.db,
-    table_commands("quiz", tables.QUIZZES),
-    table_commands("action", tables.ACTIONS),
-):
-    main.add_command(command)
-
-
-@main.command(short_help="Measure how much a running relayd carries.")
-@bench_options.options
-@click.pass_context
-@expected
-def bench(context: click.Context, **chosen: Any) -> None:
-    """Puts the camera load on one running relayd and says how many fit.
-
-    Cameras send poses, and everyone in their group gets them, cameras too. URL is such as
-    ws://127.0.0.1:8080, wss://example.org or unix:/run/relayd.sock; without it, the first
-    address that the configuration listens on.
-
-    Prints deliveries per second and per CPU second of the server (if it runs on this machine),
-    latencies, and what was lost. The server does real work for it: do not do this to one whose
-    users would mind.
-
-    Exit codes: 0 done; 1 the server cannot be reached or refuses, or messages were lost;
-    2 wrong input.
-    """
-    options = bench_options.Options(**chosen)
-    context.exit(load.run(options, lambda: common.load(context, only=("server",)).config))

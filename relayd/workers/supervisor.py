@@ -30,9 +30,10 @@ from relayd.logs import Logger
 from relayd.signals import pass_on_rotation
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Condition, Lifecycle
+from relayd.workers import VARIABLE
 from relayd.workers.folder import Folder
 from relayd.workers.roster import Entry, Roster
-from relayd.workers.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT, VARIABLE
+from relayd.workers.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT
 
 MARGIN = 5.0
 """Seconds that a worker may take to end, beyond what its configuration allows it for."""

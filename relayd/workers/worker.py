@@ -36,8 +36,9 @@ from relayd.logs import Logger
 from relayd.logs.lines import TextLines
 from relayd.relays.paths import KINDS
 from relayd.systemd import Condition
+from relayd.workers import VARIABLE
 
-VARIABLE, HANDOVER = "_RELAYD_WORKER", "_RELAYD_HANDOVER"
+HANDOVER = "_RELAYD_HANDOVER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
 BEAT = 5.0
 """Seconds between two signs of life of a worker."""
@@ -63,14 +64,12 @@ class Worker(msgspec.Struct, frozen=True):
     folder: str = ""
 
     @classmethod
-    def inherited(cls, environ: Mapping[str, str]) -> "Worker | None":
-        """What this process has inherited if it is a worker, else None.
+    def inherited(cls, environ: Mapping[str, str]) -> "Worker":
+        """What this process has inherited; `VARIABLE` in the environment says that it has.
 
         Raises:
             SystemExit: the parent is gone already.
         """
-        if VARIABLE not in environ:
-            return None
         data = b""
         while b"\n" not in data:
             more = os.read(FROM_PARENT, 65536)

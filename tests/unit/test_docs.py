@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from relayd.config import SECTIONS
-from relayd.ctl.main import main
+from relayd.ctl.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,7 +68,7 @@ def wrong_names(text: str) -> list[str]:
             if key not in msgspec.structs.asdict(SECTIONS[section]()):
                 wrong.append(quoted)
         command = _COMMAND.match(quoted)
-        if command and command[1] not in main.commands:
+        if command and command[1] not in COMMANDS:
             wrong.append(quoted)
     return wrong
 

@@ -456,10 +456,6 @@ def test_every_line_of_a_workers_log_is_marked_with_its_number(
     assert second == "w12 \ttwo"
 
 
-def test_a_process_without_a_parent_is_no_worker() -> None:
-    assert worker.Worker.inherited({}) is None
-
-
 # -- the end
 
 
