@@ -82,8 +82,8 @@ test: test-tools $(VENV)/.test
 # Each test stands for itself here: a worker that has nothing left takes tests of the other's.
 # Elsewhere tests of one file share servers, so a worker takes a whole file.
 test-unit: $(VENV)/.test
-	@echo "test-unit: pytest tests/unit -n $(JOBS) --dist worksteal $(PYTEST_ARGS)"
-	$(VENV)/bin/python -m pytest tests/unit -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	@echo "test-unit: pytest tests/unit -n $(JOBS) --dist loadfile $(PYTEST_ARGS)"
+	$(VENV)/bin/python -m pytest tests/unit -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	@failed=0
