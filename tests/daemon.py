@@ -109,7 +109,7 @@ class Daemon:
                     return
             except OSError:
                 pass
-            time.sleep(0.05)
+            time.sleep(0.01)
         pytest.fail(f"relayd was not ready in {seconds} s:\n{self.log}")
 
     def get(self, path: str) -> tuple[int, Any]:

@@ -96,9 +96,10 @@ def _zygote_for(program: str, environ: Mapping[str, str]) -> _Zygote | None:
     if not kept.items() <= _at_start(os.environ).items():
         return None
     with _starting:
-        key = (program, *sorted(kept.items()))
+        package = PACKAGES[program]
+        key = (package, *sorted(kept.items()))
         if key not in _zygotes:
-            _zygotes[key] = _Zygote(PACKAGES[program], kept)
+            _zygotes[key] = _Zygote(package, kept)
         return _zygotes[key]
 
 

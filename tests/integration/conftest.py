@@ -88,16 +88,23 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
 
     Lower-case names are settings (`<section>_<key>`), others stand in the environment as they are.
     """
+    with spawning(tmp_path) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def spawning(folder: Path) -> Iterator[Spawn]:
+    """Does what the fixture `spawn` does, in a folder that a fixture of another scope has."""
     daemons: list[Daemon] = []
 
     def start(*, wait: bool = True, **settings: object) -> Daemon:
-        folder = tmp_path / f"relayd-{len(daemons)}"
-        folder.mkdir()
+        own = folder / f"relayd-{len(daemons)}"
+        own.mkdir()
         env = {
             name if name.isupper() else f"RELAYD_{name.upper()}": str(value)
             for name, value in settings.items()
         }
-        daemons.append(Daemon(folder, env))
+        daemons.append(Daemon(own, env))
         return daemons[-1].start(wait=wait)
 
     yield start
@@ -161,6 +168,13 @@ def spawn_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
 
     Each keeps the connections that it accepts.
     """
+    with spawning_workers(spawn, redis) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def spawning_workers(spawn: Spawn, redis: Redis) -> Iterator[Spawn]:
+    """Does what the fixture `spawn_workers` does, for a fixture of another scope."""
     daemons: list[Daemon] = []
 
     def start(*, wait: bool = True, **settings: object) -> Daemon:

@@ -28,7 +28,7 @@ from relayd.workers.folder import Folder
 from tests.daemon import Daemon, tls_client
 from tests.frames import frame
 from tests.integration.clients import PATIENCE, read, read_close, read_many, read_rest, say, settle
-from tests.integration.conftest import Connect, Dial, Spawn
+from tests.integration.conftest import Connect, Dial, Spawn, spawning, spawning_workers
 from tests.integration.raw import handshake, request
 from tests.integration.waiting import eventually, stopped
 from tests.integration.workers import clients_of, has_ended, pids, sockets, wait_for_workers
@@ -41,6 +41,25 @@ GROUPS = [f"/ws/camera/g{number}" for number in range(12)]
 @pytest.fixture
 def daemon(spawn_workers: Spawn) -> Daemon:
     """Two workers, each of which serves some of the groups."""
+    return serving_groups(spawn_workers)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The same, for all tests that only connect to it."""
+    with (
+        Redis() as redis,
+        spawning(tmp_path_factory.mktemp("shared")) as spawn,
+        spawning_workers(spawn, redis) as spawn_workers,
+    ):
+        daemon = serving_groups(spawn_workers)
+        yield daemon
+        daemon.stop()
+        assert "Traceback" not in daemon.log, daemon.log
+
+
+def serving_groups(spawn_workers: Spawn) -> Daemon:
+    """Starts two workers; returns when they hand connections to each other."""
     daemon = spawn_workers(server_spread="groups")
     eventually(lambda: are_handed_connections(daemon))
     return daemon
@@ -82,49 +101,49 @@ def test_all_clients_of_a_group_are_in_one_worker_and_both_have_some_groups(
     assert all(sockets(pid) - count >= 6 for pid, count in before.items())
 
 
-def test_a_phone_meets_its_headset_and_a_room_its_history(daemon: Daemon, connect: Connect) -> None:
+def test_a_phone_meets_its_headset_and_a_room_its_history(shared: Daemon, connect: Connect) -> None:
     for _ in range(6):
         key = uuid.uuid4()
-        headset = connect(daemon, f"/ws/difficulty/unity/{key}")
-        phone = connect(daemon, f"/ws/difficulty/android/{str(key).upper()}")
+        headset = connect(shared, f"/ws/difficulty/unity/{key}")
+        phone = connect(shared, f"/ws/difficulty/android/{str(key).upper()}")
         say(phone, {"difficulty": 1})
         assert read(phone) == {"status": "received"}
         assert "quiz_id" in read(headset)
-        speaker = connect(daemon, f"/ws/chat/{key}")
+        speaker = connect(shared, f"/ws/chat/{key}")
         say(speaker, {"message": "hello"})
         assert read(speaker)["message"] == "hello"
-        assert read(connect(daemon, f"/ws/chat/{key}/"))["message"] == "hello"
+        assert read(connect(shared, f"/ws/chat/{key}/"))["message"] == "hello"
 
 
-def test_what_comes_behind_the_head_goes_along(daemon: Daemon, dial: Dial) -> None:
+def test_what_comes_behind_the_head_goes_along(shared: Daemon, dial: Dial) -> None:
     """A client that does not wait for the answer to its handshake."""
     for path in GROUPS:
-        raw = dial(daemon)
+        raw = dial(shared)
         raw.send(handshake(path), frame(1, b'{"x": 1}'))
         assert raw.response(bodyless=True).status == 101
         assert raw.frame() == (1, b'{"x":1,"y":null,"z":null}')
 
 
-def test_a_kept_alive_connection_goes_along_after_its_answer(daemon: Daemon, dial: Dial) -> None:
+def test_a_kept_alive_connection_goes_along_after_its_answer(shared: Daemon, dial: Dial) -> None:
     """A proxy uses one for an upgrade that had an HTTP request on it."""
     for path in GROUPS:
-        raw = dial(daemon)
+        raw = dial(shared)
         raw.send(request("/healthz"))
         assert raw.response().status == 200
         raw.open(path)
 
 
-def test_a_refused_handshake_is_refused_by_the_owner(daemon: Daemon, dial: Dial) -> None:
+def test_a_refused_handshake_is_refused_by_the_owner(shared: Daemon, dial: Dial) -> None:
     for _ in range(6):
-        raw = dial(daemon)
+        raw = dial(shared)
         raw.send(handshake(f"/ws/difficulty/android/{uuid.uuid4()}"))
         response = raw.response()
         assert (response.status, response.json["error"]) == (400, "no_unity")
 
 
-def test_many_at_once_are_all_served(daemon: Daemon, dial: Dial) -> None:
+def test_many_at_once_are_all_served(shared: Daemon, dial: Dial) -> None:
     """More than the queue between two workers may take: those stay where they are."""
-    waiting = [dial(daemon) for _ in range(400)]
+    waiting = [dial(shared) for _ in range(400)]
     for number, each in enumerate(waiting):
         each.send(handshake(GROUPS[number % len(GROUPS)]))
     for each in waiting:
