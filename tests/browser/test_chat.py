@@ -211,7 +211,7 @@ def test_a_gap_in_the_history_is_shown(tmp_path: Path, browser: Browser) -> None
 
 
 @pytest.mark.parametrize("soon", [False, True])
-def test_who_reads_older_messages_is_not_moved_away_from_them(
+def test_a_reader_of_older_messages_is_not_scrolled_away_from_them(
     daemon: Daemon, browser: Browser, soon: bool
 ) -> None:
     """Soon: the message comes before the browser has told the page that it was scrolled."""
@@ -262,7 +262,7 @@ def test_a_full_server_is_tried_again(tmp_path: Path, browser: Browser) -> None:
         daemon.stop()
 
 
-def test_what_is_too_long_stays_in_the_field(tmp_path: Path, browser: Browser) -> None:
+def test_an_overlong_text_stays_in_the_field(tmp_path: Path, browser: Browser) -> None:
     daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MAX_MESSAGE_SIZE": "40"}).start()
     try:
         browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")

@@ -35,7 +35,7 @@ def test_rows_without_id_are_added_and_rows_with_id_changed(database_url: str) -
     ]
 
 
-def test_what_was_exported_is_imported_as_it_was(database_url: str) -> None:
+def test_an_exported_table_is_imported_unchanged(database_url: str) -> None:
     nasty = 'id,difficulty,lef_sel,rig_sel,detail\n3,-1,"a,""b""\n c",%s \' \\,é😀\n'
     import_rows(database_url, ACTIONS, nasty.encode())
     assert export(database_url, ACTIONS) == nasty

@@ -111,7 +111,7 @@ def test_calls_without_end_leave_the_reactor_its_turn(
     assert 0 < made < 10_000
 
 
-def test_what_was_cancelled_is_not_made(own: EPollReactor, poller: Poller) -> None:
+def test_a_cancelled_call_is_not_made(own: EPollReactor, poller: Poller) -> None:
     made: list[str] = []
     kept = poller.calls.callLater(0.001, lambda: made.append("kept"))
     cancelled = poller.calls.callLater(0, lambda: made.append("cancelled"))

@@ -208,7 +208,7 @@ def test_a_longer_path_is_no_path(relayd: Daemon) -> None:
     assert (refused.status, refused.error) == (404, "not_found")
 
 
-def test_who_left_gets_nothing_and_disturbs_nobody(
+def test_a_member_that_left_gets_nothing_and_disturbs_nobody(
     relayd: Daemon, connect: Connect, group: str
 ) -> None:
     sender, viewer, leaver = (connect(relayd, group) for _ in range(3))

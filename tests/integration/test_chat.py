@@ -352,7 +352,7 @@ def test_joining_under_fire_loses_and_repeats_nothing(node: Daemon, connect: Con
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_what_came_back_survives_kill_9(
+def test_a_message_that_came_back_survives_kill_9(
     database: str, request: pytest.FixtureRequest, spawn: Spawn, connect: Connect
 ) -> None:
     """Acceptance 7: killed under load and restarted; what came back is there, none twice."""

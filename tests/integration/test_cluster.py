@@ -126,7 +126,7 @@ def test_leases_and_memories_run_out(redis: Redis, spawn: Spawn) -> None:
     assert 3_590_000 < redis.tell("PTTL", "relayd:processes") <= 3_600_000
 
 
-def test_who_was_gone_an_hour_ago_is_forgotten(
+def test_a_process_that_died_an_hour_ago_is_forgotten(
     redis: Redis, relayctl: Operator, spawn: Spawn
 ) -> None:
     seconds, _ = redis.tell("TIME")
@@ -234,7 +234,7 @@ def test_a_push_reaches_the_clients_of_all_processes(
     assert (done.returncode, done.stdout) == (0, "0 processes with clients of push/nobody got it\n")
 
 
-def test_what_is_said_is_kept_and_shown_by_all_processes(
+def test_a_chat_message_is_kept_and_delivered_by_all_processes(
     redis: Redis, spawn: Spawn, connect: Connect, tmp_path: Path
 ) -> None:
     settings = {"redis_url": url(redis), "chat_message_prefix": "> "}

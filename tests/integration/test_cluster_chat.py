@@ -216,7 +216,7 @@ def test_while_redis_is_away_nothing_is_shown_and_everyone_is_told_once(
     assert read_rest(a, b) == [[], []]
 
 
-def test_what_was_said_while_one_process_was_cut_off_reaches_its_clients_afterwards(
+def test_messages_posted_while_one_process_was_cut_off_reach_its_clients_afterwards(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:
     """In its order, once, before what is said afterwards."""
@@ -282,7 +282,7 @@ def test_a_client_that_resumes_after_redis_has_forgotten_everything_is_told_gap(
         assert read_rest(second, third) == [[], []]
 
 
-def test_who_stayed_while_redis_forgot_everything_goes_on_and_no_id_comes_twice(
+def test_a_client_that_stayed_while_redis_forgot_everything_goes_on_and_no_id_comes_twice(
     spawn: Spawn, connect: Connect
 ) -> None:
     with Redis() as redis:

@@ -370,7 +370,9 @@ def test_off_is_off(spawn: Spawn) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_who_may_not_use_the_socket_is_told_who_may(spawn: Spawn, tmp_path: Path) -> None:
+def test_an_operator_who_may_not_use_the_socket_is_told_who_may(
+    spawn: Spawn, tmp_path: Path
+) -> None:
     path = Path("/tmp") / f"relayd-test-{os.getpid()}.sock"  # nobody may look into tmp_path
     spawn(control_socket=path)
     operator = Operator(Path("/tmp"), control_socket=path)

@@ -120,7 +120,7 @@ def test_a_burst_of_the_same_text_from_django_comes_as_often_as_it_was_sent(
     assert [read(client)["message"] for client in clients] == ["done"] * 2
 
 
-def test_what_makes_no_sense_is_left_out(
+def test_an_event_of_django_that_makes_no_sense_is_left_out(
     site: Site, daemons: list[Daemon], connect: Connect, redis: Redis
 ) -> None:
     camera, chat = connect(daemons[0], "/ws/camera"), connect(daemons[0], "/ws/chat/lobby")

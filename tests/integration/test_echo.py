@@ -67,7 +67,7 @@ def test_the_limit_of_a_message_is_its_own(spawn: Spawn, connect: Connect) -> No
     assert read_close(client)[0] == 1009
 
 
-def test_it_is_off_by_default(spawn: Spawn) -> None:
+def test_the_echo_path_is_off_by_default(spawn: Spawn) -> None:
     refused = Refused(spawn(), "/ws/echo")
     assert (refused.status, refused.error) == (404, "not_found")
 

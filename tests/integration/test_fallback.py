@@ -74,7 +74,7 @@ def test_a_reactor_without_epoll_needs_no_warning(begin: Callable[..., Daemon]) 
     assert set(warnings(daemon.log).values()) == {0}
 
 
-def test_what_is_missing_is_said_once_and_relayd_goes_on(
+def test_a_missing_private_name_is_reported_once_and_relayd_goes_on(
     begin: Callable[..., Daemon], connect: Connect, dial: Dial
 ) -> None:
     """Two of everything: two poses of two clients, two handshakes, two broken requests."""

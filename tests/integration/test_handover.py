@@ -115,7 +115,7 @@ def test_a_phone_meets_its_headset_and_a_room_its_history(shared: Daemon, connec
         assert read(connect(shared, f"/ws/chat/{key}/"))["message"] == "hello"
 
 
-def test_what_comes_behind_the_head_goes_along(shared: Daemon, dial: Dial) -> None:
+def test_bytes_behind_the_head_are_handed_over_with_it(shared: Daemon, dial: Dial) -> None:
     """A client that does not wait for the answer to its handshake."""
     for path in GROUPS:
         raw = dial(shared)

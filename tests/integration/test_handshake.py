@@ -96,7 +96,7 @@ def test_refuse_close_leaves_a_good_handshake_alone(relayd: Daemon, connect: Con
     assert read(client) == POSE
 
 
-def test_what_a_refused_client_sends_goes_nowhere(
+def test_frames_of_a_refused_client_are_not_relayed(
     relayd: Daemon, connect: Connect, dial: Dial
 ) -> None:
     """Frames behind a handshake that is accepted only to be closed reach nobody."""
@@ -477,7 +477,7 @@ def test_bytes_now_and_then_do_not_prolong_the_time(spawn: Spawn, dial: Dial) ->
     check(connection.response(), 408, "timeout")
 
 
-def test_who_sends_nothing_is_dropped(spawn: Spawn, dial: Dial) -> None:
+def test_a_client_that_sends_nothing_is_dropped(spawn: Spawn, dial: Dial) -> None:
     assert dial(spawn(keepalive_handshake_timeout=0.3)).ended()
 
 

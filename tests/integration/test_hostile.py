@@ -17,7 +17,7 @@ from tests.ports import free_port
 SECRET = "a-secret-for-tests-of-32-bytes-or-more"
 
 
-def test_who_asks_and_never_reads_costs_no_memory(spawn: Spawn, dial: Dial) -> None:
+def test_a_client_that_requests_and_never_reads_costs_no_memory(spawn: Spawn, dial: Dial) -> None:
     """Requests behind answers that wait are not taken, so neither pile up."""
     node = spawn()
     client = dial(node, receive_buffer=4096)
@@ -35,7 +35,7 @@ def test_who_asks_and_never_reads_costs_no_memory(spawn: Spawn, dial: Dial) -> N
     assert node.get("/healthz")[0] == 200
 
 
-def test_who_reads_late_gets_every_answer(spawn: Spawn, dial: Dial) -> None:
+def test_a_client_that_reads_late_gets_every_answer(spawn: Spawn, dial: Dial) -> None:
     node = spawn()
     client = dial(node, receive_buffer=4096)
     client.send(request("/") * 300 + request("/healthz", "Connection: close"))

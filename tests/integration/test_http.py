@@ -25,7 +25,7 @@ def test_a_push_reaches_the_clients_of_its_topic_as_it_is(daemon: Daemon) -> Non
         assert other.recv(timeout=5) == '{"last":1}'
 
 
-def test_what_is_said_through_the_api_is_live_and_in_the_history(daemon: Daemon) -> None:
+def test_a_chat_message_through_the_api_is_live_and_in_the_history(daemon: Daemon) -> None:
     with daemon.connect("/ws/chat/Grüße") as client:
         status, said = daemon.post("/api/chat/Gr%C3%BC%C3%9Fe", b'{"message":"<b>hi"}', **KEY)
         assert status == 200

@@ -190,7 +190,7 @@ def test_sockets_that_always_have_something_to_read_leave_the_reactor_its_turn(
     poller.stop()
 
 
-def test_what_takes_long_leaves_the_rest_for_later_turns_and_nobody_out(poller: Turning) -> None:
+def test_a_slow_reader_leaves_the_rest_for_later_turns_and_no_socket_out(poller: Turning) -> None:
     """Everyone always has something to read, and a turn has not the time for all of them."""
     lines = [Line(poller) for _ in range(100)]
     for line in lines:

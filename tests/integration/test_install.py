@@ -151,7 +151,7 @@ def test_twistd_shows_relayd(installed: Installed) -> None:
     ]
 
 
-def test_what_runs_is_what_was_installed(from_wheel: Installed, tree: Path) -> None:
+def test_the_running_code_is_the_installed_one(from_wheel: Installed, tree: Path) -> None:
     program = (
         "import relayd, twisted.plugins.relayd_plugin as p; print(relayd.__file__, p.__file__)"
     )

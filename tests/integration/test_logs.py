@@ -192,7 +192,7 @@ def test_no_token_no_key_and_no_password_is_in_the_log(
 @pytest.mark.parametrize(
     "options", [["--logfile=log"], ["--logger=relayd.workers.worker.log_observer"]]
 )
-def test_what_twistd_is_told_about_the_log_holds(
+def test_log_options_of_twistd_win_over_the_configuration(
     options: list[str], tmp_path: Path, journal: FakeJournal
 ) -> None:
     """It looks as twistd has it. An address that is not ours ends it at once."""

@@ -75,7 +75,7 @@ def test_ends_and_refusals_are_counted_by_code(daemon: Daemon, connect: Connect)
     assert value(metrics, "relayd_connections_opened_total", kind="camera") == 2
 
 
-def test_what_waits_for_a_slow_client_is_shown(spawn: Spawn, connect: Connect) -> None:
+def test_bytes_that_wait_for_a_slow_client_are_shown(spawn: Spawn, connect: Connect) -> None:
     daemon = spawn(limits_send_buffer=50_000_000, api_key="a-key-for-tests")
     connect(daemon, "/ws/push/t", max_queue=1)  # reads a little, then nothing
     payload = b'{"data": "%s"}' % (b"x" * 60_000)

@@ -264,7 +264,7 @@ def listening_addresses(port: int) -> set[str]:
     return found
 
 
-def test_it_says_where_it_listens_and_what_to_open(tmp_path: Path) -> None:
+def test_relayd_logs_where_it_listens_and_which_page_to_open(tmp_path: Path) -> None:
     port = free_port()
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
     with serving(tmp_path, port, *listen) as daemon:
@@ -274,7 +274,7 @@ def test_it_says_where_it_listens_and_what_to_open(tmp_path: Path) -> None:
         assert (tmp_path / "var" / "relayd.db").exists()
 
 
-def test_it_listens_in_several_places(tmp_path: Path) -> None:
+def test_relayd_listens_on_several_endpoints(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     node = Daemon(tmp_path, {}, "--listen", f"unix:{path}")
     node.start()

@@ -73,7 +73,7 @@ def test_the_log_has_the_address_of_the_client(
     assert "198.51.100" not in node.log
 
 
-def test_who_is_not_trusted_cannot_choose_an_address(start: Start, tmp_path: Path) -> None:
+def test_an_untrusted_peer_cannot_choose_its_address(start: Start, tmp_path: Path) -> None:
     """By default nobody is; a proxy on this machine that is not configured is named once."""
     node = start("")
     for number in range(2):

@@ -34,7 +34,7 @@ def publish(
         '{"x": "' + "y" * 60000 + '"}',
     ],
 )
-def test_what_is_published_comes_as_it_is(
+def test_a_published_payload_arrives_unchanged(
     relayd: Daemon, connect: Connect, topic: str, body: str
 ) -> None:
     """Byte for byte, to everyone connected, and to nobody else."""

@@ -115,7 +115,7 @@ async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_gets_ready_too_late_is_not_given_the_frame(redis: Redis) -> None:
+async def test_a_headset_that_becomes_ready_too_late_is_not_sent_the_frame(redis: Redis) -> None:
     """It could still write it when the phone has been told that it failed."""
     within = 2.0
     async with gated(redis) as gate, nodes(address(redis), within=within) as (there, _):
@@ -231,7 +231,7 @@ async def test_no_frame_is_written_after_its_phone_was_told_that_it_failed(redis
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_on_its_way_is_bounded(redis: Redis) -> None:
+async def test_deliveries_in_flight_are_bounded(redis: Redis) -> None:
     """Beyond it, the phone is told to try again; what is lost makes room."""
     within = 2.0
     async with gated(redis) as gate, nodes(address(redis), within=within, most=5) as (there, _):

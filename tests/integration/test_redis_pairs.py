@@ -194,7 +194,9 @@ async def test_thousands_of_leases_are_renewed(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_older_can_neither_overwrite_nor_remove_nor_come_back(redis: Redis) -> None:
+async def test_an_older_lease_can_neither_overwrite_nor_remove_a_newer_one_nor_return(
+    redis: Redis,
+) -> None:
     """Commands that reach Redis late, in any order."""
     async with nodes(address(redis)) as (here, there):
         server = here.redis.servers[0]
@@ -347,7 +349,7 @@ async def comings_and_goings(phone: FakePhone) -> list[object]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_whoever_leaves_before_its_registration_is_answered_is_not_registered(
+async def test_a_client_that_leaves_before_its_registration_is_answered_is_not_registered(
     redis: Redis,
 ) -> None:
     async with nodes(address(redis)) as (here, there):

@@ -137,7 +137,9 @@ async def test_a_headset_whose_process_finds_back_a_little_later_has_not_left(re
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_leaves_while_redis_is_away_is_gone_when_it_is_back(redis: Redis) -> None:
+async def test_a_client_that_leaves_while_redis_is_away_is_gone_when_redis_is_back(
+    redis: Redis,
+) -> None:
     async with nodes(address(redis), **SHORT, **QUICK) as (here, there):
         headset, phone = FakeHeadset(), FakePhone()
         await here.pairs.add_headset(UUID, headset)
@@ -176,7 +178,7 @@ async def test_a_process_that_starts_before_redis_works_when_that_is_there(redis
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_redis_does_not_allow_is_unavailable_and_logged_once(
+async def test_a_command_that_redis_does_not_allow_is_unavailable_and_logged_once(
     redis: Redis, log: list[str]
 ) -> None:
     redis.tell("ACL", "SETUSER", "some", "on", "nopass", "~*", "&*", "+@all", "-evalsha", "-eval")
@@ -198,7 +200,9 @@ async def test_what_redis_does_not_allow_is_unavailable_and_logged_once(
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_message_is_logged_and_left_out(redis: Redis, log: list[str]) -> None:
+async def test_an_entry_that_is_no_message_is_logged_and_left_out(
+    redis: Redis, log: list[str]
+) -> None:
     async with nodes(address(redis)) as (here, there):
         headset = FakeHeadset()
         await here.pairs.add_headset(UUID, headset)

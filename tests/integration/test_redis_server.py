@@ -74,7 +74,7 @@ USER = "user alice on >p%40ss ~* &* +@all"
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_it_connects(lines: list[str], password: str, form: str) -> None:
+async def test_a_redis_server_connects(lines: list[str], password: str, form: str) -> None:
     with Redis(*lines, password=password) as redis:
         target = form.format(port=redis.port, socket=redis.socket)
         async with connected(target) as (server, _):
@@ -90,7 +90,7 @@ async def test_it_connects(lines: list[str], password: str, form: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_connects_over_ipv6() -> None:
+async def test_a_redis_server_connects_over_ipv6() -> None:
     with Redis(host="127.0.0.1 -::1") as redis:
         async with connected(f"redis://[::1]:{redis.port}") as (server, _):
             await serves(server)
@@ -98,7 +98,7 @@ async def test_it_connects_over_ipv6() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest_twisted.ensureDeferred
-async def test_it_connects_over_tls(host: str, tmp_path: Path, log: Log) -> None:
+async def test_a_redis_server_connects_over_tls(host: str, tmp_path: Path, log: Log) -> None:
     certificates = Certificates(tmp_path, "127.0.0.1", "localhost")
     with Redis(password="s3cret", tls=certificates) as redis:
         target = f"rediss://:s3cret@{host}:{redis.port}"
@@ -156,7 +156,9 @@ async def test_a_password_that_becomes_right_is_tried_again(log: Log) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_does_not_speak_resp_is_no_redis(redis: Redis, log: Log) -> None:
+async def test_a_server_that_does_not_speak_resp_counts_as_unavailable(
+    redis: Redis, log: Log
+) -> None:
     async with fronted(redis) as front:
         front.greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         async with started(front.url, **QUICK) as (server, watch):
@@ -434,7 +436,7 @@ async def test_a_lasting_outage_is_logged_again_now_and_then(
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_unanswered_is_bounded_in_number(redis: Redis) -> None:
+async def test_unanswered_commands_are_bounded_in_number(redis: Redis) -> None:
     async with connected(url(redis), max_pending=10, ping_interval=60.0) as (server, _):
         await server.call("PING")  # the first ping is answered, too
         redis.pause()
@@ -450,7 +452,7 @@ async def test_what_is_unanswered_is_bounded_in_number(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_unanswered_is_bounded_in_bytes(redis: Redis) -> None:
+async def test_unanswered_commands_are_bounded_in_bytes(redis: Redis) -> None:
     async with connected(url(redis), max_pending_bytes=100_000, ping_interval=60.0) as (server, _):
         await server.call("PING")
         redis.pause()
@@ -484,7 +486,7 @@ async def test_an_error_is_for_its_own_command_only(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_redis_refuses_to_publish_is_logged_once(log: Log) -> None:
+async def test_a_publish_that_redis_refuses_is_logged_once(log: Log) -> None:
     with Redis("user mute on >pw ~* &* +@all -publish") as redis:
         async with connected(f"redis://mute:pw@127.0.0.1:{redis.port}") as (server, watch):
             for _ in range(3):
@@ -642,7 +644,7 @@ async def test_a_cancelled_subscription_is_none(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_published_before_the_stop_arrives(redis: Redis) -> None:
+async def test_a_payload_published_before_the_stop_arrives(redis: Redis) -> None:
     before = stat_of_command(redis, "publish")
     async with connected(url(redis)) as (server, watch):
         for _ in range(1000):

@@ -28,7 +28,7 @@ def test_a_token_lets_its_bearer_in_where_its_scope_says(
     assert Operator(daemon.folder).json("clients", "--user", "bob")["total"] == 0
 
 
-def test_what_is_in_a_token_is_shown(relayctl: Operator) -> None:
+def test_the_claims_of_a_token_are_shown(relayctl: Operator) -> None:
     made = relayctl.json(
         "token", "create", "--user", "ann", "--scope", "chat", "--scope", "push", "--expires", "12h"
     )

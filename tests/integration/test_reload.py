@@ -125,7 +125,7 @@ def test_a_wrong_configuration_changes_nothing_and_says_why(
         assert echoing.recv(PATIENCE) == "words"
 
 
-def test_what_needs_a_restart_is_named_each_time_and_not_done(
+def test_settings_that_need_a_restart_are_named_each_time_and_not_applied(
     spawn: Spawn, configure: Configure
 ) -> None:
     daemon = spawn(RELAYD_CONFIG=configure(""))

@@ -152,7 +152,7 @@ def test_a_store_that_does_not_answer_refuses_in_time(
     assert (refused.status, refused.error) == (503, "store_unavailable")
 
 
-def test_what_piles_up_while_a_join_waits_is_bounded(
+def test_frames_collected_while_a_join_waits_are_bounded(
     own_postgresql: PostgreSQL, own_url: str, spawn: Spawn, dial: Dial
 ) -> None:
     """40 MB of frames behind a handshake that is not answered yet."""
@@ -396,7 +396,7 @@ def test_tcp_ends_without_a_reset_after_a_closing_handshake(relayd: Daemon, dial
         assert connection.socket.recv(100) == b""
 
 
-def test_what_comes_behind_a_violation_is_not_relayed(
+def test_frames_behind_a_protocol_violation_are_not_relayed(
     relayd: Daemon, connect: Connect, dial: Dial
 ) -> None:
     viewer = connect(relayd, "/ws/camera/v")

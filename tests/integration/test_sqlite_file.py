@@ -36,7 +36,7 @@ reactor.run()
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_acknowledged_survives_kill_9(sqlite_url: str) -> None:
+async def test_an_acknowledged_message_survives_kill_9(sqlite_url: str) -> None:
     from twisted.internet import reactor
 
     acknowledged: list[tuple[int, str]] = []

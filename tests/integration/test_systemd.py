@@ -124,7 +124,7 @@ def test_a_passed_socket_takes_the_place_of_listen(
     assert line in service.log
 
 
-def test_it_is_ready_when_it_serves_then_shows_its_clients_then_stops(
+def test_systemd_sees_ready_then_the_number_of_clients_then_stopping(
     serve: Serve, port: socket.socket, connect: Connect
 ) -> None:
     service = serve(port, WATCHDOG_USEC="200000")
@@ -175,7 +175,7 @@ def test_a_process_that_hangs_gives_no_sign_of_life(serve: Serve, port: socket.s
         service.hear("nothing")  # after what it told before
 
 
-def test_what_systemd_passed_is_not_passed_on(
+def test_descriptors_that_systemd_passed_are_not_inherited_by_children(
     serve: Serve, port: socket.socket, redis: Redis
 ) -> None:
     """A worker that took the parent's sockets or notification for its own would do harm."""
@@ -236,7 +236,7 @@ def test_a_descriptor_that_accepts_nobody_ends_the_start(serve: Serve) -> None:
 # -- the end, and the next start
 
 
-def test_who_was_accepted_but_has_not_spoken_is_let_in_and_told_to_come_again(
+def test_an_accepted_client_without_a_request_is_admitted_and_told_to_reconnect(
     serve: Serve, port: socket.socket
 ) -> None:
     service = serve(port)

@@ -38,7 +38,7 @@ def test_both_workers_serve_the_same_port(spawn_workers: Spawn, connect: Connect
     assert sum(sockets(pid) - count for pid, count in before.items()) == len(clients)
 
 
-def test_what_one_worker_gets_reaches_the_clients_of_the_other(
+def test_frames_that_one_worker_receives_reach_the_clients_of_the_other(
     spawn_workers: Spawn, connect: Connect
 ) -> None:
     daemon = spawn_workers()

@@ -59,7 +59,7 @@ def close_code(client: ClientConnection) -> int:
 before: set[str] = set()
 
 
-def test_it_installs_without_a_network_and_runs(debian: Container) -> None:
+def test_the_package_installs_without_a_network_and_runs(debian: Container) -> None:
     before.update(files(debian))
     began = time.monotonic()
     debian.shell("apt-get install --yes --no-install-recommends /root/relayd.deb")
@@ -75,7 +75,9 @@ def test_the_packages_own_test_passes(debian: Container) -> None:
     debian.shell(f"cat >/root/smoke <<'SMOKE_ENDS'\n{script}\nSMOKE_ENDS\nsh /root/smoke")
 
 
-def test_it_runs_as_its_own_user_with_what_it_needs_and_no_more(debian: Container) -> None:
+def test_the_service_runs_as_its_own_user_with_the_privileges_it_needs_and_no_more(
+    debian: Container,
+) -> None:
     figure = debian.shell("systemd-analyze security --no-pager relayd.service | tail -n 1")
     print(figure)
     level = re.search(r"level for relayd.service: ([\d.]+)", figure)
@@ -375,14 +377,16 @@ def test_postgresql_and_redis_are_switched_on_by_the_documented_steps(
         assert json.loads(other.recv(timeout=PATIENCE))["message"] == "Hello."
 
 
-def test_its_secrets_are_for_root_and_the_service_only(debian: Container) -> None:
+def test_the_secrets_of_the_service_are_readable_by_root_and_the_service_only(
+    debian: Container,
+) -> None:
     assert debian.shell("stat -c %a /etc/relayd/credentials/redis_url") == "600"
     refused = debian.try_shell("sudo -u relayd cat /etc/relayd/credentials/redis_url")
     assert refused.returncode != 0
     assert "redis://" not in debian.shell("systemctl show relayd | grep -v LoadCredential")
 
 
-def test_who_may_not_read_the_secrets_may_look_and_is_told_what_needs_them(
+def test_an_operator_without_the_secrets_may_look_and_is_told_which_commands_need_them(
     debian: Container,
 ) -> None:
     """With two workers, which need a Redis, whose URL is a secret."""

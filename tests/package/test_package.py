@@ -55,7 +55,7 @@ def test_copyright_names_every_distribution_and_no_other(unpacked: Path) -> None
     assert used <= explained
 
 
-def test_what_is_pinned_is_what_is_shipped(unpacked: Path) -> None:
+def test_the_pinned_versions_are_the_shipped_ones(unpacked: Path) -> None:
     text = (ROOT / "debian" / "requirements.txt").read_text()
     pinned = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", text))
     shipped = {}

@@ -226,7 +226,7 @@ claim_values = st.one_of(
 @example({"exp": 10**400})
 @example({"exp": "nan"})
 @example({"exp": True, "scope": None})
-def test_whatever_a_signed_token_claims_it_is_a_guest_or_a_refusal(claims: dict[str, Any]) -> None:
+def test_any_claims_of_a_signed_token_end_in_a_guest_or_a_refusal(claims: dict[str, Any]) -> None:
     try:
         # PyJWT checks some types before it signs; a signer elsewhere does not
         token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, algorithm="HS256")

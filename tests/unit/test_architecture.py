@@ -94,7 +94,7 @@ def test_dependencies_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*COMPILED, *DECLARED], ids=module_name)
-def test_so_do_those_of_the_compiled_modules(path: Path) -> None:
+def test_dependencies_of_the_compiled_modules_point_down(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     ours = [line for line in lines if line.startswith(("from relayd", "import relayd"))]
     plain = "\n".join(line.replace(" cimport ", " import ") for line in ours)
@@ -307,7 +307,7 @@ def test_a_compiled_module_says_what_may_call_back_who_owns_what_and_how_long_it
     assert re.findall(r"(?m)^([A-Z][-\w]+): ", head) == ["Re-entry", "Descriptors", "Buffers"]
 
 
-def test_what_only_resembles_a_head_is_not_found() -> None:
+def test_lookalikes_of_frame_heads_are_not_reported() -> None:
     source = 'SPARE, INTERRUPTED = 128, 130\nHOST = "127.0.0.1"  # 0x81\nhigh = 0x8080808080808080'
     assert list(numbers_of_a_head(source)) == []
 
@@ -345,3 +345,16 @@ def test_importing_every_module_installs_no_reactor() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) is None
+
+
+def test_the_name_of_a_test_has_its_own_subject() -> None:
+    """A report shows the name alone: a pronoun in front would need the test above it."""
+    bare = re.compile(
+        r"def (test_(?:and|but|it|its|neither|nor|not|so|they|what|whatever|who|whoever)_\w+)"
+    )
+    names = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "bench").glob("test_*.py")]
+        for name in bare.findall(path.read_text(encoding="utf-8"))
+    }
+    assert names == set()

@@ -51,7 +51,9 @@ def test_the_first_item_is_sent_at_once(scene: Scene) -> None:
     assert scene.clock.getDelayedCalls() == []
 
 
-def test_what_comes_soon_after_waits_and_goes_as_one_batch_in_its_order(scene: Scene) -> None:
+def test_frames_that_come_soon_after_another_wait_and_go_as_one_batch_in_their_order(
+    scene: Scene,
+) -> None:
     scene.add(b"1")
     scene.clock.advance(COALESCE / 2)
     scene.add(b"2")
@@ -101,7 +103,7 @@ def test_a_full_batch_does_not_wait(scene: Scene) -> None:
     assert scene.clock.getDelayedCalls() == []
 
 
-def test_what_was_sent_does_not_count_towards_the_next_full_batch(scene: Scene) -> None:
+def test_sent_bytes_do_not_count_towards_the_next_full_batch(scene: Scene) -> None:
     scene.add(b"1", b"x" * FULL, b"y" * (FULL - 1))
     assert len(scene.sent) == 2
     scene.add(b"z")
@@ -122,7 +124,7 @@ def test_flushing_sends_nothing_where_nothing_waits(scene: Scene) -> None:
     assert scene.sent == [(0, [b"1"])]
 
 
-def test_what_is_added_while_a_batch_is_sent_waits_for_the_next(scene: Scene) -> None:
+def test_an_item_that_is_added_while_a_batch_is_sent_waits_for_the_next_batch(scene: Scene) -> None:
     more = [b"3", b"4"]
     scene.then = lambda: scene.add(more.pop(0)) if more and len(scene.sent) > 1 else None
     scene.add(b"1", b"2")

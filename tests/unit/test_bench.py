@@ -342,7 +342,7 @@ def test_the_charts_over_the_rate_have_a_solid_and_a_dashed_line_for_every_serve
     assert len(root.findall(f"{svg}g/{svg}polyline")) == 2
 
 
-def test_what_was_lost_has_no_bar(tmp_path: Path) -> None:
+def test_a_lost_latency_has_no_bar(tmp_path: Path) -> None:
     lost: Results = {
         "crowd": {
             "relayd": rounds("crowd", 5, p99=0.02),

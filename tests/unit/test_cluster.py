@@ -126,7 +126,7 @@ def test_a_report_that_fails_is_followed_by_the_next_one(scene: Scene) -> None:
     assert scene.log == []
 
 
-def test_what_redis_refuses_is_logged_once_until_it_works_again(scene: Scene) -> None:
+def test_a_refusal_of_redis_is_logged_once_until_the_command_works_again(scene: Scene) -> None:
     for _ in range(2):
         scene.redis.failure = RedisRefused("NOPERM no")
         scene.pass_by(9)

@@ -109,7 +109,7 @@ def test_the_environment_sets_any_setting(
     assert getattr(getattr(read(None, {name: text}).config, section), key) == value
 
 
-def test_what_the_environment_holds_of_others_is_not_ours() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     others = {"PATH": "/bin", "RELAYDX_ECHO_ENABLED": "1", "relayd_echo_enabled": "1", "HOME": ""}
     assert read(None, others).config == Config()
 
@@ -383,7 +383,7 @@ def test_the_files_of_conf_d_are_read_in_the_order_of_their_names_and_the_later_
     assert read(path, {"RELAYD_CHAT_HISTORY": "30"}).config.chat.history == 30
 
 
-def test_what_editors_and_dpkg_leave_in_conf_d_is_not_read(
+def test_leftovers_of_editors_and_dpkg_in_conf_d_are_not_read(
     write_file: WriteFile, drop_in: DropIn
 ) -> None:
     for name in (".a.toml", "a.toml~", "a.toml.dpkg-new", "a.toml.bak", "a.conf"):

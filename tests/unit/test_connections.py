@@ -33,7 +33,7 @@ def connections() -> Connections:
     return Connections()
 
 
-def test_they_are_counted_by_kind(connections: Connections) -> None:
+def test_connections_are_counted_by_kind(connections: Connections) -> None:
     some = [FakeConnection(connections, kind) for kind in ("camera", "chat", "camera")]
     for connection in some:
         connections.add(connection)
@@ -91,7 +91,7 @@ def test_all_gone_fires_for_everyone_who_waits_when_the_last_one_leaves(
         success(deferred)
 
 
-def test_who_gave_up_waiting_does_not_disturb_the_last_one_leaving(
+def test_a_member_that_gave_up_waiting_does_not_disturb_the_last_one_leaving(
     connections: Connections,
 ) -> None:
     connection = FakeConnection(connections, "chat")

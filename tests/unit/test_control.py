@@ -173,7 +173,7 @@ class FakeRequest:
         self.finished = True
 
 
-def test_who_does_not_read_a_stream_is_told_how_much_was_left_out() -> None:
+def test_a_stream_that_is_not_read_reports_how_much_was_left_out() -> None:
     request, closed = FakeRequest(), list[int]()
     writer = LineWriter(request)
     writer.run(Stream(lambda sink: lambda: closed.append(1)))

@@ -75,7 +75,9 @@ def test_all_are_asked_at_once_and_added_up(parent: Parent) -> None:
     assert value(families, "relayd_workers_unanswered") == 0
 
 
-def test_who_does_not_answer_is_counted_and_its_last_word_stands(parent: Parent) -> None:
+def test_a_worker_that_does_not_answer_is_counted_and_its_last_figures_stand(
+    parent: Parent,
+) -> None:
     first = parent.all()
     parent.answer(3)
     parent.answer(4)

@@ -282,7 +282,7 @@ def test_a_search_ends_where_the_server_takes_no_more_connections() -> None:
     )
 
 
-def test_not_one_viewer_may_fit() -> None:
+def test_a_search_may_find_that_not_one_viewer_fits() -> None:
     found = search(Server(0).run)
     assert (found.best, found.done) == (None, True)
     assert report.conclusion(found, PROFILE) == (
@@ -311,7 +311,7 @@ def test_clients_that_cannot_all_connect_do_not_fit() -> None:
     assert report.line(found.steps[1]) == "     128  not all could connect"
 
 
-def test_what_ends_a_search_leaves_what_is_known() -> None:
+def test_a_search_that_is_ended_keeps_its_steps() -> None:
     found = Search(10_000, Bound.CAP)
 
     async def run(viewers: int) -> Figures:

@@ -30,7 +30,7 @@ def test_nothing_is_looked_for_unless_the_package_says_so() -> None:
     assert found.handed == Path("/run/credentials/relayd.service")
 
 
-def test_what_is_to_run_next_wins_over_what_runs(service: Service) -> None:
+def test_the_unit_that_runs_next_wins_over_the_running_one(service: Service) -> None:
     assert service.folders() == [str(service.credentials)]
     hand_over(service)
     assert service.folders() == [str(service.handed), str(service.credentials)]

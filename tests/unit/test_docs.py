@@ -81,7 +81,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_names_exists(page: Path) -> None:
+def test_every_name_on_a_page_of_the_docs_exists(page: Path) -> None:
     assert wrong_names(page.read_text(encoding="utf-8")) == []
 
 

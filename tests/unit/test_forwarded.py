@@ -71,7 +71,9 @@ def test_forwarded(value: str, client: str) -> None:
 
 
 @given(st.text(), st.sampled_from(["x-forwarded-for", "forwarded"]))
-def test_what_a_client_writes_before_it_never_counts(forged: str, header: str) -> None:
+def test_addresses_that_a_client_writes_before_the_trusted_one_never_count(
+    forged: str, header: str
+) -> None:
     """Unless it breaks the header: then the proxy's own address is what is known."""
     seen = "198.51.100.1" if header == "x-forwarded-for" else "for=198.51.100.1"
     found = Proxies(TRUSTED, header).client("127.0.0.1", f"{forged}, {seen}")
@@ -88,7 +90,7 @@ def test_a_proxy_on_this_machine_that_is_not_trusted_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nginx", "10.0.0.1/8", "127.0.0.1:80", "unix", "1.2.3.4/33"])
-def test_what_is_no_network_is_refused_with_what_is_allowed(text: str) -> None:
+def test_a_value_that_is_no_network_is_refused_with_the_allowed_forms(text: str) -> None:
     with pytest.raises(ValueError, match="allowed are such as"):
         parse_trusted(text)
 

@@ -127,7 +127,7 @@ def test_every_opcode_of_the_specification_has_its_name() -> None:
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
-def test_what_is_missing_of_a_head_never_reaches_into_the_payload(
+def test_the_missing_part_of_a_head_never_reaches_into_the_payload(
     opcode: Opcode, length: int
 ) -> None:
     frame = mask_frame(opcode, bytes(length))
@@ -207,5 +207,5 @@ def test_a_part_of_a_short_frame_is_left_to_the_parser(length: int) -> None:
     ],
     ids=["a fragment", "not masked", "a reserved bit", "not UTF-8", "a surrogate"],
 )
-def test_what_is_wrong_or_unusual_is_left_to_the_parser(frame: bytes) -> None:
+def test_wrong_and_unusual_frames_are_left_to_the_parser(frame: bytes) -> None:
     assert read_short(frame) == ([], [frame])

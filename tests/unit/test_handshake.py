@@ -176,7 +176,7 @@ def test_a_refusal_is_a_status_with_a_flat_json_body(door: Door) -> None:
     assert door.relay.calls == ("admit", "left")
 
 
-def test_what_is_away_refuses_with_503_its_code_and_when_to_come_back(door: Door) -> None:
+def test_an_unavailable_store_refuses_with_503_its_code_and_retry_after(door: Door) -> None:
     door.factory.error = DatabaseUnavailable("The database is away.")
     assert door.connect().refusal == (503, "database_unavailable")
 
@@ -238,7 +238,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
 
 @pytest.mark.parametrize(("error", "status", "code"), ERRORS)
 @pytest.mark.parametrize("later", [False, True])
-def test_who_cannot_read_a_status_gets_it_as_a_close_code(
+def test_a_client_that_cannot_read_a_status_gets_it_as_a_close_code(
     door: Door, error: Exception, status: int, code: str, later: bool
 ) -> None:
     """`?refuse=close`: accepted and at once closed with 4000 + the status and the code."""
@@ -488,7 +488,7 @@ def test_a_peer_that_is_not_read_from_may_vanish_or_be_refused(door: Door) -> No
     assert door.relay.calls == ("admit", "left")
 
 
-def test_who_is_admitted_while_the_server_begins_to_drain_is_not_let_in(door: Door) -> None:
+def test_a_client_admitted_while_the_server_begins_to_drain_is_refused(door: Door) -> None:
     """Those who are open get 1012 then; who is not open yet must not stay behind."""
     client = door.wait()
     door.world.context.admission.drain()

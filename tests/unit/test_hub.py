@@ -131,7 +131,7 @@ def test_members_are_served_in_the_order_in_which_they_came(hub: Hub) -> None:
     assert served == [0, 1, 2, 3, 4, 5]
 
 
-def test_who_joins_twice_is_one_member(hub: Hub) -> None:
+def test_a_member_that_joins_twice_counts_once(hub: Hub) -> None:
     member = Member()
     hub.join("g", member)
     hub.join("g", member)
@@ -147,7 +147,7 @@ def test_a_payload_for_a_group_without_members_goes_nowhere(batching: Hub, clock
     assert clock.getDelayedCalls() == []
 
 
-def test_who_left_gets_nothing(hub: Hub) -> None:
+def test_a_client_that_left_gets_nothing(hub: Hub) -> None:
     stays, leaves = Member(), Member()
     hub.join("g", stays)
     hub.join("g", leaves)
@@ -195,7 +195,9 @@ def test_the_group_may_end_while_it_is_served(hub: Hub) -> None:
 # -- the direct way
 
 
-def test_what_a_kernel_does_not_take_is_handed_back_and_the_others_are_served(hub: Hub) -> None:
+def test_bytes_that_the_kernel_does_not_take_are_handed_back_and_the_other_members_are_served(
+    hub: Hub,
+) -> None:
     """Each ends as it must: all taken, a part, nothing, a dead socket."""
     frame = text_frame(b"hello")
     part, none = Member(takes=3), Member(takes=BlockingIOError(errno.EAGAIN, "full"))
@@ -378,7 +380,7 @@ def test_a_newcomer_gets_only_what_is_sent_after_it_came(batching: Hub, clock: C
     assert (old.payloads, new.payloads) == ([b"0", b"1", b"2"], [b"2"])
 
 
-def test_who_leaves_gets_what_was_sent_before_and_nothing_after(
+def test_a_leaving_member_gets_the_frames_sent_before_and_none_after(
     batching: Hub, clock: Clock
 ) -> None:
     stays, leaves = Member(), Member()
@@ -406,7 +408,9 @@ def test_nothing_is_due_in_a_group_that_ended(batching: Hub, clock: Clock) -> No
     assert member.payloads == [b"0", b"1", b"2"]
 
 
-def test_who_comes_before_the_others_are_dropped_is_a_member(batching: Hub, clock: Clock) -> None:
+def test_a_member_that_joins_before_the_channel_is_dropped_stays_a_member(
+    batching: Hub, clock: Clock
+) -> None:
     """A slow one is closed and leaves when it is served."""
     slow = Slow(lambda frames: batching.leave("g", slow) if b"1" in frames else None)
     batching.join("g", slow)
@@ -422,7 +426,7 @@ def test_who_comes_before_the_others_are_dropped_is_a_member(batching: Hub, cloc
     assert list(batching) == []
 
 
-def test_who_is_dropped_while_it_leaves_has_left(batching: Hub, clock: Clock) -> None:
+def test_a_member_dropped_while_it_leaves_has_left(batching: Hub, clock: Clock) -> None:
     """To serve what waits before it leaves may drop it."""
     slow = Slow(lambda frames: batching.leave("g", slow) if b"1" in frames else None)
     batching.join("g", slow)
@@ -528,7 +532,7 @@ def test_a_slow_member_gets_the_newest_of_each_key_and_the_others_get_all(
     assert outboxes[1].replaced == 98
 
 
-def test_what_waits_for_one_member_is_sent_when_asked_for(batching: Hub, clock: Clock) -> None:
+def test_frames_that_wait_for_one_member_are_sent_on_request(batching: Hub, clock: Clock) -> None:
     """So that an answer to it can come behind; everybody else goes on waiting."""
     here, too, there = Member(), Member(), Member()
     batching.join("here", here)
@@ -595,7 +599,7 @@ def test_a_batch_to_many_takes_turns_and_who_is_later_gets_what_came_meanwhile()
     assert batching.delivered == 450
 
 
-def test_who_leaves_between_two_turns_of_a_batch_gets_no_more_in_it() -> None:
+def test_a_member_that_leaves_between_two_turns_of_a_batch_gets_no_more_of_it() -> None:
     clock = Turns()
     batching = Hub(clock, COALESCE)
     members = busy(batching, 130)

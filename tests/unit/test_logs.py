@@ -64,7 +64,7 @@ def failure() -> Failure:
         ("error", ["error", "critical"]),
     ],
 )
-def test_what_is_below_the_level_is_left_out(level: str, heard: list[str]) -> None:
+def test_events_below_the_log_level_are_left_out(level: str, heard: list[str]) -> None:
     logs.set_level(level)
     assert logs.get_level() == level
     said = Said()
@@ -191,7 +191,7 @@ def test_json_has_a_traceback_in_one_field_without_secrets() -> None:
     assert "hunter2" not in str(found)
 
 
-def test_what_twisted_logs_in_its_old_way_has_its_words() -> None:
+def test_events_of_the_legacy_log_of_twisted_keep_their_text() -> None:
     event = {
         "log_text": "(TCP Port 1 Closed)",
         "log_format": "{log_text}",
@@ -260,7 +260,7 @@ def test_a_traceback_is_behind_the_message_for_journalctl(journal: FakeJournal) 
     assert "hunter2" not in str(found)
 
 
-def test_what_is_too_large_for_a_datagram_goes_in_a_sealed_file(journal: FakeJournal) -> None:
+def test_an_event_too_large_for_a_datagram_goes_in_a_sealed_file(journal: FakeJournal) -> None:
     observer = Journal(str(journal.path))
     observer(Said().one("info", "{x}", x="a\n" * 1_000_000))
     assert journal.receive()["MESSAGE"] == "a\n" * 1_000_000
@@ -307,7 +307,7 @@ def test_a_journal_that_takes_nothing_costs_lines_and_not_the_process(
         min_size=1,
     )
 )
-def test_what_is_encoded_is_read_back(fields: dict[str, str]) -> None:
+def test_an_encoded_message_is_read_back(fields: dict[str, str]) -> None:
     assert parse(encode(fields)) == fields
 
 
@@ -328,7 +328,9 @@ def test_what_is_encoded_is_read_back(fields: dict[str, str]) -> None:
         ({"nodaemon": True, "logger": print}, True),
     ],
 )
-def test_who_tells_twistd_where_to_log_gets_that(twistd: dict[str, Any], chosen: bool) -> None:
+def test_an_operator_who_tells_twistd_where_to_log_gets_that(
+    twistd: dict[str, Any], chosen: bool
+) -> None:
     assert is_chosen(twistd) is chosen
 
 

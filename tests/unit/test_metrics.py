@@ -81,7 +81,7 @@ def test_figures_survive_the_way_between_processes() -> None:
 # -- workers that come and go
 
 
-def test_what_a_dead_worker_counted_stays_and_what_it_held_does_not() -> None:
+def test_counters_of_a_dead_worker_stay_and_its_gauges_do_not() -> None:
     totals = Totals()
     first, second = figures(messages=10, open=5), figures(messages=1, open=2)
     totals.note(1, "a", first)
@@ -185,7 +185,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_what_comes_late_is_noticed_and_forgotten_after_a_minute(clock: Clock) -> None:
+def test_a_late_turn_is_noticed_and_forgotten_after_a_minute(clock: Clock) -> None:
     lag = Lag(clock)
     lag.start()
     clock.advance(STEP)

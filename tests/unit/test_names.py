@@ -102,7 +102,7 @@ def test_bytes_that_are_not_utf8_are_no_name(parse: Callable[[str], str], segmen
     "segment", ["%", "%6", "%zz", "a%2Fb", "a%00", "%0A", "a%0A", "a+b", "a%20", "a:b", "a\n"]
 )
 @pytest.mark.parametrize("parse", [names.parse_group, names.parse_room])
-def test_what_an_encoding_may_smuggle_in_is_refused(
+def test_names_with_smuggled_percent_encoding_are_refused(
     parse: Callable[[str], str], segment: str
 ) -> None:
     assert refused(parse, segment) == "bad_name"
@@ -166,5 +166,5 @@ GOOD = "123e4567-e89b-42d3-a456-426614174000"
         GOOD.replace("1", "%E2%84%AA", 1),
     ],
 )
-def test_what_is_not_the_hyphenated_form_is_no_uuid(segment: str) -> None:
+def test_a_uuid_that_is_not_hyphenated_is_refused(segment: str) -> None:
     assert refused(names.parse_uuid, segment) == "bad_uuid"

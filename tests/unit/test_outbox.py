@@ -329,7 +329,7 @@ def test_a_frame_larger_than_the_limit_does_not_wait(full: Box) -> None:
     assert (full.outbox.waiting, full.overflows) == (0, 1)
 
 
-def test_what_is_left_out_is_counted_by_reason(full: Box) -> None:
+def test_dropped_frames_are_counted_by_reason(full: Box) -> None:
     full.outbox.write_items(*items(("a", b"1"), ("a", b"2"), ("b", b"3"), (None, b"4")))
     assert full.drops.counts() == {"replaced": 1, "too_slow": 0, "redis_away": 0}
     full.outbox.write_items(*items(("a", b"x" * LIMIT)))
@@ -339,7 +339,7 @@ def test_what_is_left_out_is_counted_by_reason(full: Box) -> None:
     assert full.drops[DropReason.TOO_SLOW] == 4
 
 
-def test_it_overflows_once(full: Box) -> None:
+def test_an_outbox_reports_its_overflow_once(full: Box) -> None:
     for _ in range(5):
         full.outbox.write(b"x" * (LIMIT + 1))
         full.outbox.write_items(*items(("a", b"x" * (LIMIT + 1))))
@@ -363,7 +363,7 @@ def test_nothing_of_a_batch_is_kept_behind_its_item_that_is_too_much(
 
 
 @both
-def test_what_was_read_makes_room(kind: type[Any]) -> None:
+def test_bytes_that_were_read_make_room(kind: type[Any]) -> None:
     box = kind(peer_reads=False)
     fill(box)
     box.outbox.write(b"x" * LIMIT)
@@ -414,7 +414,7 @@ def test_drained_waits_on_when_what_waited_fills_the_transport_again(kind: type[
     success(drained)
 
 
-def test_who_waits_for_drained_may_write_again_and_wait_again(full: Box) -> None:
+def test_a_writer_that_waits_for_drained_may_write_and_wait_again(full: Box) -> None:
     seen: list[int] = []
 
     def next_page(_: None) -> None:
@@ -430,7 +430,7 @@ def test_who_waits_for_drained_may_write_again_and_wait_again(full: Box) -> None
     assert seen == [0, 0, 0]
 
 
-def test_who_gave_up_waiting_does_not_disturb_the_others(full: Box) -> None:
+def test_a_member_that_gave_up_waiting_does_not_disturb_the_others(full: Box) -> None:
     gave_up, patient = full.outbox.drained(), full.outbox.drained()
     gave_up.cancel()
     failure(gave_up, CancelledError)
@@ -467,7 +467,7 @@ def test_a_frame_without_a_key_is_never_replaced(full: Box) -> None:
     assert full.arrived.replace(b"a", b"").endswith(b".0123")
 
 
-def test_what_the_transport_took_is_not_replaced(full: Box) -> None:
+def test_a_pose_that_the_transport_took_is_not_replaced(full: Box) -> None:
     full.outbox.write_items(*items(("a", b"1")))
     full.read_some()
     full.outbox.write_items(*items(("a", b"2")))
@@ -545,7 +545,7 @@ def test_drained_of_a_finished_outbox_is_cancelled(box: Box) -> None:
     failure(box.outbox.drained(), CancelledError)
 
 
-def test_who_waits_when_it_is_finished_is_cancelled_with_its_close(full: Box) -> None:
+def test_a_writer_that_waits_on_a_finished_outbox_is_cancelled_by_its_close(full: Box) -> None:
     drained = full.outbox.drained()
     full.outbox.finish()
     full.read()
@@ -591,7 +591,7 @@ def test_nothing_overtakes_the_answer_to_the_handshake() -> None:
     assert outbox.direct is not None
 
 
-def test_it_opens_by_itself_when_nothing_is_in_the_buffer_of_the_transport() -> None:
+def test_an_outbox_unblocks_by_itself_when_the_buffer_of_the_transport_is_empty() -> None:
     """The reactor is asked for a turn, for no write would."""
     box = SocketBox()
     outbox = SocketOutbox(box.transport, LIMIT, box.overflowed, box.drops)
@@ -608,7 +608,7 @@ def test_the_reactor_has_nothing_to_do_with_a_peer_that_reads() -> None:
 
 
 @given(st.integers(0, 10))
-def test_what_the_kernel_leaves_goes_first(room: int) -> None:
+def test_the_rest_that_the_kernel_did_not_take_is_sent_first(room: int) -> None:
     box = SocketBox(peer_reads=False)
     box.kernel.room = room
     box.outbox.write(b"0123456789")

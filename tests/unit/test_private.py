@@ -239,7 +239,7 @@ def test_a_private_name_is_found(source: str) -> None:
         "print(connection.data, '_a text')",
     ],
 )
-def test_what_is_ours_or_public_is_fine(source: str) -> None:
+def test_own_and_public_names_are_accepted(source: str) -> None:
     assert list(wrong_names(source, {}, {"_known"})) == []
 
 

@@ -32,7 +32,7 @@ def test_a_small_rate_still_lets_one_message_through(rate: float) -> None:
     assert taken(bucket, 2.1 / rate) == 1
 
 
-def test_who_is_refused_all_the_time_does_not_lose_what_came_in_meanwhile() -> None:
+def test_a_peer_that_is_refused_again_and_again_keeps_the_frames_that_arrived_meanwhile() -> None:
     bucket = TokenBucket(1, 0)
     taken(bucket, 0)
     assert [bucket.take(step / 10) for step in range(1, 11)].count(True) <= 1
@@ -52,6 +52,6 @@ def test_never_more_than_the_rate_and_two_seconds_worth(rate: float, gaps: list[
 
 
 @given(st.floats(1, 1000), st.integers(1, 500))
-def test_who_keeps_to_the_rate_is_never_refused(rate: float, count: int) -> None:
+def test_a_client_that_keeps_to_the_rate_is_never_refused(rate: float, count: int) -> None:
     bucket = TokenBucket(rate, 0)
     assert all(bucket.take(number / rate) for number in range(count))

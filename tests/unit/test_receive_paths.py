@@ -52,7 +52,9 @@ def test_both_paths_have_the_same_effect_for_every_piece_cut_at_every_place(part
 
 @pytest.mark.parametrize("size", [1000, 1001, 4096, 1 << 20])
 @pytest.mark.parametrize("first", [b"", frame(PING, b""), frame(TEXT, b"l" * 5000)])
-def test_what_is_unusual_sends_little_else_the_long_way(first: bytes, size: int) -> None:
+def test_an_unusual_frame_sends_few_other_frames_through_the_parser(
+    first: bytes, size: int
+) -> None:
     """A client that is ahead of us fills every read, and each ends within a frame."""
     parsed: list[int] = []
 
@@ -98,7 +100,9 @@ A, B = frame(TEXT, b"a"), frame(TEXT, b"b")
         (frame(CLOSE, b"") + B, [*CLOSED, "lose"]),
     ],
 )
-def test_what_is_compared_is_what_happens(stream: bytes, expected: list[str]) -> None:
+def test_the_compared_record_is_what_happens_on_the_connection(
+    stream: bytes, expected: list[str]
+) -> None:
     """The comparison is worth something: messages, answers and the end are in it."""
     assert kinds(PAIRS[0].check([stream])) == expected
 

@@ -210,7 +210,7 @@ def test_a_lost_connection_says_so_before_its_calls_fail(clock: Clock) -> None:
     assert has_fired(wires.connection.closed)
 
 
-def test_what_is_called_when_a_call_fails_is_refused(clock: Clock) -> None:
+def test_a_call_made_while_another_fails_is_refused(clock: Clock) -> None:
     wires = Wires(clock)
     again: list[Deferred[Any]] = []
     call(wires, "GET", "a").addErrback(lambda _: again.append(call(wires, "GET", "a")))
@@ -258,7 +258,7 @@ def test_last_words_are_the_reason(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n", b"\x15\x03\x03", b"+PONG\r\n"])
-def test_what_nobody_asked_for_ends_it(clock: Clock, data: bytes) -> None:
+def test_a_reply_that_nobody_requested_ends_the_connection(clock: Clock, data: bytes) -> None:
     wires = Wires(clock)
     wires.say(data)
     assert wires.transport.aborted

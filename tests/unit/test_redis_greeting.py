@@ -51,7 +51,7 @@ def test_all_is_said_at_once(
     assert wires.connection.process == "0123ab"
 
 
-def test_what_is_only_nice_to_have_may_be_refused(wires: Wires) -> None:
+def test_an_optional_greeting_command_may_be_refused(wires: Wires) -> None:
     done = begin(wires)
     wires.say(PONG + REFUSED + REFUSED + b"-ERR unknown command 'CLIENT'\r\n")
     assert success(done) is None
@@ -68,7 +68,9 @@ def test_what_is_only_nice_to_have_may_be_refused(wires: Wires) -> None:
         (REFUSED + MASTER + INFO + b"+OK\r\n", "NOPERM this user"),
     ],
 )
-def test_what_cannot_be_used_is_refused(wires: Wires, said: bytes, reason: str) -> None:
+def test_a_configuration_that_cannot_be_used_is_refused(
+    wires: Wires, said: bytes, reason: str
+) -> None:
     done = begin(wires)
     wires.say(said)
     assert reason in str(failure(done, RedisUnavailable))

@@ -212,7 +212,7 @@ def test_redialling_ends_whatever_is_going_on_and_connects_at_once() -> None:
 
 
 @pytest.mark.parametrize("where", ["attempt", "pause", "connected"])
-def test_what_follows_a_redial_is_kept(where: str) -> None:
+def test_a_change_that_follows_a_redial_is_kept(where: str) -> None:
     scene = Scene()
     scene.link.start()
     if where == "pause":

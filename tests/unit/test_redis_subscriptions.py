@@ -67,7 +67,9 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_it_fires_when_redis_has_confirmed_and_receives_from_then_on(scene: Scene) -> None:
+def test_a_subscription_fires_when_redis_has_confirmed_it_and_receives_from_then_on(
+    scene: Scene,
+) -> None:
     inbox = Inbox()
     done = scene.subscriptions.subscribe(b"a", inbox)
     scene.wires.say(message(b"a", b"early"))
@@ -116,7 +118,7 @@ def test_an_overtaken_wish_is_cancelled(scene: Scene) -> None:
     assert inbox.messages == [b"1"]
 
 
-def test_what_redis_refuses_is_not_registered(scene: Scene) -> None:
+def test_a_registration_that_redis_refuses_does_not_count(scene: Scene) -> None:
     inbox = Inbox()
     for before in (False, True):  # also if another receiver was there before
         if before:
@@ -133,7 +135,7 @@ def test_what_redis_refuses_is_not_registered(scene: Scene) -> None:
         assert inbox.messages == []
 
 
-def test_what_does_not_fit_is_not_registered_and_sends_nothing() -> None:
+def test_a_registration_beyond_the_limit_is_refused_and_sends_nothing() -> None:
     scene = Scene(max_pending=2)
     subscribe = scene.subscriptions.subscribe
     kept = [subscribe(b"a", Inbox()), subscribe(b"b", Inbox())]

@@ -101,7 +101,7 @@ def test_a_path_that_names_no_group_is_refused(
     assert list(camera.hub) == []
 
 
-def test_who_left_gets_nothing_and_an_empty_group_does_not_stay(camera: Camera) -> None:
+def test_a_member_that_left_gets_nothing_and_an_empty_group_does_not_stay(camera: Camera) -> None:
     sender, leaver = camera.connect(), camera.connect()
     leaver.begin_close()
     assert camera.hub.size("camera/Camera_group") == 1
@@ -185,7 +185,7 @@ def test_every_pose_but_the_first_takes_the_short_way(camera: Camera) -> None:
 
 
 @pytest.mark.parametrize("camera", ["limited"], indirect=True)
-def test_not_where_each_message_has_to_be_counted(camera: Camera) -> None:
+def test_a_rate_limited_client_does_not_get_the_short_path(camera: Camera) -> None:
     sender = camera.connect()
     for x in range(7):  # it may save up those of two seconds
         sender.send({"x": x})

@@ -222,7 +222,7 @@ def test_a_message_of_someone_who_left_is_shown_all_the_same(room: Room) -> None
         ("?since=7&history=0", numbers(8, 10)),
     ],
 )
-def test_who_joins_gets_the_history_it_asks_for_oldest_first_and_then_the_live_messages(
+def test_a_joiner_gets_the_requested_history_oldest_first_and_then_the_live_messages(
     room: Room, query: str, expected: list[str]
 ) -> None:
     room.say(*range(1, 11))
@@ -279,7 +279,7 @@ def test_a_slow_reader_is_sent_the_history_at_its_own_pace(room: Room) -> None:
 
 @pytest.mark.parametrize("query", ["", "?since=0", "?history=0"])
 @pytest.mark.parametrize("place", ["before_read", "after_read"])
-def test_what_is_said_while_the_history_is_read_comes_once(
+def test_a_message_posted_while_the_history_is_read_arrives_once(
     room: Room, query: str, place: str
 ) -> None:
     room.say(1, 2)
@@ -308,7 +308,7 @@ def test_someone_who_reads_on_goes_live_in_a_room_where_much_is_said(room: Room)
 
 
 @pytest.mark.parametrize("query", ["", "?since=0"])
-def test_what_was_kept_before_and_is_shown_after_the_history_was_read_comes_once(
+def test_a_message_kept_before_and_delivered_after_the_history_was_read_arrives_once(
     room: Room, query: str
 ) -> None:
     """A COMMIT is seen by a reader before the writer has heard of it."""
@@ -322,7 +322,7 @@ def test_what_was_kept_before_and_is_shown_after_the_history_was_read_comes_once
     assert texts(client) == ["live"]
 
 
-def test_what_was_kept_before_and_is_shown_while_the_history_is_read_comes_once(
+def test_a_message_kept_before_and_delivered_while_the_history_is_read_arrives_once(
     room: Room,
 ) -> None:
     room.history.kept, room.history.after_read = [], []
@@ -370,7 +370,7 @@ def test_none_is_lost_and_none_comes_twice_whatever_is_said_when(
         assert list(room.hub) == []
 
 
-def test_who_collects_more_than_the_bound_while_it_joins_is_closed_as_too_slow(
+def test_a_joiner_that_collects_more_than_the_bound_is_closed_as_too_slow(
     room: Room,
 ) -> None:
     room.history.before_read = []
@@ -451,13 +451,15 @@ def test_messages_that_are_trimmed_while_the_history_is_sent_are_told_as_a_gap()
 
 
 @pytest.mark.parametrize("query", ["", "?since=0"])
-def test_who_joins_while_the_history_is_away_is_refused(room: Room, query: str) -> None:
+def test_a_joiner_is_refused_while_the_history_is_unavailable(room: Room, query: str) -> None:
     room.history.error = DatabaseUnavailable("The database is away.")
     assert room.connect(query).refusal == (503, "store_unavailable")
     assert list(room.hub) == []
 
 
-def test_who_wants_no_history_may_join_while_it_is_away(room: Room) -> None:
+def test_a_client_that_wants_no_history_may_join_while_the_history_is_unavailable(
+    room: Room,
+) -> None:
     room.history.error = DatabaseUnavailable("The database is away.")
     client = room.connect("?history=0")
     assert client.status == 101
@@ -491,7 +493,7 @@ def test_without_a_client_a_message_that_cannot_be_kept_fails(room: Room) -> Non
 
 @pytest.mark.parametrize("place", ["before_read", "after_read"])
 @pytest.mark.parametrize("query", ["", "?since=0"])
-def test_who_leaves_while_the_history_is_read_leaves_nothing(
+def test_a_client_that_leaves_while_the_history_is_read_leaves_nothing(
     room: Room, place: str, query: str
 ) -> None:
     room.say(1)
@@ -502,7 +504,7 @@ def test_who_leaves_while_the_history_is_read_leaves_nothing(
     assert list(room.hub) == []
 
 
-def test_who_leaves_between_two_pages_leaves_nothing(room: Room) -> None:
+def test_a_reader_that_leaves_between_two_pages_leaves_nothing(room: Room) -> None:
     room.say(*range(300))
     room.history.before_read = []
     client = room.connect("?since=0")
@@ -512,14 +514,14 @@ def test_who_leaves_between_two_pages_leaves_nothing(room: Room) -> None:
     assert list(room.hub) == []
 
 
-def test_who_leaves_while_the_history_is_sent_leaves_nothing(room: Room) -> None:
+def test_a_client_that_leaves_while_the_history_is_sent_leaves_nothing(room: Room) -> None:
     room.say(*("x" * 1000 for _ in range(200)))
     client = room.connect("?since=0", peer_reads=False)
     client.transport.reset()
     assert list(room.hub) == []
 
 
-def test_who_falls_behind_by_what_was_collected_leaves_nothing(room: Room) -> None:
+def test_a_joiner_that_falls_behind_by_its_collected_frames_leaves_nothing(room: Room) -> None:
     """Errors wait for it already; what was said meanwhile is too much on top of them."""
     room.say(1)
     room.history.after_read = []

@@ -313,7 +313,7 @@ def test_an_exception_while_it_draws_is_logged_once_and_answered(quiz: Quiz) -> 
     assert str(event["log_failure"].value) == "the draw went wrong"
 
 
-def test_what_a_headset_sends_is_ignored(quiz: Quiz) -> None:
+def test_frames_of_a_headset_are_ignored(quiz: Quiz) -> None:
     unity, android = quiz.both()
     for payload in ("", "{", '{"difficulty":1}', b"\xff"):
         unity.send(payload)
@@ -510,7 +510,7 @@ def test_requests_of_a_phone_that_was_replaced_deliver_nothing(quiz: Quiz) -> No
 
 
 @given(st.lists(st.sampled_from(["unity", "android", "unity left", "android left"]), max_size=12))
-def test_whoever_comes_and_goes_the_newest_of_each_side_are_a_pair(steps: list[str]) -> None:
+def test_the_newest_headset_and_the_newest_phone_are_always_a_pair(steps: list[str]) -> None:
     with make_world(CONFIG) as (world, failures):
         quiz = Quiz(world, failures)
         unity: Client | None = None

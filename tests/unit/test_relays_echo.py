@@ -44,7 +44,7 @@ def test_a_message_may_have_the_size_that_is_set_for_echo_alone(world: World) ->
     assert client.closed()[0] == 1009
 
 
-def test_who_sends_and_does_not_read_is_closed_as_too_slow(world: World) -> None:
+def test_a_client_that_sends_and_does_not_read_is_closed_as_too_slow(world: World) -> None:
     client = world.connect(EchoFactory(world.context), "/ws/echo", answers=False)
     client.transport.peer_reads = False
     for _ in range(3):

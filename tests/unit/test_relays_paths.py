@@ -87,7 +87,7 @@ def test_a_path_says_which_side_and_which_name(path: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws/echo", "/ws/echo/"])
-def test_what_is_off_is_no_path(path: str) -> None:
+def test_a_kind_that_is_off_has_no_path(path: str) -> None:
     assert refusal(KINDS["echo"].locate, [], Config())[0] == 404
     assert not KINDS.speaks(path, Config())
 
@@ -126,7 +126,7 @@ def test_a_group_is_named_by_its_kind_and_read_back() -> None:
 
 
 @pytest.mark.parametrize("group", ["x", "echo/a", f"difficulty/{UUID}", "", "/"])
-def test_what_no_broker_fans_out_is_no_group(group: str) -> None:
+def test_the_name_of_a_kind_that_is_not_fanned_out_is_no_group(group: str) -> None:
     assert refusal(KINDS.parse_group, group) == (
         400,
         "bad_name",

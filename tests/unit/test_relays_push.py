@@ -31,7 +31,7 @@ def push() -> Iterator[Push]:
         assert list(push.hub) == []
 
 
-def test_what_is_published_comes_as_it_is_to_everyone_at_its_topic(push: Push) -> None:
+def test_a_published_payload_arrives_unchanged_at_every_client_of_its_topic(push: Push) -> None:
     here = [push.connect(path) for path in ("/ws/push/build", "/ws/push/build/")]
     there = push.connect("/ws/push/other")
     payload = b'{ "progress" : 1.50, "n": "\xc3\xa9" }'

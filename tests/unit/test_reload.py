@@ -67,7 +67,7 @@ def test_a_change_is_taken_or_named_as_one_that_needs_a_restart(section: str, ke
 
 
 @given(st.sets(st.sampled_from(SETTINGS)), st.sets(st.sampled_from(SETTINGS)))
-def test_what_needs_a_restart_is_named_at_every_reload_and_what_is_applied_once(
+def test_settings_that_need_a_restart_are_named_at_every_reload_and_applied_ones_once(
     before: set[tuple[str, str]], after: set[tuple[str, str]]
 ) -> None:
     running, new = Config(), Config()
@@ -84,7 +84,7 @@ def test_what_needs_a_restart_is_named_at_every_reload_and_what_is_applied_once(
     assert compare(first.config, running).config == running
 
 
-def test_what_comes_of_it_is_said_in_lines() -> None:
+def test_the_outcome_of_a_reload_is_reported_in_lines() -> None:
     new = Config(
         server=Server(workers=2, allowed_origins=("https://a", "null")),
         limits=Limits(max_connections=10),
@@ -98,7 +98,7 @@ def test_what_comes_of_it_is_said_in_lines() -> None:
     assert compare(Config(), Config()).lines() == ["nothing has changed"]
 
 
-def test_and_for_programs() -> None:
+def test_a_reload_outcome_is_encoded_for_programs() -> None:
     outcome = compare(Config(), Config(chat=Chat(history=1, history_length=2)), ["w"])
     told = msgspec.to_builtins(Reloaded.of(outcome))
     assert told.pop("lines") == outcome.lines()

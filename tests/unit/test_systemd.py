@@ -50,7 +50,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_it_is_ready_and_says_what_it_does(scene: Scene) -> None:
+def test_the_notifier_reports_readiness_and_a_status(scene: Scene) -> None:
     scene.serve()
     scene.status = "Serving: 1 connections"
     scene.later(5.1)
@@ -67,7 +67,7 @@ def test_a_status_that_is_the_same_is_not_said_again(scene: Scene) -> None:
     assert scene.systemd.heard == ["READY=1", "STATUS=Serving: 0 connections"]
 
 
-def test_what_it_had_no_room_for_comes_in_order_and_once(scene: Scene) -> None:
+def test_notifications_that_found_no_room_arrive_in_order_and_once(scene: Scene) -> None:
     scene.systemd.room = False
     scene.serve()
     scene.notifier.stopping()
@@ -92,7 +92,7 @@ def test_a_sign_of_life_is_not_late_for_one_that_was_refused() -> None:
     assert scene.systemd.heard == ["WATCHDOG=1"]
 
 
-def test_it_is_asked_ten_times_a_second_however_much_waits(scene: Scene) -> None:
+def test_the_notifier_retries_ten_times_a_second_however_much_is_pending(scene: Scene) -> None:
     scene.systemd.room = False
     scene.serve()
     scene.notifier.stopping()

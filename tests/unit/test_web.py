@@ -153,7 +153,7 @@ def test_other_networks_can_be_allowed(host: str, status: int) -> None:
         "X-Forwarded-For: ",
     ],
 )
-def test_what_a_proxy_has_passed_on_is_not_from_this_machine(header: str) -> None:
+def test_a_request_that_a_proxy_has_forwarded_does_not_count_as_local(header: str) -> None:
     reply = ask_metrics("127.0.0.1", f"{header}\r\n")
     assert (reply.status, reply.json["error"]) == (403, "forbidden")
     assert "proxy" in reply.json["message"]
@@ -279,7 +279,7 @@ def test_a_bad_name_is_answered_400(backend: FakeBackend, path: str) -> None:
     assert (reply.status, reply.json["error"]) == (400, "bad_name")
 
 
-def test_what_is_said_through_the_api_is_answered_with_what_clients_see(
+def test_a_chat_message_through_the_api_is_answered_with_the_frame_that_clients_get(
     backend: FakeBackend,
 ) -> None:
     reply = ask(backend, "POST", "/api/chat/Gr%C3%BC%C3%9Fe", '{"message":"hü"}'.encode(), BEARER)
@@ -353,7 +353,7 @@ def test_a_content_length_over_the_limit_is_answered_before_the_body_comes() -> 
     assert backend.published == []
 
 
-def test_who_waits_for_100_continue_gets_the_413_instead() -> None:
+def test_a_client_that_waits_for_100_continue_gets_the_413_instead() -> None:
     client = Client(make_site(limited(), Clock()))
     client.send(push_head("Content-Length: 9999999\r\nExpect: 100-continue"))
     assert [reply.status for reply in client.replies()] == [413]

@@ -96,7 +96,7 @@ def test_the_form_says_what_is_wrong_with_a_name(asked: str) -> None:
     assert 'role="alert"' in get(f"/chat/?room={asked}", status=400)
 
 
-def test_what_was_asked_for_is_shown_as_text() -> None:
+def test_the_requested_path_is_shown_as_text() -> None:
     page = get("/chat/?room=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", status=400)
     assert Tags(page).all("script") == []
     [room] = [field for field in Tags(page).all("input") if field["id"] == "room"]

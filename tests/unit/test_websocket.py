@@ -155,7 +155,7 @@ def test_a_relay_is_opened_then_given_messages_then_left(client: Client) -> None
     assert not client.transport.connected
 
 
-def test_what_a_relay_sends_comes_as_text_frames(client: Client) -> None:
+def test_payloads_of_a_relay_arrive_as_text_frames(client: Client) -> None:
     client.server.send_payload(b'{"x":1}')
     client.server.send_error(ErrorCode.BAD_POSE, "No.")
     assert client.objects() == [{"x": 1}, {"error": "bad_pose", "message": "No."}]
@@ -376,7 +376,7 @@ def test_any_bytes_at_all_raise_nothing_and_close_with_a_code(
 
 
 @pytest.mark.parametrize("config", [with_limits(messages_per_second=2)])
-def test_who_sends_too_fast_is_closed_with_4004(server: Server, client: Client) -> None:
+def test_a_client_that_sends_too_fast_is_closed_with_4004(server: Server, client: Client) -> None:
     client.transport.deliver(mask_frame(1, b"x") * 4)
     assert client.closed() == OPEN
     client.pass_time(1)
@@ -394,7 +394,7 @@ def test_without_a_rate_limit_nobody_sends_too_fast(client: Client) -> None:
 # Peers that do not read
 
 
-def test_what_a_slow_peer_is_sent_waits_and_comes_in_order(server: Server) -> None:
+def test_frames_for_a_slow_peer_wait_and_arrive_in_order(server: Server) -> None:
     client = server.connect(peer_reads=False)
     for number in range(5):
         client.server.send_payload(b"%d" % number)
@@ -402,7 +402,9 @@ def test_what_a_slow_peer_is_sent_waits_and_comes_in_order(server: Server) -> No
     assert client.payloads() == [b"%d" % number for number in range(5)]
 
 
-def test_who_falls_behind_is_closed_with_4003_and_what_waited_is_let_go(slow: Client) -> None:
+def test_a_client_that_falls_behind_is_closed_with_4003_and_its_pending_frames_are_released(
+    slow: Client,
+) -> None:
     for number in range(100):
         slow.server.send_payload(b"%03d" % number + b"x" * 997)
     assert slow.server.calls == ["admit", "opened", "left"]
@@ -411,7 +413,7 @@ def test_who_falls_behind_is_closed_with_4003_and_what_waited_is_let_go(slow: Cl
     assert slow.closed() == (4003, "too slow")
 
 
-def test_who_falls_behind_and_still_does_not_read_is_aborted(slow: Client) -> None:
+def test_a_client_that_falls_behind_and_still_does_not_read_is_aborted(slow: Client) -> None:
     slow.server.send_payload(b"x" * LIMIT)
     slow.pass_time(4.5)
     too_early = slow.transport.aborted
@@ -499,7 +501,7 @@ def test_as_many_bytes_as_the_send_buffer_may_be_worked_on(server: Server, clien
     assert len(client.server.messages) == 12
 
 
-def test_who_is_not_read_from_still_gets_frames(server: Server, client: Client) -> None:
+def test_a_client_whose_reading_is_paused_still_gets_frames(server: Server, client: Client) -> None:
     server.factory.on_received = lambda relay, payload: relay.hold(1)
     for _ in range(4):
         client.send("x")

@@ -118,7 +118,7 @@ def test_a_number_that_cannot_be_passed_on_is_a_bad_pose(number: str) -> None:
     "number", ["NaN", "Infinity", "-Infinity", "nan", "01", "+1", ".5", "1.", "0x1", "1_0", "--1"]
 )
 @decoders
-def test_what_json_does_not_know_as_a_number_is_bad_json(code: str, number: str) -> None:
+def test_a_number_that_json_does_not_know_is_bad_json(code: str, number: str) -> None:
     for name in ("x", "difficulty", "other"):
         assert error_of(DECODERS[code], f'{{"{name}":{number}}}'.encode()) == "bad_json"
 
@@ -164,7 +164,7 @@ def test_a_blank_frame_is_nothing(code: str, blank: str) -> None:
     ids=["byte order mark", "zero width space", "NUL", "word joiner", "soft hyphen"],
 )
 @decoders
-def test_what_only_looks_blank_is_bad_json(code: str, payload: str) -> None:
+def test_a_frame_that_only_looks_blank_is_bad_json(code: str, payload: str) -> None:
     assert error_of(DECODERS[code], payload.encode()) == "bad_json"
     assert not wire.is_blank(payload.encode())
 
@@ -213,7 +213,7 @@ def test_names_may_be_written_with_escapes() -> None:
     "payload", [b"[1]", b"1", b"null", b'"x"', b'{"x":1}{"x":2}', b"{", b"{}x"]
 )
 @decoders
-def test_what_is_not_one_object_is_bad_json(code: str, payload: bytes) -> None:
+def test_a_frame_that_is_not_one_object_is_bad_json(code: str, payload: bytes) -> None:
     assert error_of(DECODERS[code], payload) == "bad_json"
 
 
@@ -235,7 +235,7 @@ def test_the_position_of_a_chat_message_is_read_from_its_frame(position: int, si
 
 
 @pytest.mark.parametrize("payload", [b"", b"1", b"[1]", b'{"id":"1"}', wire.GAP, wire.RECEIVED])
-def test_what_is_no_chat_message_has_position_0(payload: bytes) -> None:
+def test_a_frame_without_a_chat_message_has_position_0(payload: bytes) -> None:
     assert wire.read_position(text_frame(payload)) == 0
 
 

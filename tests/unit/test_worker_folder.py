@@ -19,7 +19,7 @@ def test_of_several_runtime_directories_the_first_is_taken(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_parent_left_is_removed_and_what_a_living_one_has_is_not(
+def test_the_folder_of_a_killed_parent_is_removed_and_that_of_a_living_one_is_not(
     tmp_path: Path,
 ) -> None:
     living, dead, young = (Folder(2, str(tmp_path)) for _ in range(3))
@@ -39,7 +39,9 @@ def test_what_a_killed_parent_left_is_removed_and_what_a_living_one_has_is_not(
         folder.remove()
 
 
-def test_it_is_locked_so_that_systemd_tmpfiles_leaves_it_alone(tmp_path: Path) -> None:
+def test_the_folder_of_workers_is_locked_so_that_systemd_tmpfiles_leaves_it_alone(
+    tmp_path: Path,
+) -> None:
     folder = Folder(2, str(tmp_path))
     program = ["flock", "--exclusive", "--nonblock", str(folder.path), "true"]
     assert subprocess.run(program, check=False).returncode == 1
