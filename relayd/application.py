@@ -1,4 +1,4 @@
-"""What the pages, the HTTP API and the operator may ask of the process (`web.backend.Backend`).
+"""The services of a process for pages, HTTP API and operator (`web.backend.Backend`).
 
 Sits under `control` and `node`; the parts that it asks are arguments.
 """
@@ -23,7 +23,7 @@ from relayd.storage.pool import Database
 
 
 class Application:
-    """What the pages, the HTTP API and the operator may ask of the process.
+    """The services of a process for pages, HTTP API and operator.
 
     Args:
         process: its unique id.
@@ -105,7 +105,7 @@ class Application:
             raise RedisUnavailable("a Redis is away")
 
     def report(self) -> Report:
-        """What the cluster is told of this process now."""
+        """The report of this process to the cluster."""
         trips = [server.round_trip for server in self._redis.servers] if self._redis else []
         return Report(
             id=self._process,

@@ -44,7 +44,7 @@ redis.call('PEXPIRE', KEYS[3], ARGV[4])
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What a process says of itself.
+    """The report of a process about itself.
 
     Attributes:
         id: unique for each start of a process.

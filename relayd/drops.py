@@ -1,4 +1,4 @@
-"""What clients did not get, by reason. Pure.
+"""Counts the frames that clients did not get, by reason. Pure.
 
 relayd leaves something out only where the protocol allows it, and counts it here: one registry for
 the process, read by whoever reports on it.

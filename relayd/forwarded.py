@@ -1,4 +1,4 @@
-"""Who is behind a proxy: the client's address, from a header that trusted proxies set. Pure.
+"""The client's address behind a proxy, from a header that trusted proxies set. Pure.
 
 On the ground, read by the configuration, the handshakes and the pages. A client may write anything
 into `X-Forwarded-For` and `Forwarded`; each proxy adds, at the right, the address it has seen. So
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 UNIX = "unix:"
-"""What stands for whoever connects through a unix socket."""
+"""Stands for a peer that connects through a unix socket."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -24,7 +24,7 @@ _PORT = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:]*))(?P<port>:\d{1,5})?"
 
 
 def parse_trusted(text: str) -> Network | None:
-    """What `[proxy] trusted` holds: a network or an address; None for the unix sockets.
+    """An entry of `[proxy] trusted`: a network or an address; None for unix sockets.
 
     Raises:
         ValueError: it is neither; the text says what is allowed.

@@ -17,7 +17,7 @@ from relayd.tally import Buckets
 
 
 class Member(Protocol):
-    """Whoever is in a group: an outbox, or what stands in for one while its owner joins."""
+    """A member of a group: an outbox, or its stand-in while its owner joins."""
 
     direct: Callable[[bytes], int] | None
 
@@ -44,7 +44,7 @@ class Listener:
 
 
 class Call(Protocol):
-    """What a hub needs of `IDelayedCall`."""
+    """The part of `IDelayedCall` that a hub needs."""
 
     def active(self) -> bool:
         """Whether it will be made."""
@@ -54,7 +54,7 @@ class Call(Protocol):
 
 
 class Timing(Protocol):
-    """What a hub needs of `IReactorTime`."""
+    """The part of `IReactorTime` that a hub needs."""
 
     def seconds(self) -> float:
         """Now."""
@@ -64,7 +64,7 @@ class Timing(Protocol):
 
 
 class Hub:
-    """Who of this process is in which group.
+    """The groups of this process and their members.
 
     Args:
         clock: for batches.

@@ -1,4 +1,4 @@
-"""What a kind of path is, and the names that stand in paths: their grammar, their one form. Pure.
+"""Kinds of paths and the names in paths: their grammar and their canonical form. Pure.
 
 The ground of every part that has to do with paths; `relays.paths` is the table. Rooms below
 `relays` get the table, or one of its lines, as an argument. A path is
@@ -111,7 +111,7 @@ def split_group(group: str) -> tuple[str, str]:
 
 
 class Content(enum.Enum):
-    """What is published to the groups of a kind, for those who publish from outside."""
+    """The content that publishers from outside send to the groups of a kind."""
 
     OBJECT = "one JSON object, passed on as it is"
     POSE = "a pose"
@@ -132,12 +132,12 @@ class Django:
 
     @property
     def prefix(self) -> str:
-        """What the names of all groups begin with."""
+        """The prefix of the names of all groups."""
         return self.group.partition("{}")[0]
 
 
 class Place(NamedTuple):
-    """What a path says: the fixed word before the name, and the name; empty if there is none."""
+    """The parts of a path: the fixed word before the name, and the name; empty without one."""
 
     side: str = ""
     name: str = ""
@@ -217,7 +217,7 @@ class Kind:
 
     @property
     def variable(self) -> str:
-        """What the name in its paths is called: `room`; empty if there is none."""
+        """The variable in its paths, such as `room`; empty without one."""
         return max(template.variable for template in self._templates)
 
     @property
@@ -241,7 +241,7 @@ class Kind:
         return not self.optional or bool(getattr(config, self.name).enabled)
 
     def locate(self, segments: Sequence[str], config: Any) -> Place:
-        """What the segments behind `/ws/<name>` say, the name in its one form.
+        """Reads the segments behind `/ws/<name>`; the name comes in its canonical form.
 
         Args:
             segments: still percent-encoded, without an empty last one.
@@ -293,12 +293,12 @@ class Kinds:
 
     @property
     def fanned_out(self) -> tuple[Kind, ...]:
-        """Those whose names are groups of the brokers."""
+        """The kinds whose names are groups of the brokers."""
         return tuple(kind for kind in self if kind.fanned_out)
 
     @property
     def published(self) -> tuple[Kind, ...]:
-        """Those to whose groups others may publish; the one that keeps a history stands last."""
+        """The kinds to which others may publish; the one that keeps a history stands last."""
         found = [kind for kind in self if kind.published]
         return tuple(sorted(found, key=lambda kind: kind.keeps_history))
 

@@ -193,7 +193,7 @@ FRAMES = Private(
 )
 
 unparsed: Callable[[Any], bytes] = attrgetter("data")
-"""What Autobahn has of a frame whose head is not whole, on a connection that `shows_frames`."""
+"""The bytes that Autobahn has of an incomplete head, on a connection that `shows_frames`."""
 is_inside_message: Callable[[Any], bool] = attrgetter("inside_message")
 """Whether a further frame of a message is to come, on a connection that `shows_frames`."""
 
@@ -281,7 +281,7 @@ ENCODER = Private(
 
 
 def metrics_encoder(exposition: Any, accept: str) -> tuple[Callable[[Any], bytes], str]:
-    """What writes a registry's metrics in the format that is asked for, and its `Content-Type`.
+    """The encoder for a registry in the requested format, and its `Content-Type`.
 
     Args:
         exposition: `prometheus_client.exposition`.

@@ -1,4 +1,4 @@
-"""What signals do: SIGTERM and SIGINT end the process, SIGHUP has it read its configuration again.
+"""Signals: SIGTERM and SIGINT end the process, SIGHUP has it read its configuration again.
 
 Sits under `assembly` and `workers`, which put them in place. Twisted's own handlers do the ending.
 """

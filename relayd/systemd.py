@@ -1,4 +1,4 @@
-"""What systemd hands to a service, and what the service tells it.
+"""The two ways between systemd and a service: passed sockets, and notifications.
 
 At the ground: imports nothing of ours. Sockets that systemd has opened (sd_listen_fds(3)) are
 described as Twisted endpoints, so that they take the place of `[server] listen` wherever that is
@@ -27,7 +27,7 @@ _NO_REACTOR: Any = None
 
 
 class Condition(NamedTuple):
-    """What a process says of itself every few seconds.
+    """The condition that a process reports every few seconds.
 
     Attributes:
         connections: how many WebSockets are open.
@@ -49,7 +49,7 @@ class Lifecycle(Protocol):
 
 
 class Systemd:
-    """What this process got from systemd; nothing if another has started it.
+    """The sockets and variables that systemd passed; empty without systemd.
 
     Attributes:
         sockets: descriptors of listening sockets.
@@ -65,7 +65,7 @@ class Systemd:
 
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> "Systemd":
-        """What the environment says; it is taken out of it, so that no child claims it, too.
+        """Reads the environment and removes the variables, so that no child claims them, too.
 
         Raises:
             SystemExit: a descriptor is no socket that streams are accepted from.

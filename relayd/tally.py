@@ -58,7 +58,7 @@ class Buckets:
 
 
 class Tally:
-    """What became of the handshakes and connections of this process.
+    """The outcomes of the handshakes and connections of this process.
 
     Attributes:
         refused: handshakes by the code they were refused with.

@@ -40,19 +40,19 @@ class Pose(msgspec.Struct):
 
 
 class DifficultyRequest(msgspec.Struct):
-    """What a phone asks for."""
+    """The request of a phone."""
 
     difficulty: int
 
 
 class ChatInput(msgspec.Struct):
-    """What a chat client sends."""
+    """The message of a chat client."""
 
     message: str
 
 
 class Assignment(msgspec.Struct):
-    """What a headset gets: the ids of up to three quizzes and of one action."""
+    """The frame for a headset: the ids of up to three quizzes and of one action."""
 
     quiz_id: list[int]
     action_id: int

@@ -1,1 +1,1 @@
-"""What connects the members of a group, wherever they are: an interface and its versions."""
+"""Brokers connect the members of a group across processes: an interface, implementations."""

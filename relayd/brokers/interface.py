@@ -1,4 +1,4 @@
-"""What a relay may ask of a broker: groups, rooms and pairs.
+"""The interface of a broker to the relays: groups, rooms and pairs.
 
 Sits between the relays (which reach other connections only through these) and an implementation
 (`memory`: everything inside this process). Every group of a process is named `kind/name`
@@ -20,7 +20,7 @@ Publish = Callable[[bytes], int]
 
 
 class Groups(Protocol):
-    """Fan-out to everyone in a group. What is published may be lost with its process."""
+    """Fan-out to all members of a group. A payload may be lost with its process."""
 
     async def prepare(self, group: str) -> None:
         """Connects a group to the other processes, for a member that is about to join.
@@ -118,7 +118,7 @@ class Phone(Protocol):
 
 
 class Pairs(Protocol):
-    """Who waits for whom: at most one headset and one phone under each UUID."""
+    """The registrations of pairs: at most one headset and one phone under each UUID."""
 
     async def headset_present(self, uuid: str) -> bool:
         """Whether a headset is connected under the UUID."""

@@ -74,7 +74,7 @@ class MemoryRooms:
         return await self._read(self._history.since(room, position, limit))
 
     async def _read(self, reading: Awaitable[T]) -> T:
-        """What was read, once it was shown: it may be committed and not shown yet."""
+        """Reads, then waits until committed entries have been delivered to the members."""
         try:
             found = await reading
             await self._history.settled()

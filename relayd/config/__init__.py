@@ -160,7 +160,7 @@ def read(
 
 
 def _check_together(config: Config, found: Sequence[Setting]) -> None:
-    """What must hold between settings. Raises ConfigError."""
+    """Checks the rules between settings. Raises ConfigError."""
 
     def last(section: str, key: str) -> Setting:
         return next(one for one in reversed(found) if (one.section, one.key) == (section, key))

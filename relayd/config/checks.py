@@ -1,4 +1,4 @@
-"""What must hold of a setting beyond its type. Pure.
+"""The rules of single settings beyond their types. Pure.
 
 Beside `sections`; `settings` asks. Each check raises ValueError with what is allowed instead.
 """

@@ -103,7 +103,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a reload.
+    """The outcome of a reload.
 
     Attributes:
         config: what relayd works with from now on.

@@ -23,10 +23,10 @@ class _Missing(ValueError):
 
 
 def read_credentials(directory: str) -> list[Setting]:
-    """What systemd has put there: `database_url`, `redis_url`, `api_key`, `auth_secret`.
+    """The secrets among systemd's credentials.
 
-    `relayd_database_url` and so on are the same: that is what they are called if the unit names
-    a folder of them, `LoadCredential=relayd:/etc/relayd/credentials`.
+    They are `database_url`, `redis_url`, `api_key` and `auth_secret`, or `relayd_database_url` and
+    so on, as a unit names them with a folder: `LoadCredential=relayd:/etc/relayd/credentials`.
 
     Raises:
         ConfigError: one of them is there and cannot be used.

@@ -26,7 +26,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is believed when it says on whose behalf it connects."""
+    """The proxies that are believed about the address of a client."""
 
     trusted: tuple[str, ...] = ()
     header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
@@ -46,7 +46,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
-    """What joins several processes."""
+    """Redis, which joins several processes."""
 
     url: str = ""
     url_file: str = ""
@@ -124,7 +124,7 @@ class Keepalive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """What is logged, and in which form; for whoever leaves it to relayd where the log goes."""
+    """The level and the form of the log, where relayd chooses the destination."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json", "journal"] = "auto"

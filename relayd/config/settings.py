@@ -51,7 +51,7 @@ class Setting(msgspec.Struct, frozen=True):
         return self.place if self.name.startswith("[") else f"{self.place} {self.name}"
 
     def error(self, reason: str) -> ConfigError:
-        """What is wrong with it."""
+        """The error for a wrong value."""
         return ConfigError(f"{self.place}: {self.name} = {shown(self.key, self.value)}: {reason}")
 
 

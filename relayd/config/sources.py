@@ -22,7 +22,7 @@ _KUBERNETES = re.compile(r"RELAYD_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 
 
 def read_dotenv(folder: str = "") -> dict[str, str]:
-    """What the file `.env` in a folder, the working directory, sets, if there is one."""
+    """The variables that the file `.env` in a folder sets; none without such a file."""
     try:
         found = dotenv.dotenv_values(os.path.join(folder, ".env"))
     except OSError as error:
@@ -33,7 +33,7 @@ def read_dotenv(folder: str = "") -> dict[str, str]:
 
 
 def read_file(path: str) -> list[Setting]:
-    """What a TOML file sets. Raises ConfigError, naming the file and the key."""
+    """The settings of a TOML file. Raises ConfigError, naming the file and the key."""
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -90,7 +90,7 @@ def by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def read_variable(place: str, name: str, text: str) -> Setting:
-    """What a variable sets. Raises ConfigError, naming it."""
+    """The setting of a variable. Raises ConfigError, naming the variable."""
     if name == "PORT":
         if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
             raise ConfigError(f"{place}: PORT = {text!r}: must be a number from 0 to 65535")

@@ -1,4 +1,4 @@
-"""Who may come in: draining, the number of connections, origin, token. Pure, given a clock.
+"""Admission of clients: draining, the number of connections, origin, token. Pure, given a clock.
 
 Asked by the WebSocket adapter once per handshake, before the path's own rules.
 """
@@ -13,11 +13,11 @@ from relayd.config.current import Current
 from relayd.errors import ErrorCode, Refusal
 
 _NOT_CLAIMS = (ValueError, TypeError, AttributeError, OverflowError)
-"""What claims of the wrong kind raise; a signature says nothing about that."""
+"""Exceptions for claims of the wrong kind, which a valid signature does not exclude."""
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """What a token says of its bearer.
+    """The claims of a token about its bearer.
 
     Attributes:
         user: the `sub` claim, or None without a token.

@@ -1,4 +1,4 @@
-"""What every connection of this process needs, whatever its path.
+"""The parts that all connections of this process share.
 
 Beside `handshake` and `websocket`; `assembly` makes the one there is.
 """
@@ -15,7 +15,7 @@ from relayd.tally import Tally
 
 
 class Context(msgspec.Struct):
-    """What every connection needs, whatever its path."""
+    """The parts that all connections share."""
 
     current: Current
     clock: IReactorTime

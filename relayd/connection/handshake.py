@@ -74,18 +74,18 @@ class Handshake(WebSocketServerProtocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What every line of the log about this connection has as fields."""
+        """The fields of every log line about this connection."""
         facts = {"conn": f"c{self._number}", "peer": self.peer, "kind": self.kind}
         return {**facts, "path": self.path} if self._request is not None else facts
 
     @property
     def context(self) -> Context:
-        """What every connection needs."""
+        """The context that all connections share."""
         context: Context = self.factory.context
         return context
 
     def locate(self, segments: list[str]) -> Place:
-        """What the path says.
+        """The parts of the path.
 
         Args:
             segments: the path after `/ws/<kind>`, percent-encoded, without empty last part.

@@ -1,4 +1,4 @@
-"""What passes through one connection, and the slot for whoever observes it.
+"""The frames of one connection, and the slot for their observer.
 
 Sits between `handshake` and `websocket`, which tells the observer itself where something is done
 before Autobahn's own work.

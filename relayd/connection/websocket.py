@@ -331,7 +331,7 @@ class RelayProtocol(Observed):
         self._abort_later()
 
     def _long_way(self) -> None:
-        """What still comes from a connection that is about to end is for Autobahn."""
+        """Passes further bytes of a connection that is about to end to Autobahn."""
         if self._inlet is not None:
             self._inlet.short = False
             self._inlet.longest = 0

@@ -49,7 +49,7 @@ def describe(connection: RelayProtocol) -> Client:
 
 
 def select(connections: Connections, selection: Selection) -> Listing[Client]:
-    """Those that the selection means."""
+    """The connections that match the selection."""
     chosen = [client for client in map(describe, each(connections)) if _fits(client, selection)]
     return Listing(found=in_order(chosen, selection), total=len(chosen))
 

@@ -152,7 +152,7 @@ def read_peer(connected: socket.socket) -> tuple[int, int]:
 
 
 def describe_peer(connected: socket.socket) -> str:
-    """Who is at the other end, for the log: `uid 0 (root), process 4711`."""
+    """Describes the peer for the log: `uid 0 (root), process 4711`."""
     pid, uid = read_peer(connected)
     try:
         name = f" ({pwd.getpwuid(uid).pw_name})"

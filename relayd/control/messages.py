@@ -1,4 +1,4 @@
-"""What goes over a control socket, as types: the daemon encodes them, `relayctl` decodes them."""
+"""The messages of a control socket as types: the daemon encodes, `relayctl` decodes them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ class Part(msgspec.Struct):
 
 
 class Process(Report, kw_only=True):
-    """What a process says of itself to its operator: the report to the cluster, and more.
+    """The report of a process to its operator: the report to the cluster, and more.
 
     Attributes:
         messages: messages that came from clients since it started.
@@ -177,7 +177,7 @@ class LogLevel(msgspec.Struct, kw_only=True):
 
 
 class Reloaded(msgspec.Struct, kw_only=True):
-    """What became of a reload (`config.reload.Outcome`), and the same in lines for people."""
+    """The outcome of a reload (`config.reload.Outcome`), and the same in lines for people."""
 
     applied: list[Change]
     restart: list[Change]
@@ -186,7 +186,7 @@ class Reloaded(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, outcome: Outcome) -> "Reloaded":
-        """What goes to the operator of it: not the configuration itself."""
+        """The part of an outcome for the operator: without the configuration itself."""
         return cls(
             applied=list(outcome.applied),
             restart=list(outcome.restart),
@@ -196,7 +196,7 @@ class Reloaded(msgspec.Struct, kw_only=True):
 
 
 class Done(msgspec.Struct, kw_only=True):
-    """What became of a request that changes something.
+    """The result of a request that changes something.
 
     Attributes:
         count: how many clients or processes it concerned.

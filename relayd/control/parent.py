@@ -1,4 +1,4 @@
-"""What the parent of workers answers its operator: it asks all of them, and merges.
+"""The operator's requests to the parent of workers: it queries all of them, and merges.
 
 Sits under `workers`, behind `site`; `process.Control` answers the same in each worker. Across the
 workers a connection is `w2-c17`. A worker that does not answer in time is named, and the others'
@@ -123,17 +123,17 @@ class Parent(Reloading):
         return merge_pairs(tuple(found.values()), missing)
 
     async def figures(self) -> Told:
-        """What the metrics show of all workers together."""
+        """The metrics of all workers together."""
         return await self._figures.all()
 
     async def tail(self, group: str) -> Stream:
-        """What goes to a group: any worker sees all of it, through Redis."""
+        """Streams the frames of a group: any worker sees all of them, through Redis."""
         KINDS.parse_group(group)
         asker = await self._somebody()
         return await self._of(asker.stream(f"/tail?{urlencode({'group': group})}"))
 
     async def trace(self, id: str) -> Stream:
-        """What passes through a connection of one worker."""
+        """Streams the frames of a connection of one worker."""
         number, own = self._parse(id)
         stream = self._askers[number].stream(f"/trace?{urlencode({'id': own})}")
         return await self._of(_renamed(stream, id), number)
@@ -249,7 +249,7 @@ class Parent(Reloading):
         raise Refusal(ErrorCode.INTERNAL, "No worker answers.", status=503)
 
     async def _of(self, asking: Coroutine[Any, Any, T], number: int | None = None) -> T:
-        """What a worker answers. Raises Refusal: 503 if it does not."""
+        """The answer of a worker. Raises Refusal: 503 without one."""
         try:
             return await asking
         except NoAnswer as error:

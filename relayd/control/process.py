@@ -1,4 +1,4 @@
-"""What one process answers its operator, and does for it.
+"""The operator's requests to one process, and their execution.
 
 Sits under `node`, which starts it, and behind `site`; `parent.Parent` answers the same for many.
 """
@@ -125,16 +125,16 @@ class ProcessControl(Reloading):
         return clients.pairs(self._context.connections)
 
     async def figures(self) -> Told:
-        """What the metrics show of this process."""
+        """The metrics of this process."""
         return Told(process=self._application.report().id, families=self._figures.own())
 
     async def tail(self, group: str) -> Stream:
-        """What goes to a group."""
+        """Streams the frames of a group."""
         name = KINDS.parse_group(group)
         return self._kept(tail.tail(self._groups, name, self._context.admission.now))
 
     async def trace(self, id: str) -> Stream:
-        """What passes through a connection. Raises Refusal: 404."""
+        """Streams the frames of a connection. Raises Refusal: 404."""
         connection = clients.find(self._context.connections, id)
         if connection is None:
             raise no_such_client(id)

@@ -37,7 +37,7 @@ _LARGEST_BODY = 16 * 1024 * 1024  # a kick of all clients names each
 
 
 class Operations(Protocol):
-    """What can be asked. Each raises what a request turns into an error: Refusal and so on."""
+    """The operations on offer. Each raises errors that a request turns into an answer."""
 
     async def status(self) -> Status: ...
     async def clients(self, selection: Selection) -> Listing[Client]: ...
@@ -56,7 +56,7 @@ class Operations(Protocol):
 
 
 class ControlSite(RoutedSite):
-    """What listens on a control socket.
+    """The site behind a control socket.
 
     Args:
         operations: answers.
@@ -170,7 +170,7 @@ def _streamed(
 
 
 def _summary(told: Any) -> str:
-    """What a log line says of a command; not what was published."""
+    """The log text of a command, without the published payload."""
     if isinstance(told, Kick):
         shown = ", ".join(told.ids[:5]) + (", …" if len(told.ids) > 5 else "")
         return f"{len(told.ids)} with {told.code}: {shown}"

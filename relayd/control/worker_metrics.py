@@ -32,7 +32,7 @@ PARENT_PATIENCE = 4.0
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What is answered to `GET /figures`.
+    """The answer to `GET /figures`.
 
     Attributes:
         process: the unique id of the process whose figures these are; "" for those of all workers.
@@ -44,7 +44,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Workers(msgspec.Struct, frozen=True):
-    """What a parent knows of its workers without asking.
+    """The facts about its workers that a parent knows without a query.
 
     Attributes:
         configured: how many there are to be.

@@ -1,4 +1,4 @@
-"""What `relayctl status` shows of all machines: the processes that are registered in Redis.
+"""The processes of all machines in `relayctl status`, as registered in Redis.
 
 Sits under `ctl.status`.
 """

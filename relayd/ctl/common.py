@@ -1,4 +1,4 @@
-"""What the commands of relayctl share: the configuration, failures as sentences, JSON, tables.
+"""Shared by the commands of relayctl: the configuration, failures as sentences, JSON, tables.
 
 The lowest of the `ctl` modules that know click. Exit codes are the same everywhere: 0 done,
 1 something cannot be reached or refuses, 2 wrong input.

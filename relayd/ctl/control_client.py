@@ -83,7 +83,7 @@ class ControlClient:
             self.path = PACKAGED
 
     def get(self, target: str, kind: type[T], /, **query: Any) -> T:
-        """What relayd answers to a question.
+        """The answer of relayd to a query.
 
         Raises:
             Unreachable: nobody answers.
@@ -93,7 +93,7 @@ class ControlClient:
         return self._decoded(self._ask("GET", _with_query(target, query)), kind)
 
     def post(self, target: str, body: Any, kind: type[T]) -> T:
-        """What relayd answers to a command. Raises as `get`."""
+        """The answer of relayd to a command. Raises as `get`."""
         encoded = b"" if body is None else msgspec.json.encode(body)
         return self._decoded(self._ask("POST", target, encoded), kind)
 

@@ -71,7 +71,7 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 def _ask(context: click.Context) -> tuple[Status | None, RelaydError | None]:
-    """What the running relayd says, or why it says nothing."""
+    """The status of the running relayd, or the reason why there is none."""
     try:
         return reach(context).get("/status", Status), None
     except (Unreachable, Refused) as error:

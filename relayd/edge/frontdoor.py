@@ -341,7 +341,7 @@ class FrontDoorFactory(Factory):
         super().doStop()
 
     def logPrefix(self) -> str:
-        """What twistd's log calls the listening port."""
+        """The name of the listening port in twistd's log."""
         return "relayd"
 
     def find(self, kind: str) -> IProtocolFactory:

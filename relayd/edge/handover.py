@@ -220,7 +220,7 @@ class Handover:
         return -1 if self._socket is None else self._socket.fileno()
 
     def logPrefix(self) -> str:
-        """What the reactor's log calls it."""
+        """The name in the reactor's log."""
         return "relayd"
 
     def connectionLost(self, reason: Failure) -> None:

@@ -1,4 +1,4 @@
-"""What relayd logs: the level, and `Logger`, which everything here logs with.
+"""The log level, and `Logger`, which everything here logs with.
 
 The ground, which imports nothing of ours. An event is a sentence with fields (`events.FIELDS`);
 `lines` and `journal` write it, `setup` chooses among them. The levels:

@@ -13,7 +13,7 @@ FIELDS = (
     *("conn", "path", "peer", "kind", "method", "status", "code", "reason"),
     *("sent", "got", "seconds", "messages", "left_out"),
 )
-"""What of an event is a field of its own; the rest is in its words alone."""
+"""The parts of an event that have fields of their own; the text has the others."""
 
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Our names of levels, and what they are to syslog (RFC 5424 section 6.2.1)."""

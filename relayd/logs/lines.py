@@ -41,7 +41,7 @@ class Lines:
 
 
 class TextLines(Lines):
-    """What twistd writes, each line of a worker marked with its number (`w1 `)."""
+    """The text format of twistd, each line of a worker marked with its number (`w1 `)."""
 
     def encode(self, event: LogEvent) -> str:
         """The event as twistd writes it."""

@@ -47,7 +47,7 @@ def choose(
 
 
 def observer() -> ILogObserver:
-    """What was chosen: twistd finds it by its name."""
+    """The chosen observer; twistd finds it by its name."""
     return _choice()
 
 

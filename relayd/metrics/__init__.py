@@ -1,4 +1,4 @@
-"""What `/metrics` shows: figures read from the parts of a process, summed over workers, as text.
+"""The figures of `/metrics`: read from the parts of a process, summed over workers, as text.
 
 families    one family from plain values
 figures     families on their way between processes; merging; text

@@ -44,7 +44,7 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Parts:
-    """What the figures are read from."""
+    """The parts from which the figures are read."""
 
     context: Context
     factories: Sequence[RelayFactory]
@@ -260,7 +260,7 @@ class PartsCollector(Collector):
 
 
 def build_info() -> Metric:
-    """What runs here, as labels."""
+    """The versions of relayd and its libraries, as labels."""
     metric = Metric(
         "relayd_build_info", "Versions of relayd and of what it stands on; always 1", "gauge"
     )
@@ -276,7 +276,7 @@ def build_info() -> Metric:
 
 @dataclass
 class _Found:
-    """What the open connections have, together."""
+    """Sums over the open connections."""
 
     open: Counter[str]
     taken: Counter[str]

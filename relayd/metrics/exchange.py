@@ -87,7 +87,7 @@ def merge(sources: Iterable[Iterable[Family]]) -> list[Family]:
 
 
 def growing(families: Iterable[Family]) -> list[Family]:
-    """Those of them that only ever grow: what stays of a process that is gone."""
+    """The families that only grow, which are kept after their process has died."""
     return [family for family in families if family.type in COUNTERS]
 
 

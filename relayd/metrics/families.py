@@ -11,12 +11,12 @@ Value = float | Mapping[str, float]
 
 
 def gauge(name: str, text: str, value: Value, label: str = "") -> Metric:
-    """What goes up and down."""
+    """A figure that goes up and down."""
     return _simple(name, text, "gauge", "", value, label)
 
 
 def counter(name: str, text: str, value: Value, label: str = "") -> Metric:
-    """What only grows; `_total` is added to the name."""
+    """A figure that only grows; `_total` is added to the name."""
     return _simple(name, text, "counter", "_total", value, label)
 
 

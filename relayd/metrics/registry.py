@@ -9,7 +9,7 @@ from relayd.metrics.totals import describe_workers
 
 
 class ProcessFigures:
-    """What one process has to say.
+    """The figures of one process.
 
     Args:
         parts: what the figures are read from.

@@ -12,7 +12,7 @@ from relayd.metrics.families import counter, gauge
 
 
 class Totals:
-    """What is known of the workers of one parent.
+    """The workers of one parent, as far as known.
 
     Figures are told apart by the process that they come from, so a worker that was started again
     need not be announced: what its predecessor said last is kept.

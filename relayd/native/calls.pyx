@@ -57,12 +57,12 @@ cdef class Call:
         try:
             function()
         except BaseException:
-            # raised further, it would be the others' loss, too
+            # if this propagated, the remaining calls would not be made
             _log.failure("a call that was due failed")
 
 
 cdef class Calls:
-    """What is to be called when: of `IReactorTime`, what the groups of a hub need.
+    """Delayed calls: the part of `IReactorTime` that the groups of a hub need.
 
     Who asks bounds how many there are: a group has one at a time. One that is called off stays
     until it is due.
@@ -80,7 +80,7 @@ cdef class Calls:
         return monotonic() / 1e9
 
     def callLater(self, double delay, object function not None):
-        """Has a function called once, without arguments. What it raises is logged.
+        """Calls a function once, later, without arguments. Its exceptions are logged.
 
         Args:
             delay: seconds. It is waited for in whole milliseconds, rounded up; what is being read

@@ -83,7 +83,7 @@ cdef class Recipient:
 
 
 cdef class Place:
-    """What a member has in a group.
+    """The place of a member in a group.
 
     Attributes:
         member: who.
@@ -270,7 +270,7 @@ cdef class Group(Batched):
             elif sent < PyBytes_GET_SIZE(frames):
                 member.interrupted(frames, sent)
         except Exception:
-            # it is its own loss only: the others have their turn
+            # only this member loses the frame: the remaining members are served
             _log.failure("serving a member of a group failed")
         return 0
 

@@ -355,7 +355,7 @@ cdef int _read(Inlet inlet, object ended) except -1:
         try:
             inlet._feed(_buffer, size, None)
         except BaseException as error:
-            # raised further, it would be the others' loss, too
+            # if this propagated, the remaining calls would not be made
             ended(inlet, error)
     elif size == 0:
         ended(inlet, CONNECTION_DONE)

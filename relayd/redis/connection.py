@@ -132,7 +132,7 @@ class Connection:
             self._transport.abortConnection()
 
     def close(self) -> "Deferred[None]":
-        """Ends it. What was sent still arrives, unless Redis takes longer than a second.
+        """Ends it. Pending commands are still written, unless Redis takes longer than a second.
 
         Returns:
             A Deferred that fires when the transport is closed.

@@ -46,7 +46,7 @@ class Link:
     """A connection that heals itself.
 
     Args:
-        connect: makes a connection that is ready for use. Whatever it raises, it is called again.
+        connect: opens a connection that is ready for use. It is called again after any exception.
         clock: provides IReactorTime.
         settings: the delays and the interval of the pings.
         up: called when there is a connection.
@@ -89,7 +89,7 @@ class Link:
         running.addErrback(lambda failure: self.log.failure("a link broke", failure))
 
     def stop(self) -> "Deferred[None]":
-        """Ends it. What was sent is still written; the Deferred fires when all is closed."""
+        """Ends it after writing pending commands; the Deferred fires when all is closed."""
         self._stopping = True
         if self._waiting is not None:
             self._waiting.cancel()

@@ -1,4 +1,4 @@
-"""What an error means: the command is refused, or Redis is as good as away.
+"""Tells refused commands from a Redis that is as good as unavailable.
 
 Stands on `relayd.errors` only. Redis begins an error with its code in capitals (`WRONGTYPE …`);
 before version 7, an error inside a script has the code in the middle.
@@ -11,7 +11,7 @@ from relayd.errors import RedisUnavailable, RelaydError
 _CODE = re.compile(r"(?:ERR Error running script .*?-)?([A-Z]+)\b", re.DOTALL)
 
 WRONG_SERVER = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "READONLY"})
-"""Whoever says this is not, or no longer, the server to talk to: connect anew."""
+"""Error codes of a server that is not, or no longer, the right one: connect anew."""
 
 AWAY = WRONG_SERVER | {"BUSY", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "OOM"}
 """Nothing is wrong with the command: the same may succeed in a moment."""

@@ -1,4 +1,4 @@
-"""What can be set about the connections to Redis, and its defaults."""
+"""The settings of the connections to Redis, and their defaults."""
 
 from dataclasses import dataclass
 

@@ -39,7 +39,7 @@ class _Wish:
 
 
 class Subscriptions:
-    """What is wanted from one Redis.
+    """The channels wanted from one Redis.
 
     Args:
         label: the server's name, for the log.

@@ -38,7 +38,7 @@ _PARAMETERS = ("sentinel_user", "sentinel_password", "tls", "tls_name")
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who we are: both empty where nobody asks; without a user, Redis' default one."""
+    """User and password: both empty without a login; without a user, Redis' default one."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -90,7 +90,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        """What tells it from other shards; no password in it."""
+        """The name that tells this shard from others; without the password."""
         return f"{self.address}/{self.db}" if self.db else f"{self.address}"
 
 
@@ -118,7 +118,7 @@ class Sentinels:
 
     @property
     def name(self) -> str:
-        """What tells it from other shards: not where the sentinels are, that may change."""
+        """The name that tells this shard from others; without the sentinels, which may change."""
         return f"{self.service}/{self.db}" if self.db else self.service
 
 

@@ -17,7 +17,7 @@ from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draw, Draws
 
 _Request = Deferred[Draw | None] | ClientError | NoUnity
-"""What a phone asked for: a draw under way, or why there is none."""
+"""A request of a phone: a draw in flight, or the reason why there is none."""
 
 
 class DifficultyProtocol(RelayProtocol):

@@ -1,4 +1,4 @@
-"""Who hears of everything that passes through one connection: the interface of its one slot.
+"""The observer of one connection, which sees every frame: the interface of its one slot.
 
 Sits under `outbox` and beside `native.reading`, whose `Inlet` has such a slot, too. The WebSocket
 adapter has both told of one observer; `control.trace` is one. Without an observer nothing is asked

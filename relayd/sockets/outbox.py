@@ -1,4 +1,4 @@
-"""What is written to one connection: at once while the peer reads; in order and bounded when not.
+"""Writes to one connection: at once while the peer reads; in order and bounded when not.
 
 Sits between the WebSocket adapter and its transport; outboxes are the members of the hub's groups.
 

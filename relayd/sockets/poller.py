@@ -1,4 +1,4 @@
-"""What comes in: all sockets through one epoll instance, read by one compiled loop.
+"""Reads all sockets through one epoll instance, in one compiled loop.
 
 Sits beside `outbox`: that one writes to a connection, this one reads from it. A readable socket
 costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
@@ -31,7 +31,7 @@ __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
 
 
 class Owner(Protocol):
-    """Whoever an inlet reads for."""
+    """The owner of an inlet, for whom the inlet reads."""
 
     def parse(self, data: bytes) -> None:
         """Takes bytes that are not a short frame, or not known to be one."""
@@ -107,7 +107,7 @@ class Poller:
         read_ready(self._epoll.fileno(), self._inlets, self._end)
 
     def _end(self, inlet: Inlet, why: BaseException) -> None:
-        """What the reactor does with a socket that has ended, or whose owner has raised."""
+        """Ends a connection as the reactor does, after its socket ended or its owner raised."""
         if not isinstance(why, ConnectionDone | ConnectionLost):
             self._log.failure("reading a connection failed", Failure(why))
         transport = inlet.transport
@@ -125,7 +125,7 @@ class Poller:
         return self._epoll.fileno()
 
     def logPrefix(self) -> str:
-        """What the reactor's log calls it."""
+        """The name in the reactor's log."""
         return "relayd"
 
     def connectionLost(self, reason: Failure) -> None:
@@ -153,7 +153,7 @@ class PolledTransport:
         super().__init__(sock, *args)  # type: ignore[call-arg]
 
     def parse(self, data: bytes) -> None:
-        """What came in is for the protocol (`Owner`)."""
+        """Passes bytes to the protocol (`Owner`)."""
         self.protocol.dataReceived(data)  # type: ignore[attr-defined]
 
     def failed(self) -> None:

@@ -1,1 +1,1 @@
-"""What relayd keeps: the one door to the database, draws, chat history, schema, CSV tables."""
+"""Storage: the one door to the database, draws, chat history, schema, CSV tables."""

@@ -26,7 +26,7 @@ _SMALLEST, _GREATEST = -(2**31), 2**31 - 1
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn.
+    """The result of a draw.
 
     Attributes:
         quiz_ids: one to three different `quizzes.id`, in random order.
@@ -38,7 +38,7 @@ class Draw:
 
 
 class Draws:
-    """Draws from a database. What is asked for during an interaction shares the next one.
+    """Draws from a database. Requests made during an interaction share the next one.
 
     Args:
         database: with migration 0002.

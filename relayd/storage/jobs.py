@@ -1,4 +1,4 @@
-"""What happens in the pool's threads: connections, transactions, the second try, giving up.
+"""The work of the pool's threads: connections, transactions, the second try, giving up.
 
 Stands on `engines`; `pool` stands on it.
 """
@@ -15,7 +15,7 @@ from relayd.storage.engines import Engine
 
 
 class Connections:
-    """What adbapi hands to a job: the connection of its thread, made when first asked for.
+    """The argument of a job from adbapi: its thread's connection, opened at the first use.
 
     Takes the place of adbapi.Connection, whose commit and rollback would talk to a server that may
     be gone; transactions are the job's own affair.

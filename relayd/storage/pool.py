@@ -31,7 +31,7 @@ _GRACE = 2.0  # seconds a freed thread has to end in close()
 
 @dataclass
 class Stats:
-    """What happened to the interactions of one name.
+    """The statistics of the interactions of one name.
 
     Attributes:
         count: how many were asked for.

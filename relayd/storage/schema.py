@@ -142,7 +142,7 @@ def _opened(url: str) -> Iterator["_Backend"]:
 
 
 class _Backend:
-    """What both of yoyo's backends are led differently in; mixed in before one of them."""
+    """Our overrides of both of yoyo's backends; mixed in before one of them."""
 
     engine: Engine
     _holds_lock = False

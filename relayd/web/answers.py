@@ -20,7 +20,7 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back to the client.
+    """The answer to a request.
 
     Attributes:
         status: the HTTP status code.

@@ -1,4 +1,4 @@
-"""What the HTTP side needs of the rest of relayd. The lowest module of `web`, next to `answers`."""
+"""The interface of the rest of relayd to the HTTP side. The lowest module of `web`."""
 
 from typing import Protocol
 

@@ -25,7 +25,7 @@ class Pages:
         self._backend = backend
 
     def home(self, request: Request) -> Answer:
-        """What runs here and how to try it."""
+        """The page that shows the paths and how to try them."""
         config = self._backend.config
         content = templates.fill(
             "home",

@@ -37,7 +37,7 @@ _FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
 
 
 class Answering(Protocol):
-    """What a request needs of the site."""
+    """The part of the site that a request needs."""
 
     @property
     def max_body(self) -> int:
@@ -91,7 +91,7 @@ class Request(server.Request):
 
     @property
     def connected(self) -> str:
-        """Who has connected, a proxy perhaps: an IP address or `unix:`."""
+        """The peer of the connection, a proxy perhaps: an IP address or `unix:`."""
         return forwarded.host_of(self.getClientAddress())
 
     def body(self) -> bytes:
@@ -99,7 +99,7 @@ class Request(server.Request):
         content: bytes = self.content.getvalue()
         return content
 
-    # What the channel calls while it reads
+    # The channel calls these while it reads
 
     def gotLength(self, length: int | None) -> None:
         """The head is complete; `length` is None for a chunked body."""
@@ -143,7 +143,7 @@ class Request(server.Request):
         if waits:
             self.channel.loseConnection()
 
-    # What happens with a whole request
+    # A whole request goes through these
 
     def process(self) -> None:
         """Answers the request, now or when the answer is there; never raises."""

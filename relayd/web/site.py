@@ -57,7 +57,7 @@ class Site(RoutedSite):
             )
 
     def _client(self, request: Request) -> str:
-        """Who asks: what a trusted proxy says, or who has connected."""
+        """The client's address: from a trusted proxy, or of the connection."""
         settings = self._backend.config.proxy
         proxies = forwarded.proxies(settings.trusted, settings.header)
         return proxies.client(request.connected, request.whole_header(settings.header))

@@ -17,7 +17,7 @@ _YOUNG = 60.0  # seconds in which a folder may not be locked yet
 
 
 class Folder:
-    """What the workers share. Their parent makes it before it starts them, and holds a lock on it.
+    """The shared folder of the workers. Their parent creates it first, and holds a lock on it.
 
     The lock (flock(2)) says that the parent lives: systemd-tmpfiles leaves alone what is locked,
     and the next parent removes what is not.

@@ -1,4 +1,4 @@
-"""What a parent knows of its workers: which of them run and serve, and when one is to start again.
+"""A parent's list of its workers: which of them run and serve, and when one starts again.
 
 Under `supervisor`, which keeps it up to date. Pure: the time is an argument.
 """
@@ -23,7 +23,7 @@ def count(workers: int | str) -> int:
 
 
 class Entry:
-    """What is known of one worker. All times are seconds of the reactor's clock.
+    """The state of one worker. All times are seconds of the reactor's clock.
 
     Args:
         number: of the worker, from 1.
@@ -115,7 +115,7 @@ class Roster:
         return len(self._entries)
 
     def running(self, *, serving: bool = False) -> list[Entry]:
-        """Those that have a process; of these, only those that serve, if asked."""
+        """The workers that have a process; only those that serve, if requested."""
         return [each for each in self if each.process is not None and (each.serves or not serving)]
 
     def connections(self) -> int:
@@ -123,7 +123,7 @@ class Roster:
         return sum(each.connections for each in self if each.serves)
 
     def summary(self) -> Workers:
-        """What the metrics show of them."""
+        """The metrics of the workers."""
         return Workers(
             configured=len(self),
             serving={each.number for each in self if each.serves},

@@ -301,7 +301,7 @@ class _Nobody(Factory):
 
 
 class _Child(ProcessProtocol):
-    """What comes from a worker."""
+    """The messages and the end of a worker."""
 
     transport: Any
 

@@ -47,7 +47,7 @@ _log = Logger()
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """What a worker has inherited from its parent.
+    """The inheritance of a worker from its parent.
 
     Attributes:
         number: from 1.
@@ -65,7 +65,7 @@ class Worker(msgspec.Struct, frozen=True):
 
     @classmethod
     def inherited(cls, environ: Mapping[str, str]) -> "Worker":
-        """What this process has inherited; `VARIABLE` in the environment says that it has.
+        """Reads the inheritance of this process, where the environment has `VARIABLE`.
 
         Raises:
             SystemExit: the parent is gone already.
@@ -196,7 +196,7 @@ class FromParent:
         self._ended()
 
     def logPrefix(self) -> str:
-        """What the reactor's log calls it."""
+        """The name in the reactor's log."""
         return "relayd"
 
 

@@ -151,7 +151,7 @@ class TestGroups:
             assert await listener.inbox.take(2) == [json.dumps(name).encode(), b'"barrier"']
 
     @pytest_twisted.ensureDeferred
-    async def test_what_one_publisher_sends_comes_in_its_order(
+    async def test_payloads_of_one_publisher_arrive_in_their_order(
         self, cluster: Cluster, members: Members
     ) -> None:
         listeners = [
@@ -178,7 +178,7 @@ class TestGroups:
         assert len(got) == 200
 
     @pytest_twisted.ensureDeferred
-    async def test_who_left_gets_nothing_and_the_others_go_on(
+    async def test_a_member_that_left_gets_nothing_and_the_remaining_members_go_on(
         self, cluster: Cluster, members: Members
     ) -> None:
         stays = await members.join(cluster.here, "camera/a")
@@ -191,7 +191,7 @@ class TestGroups:
         assert await leaves.inbox.take(0) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_who_comes_back_is_a_member_again(
+    async def test_a_member_that_rejoins_is_a_member_again(
         self, cluster: Cluster, members: Members
     ) -> None:
         listener = Listener()
@@ -223,7 +223,7 @@ class TestGroups:
 
 class TestRooms:
     @pytest_twisted.ensureDeferred
-    async def test_what_is_said_is_kept_and_shown_to_everyone_in_the_room(
+    async def test_a_posted_message_is_kept_and_delivered_to_everyone_in_the_room(
         self, cluster: Cluster, members: Members
     ) -> None:
         listeners = [
@@ -262,7 +262,7 @@ class TestRooms:
             assert await listener.inbox.take(20) == [entry.body for entry in entries]
 
     @pytest_twisted.ensureDeferred
-    async def test_what_one_process_says_keeps_its_order(self, cluster: Cluster) -> None:
+    async def test_messages_of_one_process_keep_their_order(self, cluster: Cluster) -> None:
         said = [cluster.here.rooms.say("a", str(number)) for number in range(20)]
         ids = [entry.id for entry in await gatherResults(said)]
         assert ids == sorted(ids)
@@ -282,7 +282,7 @@ class TestRooms:
             assert await listener.inbox.take(0) == [entry.body]
 
     @pytest_twisted.ensureDeferred
-    async def test_what_is_read_was_shown_to_the_members_before(
+    async def test_entries_that_are_read_were_delivered_to_the_members_before(
         self, cluster: Cluster, members: Members
     ) -> None:
         """Who joins after reading would else be shown it a second time."""
@@ -327,7 +327,7 @@ class TestRooms:
         assert await cluster.there.rooms.since("a", 0, 10) == (False, [entry])
 
     @pytest_twisted.ensureDeferred
-    async def test_what_is_kept_no_longer_is_a_gap(self, cluster: Cluster) -> None:
+    async def test_messages_that_are_no_longer_kept_are_a_gap(self, cluster: Cluster) -> None:
         """The rooms of these tests keep 20 messages."""
         said = [cluster.here.rooms.say("a", str(number)) for number in range(30)]
         entries = await gatherResults(said)

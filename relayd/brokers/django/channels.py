@@ -124,7 +124,7 @@ class DjangoChannels:
 
 
 def _checked(content: Content, message: Any) -> Any:
-    """What a client may get of it. Raises ClientError or ValueError."""
+    """The part of a message that clients may get. Raises ClientError or ValueError."""
     if content is Content.TEXT:
         if not isinstance(message, str):
             raise ValueError("the message of a chat_message is a text")

@@ -1,4 +1,4 @@
-"""What Django says in a room: every relayd hears it, one of them keeps it.
+"""Chat messages of Django: every relayd receives them, one of them keeps them.
 
 Sits beside `channels`, which hands over what Django says, and under `over_redis`, whose rooms keep
 it. The process that was the first to hear something in a room has a lease there, which each further

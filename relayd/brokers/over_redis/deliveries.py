@@ -198,7 +198,7 @@ class Deliveries:
             request.finish(RedisUnavailable(f"{request.server.name} went away"))
 
     def written(self, number: int, success: bool) -> None:
-        """What became of it."""
+        """The outcome of a delivery."""
         request = self._requests.get(number)
         if request is not None and (request.granted or not success):
             request.finish(None if success else NoUnity())

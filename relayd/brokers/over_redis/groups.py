@@ -38,7 +38,7 @@ _decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Topics(Protocol):
-    """Whoever understands what comes through the channels of one kind of group."""
+    """The receiver of the channels of one kind of group."""
 
     async def began(self, group: str) -> None:
         """The channel is subscribed, for the first member. Raises RedisUnavailable."""

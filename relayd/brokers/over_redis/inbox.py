@@ -17,7 +17,7 @@ from relayd.redis.subscriptions import Receive
 
 
 class Inbox:
-    """What other processes send to this one.
+    """The messages that other processes send to this one.
 
     Args:
         redis: the servers.

@@ -1,4 +1,4 @@
-"""What pairs are in Redis: the keys, the scripts that alone touch them, the messages these publish.
+"""Pairs in Redis: the keys, the scripts that alone touch them, the messages these publish.
 
 Under `redis_leases` and `redis_deliveries`; stands on `relayd.redis`. Each side of a pair is a
 lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`. It
@@ -31,7 +31,7 @@ Claim = tuple[Side, str, int]
 """A side, a UUID and the token that takes or took this lease."""
 
 REPLACED, ALONE, PAIRED = 0, 1, 2
-"""What became of a claim: too old; held, but not the other side's lease; both held."""
+"""The result of a claim: too old; held without the other side's lease; both held."""
 
 _TOKEN = Script("""
 -- A new token. KEYS: the last that was given, the newest that held the lease

@@ -63,7 +63,7 @@ class _Room:
 
 
 class _Outgoing:
-    """What this process says in a room: one script at a time, with all that came meanwhile."""
+    """Outgoing messages of a room: one script at a time carries all that are pending."""
 
     def __init__(self) -> None:
         self.drafts: deque[tuple[ChatDraft, Deferred[ChatEntry]]] = deque()

@@ -14,7 +14,7 @@ from relayd.ctl.bench.target import Full, Silent
 
 
 class Bound(StrEnum):
-    """What the number of viewers cannot go beyond, whatever the server could carry."""
+    """A bound on the number of viewers that is not the server's."""
 
     CAP = "cap"
     FILES = "open_files"

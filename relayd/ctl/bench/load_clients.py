@@ -50,7 +50,7 @@ class _Pose(msgspec.Struct):
 
 
 class _Refusal(msgspec.Struct):
-    """What relayd says in the body of a refused handshake."""
+    """The body of a refused handshake."""
 
     error: str
     message: str
@@ -238,7 +238,7 @@ async def _join(target: Target, group: str, client: Client) -> None:
 
 
 def _explained(error: BaseException, target: Target, connected: int, wanted: int) -> BaseException:
-    """What went wrong with a connection, in a sentence."""
+    """The failure of a connection, in a sentence."""
     where = target.shown
     so_far = f"; {connected:,} of {wanted:,} were connected" if connected else ""
     if isinstance(error, WSHandshakeError):
@@ -269,7 +269,7 @@ def _explained(error: BaseException, target: Target, connected: int, wanted: int
 
 
 def _refused(error: WSHandshakeError, target: Target, connected: int, so_far: str) -> BenchFailed:
-    """What an answer to a handshake means that is not 101."""
+    """The meaning of an answer to a handshake other than 101."""
     where = target.shown
     line = re.match(rb"HTTP/1\.[01] (\d{3})", error.raw_header or b"")
     if line is None or int(line[1]) == HTTPStatus.SWITCHING_PROTOCOLS:

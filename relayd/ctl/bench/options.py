@@ -11,7 +11,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says, by the names of the options; None for what it leaves open."""
+    """The options of the command line by their names; None for those that are not given."""
 
     url: str | None
     cameras: int

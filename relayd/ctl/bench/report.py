@@ -1,4 +1,4 @@
-"""What `relayctl bench` prints: a table of one run; a line for each step, a conclusion. Pure."""
+"""The output of `relayctl bench`: a table of one run; lines of a search, its conclusion. Pure."""
 
 import math
 from typing import Any
@@ -85,7 +85,7 @@ def trouble(figures: Figures) -> str:
 
 
 def warnings(figures: Figures) -> list[str]:
-    """What makes the figures worth less than they look."""
+    """Warnings about circumstances that spoil the figures."""
     found = []
     if figures.generator > BUSY:
         found.append(
@@ -124,7 +124,7 @@ def line(step: Step) -> str:
 
 
 def conclusion(search: Search, profile: Profile) -> str:
-    """What a search has found, in two or three sentences; also of one that was interrupted."""
+    """The conclusion of a search in two or three sentences, of an interrupted one as well."""
     best, worst = search.best, search.worst
     cameras = f"{_count(profile.cameras, 'camera')} at {_rate(profile)}"
     groups = f" in each of {profile.groups:,} groups" if profile.groups > 1 else ""

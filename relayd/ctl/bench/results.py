@@ -1,4 +1,4 @@
-"""What `relayctl bench` is asked for and what it finds: profile, figures, verdict. Pure.
+"""Input and results of `relayctl bench`: profile, figures, verdict. Pure.
 
 Every member of a group gets every pose of the group, the cameras their own too, and every one of
 these counts as a delivery.
@@ -53,7 +53,7 @@ class Profile:
 
 @dataclass
 class Figures:
-    """What one run has found. Times are in seconds, shares 0 to 1 of one core.
+    """The figures of one run. Times are in seconds, shares 0 to 1 of one core.
 
     Attributes:
         profile: the load.

@@ -1,4 +1,4 @@
-"""What several checks need: the configuration, what the operator said, and Redis' answers, once.
+"""Facts that several checks need: configuration, options, Redis' answers; each read once.
 
 Sits under the checks of `doctor`. What costs a connection is asked for when a check first wants it.
 """
@@ -20,7 +20,7 @@ from relayd.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the operator said.
+    """The options of the operator.
 
     Attributes:
         url: where the public reaches relayd, or "".
@@ -55,7 +55,7 @@ class Facts:
 
     @functools.cached_property
     def listen(self) -> tuple[str, ...]:
-        """What relayd listens on, as Twisted endpoints: what it says itself, if it runs.
+        """The Twisted endpoints on which relayd listens: as it reports itself, if it runs.
 
         An option or a socket unit may have taken the place of `[server] listen`.
         """
@@ -82,7 +82,7 @@ class Facts:
 
     @functools.cached_property
     def redis(self) -> redis_facts.RedisFacts:
-        """What the Redis servers say of themselves."""
+        """The answers of the Redis servers about themselves."""
         return redis_facts.ask(self.config)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""What a check is and what it may find. Pure; the ground of `doctor`."""
+"""Checks and findings as types. Pure; the ground of `doctor`."""
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum

@@ -23,7 +23,7 @@ _TWISTEDS_BACKLOG = 50
 
 
 def look_at_configuration(facts: Facts) -> Iterator[Finding]:
-    """What is wrong with the configuration though it can be read: open secrets, for example."""
+    """Faults of a configuration that can be read: open secrets, for example."""
     for sentence in facts.loaded.warnings:
         text, _, remedy = sentence.rpartition(": ")
         yield warn(text or sentence, remedy if text else "correct that")

@@ -59,7 +59,7 @@ class Way:
         return default
 
     def headers(self) -> dict[str, str]:
-        """What is set with `proxy_set_header`: a block that sets one inherits none."""
+        """The headers of `proxy_set_header`: a block that sets one inherits none."""
         for block in reversed(self.blocks):
             found = {
                 str(one["args"][0]).lower(): str(one["args"][1])

@@ -1,4 +1,4 @@
-"""What the Redis servers say of themselves and of relayd's processes, asked once.
+"""The answers of the Redis servers about themselves and relayd's processes, queried once.
 
 Beside the checks of `doctor`; `redis` judges. Goes through `ctl.redis`, which uses the daemon's own
 connections: TLS, access lists and Sentinel are as they are there.

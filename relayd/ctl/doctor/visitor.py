@@ -108,7 +108,7 @@ async def visit(
 
 
 class _Visit:
-    """What comes of one connection.
+    """The result of one connection.
 
     Attributes:
         opened: fires when the handshake is done; fails with `Answered`.
