@@ -98,7 +98,7 @@ class Headset(Protocol):
     """The Unity side of a pair, as the broker sees it."""
 
     def assign(self, payload: bytes) -> bool:
-        """Hands a frame to the connection; False if it is closing."""
+        """Sends a JSON payload as one frame; False if the connection is not open (any more)."""
 
     def replaced(self) -> None:
         """A newer connection has taken the place."""

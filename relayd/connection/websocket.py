@@ -203,7 +203,7 @@ class RelayProtocol(Observed):
             self._inlet.feed(data)
 
     def parse(self, data: bytes) -> None:
-        """Bytes that are not one short frame after the other (`inlet.Owner`)."""
+        """Bytes that are not one short frame after the other (`sockets.poller.Owner`)."""
         super().dataReceived(data)
         inlet = self._inlet
         if inlet is None or not inlet.longest:
@@ -232,14 +232,14 @@ class RelayProtocol(Observed):
             self.failed()
 
     def _take(self, payload: bytes, is_binary: bool) -> None:
-        """A whole message of a client whose rate is limited."""
+        """A whole message; counts it against the rate limit, if the client has one."""
         if self._bucket is not None and not self._bucket.take(self.context.clock.seconds()):
             self.close(CloseCode.RATE_LIMIT)
         else:
             self.received(payload, is_binary)
 
     def failed(self) -> None:
-        """The exception being handled is the client's mistake, or ours (`inlet.Owner`)."""
+        """The exception being handled is the client's mistake, or ours (`sockets.poller.Owner`)."""
         error = sys.exc_info()[1]
         if isinstance(error, ClientError):
             self.send_error(error.code, error.message)
@@ -295,7 +295,8 @@ class RelayProtocol(Observed):
 
     def _fell_behind(self) -> None:
         self._log.warn(
-            "{conn} {path}: reads too slowly, closing with 4003; what waited for it is let go",
+            "{conn} {path}: closed with 4003: it reads too slowly; the frames that waited "
+            "for it were dropped",
             **self.facts,
         )
         self.close(CloseCode.TOO_SLOW)

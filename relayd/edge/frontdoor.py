@@ -1,7 +1,7 @@
-"""One port for WebSocket and HTTP: looks at each request head and hands it to who answers it.
+"""One port for WebSocket and HTTP: reads each request head and dispatches the connection.
 
-The first thing a byte from the network meets. Sits above the relay factories and the pages, below
-`node`. A head that asks for a WebSocket takes the connection over for good; everything else goes
+The first protocol of every connection. Sits below relays and web, and gets their factories as
+arguments. A head that asks for a WebSocket takes the connection over for good; everything else goes
 to a twisted.web channel, which gives the connection back after each answer, so that a proxy may
 reuse a kept-alive connection for an upgrade.
 """

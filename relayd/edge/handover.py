@@ -4,7 +4,7 @@ Sits under `node`, which starts it; the front door asks it for every WebSocket. 
 accept a connection, but who shares a group with clients of another worker pays for it with a way
 through Redis and back. So each group, room, topic and pair belongs to one worker, by a hash of its
 name, and its connections go there, socket and first bytes, over unix datagram sockets in a folder
-that the parent has made (`worker_folder`):
+that the parent has made (`workers.folder`):
 
     <folder>/w<number>     where worker <number> takes connections: a byte for the listening port
                            they came through, then what has been read, with the socket (SCM_RIGHTS)

@@ -1,9 +1,9 @@
 """The figures of `/metrics`: read from the parts of a process, summed over workers, as text.
 
 families    one family from plain values
-figures     families on their way between processes; merging; text
+exchange    families on their way between processes; merging; text
 collector   the families of one process, read from its parts
-process     the figures of one process, and of one that has no workers
+registry    the figures of one process, and of one that has no workers
 totals      the sum over workers, which outlives them
 lag         how late the reactor is
 """

@@ -1,6 +1,6 @@
 """The figures of all workers as one, also after some have died: what a parent keeps. Pure.
 
-Sits on `figures`. A counter of the sum never goes back: of a worker that has gone, or does not
+Sits on `exchange`. A counter of the sum never goes back: of a worker that has gone, or does not
 answer, what it said last is counted on. What a worker counted between that answer and its end is in
 no figure.
 """

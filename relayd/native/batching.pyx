@@ -5,7 +5,8 @@ Sits under `fanout`, whose groups follow the rule, and under `brokers.over_redis
 channels do. A receiver is quiet when its last batch began `coalesce` seconds ago or more: the next
 item goes out at once. Otherwise the item waits, and the batch goes out `coalesce` seconds after the
 first item that waits, or at once when `FULL` bytes wait. So a single item is not delayed, no item
-waits longer than `coalesce` for a batch to begin, and all items of a batch share its cost.
+waits longer than `coalesce` for a batch to begin (or for `coalesce` from the end of a batch that was
+being sent when it came), and all items of a batch share its cost.
 
 Re-entry: the clock must not call back from `seconds` and `callLater`. A `Batch` is empty before it
 calls its `send`, so `send` may call `add` and `flush`.

@@ -64,8 +64,8 @@ cdef class Call:
 cdef class Calls:
     """Delayed calls: the part of `IReactorTime` that the groups of a hub need.
 
-    Who asks bounds how many there are: a group has one at a time. One that is called off stays
-    until it is due.
+    The callers keep the number small: a group has one at a time. A cancelled call stays in the heap
+    until its time.
 
     Args:
         reactor: makes them while no loop does.

@@ -1,6 +1,6 @@
 """Frames for headsets of other processes: the receipt means that the headset's process wrote it.
 
-Under `redis_pairs`; stands on `redis_leases`. Four messages between two inboxes:
+Under `pairs`; stands on `leases`. Four messages between two inboxes:
 
     ask      the phone's process to the headset's, from a script that finds it: get ready
     ready    back: the headset is here

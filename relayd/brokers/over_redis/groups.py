@@ -104,7 +104,7 @@ class RedisGroups:
         self._topics: dict[str, Topics] = {}
 
     def leave_to(self, kind: str, topics: Topics) -> None:
-        """Has the channels of a kind's groups read by somebody else."""
+        """Passes messages on the channels of a kind's groups to `topics`, not to the hub."""
         self._topics[kind] = topics
 
     async def prepare(self, group: str) -> None:

@@ -1,6 +1,6 @@
 """The inbox of this process: one channel on every Redis, subscribed as soon as that is there.
 
-Under `redis_pairs`; stands on `relayd.redis`, which brings a subscription back after an outage, but
+Under `pairs`; stands on `relayd.redis`, which brings a subscription back after an outage, but
 not one that it has never had.
 """
 

@@ -1,6 +1,6 @@
 """The leases of one process: who of its connections is registered under which UUID.
 
-Under `redis_pairs`; stands on `redis_pair_scripts`. Redis decides who holds a lease. What is kept
+Under `pairs`; stands on `pair_scripts`. Redis decides who holds a lease. What is kept
 here is what the connections were told of it, so that each is told everything once: that it was
 replaced, and a phone that the headset came or left. Both come as messages, at once, and show in the
 next renewal, if the messages were lost.

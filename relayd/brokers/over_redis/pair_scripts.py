@@ -1,6 +1,6 @@
 """Pairs in Redis: the keys, the scripts that alone touch them, the messages these publish.
 
-Under `redis_leases` and `redis_deliveries`; stands on `relayd.redis`. Each side of a pair is a
+Under `leases` and `deliveries`; stands on `relayd.redis`. Each side of a pair is a
 lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`. It
 expires unless its process renews it.
 

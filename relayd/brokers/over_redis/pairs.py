@@ -1,8 +1,8 @@
 """Pairs over Redis: headset and phone may be connected to different processes.
 
-Implements `brokers.interface.Pairs`; puts its parts together. `redis_leases` knows who of this
-process is registered, `redis_deliveries` brings frames to headsets, `redis_inbox` is how other
-processes reach this one, `redis_pair_scripts` is all that Redis does.
+Implements `brokers.interface.Pairs`; puts its parts together. `leases` knows who of this
+process is registered, `deliveries` brings frames to headsets, `inbox` is how other
+processes reach this one, `pair_scripts` is all that Redis does.
 """
 
 from functools import partial

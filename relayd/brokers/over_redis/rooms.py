@@ -44,11 +44,12 @@ class _Room:
     Attributes:
         position: the last id that was shown to them; None until it is known where they begin.
         newest: the last that was shown, if any was.
-        early: what came through the channel while that, or what was missed, is being read.
-        catching_up: whether it is; `again`: whether it must be once more afterwards.
-        retry: when it is tried again.
-        cut_off: whether the members were told that the room is.
-        waiting: who waits for an id to be shown.
+        early: entries from the channel that are not delivered yet.
+        catching_up: whether missed entries are being fetched now.
+        again: whether to fetch once more afterwards.
+        retry: the timer of the next attempt.
+        cut_off: whether the members were sent CUT_OFF.
+        waiting: the ids that somebody waits for, each with the Deferred that fires then.
     """
 
     def __init__(self) -> None:
