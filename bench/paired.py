@@ -8,17 +8,15 @@ machine drifts more within minutes than most changes are worth. ROOT is a checko
 """
 
 import argparse
-import contextlib
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import figures, machine
+from bench import figures
 from bench.figures import Results, Rounds
 from bench.report import plain
-from bench.run import Run
-from bench.servers import SERVERS, Databases, Unavailable, of_checkout
+from bench.run import carry_out
+from bench.servers import SERVERS, Unavailable, of_checkout
 from bench.tables import LOADS, Row, times
 
 _SHOWN: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
@@ -70,21 +68,12 @@ def _lost(rounds: Rounds) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = arguments(argv)
-    machine.end_on_signals()
-    machine.raise_limits()
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-bench-")))
-        try:
-            SERVERS["before"] = of_checkout(options.root.absolute())
-            machine.prepare_generator()
-            run = Run(options, folder, Databases(stack, folder, machine.cores()[2]))
-            run.everything()
-        except Unavailable as missing:
-            print(f"bench: {missing}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("bench: interrupted", file=sys.stderr)
-            return 130
+    try:
+        SERVERS["before"] = of_checkout(options.root.absolute())
+    except Unavailable as missing:
+        print(f"bench: {missing}", file=sys.stderr)
+        return 2
+    run = carry_out(options)
     print("\nThis relayd divided by that of", options.root)
     print(plain(rows(run.results)))
     return 0

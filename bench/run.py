@@ -282,12 +282,17 @@ def to_json(results: Results) -> str:
     return "{" + ",\n".join(loads) + "}\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    options = arguments(argv)
+def carry_out(options: argparse.Namespace) -> Run:
+    """Makes the run, and ends everything that it has started.
+
+    Args:
+        options: of the command line.
+
+    Raises:
+        SystemExit: with 2 if something that is needed cannot be had, with 130 on Ctrl-C.
+    """
     machine.end_on_signals()
     machine.raise_limits()
-    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-bench-")))
         try:
@@ -296,10 +301,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             run.everything()
         except Unavailable as missing:
             print(f"bench: {missing}", file=sys.stderr)
-            return 2
+            raise SystemExit(2) from missing
         except KeyboardInterrupt:
             print("bench: interrupted", file=sys.stderr)
-            return 130
+            raise SystemExit(130) from None
+    return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = arguments(argv)
+    began = time.monotonic()
+    run = carry_out(options)
     notes = [describe(options, time.monotonic() - began), *run.notes]
     print("\n" + report.text(run.results, notes))
     write(options, run, notes)
