@@ -43,7 +43,7 @@ def command(pid: int) -> bytes:
         return b""
 
 
-def test_a_quick_run_measures_every_peer_that_can_be_had_and_writes_page_and_charts(
+def test_a_quick_run_measures_every_available_peer_and_writes_page_and_charts(
     tmp_path: Path,
 ) -> None:
     """Without Go the hub is left out, and both the output and the page say so."""
@@ -69,7 +69,7 @@ def test_a_quick_run_measures_every_peer_that_can_be_had_and_writes_page_and_cha
     assert (tmp_path / "performance" / "deliveries.svg").exists()
 
 
-def test_raw_sockets_carry_every_rate_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_raw_sockets_carry_every_rate_without_loss(tmp_path: Path) -> None:
     loads = "rate-20,rate-100,rate-1000,rate-3000,rate-12000,neighbour,across"
     done = bench(
         *("--quick", "--loads", loads, "--peers", ""),

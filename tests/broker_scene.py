@@ -1,4 +1,4 @@
-"""What the tests of the brokers share: processes that have one, and what its members are told."""
+"""Shared by the tests of the brokers: processes with a broker, and the frames their members get."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What all tests share: the fixtures of the helpers, by module, and the profile of Hypothesis."""
+"""Shared by all tests: the fixtures of the helpers, by module, and the profile of Hypothesis."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings

@@ -1,4 +1,4 @@
-"""What the tests of `RedisPairs` share: processes side by side, and gates between them and Redis.
+"""Shared by the tests of `RedisPairs`: processes side by side, and gates between them and Redis.
 
 A process that is stopped or cut off does not see what Redis tells it: a gate keeps that from it.
 """

@@ -1,4 +1,4 @@
-"""What the tests of relayd.redis see of it, and a proxy that misbehaves in front of a Redis."""
+"""Shared by the tests of relayd.redis: views of its state, and a misbehaving proxy before Redis."""
 
 import contextlib
 import re

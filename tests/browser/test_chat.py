@@ -141,7 +141,7 @@ def test_two_browsers_see_each_other_and_after_a_reload_the_history(
     assert one.violations() == two.violations() == []
 
 
-def test_after_a_crash_of_the_server_the_room_goes_on_without_loss_or_repetition(
+def test_a_room_continues_after_a_crash_without_loss_or_repetition(
     daemon: Daemon, browser: Browser
 ) -> None:
     browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
@@ -169,7 +169,7 @@ def test_after_a_crash_of_the_server_the_room_goes_on_without_loss_or_repetition
     browser.wait_for(lambda: browser.texts() == shown)
 
 
-def test_a_message_that_was_kept_but_not_acknowledged_is_not_said_twice(
+def test_a_stored_but_unacknowledged_message_is_not_posted_twice(
     daemon: Daemon, browser: Browser
 ) -> None:
     """The worst moment to lose a connection: the copy is on its way back."""
@@ -214,7 +214,7 @@ def test_a_gap_in_the_history_is_shown(tmp_path: Path, browser: Browser) -> None
 def test_a_reader_of_older_messages_is_not_scrolled_away_from_them(
     daemon: Daemon, browser: Browser, soon: bool
 ) -> None:
-    """Soon: the message comes before the browser has told the page that it was scrolled."""
+    """The message comes before the browser has notified the page of its scrolling."""
     browser.can_be_deaf()
     for number in range(50):
         daemon.post("/api/chat/lobby", b'{"message":"%d"}' % number, **KEY)
@@ -313,7 +313,9 @@ def test_nothing_is_wider_than_a_phone(daemon: Daemon, browser: Browser, path: s
     assert width <= 360
 
 
-def test_the_policy_stops_what_was_smuggled_in(daemon: Daemon, browser: Browser) -> None:
+def test_the_content_security_policy_blocks_an_injected_script(
+    daemon: Daemon, browser: Browser
+) -> None:
     """Shows, too, that `violations` would see one."""
     browser.open(f"{daemon.url}/chat/lobby/")
     browser.driver.execute_script(

@@ -1,4 +1,4 @@
-"""What every kind of pairs does, for a fixture `cluster` of the module that inherits it."""
+"""Scenarios for every kind of pairs, over a fixture `cluster` of the module that inherits them."""
 
 import itertools
 
@@ -46,14 +46,14 @@ class PairsContract:
         assert await headset.inbox.take(0) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_a_headset_that_is_closing_takes_no_frame(self, cluster: Cluster) -> None:
+    async def test_a_frame_is_not_delivered_to_a_closing_headset(self, cluster: Cluster) -> None:
         headset = FakeHeadset(is_open=False)
         await cluster.here.pairs.add_headset(UUID, headset)
         with pytest.raises(NoUnity):
             await cluster.there.pairs.deliver(UUID, b"1")
 
     @pytest_twisted.ensureDeferred
-    async def test_a_newer_headset_takes_the_place_and_the_older_one_is_told(
+    async def test_a_newer_headset_replaces_the_older_one_which_is_notified(
         self, cluster: Cluster
     ) -> None:
         older, newer = FakeHeadset(), FakeHeadset()
@@ -80,7 +80,9 @@ class PairsContract:
         assert await phone.inbox.take(1) == ["left"], "a replacement is no news to the phone"
 
     @pytest_twisted.ensureDeferred
-    async def test_a_phone_hears_of_every_coming_and_going(self, cluster: Cluster) -> None:
+    async def test_a_phone_is_notified_whenever_its_headset_connects_or_leaves(
+        self, cluster: Cluster
+    ) -> None:
         phone = FakePhone()
         headset = FakeHeadset()
         await cluster.here.pairs.add_headset(UUID, headset)
@@ -93,7 +95,7 @@ class PairsContract:
             assert await phone.inbox.take(1) == ["came"]
 
     @pytest_twisted.ensureDeferred
-    async def test_a_phone_hears_nothing_of_other_headsets(self, cluster: Cluster) -> None:
+    async def test_a_phone_is_not_notified_about_other_headsets(self, cluster: Cluster) -> None:
         phone, headset, other = FakePhone(), FakeHeadset(), FakeHeadset()
         await cluster.here.pairs.add_headset(UUID, headset)
         await cluster.there.pairs.add_phone(UUID, phone)
@@ -103,7 +105,7 @@ class PairsContract:
         assert await phone.inbox.take(1) == ["left"]
 
     @pytest_twisted.ensureDeferred
-    async def test_a_newer_phone_takes_the_place_and_hears_the_news_alone(
+    async def test_a_newer_phone_replaces_the_older_one_and_alone_is_notified(
         self, cluster: Cluster
     ) -> None:
         headset, older, newer = FakeHeadset(), FakePhone(), FakePhone()
@@ -117,7 +119,7 @@ class PairsContract:
         assert await older.inbox.take(0) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_a_phone_that_was_removed_hears_nothing(self, cluster: Cluster) -> None:
+    async def test_a_removed_phone_is_not_notified(self, cluster: Cluster) -> None:
         headset, gone, there = FakeHeadset(), FakePhone(), FakePhone()
         await cluster.here.pairs.add_headset(UUID, headset)
         await cluster.here.pairs.add_phone(UUID, gone)
@@ -128,7 +130,7 @@ class PairsContract:
         assert await gone.inbox.take(0) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_removing_whoever_is_not_there_changes_nothing(self, cluster: Cluster) -> None:
+    async def test_removing_an_unregistered_side_changes_nothing(self, cluster: Cluster) -> None:
         headset, phone = FakeHeadset(), FakePhone()
         await cluster.here.pairs.add_headset(UUID, headset)
         await cluster.here.pairs.add_phone(UUID, phone)

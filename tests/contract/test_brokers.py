@@ -1,4 +1,4 @@
-"""What every broker does: groups, rooms and pairs, as `brokers.interface` has them.
+"""Scenarios for every broker: groups, rooms and pairs, as `brokers.interface` has them.
 
 A broker is tested as a cluster of two processes, `here` and `there`. The one in memory has only
 one process, so both are the same. A further implementation is one more entry of `CLUSTERS`. Nothing
@@ -127,7 +127,7 @@ def members(cluster: Cluster) -> Iterable[Members]:
 
 class TestGroups:
     @pytest_twisted.ensureDeferred
-    async def test_everyone_in_a_group_gets_what_is_published_once(
+    async def test_a_published_payload_is_delivered_once_to_every_member_of_the_group(
         self, cluster: Cluster, members: Members
     ) -> None:
         listeners = [
@@ -141,7 +141,9 @@ class TestGroups:
             assert await listener.inbox.take(2) == [payload, b'"barrier"']
 
     @pytest_twisted.ensureDeferred
-    async def test_groups_do_not_hear_each_other(self, cluster: Cluster, members: Members) -> None:
+    async def test_a_payload_is_delivered_to_its_own_group_only(
+        self, cluster: Cluster, members: Members
+    ) -> None:
         names = ("camera/a", "camera/A", "camera/b", "push/a")
         listeners = [await members.join(cluster.there, name) for name in names]
         for name in names:
@@ -164,7 +166,7 @@ class TestGroups:
             assert await listener.inbox.take(300) == sent
 
     @pytest_twisted.ensureDeferred
-    async def test_publishers_in_both_processes_reach_everyone_once(
+    async def test_publishers_in_both_processes_reach_every_member_once(
         self, cluster: Cluster, members: Members
     ) -> None:
         listener = await members.join(cluster.here, "camera/a")
@@ -202,7 +204,7 @@ class TestGroups:
             cluster.here.groups.leave("camera/a", listener)
 
     @pytest_twisted.ensureDeferred
-    async def test_leaving_a_group_one_is_not_in_changes_nothing(
+    async def test_leaving_a_group_without_being_a_member_changes_nothing(
         self, cluster: Cluster, members: Members
     ) -> None:
         listener = await members.join(cluster.here, "camera/a")
@@ -273,7 +275,7 @@ class TestRooms:
         assert texts == [str(number) for number in range(20)]
 
     @pytest_twisted.ensureDeferred
-    async def test_a_message_was_shown_before_whoever_said_it_hears_of_it(
+    async def test_a_message_is_delivered_before_its_post_fires(
         self, cluster: Cluster, members: Members
     ) -> None:
         listener = await members.join(cluster.here, "chat/a")
@@ -285,7 +287,7 @@ class TestRooms:
     async def test_entries_that_are_read_were_delivered_to_the_members_before(
         self, cluster: Cluster, members: Members
     ) -> None:
-        """Who joins after reading would else be shown it a second time."""
+        """Otherwise a client that joins after reading would get the message a second time."""
         listener = await members.join(cluster.here, "chat/a")
         said: list[Deferred[ChatEntry]] = []
         shown: list[object] = []
@@ -300,7 +302,7 @@ class TestRooms:
         await gatherResults(said)
 
     @pytest_twisted.ensureDeferred
-    async def test_the_last_ones_come_oldest_first(self, cluster: Cluster) -> None:
+    async def test_the_last_messages_come_oldest_first(self, cluster: Cluster) -> None:
         entries = [await cluster.here.rooms.say("a", str(number)) for number in range(10)]
         await cluster.here.rooms.say("b", "elsewhere")
         for count in (0, 1, 9, 10, 11):
@@ -309,7 +311,7 @@ class TestRooms:
         assert await cluster.there.rooms.last("nobody", 5, 5) == []
 
     @pytest_twisted.ensureDeferred
-    async def test_the_ones_since_come_page_by_page(self, cluster: Cluster) -> None:
+    async def test_messages_since_an_id_come_page_by_page(self, cluster: Cluster) -> None:
         entries = [await cluster.here.rooms.say("a", str(number)) for number in range(10)]
         position, got = entries[1].id, []
         for _ in range(4):
@@ -321,7 +323,7 @@ class TestRooms:
         assert got == entries[2:]
 
     @pytest_twisted.ensureDeferred
-    async def test_everything_there_ever_was_is_since_0(self, cluster: Cluster) -> None:
+    async def test_since_0_returns_the_whole_history(self, cluster: Cluster) -> None:
         assert await cluster.here.rooms.since("a", 0, 10) == (False, [])
         entry = await cluster.here.rooms.say("a", "first")
         assert await cluster.there.rooms.since("a", 0, 10) == (False, [entry])
@@ -336,7 +338,7 @@ class TestRooms:
         assert await cluster.there.rooms.since("a", 0, 99) == (True, entries[10:])
 
     @pytest_twisted.ensureDeferred
-    async def test_an_id_the_room_has_not_reached_is_a_gap_with_everything_kept(
+    async def test_an_id_beyond_the_newest_is_a_gap_and_returns_the_whole_history(
         self, cluster: Cluster
     ) -> None:
         entries = [await cluster.here.rooms.say("a", str(number)) for number in range(3)]

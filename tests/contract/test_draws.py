@@ -56,7 +56,7 @@ async def draw_many(database: Database, difficulty: int, count: int) -> list[Dra
 
 
 @pytest_twisted.ensureDeferred
-async def test_up_to_three_different_quizzes_and_one_action_of_the_difficulty(
+async def test_a_draw_has_up_to_three_different_quizzes_and_one_action(
     database: Database,
 ) -> None:
     add(database, "quizzes", {5: 1, 9: 1, 14: 2, 15: 2, 30: 2, 31: 2, 40: None, 50: 3})
@@ -69,7 +69,7 @@ async def test_up_to_three_different_quizzes_and_one_action_of_the_difficulty(
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_a_quiz_or_an_action_there_is_nothing(database: Database) -> None:
+async def test_a_draw_without_a_quiz_or_an_action_returns_nothing(database: Database) -> None:
     add(database, "quizzes", {1: 1, 2: None})
     add(database, "actions", {1: 2, 2: None})
     draws = Draws(database)
@@ -100,7 +100,7 @@ async def test_changes_by_another_program_count_at_once(database: Database) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_draws_that_wait_share_an_interaction(database: Database) -> None:
+async def test_pending_draws_share_one_interaction(database: Database) -> None:
     add(database, "quizzes", {1: 1, 2: 2})
     add(database, "actions", {1: 1, 2: 2})
     draws = Draws(database)

@@ -34,7 +34,7 @@ async def fill(history: History, room: str, count: int, start: int = 0) -> list[
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_is_kept_as_clients_see_it(database: Database) -> None:
+async def test_a_message_is_stored_as_clients_see_it(database: Database) -> None:
     history = History(database, clock=Clock())
     odd = "a\0b\\\"<b>é😀\u2028 %s ? ' \r\n"
     entry = await history.append("Zürich", odd, "Ann")
@@ -71,7 +71,7 @@ async def test_ids_are_consecutive_in_each_room_and_answers_come_in_order(
 
 
 @pytest_twisted.ensureDeferred
-async def test_last_gives_the_newest_oldest_first(database: Database) -> None:
+async def test_last_returns_the_newest_messages_oldest_first(database: Database) -> None:
     history = History(database)
     entries = await fill(history, "a", 10)
     await fill(history, "b", 3)
@@ -82,7 +82,7 @@ async def test_last_gives_the_newest_oldest_first(database: Database) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_since_gives_what_comes_after_an_id(database: Database) -> None:
+async def test_since_returns_the_messages_after_an_id(database: Database) -> None:
     history = History(database)
     entries = await fill(history, "a", 5)
     first, last = entries[0].id, entries[-1].id
@@ -93,7 +93,7 @@ async def test_since_gives_what_comes_after_an_id(database: Database) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_since_an_id_from_another_life_is_a_gap(database: Database) -> None:
+async def test_since_an_id_of_a_lost_database_is_a_gap(database: Database) -> None:
     """After the database was lost, a room starts at the present time: above all its old ids."""
     history = History(database)
     entries = await fill(history, "a", 5)
@@ -104,7 +104,7 @@ async def test_since_an_id_from_another_life_is_a_gap(database: Database) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_room_keeps_only_its_newest(database: Database) -> None:
+async def test_a_room_keeps_only_its_newest_messages(database: Database) -> None:
     history = History(database, keep=150)
     entries: list[ChatEntry] = []
     for n in range(0, 400, 40):
@@ -125,7 +125,9 @@ async def test_a_room_keeps_only_its_newest(database: Database) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_longer_history_is_not_a_promise_about_what_is_gone(database: Database) -> None:
+async def test_raising_the_history_length_does_not_hide_the_gap_of_trimmed_messages(
+    database: Database,
+) -> None:
     await fill(History(database, keep=10), "a", 30)
     history = History(database, keep=1000)
     entries = await fill(history, "a", 5, 30)

@@ -25,7 +25,7 @@ def query(url: str, sql: str) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def test_up_down_and_up_again(blank_database_url: str) -> None:
+def test_the_schema_can_be_migrated_up_down_and_up_again(blank_database_url: str) -> None:
     url = blank_database_url
     assert [(step.id, step.applied) for step in schema.status(url)] == [(id, None) for id in ALL]
     assert schema.migrate(url) == ALL
@@ -98,7 +98,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(blank_database_url: str) -
     assert schema.migrate(url) == ["0003.history"]
 
 
-def test_a_migration_this_relayd_does_not_know_is_shown(blank_database_url: str) -> None:
+def test_a_migration_unknown_to_this_version_is_listed(blank_database_url: str) -> None:
     url = blank_database_url
     schema.migrate(url)
     query(
@@ -111,7 +111,7 @@ def test_a_migration_this_relayd_does_not_know_is_shown(blank_database_url: str)
     assert schema.to_roll_back(url) == ["0003.history"]
 
 
-def test_samples_go_into_empty_tables_only(database_url: str) -> None:
+def test_samples_are_inserted_into_empty_tables_only(database_url: str) -> None:
     query(database_url, "INSERT INTO actions (difficulty) VALUES (1)")
     assert not samples.add_samples(database_url)
     query(database_url, "DELETE FROM actions")
@@ -123,7 +123,7 @@ def test_samples_go_into_empty_tables_only(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:hunter2@127.0.0.1:1/db", "sqlite:////proc/x/y.db"])
-def test_an_unreachable_database_is_told_in_one_line(url: str) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(url: str) -> None:
     for call in (schema.migrate, schema.status, schema.rollback, samples.add_samples):
         with pytest.raises(DatabaseUnavailable) as caught:
             call(url)
@@ -131,6 +131,6 @@ def test_an_unreachable_database_is_told_in_one_line(url: str) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_url_is_a_wrong_configuration() -> None:
+def test_a_wrong_database_url_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError):
         schema.migrate("oracle://x")

@@ -1,4 +1,4 @@
-"""What tests do with a WebSocket client: settle, read, be refused; and with a database beside."""
+"""Helpers for WebSocket clients in tests: settle, read, be refused; and for a database."""
 
 import json
 import sqlite3

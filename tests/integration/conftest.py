@@ -1,4 +1,4 @@
-"""What the integration tests share: spawned daemons, clients that end, and a look at the log."""
+"""Shared by the integration tests: spawned daemons, clients that end, and a look at the log."""
 
 import contextlib
 import os

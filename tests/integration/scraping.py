@@ -1,4 +1,4 @@
-"""What /metrics of a spawned relayd says, parsed by Prometheus' own client."""
+"""The answer of /metrics of a spawned relayd, parsed by Prometheus' own client."""
 
 import re
 

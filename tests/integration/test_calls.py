@@ -31,7 +31,7 @@ def turn_ends(own: EPollReactor) -> None:
     own.callLater(0, lambda: None)
 
 
-def test_calls_are_made_when_they_are_due_and_the_reactor_needs_no_turn_for_them(
+def test_due_calls_are_made_without_a_turn_of_the_reactor(
     own: EPollReactor, poller: Poller
 ) -> None:
     made: list[tuple[str, float]] = []
@@ -56,7 +56,7 @@ def test_calls_are_made_when_they_are_due_and_the_reactor_needs_no_turn_for_them
     assert made[1][1] - start >= 0.004
 
 
-def test_a_call_that_is_set_by_a_call_is_made_after_what_is_ready_was_read(
+def test_a_call_scheduled_by_a_call_is_made_after_ready_sockets_were_read(
     own: EPollReactor, poller: Poller
 ) -> None:
     line = Line(poller)
@@ -130,7 +130,7 @@ def test_a_cancelled_call_is_not_made(own: EPollReactor, poller: Poller) -> None
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_bug_in_a_call_is_logged_and_the_others_are_made(
+def test_an_exception_in_a_call_is_logged_and_the_remaining_calls_are_made(
     own: EPollReactor, poller: Poller, error: type[BaseException]
 ) -> None:
     def bug() -> None:
@@ -176,7 +176,7 @@ def test_a_call_may_stop_the_poller(own: EPollReactor) -> None:
     turn_until(own, lambda: bool(made))
 
 
-def test_the_reactors_own_call_is_not_late_for_one_of_these(
+def test_a_compiled_call_does_not_delay_the_calls_of_the_reactor(
     own: EPollReactor, poller: Poller
 ) -> None:
     made: list[str] = []
@@ -205,7 +205,7 @@ class Away(Recipient):
 def test_a_batch_that_takes_long_leaves_other_threads_their_turn(
     own: EPollReactor, poller: Poller
 ) -> None:
-    """It is compiled, and would hold Python's lock to its end."""
+    """The compiled loop would otherwise hold Python's lock until the batch ends."""
     hub = Hub(poller.calls, 0.2)
     with socket.socket(type=socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as to:
         to.bind(("127.0.0.1", 0))

@@ -19,7 +19,9 @@ def group() -> str:
     return f"/ws/camera/{next(_names)}"
 
 
-def test_poses_reach_everyone_once_in_order(relayd: Daemon, connect: Connect, group: str) -> None:
+def test_poses_reach_every_member_once_in_order(
+    relayd: Daemon, connect: Connect, group: str
+) -> None:
     """Acceptance 2: 200 poses of a sender come to it and two viewers, each once and in order."""
     sender, *viewers = (connect(relayd, group) for _ in range(3))
     poses = [{"x": number / 7, "y": number, "z": -number} for number in range(200)]
@@ -52,7 +54,7 @@ def test_poses_of_each_sender_keep_their_order(
 @pytest.mark.parametrize(
     "pose", ['{"x":1}', '{"x":1,"y":null}', '{"z":null,"x":1}', ' {"x" : 1, "other": [1]} ']
 )
-def test_missing_is_null_and_other_members_are_left_out(
+def test_a_missing_coordinate_is_null_and_unknown_members_are_left_out(
     relayd: Daemon, connect: Connect, group: str, pose: str
 ) -> None:
     sender, viewer = connect(relayd, group), connect(relayd, group)
@@ -162,7 +164,9 @@ def test_a_fragmented_pose_is_one_pose(relayd: Daemon, connect: Connect, group: 
     assert read_rest(sender) == [[{"x": 1, "y": 2, "z": None}]]
 
 
-def test_groups_do_not_hear_each_other(relayd: Daemon, connect: Connect, group: str) -> None:
+def test_a_pose_is_delivered_to_its_own_group_only(
+    relayd: Daemon, connect: Connect, group: str
+) -> None:
     here, there, other_case = (
         connect(relayd, path) for path in (group, f"{group}-b", group.replace("camera-", "Camera-"))
     )
@@ -188,7 +192,7 @@ def test_the_default_group_is_camera_group(relayd: Daemon, connect: Connect, pat
 
 
 @pytest.mark.parametrize("name", ["a", "Z-9_.", "." * 100, "x" * 100])
-def test_good_names(relayd: Daemon, connect: Connect, name: str) -> None:
+def test_good_group_names_are_accepted(relayd: Daemon, connect: Connect, name: str) -> None:
     plain, slash = connect(relayd, f"/ws/camera/{name}"), connect(relayd, f"/ws/camera/{name}/")
     say(plain, {"x": 1})
     assert [len(frames) for frames in read_rest(plain, slash)] == [1, 1]
@@ -198,12 +202,12 @@ def test_good_names(relayd: Daemon, connect: Connect, name: str) -> None:
     "name",
     ["x" * 101, "a%20b", "a+b", "%C3%A9", "a%2Fb", "%00", "a%0A", "a:b", "%FF", "%", "a~"],
 )
-def test_bad_names_are_refused(relayd: Daemon, name: str) -> None:
+def test_bad_group_names_are_refused(relayd: Daemon, name: str) -> None:
     refused = Refused(relayd, f"/ws/camera/{name}")
     assert (refused.status, refused.error) == (400, "bad_name")
 
 
-def test_a_longer_path_is_no_path(relayd: Daemon) -> None:
+def test_a_longer_path_is_not_found(relayd: Daemon) -> None:
     refused = Refused(relayd, "/ws/camera/a/b")
     assert (refused.status, refused.error) == (404, "not_found")
 

@@ -75,7 +75,7 @@ def check_run(frames: list[Any], count: int) -> None:
 # -- live
 
 
-def test_a_message_comes_to_everyone_its_sender_too(
+def test_a_message_is_delivered_to_every_member_including_its_sender(
     relayd: Daemon, connect: Connect, room: str
 ) -> None:
     alice, bob = connect(relayd, room), connect(relayd, room)
@@ -152,7 +152,7 @@ TEXTS = [
 ]
 
 
-def test_any_text_comes_out_and_is_kept_as_it_is(node: Daemon, connect: Connect) -> None:
+def test_any_text_is_delivered_and_stored_unchanged(node: Daemon, connect: Connect) -> None:
     """U+0000, emoji and what is special to HTML, JSON and SQL, live and from the history."""
     alice = connect(node, "/ws/chat/texts")
     assert [frame["message"] for frame in talk(alice, *TEXTS)] == TEXTS
@@ -166,7 +166,7 @@ def test_binary_frames_are_messages_too(relayd: Daemon, connect: Connect, room: 
     assert read(alice)["message"] == "ü"
 
 
-def test_configured_prefix_stands_before_the_text(spawn: Spawn, connect: Connect) -> None:
+def test_the_configured_prefix_precedes_the_text(spawn: Spawn, connect: Connect) -> None:
     node = spawn(chat_message_prefix="relay says: ")
     alice = connect(node, "/ws/chat/a")
     assert talk(alice, "hi")[0]["message"] == "relay says: hi"
@@ -192,7 +192,7 @@ def test_the_default_room_is_configured(spawn: Spawn, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "Z-9_", "café", "日本語", "Ω١", "x" * 100, "é" * 100])
-def test_good_rooms(relayd: Daemon, connect: Connect, name: str) -> None:
+def test_good_room_names_are_accepted(relayd: Daemon, connect: Connect, name: str) -> None:
     """Unicode letters and digits, percent-encoded in either case, with and without a slash."""
     encoded = quote(name)
     alice = connect(relayd, f"/ws/chat/{encoded}")
@@ -204,12 +204,12 @@ def test_good_rooms(relayd: Daemon, connect: Connect, name: str) -> None:
     "name",
     ["x" * 101, "a%20b", "a.b", "%F0%9F%99%82", "a%2Fb", "%00", "%FF", "a%0A", "a%E2%80%8Bb"],
 )
-def test_bad_rooms_are_refused(relayd: Daemon, name: str) -> None:
+def test_bad_room_names_are_refused(relayd: Daemon, name: str) -> None:
     refused = Refused(relayd, f"/ws/chat/{name}")
     assert (refused.status, refused.error) == (400, "bad_name")
 
 
-def test_rooms_are_apart(relayd: Daemon, connect: Connect, room: str) -> None:
+def test_rooms_are_isolated_from_each_other(relayd: Daemon, connect: Connect, room: str) -> None:
     here, there = connect(relayd, room), connect(relayd, f"{room}-b")
     check_run(talk(here, "a"), 1)
     check_run(talk(there, "b"), 1)
@@ -221,7 +221,9 @@ def test_rooms_are_apart(relayd: Daemon, connect: Connect, room: str) -> None:
 # -- history
 
 
-def test_joining_gives_the_last_fifty_then_the_live_ones(node: Daemon, connect: Connect) -> None:
+def test_a_join_gets_the_last_fifty_messages_then_the_live_ones(
+    node: Daemon, connect: Connect
+) -> None:
     alice = connect(node, "/ws/chat/r")
     said = talk(alice, *number_of(60))
     check_run(said, 60)
@@ -243,7 +245,7 @@ def said(relayd: Daemon) -> list[Any]:
     [("history=0", 60), ("history=1", 59), ("history=5", 55), ("history=1000", 0), ("since=0", 0)],
 )
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_history_chooses_how_many(
+def test_the_history_parameter_sets_the_number_of_messages(
     relayd: Daemon, connect: Connect, said: list[Any], query: str, first: int, slash: str
 ) -> None:
     client = connect(relayd, f"/ws/chat/sixty{slash}?{query}")
@@ -253,14 +255,14 @@ def test_history_chooses_how_many(
 
 @pytest.mark.parametrize("seen", [1, 5, 59, 60])
 @pytest.mark.parametrize("more", ["", "&history=0", "&history=5"])
-def test_since_gives_all_after_an_id(
+def test_since_returns_every_message_after_an_id(
     relayd: Daemon, connect: Connect, said: list[Any], seen: int, more: str
 ) -> None:
     query = f"since={said[seen - 1]['id']}{more}"
     assert read_rest(connect(relayd, f"/ws/chat/sixty?{query}")) == [said[seen:]]
 
 
-def test_since_gives_all_of_a_long_absence(node: Daemon, connect: Connect) -> None:
+def test_since_returns_every_message_of_a_long_absence(node: Daemon, connect: Connect) -> None:
     """More than one page of the history, and more than the last fifty."""
     alice = connect(node, "/ws/chat/long")
     said = talk(alice, *number_of(1500))
@@ -275,7 +277,7 @@ def test_a_new_room_has_no_history(relayd: Daemon, connect: Connect, room: str, 
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_gap_is_told_first(
+def test_a_gap_is_announced_before_the_history(
     database: str, request: pytest.FixtureRequest, spawn: Spawn, connect: Connect
 ) -> None:
     """A history that no longer reaches back to `since` says so, then gives what it has."""
@@ -314,7 +316,7 @@ def test_bad_history_is_refused(relayd: Daemon, room: str, history: str) -> None
 # -- under load
 
 
-def test_joining_under_fire_loses_and_repeats_nothing(node: Daemon, connect: Connect) -> None:
+def test_a_join_under_load_loses_and_repeats_no_message(node: Daemon, connect: Connect) -> None:
     """While four clients say 2,000 messages, forty others join in between.
 
     From the first message it gets, everyone has every id up to the last, each once and in order,
@@ -428,7 +430,7 @@ def paused(server: PostgreSQL) -> tuple[Callable[[], None], Callable[[], None]]:
 
 
 @pytest.mark.parametrize("kind", [stopped, paused])
-def test_a_message_that_cannot_be_kept_is_shown_to_nobody(
+def test_a_message_that_cannot_be_stored_is_delivered_to_nobody(
     own_postgresql: PostgreSQL,
     own_url: str,
     spawn: Spawn,
@@ -468,7 +470,7 @@ def test_a_message_that_cannot_be_kept_is_shown_to_nobody(
 # -- the HTTP API
 
 
-def test_the_api_says_something_in_a_room(relayd: Daemon, connect: Connect, room: str) -> None:
+def test_the_api_posts_a_message_to_a_room(relayd: Daemon, connect: Connect, room: str) -> None:
     alice = connect(relayd, room)
     (first,) = talk(alice, "first")
     status, answer = relayd.post(

@@ -68,7 +68,7 @@ def pids(daemon: Daemon) -> dict[int, int]:
     return {int(number): int(pid) for number, pid in found}
 
 
-def test_status_shows_every_process_and_says_who_is_gone(
+def test_status_shows_every_process_and_names_the_dead_ones(
     redis: Redis, relayctl: Operator, spawn: Spawn, connect: Connect
 ) -> None:
     assert relayctl("status").stdout == "no process is registered under the prefix relayd\n"
@@ -116,7 +116,7 @@ def test_status_shows_every_process_and_says_who_is_gone(
     assert lines[-1] == "0 processes, 0 clients, 0.0 deliveries/s, 0 drops; 2 gone"
 
 
-def test_leases_and_memories_run_out(redis: Redis, spawn: Spawn) -> None:
+def test_leases_and_records_of_dead_processes_expire(redis: Redis, spawn: Spawn) -> None:
     spawn(redis_url=url(redis))
     wait_for_processes(redis, 1)
     ((id),) = redis.tell("ZRANGE", "relayd:processes", 0, -1)
@@ -140,7 +140,7 @@ def test_a_process_that_died_an_hour_ago_is_forgotten(
     assert len(relayctl.status()["processes"]) == 2
 
 
-def test_a_process_that_stops_leaves_nothing(redis: Redis, spawn: Spawn) -> None:
+def test_a_stopped_process_leaves_no_key_in_redis(redis: Redis, spawn: Spawn) -> None:
     daemon = spawn(redis_url=url(redis), redis_prefix="a:b")
     deadline = time.monotonic() + PATIENCE
     while redis.tell("EXISTS", "a:b:processes") == 0:
@@ -149,7 +149,7 @@ def test_a_process_that_stops_leaves_nothing(redis: Redis, spawn: Spawn) -> None
     assert redis.tell("KEYS", "*process*") == []
 
 
-def test_a_process_that_drains_is_shown_as_such(
+def test_status_shows_a_draining_process_as_draining(
     redis: Redis, relayctl: Operator, spawn: Spawn, dial: Dial
 ) -> None:
     daemon = spawn(redis_url=url(redis), server_drain_timeout=30)
@@ -165,7 +165,7 @@ def test_a_process_that_drains_is_shown_as_such(
     assert relayctl.status()["processes"] == []
 
 
-def test_processes_are_there_again_as_soon_as_a_redis_that_lost_everything_is(
+def test_processes_register_again_after_redis_has_lost_its_data(
     redis: Redis, relayctl: Operator, spawn: Spawn
 ) -> None:
     daemon = spawn(redis_url=url(redis))
@@ -192,11 +192,11 @@ def test_with_several_redis_their_order_does_not_matter(
 # -- what may be wrong
 
 
-def test_without_redis_and_relayd_there_is_no_status(tmp_path: Path) -> None:
+def test_status_fails_without_redis_and_relayd(tmp_path: Path) -> None:
     check_failed(Operator(tmp_path)("status"), 1, "var/control.sock: there is no such socket")
 
 
-def test_a_redis_that_does_not_let_us_in_or_do_it_is_a_sentence(tmp_path: Path) -> None:
+def test_a_redis_that_denies_access_is_reported_in_a_sentence(tmp_path: Path) -> None:
     with Redis(password="correct") as redis:
         for login, word in (("", "NOAUTH"), (":wrong@", "WRONGPASS")):
             operator = Operator(tmp_path, redis_url=f"redis://{login}127.0.0.1:{redis.port}")
@@ -208,7 +208,9 @@ def test_a_redis_that_does_not_let_us_in_or_do_it_is_a_sentence(tmp_path: Path) 
         check_failed(operator("status"), 1, "NOPERM", "zrangebyscore")
 
 
-def test_a_redis_that_does_not_answer_is_waited_for_in_vain(redis: Redis, tmp_path: Path) -> None:
+def test_a_redis_that_does_not_answer_is_reported_after_the_deadline(
+    redis: Redis, tmp_path: Path
+) -> None:
     redis.hang_up()
     redis.pause()
     operator = Operator(tmp_path, redis_url=url(redis), redis_deadline=0.3)
@@ -269,13 +271,13 @@ def test_wrong_input_is_published_nowhere(
     check_failed(operator("publish", target, text), 2, word)
 
 
-def test_publish_says_when_redis_is_away(tmp_path: Path) -> None:
+def test_publish_reports_an_unavailable_redis(tmp_path: Path) -> None:
     operator = Operator(tmp_path, redis_url="redis://127.0.0.1:1")
     for arguments in (("push/a", "{}"), ("chat/a", "x")):
         check_failed(operator("publish", *arguments), 1, "Redis 127.0.0.1:1 cannot be used")
 
 
-def test_without_redis_the_one_process_is_asked(
+def test_publish_without_redis_goes_through_the_only_process(
     relayd: Daemon, connect: Connect, tmp_path: Path
 ) -> None:
     listen = f"tcp:{relayd.port}:interface=127.0.0.1"
@@ -292,7 +294,7 @@ def test_without_redis_the_one_process_is_asked(
     check_failed(wrong("publish", "push/a", "{}"), 1, "answered 401", "Authorization")
 
 
-def test_without_redis_a_unix_socket_will_do(tmp_path: Path) -> None:
+def test_publish_without_redis_works_over_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "relayd.sock"
     settings = {"server_listen": f"unix:{path}", "api_key": KEY}
     operator = Operator(tmp_path, **settings)
@@ -304,7 +306,7 @@ def test_without_redis_a_unix_socket_will_do(tmp_path: Path) -> None:
         daemon.stop()
 
 
-def test_without_redis_publish_says_what_it_needs(tmp_path: Path) -> None:
+def test_publish_without_redis_names_what_is_missing(tmp_path: Path) -> None:
     check_failed(Operator(tmp_path)("publish", "push/a", "{}"), 1, "[redis] url", "[api] key")
     operator = Operator(tmp_path, api_key=KEY, server_listen="ssl:1:privateKey=a:certKey=b")
     assert operator("publish", "push/a", "{}").returncode == 2

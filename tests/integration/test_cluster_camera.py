@@ -52,7 +52,7 @@ def wait_until_joined(sender: Any, viewer: Any) -> None:
         read_rest(viewer)
 
 
-def test_everyone_in_both_processes_gets_every_pose_once_in_the_senders_order(
+def test_every_member_in_both_processes_gets_every_pose_once_in_order(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:
     here, there = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(2))
@@ -93,7 +93,7 @@ def test_a_slow_viewer_of_another_process_gets_the_newest_pose(
 
 
 @pytest.mark.noisy_log
-def test_local_poses_go_on_while_redis_is_away_and_memory_stays_bounded(
+def test_local_poses_continue_during_an_outage_of_redis_in_bounded_memory(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:
     """Redis is killed for half a minute under load; afterwards everything is as before."""
@@ -151,7 +151,7 @@ def test_the_first_member_of_a_group_does_not_join_without_redis(
     connect(daemon, "/ws/camera/unknown")
 
 
-def test_a_relayd_that_starts_before_its_redis_serves_when_that_comes(
+def test_a_relayd_that_starts_before_its_redis_serves_once_redis_is_up(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:
     redis.kill()
@@ -207,7 +207,7 @@ def test_a_group_ends_its_subscription_when_the_last_member_has_left(
 def test_a_client_that_leaves_during_its_handshake_leaves_no_subscription_behind(
     redis: Redis, spawn: Spawn, dial: Dial
 ) -> None:
-    """It goes away while Redis has not confirmed the group's channel yet."""
+    """The client disconnects before Redis has confirmed the group's channel."""
     daemon = spawn(REDIS_URL=f"unix://{redis.socket}", redis_deadline=PATIENCE)
     eventually(lambda: bool(redis.tell("PUBSUB", "CHANNELS", "relayd:process:*")))
     before = stat_of_command(redis, "subscribe")

@@ -187,7 +187,7 @@ def wait_for(client: Any, member: str) -> list[Any]:
     return frames
 
 
-def test_while_redis_is_away_nothing_is_shown_and_everyone_is_told_once(
+def test_during_an_outage_of_redis_nothing_is_delivered_and_clients_get_one_error(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:
     here, there = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(2))
@@ -255,7 +255,7 @@ def wait_for_text(client: Any, text: str) -> list[Any]:
     return frames
 
 
-def test_a_client_that_resumes_after_redis_has_forgotten_everything_is_told_gap(
+def test_a_client_that_resumes_after_redis_has_lost_its_data_gets_a_gap(
     spawn: Spawn, connect: Connect
 ) -> None:
     with Redis() as redis:

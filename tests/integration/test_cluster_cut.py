@@ -34,7 +34,7 @@ def two(redis: Redis, cable: Cable, spawn: Spawn) -> tuple[Daemon, Daemon]:
 
 
 @pytest.mark.parametrize("trouble", ["swallow", "cut"])
-def test_a_process_that_is_cut_off_tells_its_clients_and_catches_up(
+def test_a_process_cut_off_from_redis_notifies_its_clients_and_catches_up(
     redis: Redis, two: tuple[Daemon, Daemon], cable: Cable, connect: Connect, trouble: State
 ) -> None:
     """The others go on; afterwards all have the same, once and in one order."""
@@ -76,7 +76,7 @@ def test_a_process_that_is_cut_off_tells_its_clients_and_catches_up(
     assert read_rest(*here, *there, *camera) == [[]] * 6
 
 
-def test_a_slow_way_to_redis_changes_nothing_but_the_time(
+def test_a_slow_link_to_redis_changes_only_the_latency(
     two: tuple[Daemon, Daemon], cable: Cable, connect: Connect
 ) -> None:
     near, far = two

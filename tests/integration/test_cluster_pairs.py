@@ -85,7 +85,7 @@ def test_a_phone_reaches_a_headset_of_another_process(
     assert read_rest(newest, other_phone)[1] == []
 
 
-def test_a_phone_whose_headsets_process_is_killed_gets_no_unity_within_12_s(
+def test_a_phone_gets_no_unity_within_12_s_after_its_headsets_process_was_killed(
     two: tuple[Daemon, Daemon], connect: Connect
 ) -> None:
     here, there = two
@@ -141,7 +141,7 @@ def test_every_request_is_answered_while_the_headsets_process_is_stopped_and_non
     assert len(frames) == 1, "a late frame"
 
 
-def test_redis_away_refuses_and_all_comes_back_by_itself(
+def test_an_outage_of_redis_refuses_both_sides_and_ends_without_a_restart(
     redis: Redis, two: tuple[Daemon, Daemon], connect: Connect
 ) -> None:
     here, there = two

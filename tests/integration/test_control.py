@@ -24,7 +24,7 @@ def relayctl(daemon: Daemon) -> Operator:
     return Operator(daemon.folder)
 
 
-def test_status_says_what_the_process_does(
+def test_status_shows_the_state_of_the_process(
     daemon: Daemon, relayctl: Operator, connect: Connect
 ) -> None:
     client = connect(daemon, "/ws/camera")
@@ -89,7 +89,7 @@ def test_a_client_that_does_not_read_is_slow(
     assert relayctl.json("status")["processes"][0]["waiting"] == lazy["waiting"]
 
 
-def test_rooms_and_pairs(daemon: Daemon, relayctl: Operator, connect: Connect) -> None:
+def test_rooms_and_pairs_are_listed(daemon: Daemon, relayctl: Operator, connect: Connect) -> None:
     assert relayctl("rooms").stdout == "no room has clients\n"
     assert relayctl("pairs").stdout == "neither headsets nor phones\n"
     clients = [connect(daemon, f"/ws/{path}") for path in ("camera", "camera", "chat/ü", "push/p")]
@@ -144,7 +144,7 @@ def test_tail_for_people_shows_the_time_of_day_in_utc(relayctl: Operator) -> Non
     assert (shown - said + timedelta(minutes=30)) % timedelta(days=1) < timedelta(hours=1)
 
 
-def test_a_tail_that_has_gone_is_no_member_any_more(daemon: Daemon, relayctl: Operator) -> None:
+def test_a_disconnected_tail_is_no_longer_a_member(daemon: Daemon, relayctl: Operator) -> None:
     with relayctl.streaming("tail", "push/p") as stream:
         assert relayctl.json("publish", "push/p", "{}") == {"clients": 1}
         assert stream.next()["frame"] == {}
@@ -239,7 +239,7 @@ def test_a_wrong_kick_is_wrong_input(
     check_failed(relayctl("kick", *arguments), 2, word)
 
 
-def test_drain_refuses_new_clients_and_keeps_the_others(
+def test_drain_refuses_new_clients_and_keeps_connected_ones(
     daemon: Daemon, relayctl: Operator, connect: Connect
 ) -> None:
     client = connect(daemon, "/ws/camera")
@@ -257,7 +257,9 @@ def test_drain_refuses_new_clients_and_keeps_the_others(
     settle(connect(daemon, "/ws/camera"))
 
 
-def test_drain_closes_and_waits(daemon: Daemon, relayctl: Operator, connect: Connect) -> None:
+def test_drain_closes_clients_and_waits_for_them(
+    daemon: Daemon, relayctl: Operator, connect: Connect
+) -> None:
     stays = connect(daemon, "/ws/camera")
     settle(stays)
     process = Process(
@@ -301,7 +303,7 @@ def test_the_log_level_may_be_changed_while_relayd_runs(
 # -- what may be wrong
 
 
-def test_without_a_socket_it_says_whether_relayd_runs(daemon: Daemon, tmp_path: Path) -> None:
+def test_relayctl_says_without_a_socket_whether_relayd_runs(daemon: Daemon, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = Operator(elsewhere)("clients")
@@ -321,7 +323,9 @@ def test_a_dead_socket_is_replaced_and_a_stop_leaves_none(spawn: Spawn) -> None:
     assert not socket.exists()
 
 
-def test_a_live_socket_is_an_error_where_it_was_chosen(spawn: Spawn, tmp_path: Path) -> None:
+def test_a_socket_in_use_is_an_error_where_the_path_was_configured(
+    spawn: Spawn, tmp_path: Path
+) -> None:
     path = tmp_path / "chosen.sock"
     first = spawn(control_socket=path)
     second = spawn(control_socket=path, wait=False)
@@ -332,7 +336,9 @@ def test_a_live_socket_is_an_error_where_it_was_chosen(spawn: Spawn, tmp_path: P
 
 
 @pytest.mark.parametrize("what", ["a live one", "a file", "no folder"])
-def test_the_default_place_is_done_without_if_need_be(tmp_path: Path, what: str) -> None:
+def test_relayd_starts_without_a_control_socket_if_the_default_path_is_unusable(
+    tmp_path: Path, what: str
+) -> None:
     first = Daemon(tmp_path).start()
     second = Daemon(tmp_path / "second", {"RELAYD_DATABASE_URL": "sqlite:///relayd.db"})
     second.folder.mkdir()
@@ -356,14 +362,16 @@ def test_the_default_place_is_done_without_if_need_be(tmp_path: Path, what: str)
         assert "mine" in ((var / "control.sock") if var.is_dir() else var).read_text()
 
 
-def test_a_path_that_is_too_long_is_wrong_configuration(spawn: Spawn, tmp_path: Path) -> None:
+def test_a_socket_path_that_is_too_long_is_a_configuration_error(
+    spawn: Spawn, tmp_path: Path
+) -> None:
     daemon = spawn(control_socket=tmp_path / ("x" * 120), wait=False)
     assert daemon.process is not None
     assert daemon.process.wait(timeout=30) == 78
     assert "107 at most" in daemon.log
 
 
-def test_off_is_off(spawn: Spawn) -> None:
+def test_no_control_socket_is_created_when_it_is_off(spawn: Spawn) -> None:
     daemon = spawn(control_socket="off")
     assert not (daemon.folder / "var" / "control.sock").exists()
     check_failed(Operator(daemon.folder, control_socket="off")("clients"), 1, '"off"')

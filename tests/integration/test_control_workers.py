@@ -46,7 +46,7 @@ def relayctl(daemon: Daemon, redis: Redis) -> Operator:
     return Operator(daemon.folder, redis_url=f"unix://{redis.socket}")
 
 
-def test_status_shows_both_workers_and_others_if_there_are_any(
+def test_status_shows_both_workers_and_other_processes(
     daemon: Daemon, relayctl: Operator, spawn: Spawn, redis: Redis
 ) -> None:
     local = relayctl.json("status")["local"]
@@ -72,7 +72,7 @@ def test_status_shows_both_workers_and_others_if_there_are_any(
     assert not list((daemon.folder / "var").glob("*.sock"))
 
 
-def test_clients_rooms_and_pairs_are_those_of_both_workers(
+def test_relayctl_lists_clients_rooms_and_pairs_of_both_workers(
     daemon: Daemon, relayctl: Operator, connect: Connect
 ) -> None:
     cameras = clients_of(daemon, connect, 1) + clients_of(daemon, connect, 2)
@@ -156,7 +156,7 @@ def test_drain_and_log_level_hold_for_workers_that_start_later(
     assert daemon.get("/readyz")[0] == 200
 
 
-def test_the_sockets_of_workers_must_not_be_too_long_either(spawn: Spawn, redis: Redis) -> None:
+def test_the_socket_paths_of_workers_must_not_be_too_long(spawn: Spawn, redis: Redis) -> None:
     path = f"/tmp/{'x' * 101}"
     daemon = spawn(
         wait=False, server_workers=2, redis_url=f"unix://{redis.socket}", control_socket=path
@@ -215,7 +215,7 @@ def test_a_worker_that_hangs_is_named_within_a_bound(
         assert (trace.returncode, trace.stderr) == (1, "Error: Worker 2 does not answer.\n")
 
 
-def test_a_worker_takes_its_place_back_from_one_that_still_lives(
+def test_a_worker_replaces_the_control_socket_of_one_that_still_lives(
     spawn: Spawn, redis: Redis
 ) -> None:
     """A parent that was killed leaves workers that drain for a while."""

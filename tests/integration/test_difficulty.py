@@ -128,7 +128,9 @@ def test_a_receipt_comes_after_the_frame_went_to_the_headset(
 
 
 @pytest.mark.parametrize("difficulty", [1, 2, 3, -5])
-def test_up_to_three_quizzes_are_drawn(node: Daemon, connect: Connect, difficulty: int) -> None:
+def test_a_request_draws_up_to_three_quizzes(
+    node: Daemon, connect: Connect, difficulty: int
+) -> None:
     unity, android = paths()
     headset, phone = connect(node, unity), connect(node, android)
     say(phone, {"difficulty": difficulty})
@@ -274,7 +276,7 @@ def test_other_paths_are_not_found(relayd: Daemon, path: str) -> None:
     assert (refused.status, refused.error) == (404, "not_found")
 
 
-def test_pairs_are_apart(relayd: Daemon, connect: Connect) -> None:
+def test_pairs_are_isolated_from_each_other(relayd: Daemon, connect: Connect) -> None:
     (unity, android), (other_unity, other_android) = paths(), paths()
     headset, other_headset = connect(relayd, unity), connect(relayd, other_unity)
     phone, other_phone = connect(relayd, android), connect(relayd, other_android)
@@ -299,7 +301,7 @@ def vanish(headset: ClientConnection) -> None:
 
 
 @pytest.mark.parametrize("end", [leave, vanish])
-def test_headset_leaves_and_comes_back(
+def test_a_phone_is_notified_when_its_headset_leaves_and_reconnects(
     relayd: Daemon, connect: Connect, end: Callable[[ClientConnection], None]
 ) -> None:
     unity, android = paths()
@@ -336,7 +338,7 @@ def test_a_phone_that_comes_after_the_headset_left_is_refused(
     assert (refused.status, refused.error) == (400, "no_unity")
 
 
-def test_newer_headset_replaces_the_older(relayd: Daemon, connect: Connect) -> None:
+def test_a_newer_headset_replaces_the_older_one(relayd: Daemon, connect: Connect) -> None:
     """Acceptance 3: the old one gets 4001, the new one the frames; the old one's end is nothing."""
     unity, android = paths()
     older, phone = connect(relayd, unity), connect(relayd, android)
@@ -349,9 +351,7 @@ def test_newer_headset_replaces_the_older(relayd: Daemon, connect: Connect) -> N
     assert [len(frames) for frames in read_rest(newer, phone)] == [5, 0]
 
 
-def test_newer_headset_replaces_one_that_is_dead(
-    relayd: Daemon, connect: Connect, dial: Dial
-) -> None:
+def test_a_newer_headset_replaces_a_dead_one(relayd: Daemon, connect: Connect, dial: Dial) -> None:
     """A headset that lost its Wi-Fi answers no close; its socket's end is of no consequence."""
     unity, android = paths()
     dead = dial(relayd).open(unity)
@@ -365,7 +365,7 @@ def test_newer_headset_replaces_one_that_is_dead(
     assert [len(frames) for frames in read_rest(newer, phone)] == [2, 0]
 
 
-def test_newer_phone_replaces_the_older(relayd: Daemon, connect: Connect) -> None:
+def test_a_newer_phone_replaces_the_older_one(relayd: Daemon, connect: Connect) -> None:
     unity, android = paths()
     headset, older = connect(relayd, unity), connect(relayd, android)
     newer = connect(relayd, android)
@@ -378,7 +378,7 @@ def test_newer_phone_replaces_the_older(relayd: Daemon, connect: Connect) -> Non
     assert read(newer) == GONE
 
 
-def test_a_chain_of_replacements_leaves_one(relayd: Daemon, connect: Connect) -> None:
+def test_a_chain_of_replacements_leaves_one_headset(relayd: Daemon, connect: Connect) -> None:
     """Ten headsets come one after the other; nine are closed with 4001, the phone sees nothing."""
     unity, android = paths()
     headsets = [connect(relayd, unity)]
@@ -393,7 +393,7 @@ def test_a_chain_of_replacements_leaves_one(relayd: Daemon, connect: Connect) ->
 # -- the database
 
 
-def test_rows_that_others_change_count_at_once(
+def test_rows_changed_by_other_programs_count_at_once(
     node: Daemon, connect: Connect, database_url: str
 ) -> None:
     unity, android = paths()
@@ -433,7 +433,7 @@ def _paused(server: PostgreSQL) -> Outage:
 
 
 @pytest.mark.parametrize("kind", [_stopped, _paused], ids=["stopped", "paused"])
-def test_database_goes_and_comes_back(
+def test_requests_fail_during_a_database_outage_and_work_after_it(
     own_postgresql: PostgreSQL,
     own_url: str,
     spawn: Spawn,
@@ -517,7 +517,7 @@ def test_a_long_queue_of_requests_does_not_wait_longer(
 def test_relayd_starts_before_its_database(
     own_postgresql: PostgreSQL, spawn: Spawn, connect: Connect
 ) -> None:
-    """It serves what needs no database meanwhile, and migrates when the database comes."""
+    """Until then relayd serves paths that need no database, and migrates once it is up."""
     own_postgresql.stop()
     url = own_postgresql.url()
     node = spawn(wait=False, DATABASE_URL=url)
@@ -567,7 +567,7 @@ def test_a_request_that_waits_for_the_database_dies_with_its_phone(
     assert len(read_rest(headset)[0]) == 1
 
 
-def test_existing_tables_are_taken_over_before_relayd_is_ready(
+def test_existing_tables_are_migrated_before_relayd_is_ready(
     postgresql: PostgreSQL, spawn: Spawn, connect: Connect
 ) -> None:
     """A database that has the two tables with rows keeps them; ready means that draws work."""

@@ -63,7 +63,7 @@ def daemons(redis: Redis, spawn: Spawn) -> list[Daemon]:
     return [spawn(**settings) for _ in range(2)]
 
 
-def test_poses_go_both_ways_and_none_twice(
+def test_poses_are_delivered_in_both_directions_once(
     site: Site, daemons: list[Daemon], connect: Connect
 ) -> None:
     clients = [connect(daemon, "/ws/camera") for daemon in (*daemons, *daemons)]
@@ -83,10 +83,10 @@ def test_poses_go_both_ways_and_none_twice(
     assert read_rest(*clients) == [[], [], [], []]
 
 
-def test_chat_messages_go_both_ways_and_none_twice(
+def test_chat_messages_are_delivered_in_both_directions_once(
     site: Site, daemons: list[Daemon], connect: Connect
 ) -> None:
-    """Those of Django are kept once, though every relayd hears them."""
+    """Messages of Django are stored once, although every relayd receives them."""
     clients = [connect(daemon, "/ws/chat/lobby") for daemon in (*daemons, *daemons)]
     for number in range(20):
         text = f"from Django {number % 2} é"
@@ -106,7 +106,7 @@ def test_chat_messages_go_both_ways_and_none_twice(
     assert texts[20:] == [f"from relayd {number}" for number in range(20)]
 
 
-def test_a_burst_of_the_same_text_from_django_comes_as_often_as_it_was_sent(
+def test_a_text_that_django_sends_repeatedly_is_delivered_as_often(
     site: Site, daemons: list[Daemon], connect: Connect
 ) -> None:
     clients = [connect(daemon, "/ws/chat/lobby") for daemon in daemons]

@@ -129,7 +129,9 @@ def test_a_sound_system_has_no_finding(
     assert len(sound) >= 24
 
 
-def test_where_relayd_listens_it_says_itself(spawn: Spawn, examine: Examine) -> None:
+def test_the_doctor_gets_the_listening_address_from_the_running_relayd(
+    spawn: Spawn, examine: Examine
+) -> None:
     """An option, or a socket unit of systemd, has taken the place of the configuration's."""
     daemon = spawn()
     found = examine(daemon, server_listen=f"tcp:{free_port()}:interface=127.0.0.1")
@@ -146,12 +148,12 @@ def test_a_sound_single_process_has_no_finding(spawn: Spawn, examine: Examine) -
 # -- relayd and its machine
 
 
-def test_a_wrong_configuration(examine: Examine) -> None:
+def test_the_doctor_reports_a_wrong_configuration(examine: Examine) -> None:
     found = examine(None, server_workers="many")
     found.has("configuration", "fault", "RELAYD_SERVER_WORKERS", "does not start")
 
 
-def test_a_secret_that_everyone_may_read(examine: Examine, spawn: Spawn) -> None:
+def test_the_doctor_reports_a_secret_that_everyone_may_read(examine: Examine, spawn: Spawn) -> None:
     node = spawn()
     file = node.folder / "relayd.toml"
     file.write_text('[api]\nkey = "a-key-of-the-api"\n')
@@ -161,11 +163,13 @@ def test_a_secret_that_everyone_may_read(examine: Examine, spawn: Spawn) -> None
     assert "a-key-of-the-api" not in json.dumps(found.findings)
 
 
-def test_a_relayd_that_does_not_run(examine: Examine) -> None:
+def test_the_doctor_reports_a_relayd_that_does_not_run(examine: Examine) -> None:
     examine(None).has("relayd", "fault", "nobody answers", "systemctl status relayd")
 
 
-def test_a_relayd_that_is_not_ready(spawn: Spawn, examine: Examine, redis: Redis) -> None:
+def test_the_doctor_reports_a_relayd_that_is_not_ready(
+    spawn: Spawn, examine: Examine, redis: Redis
+) -> None:
     node = spawn(redis_url=url_of(redis))
     redis.kill()
     found = examine(node)
@@ -173,13 +177,15 @@ def test_a_relayd_that_is_not_ready(spawn: Spawn, examine: Examine, redis: Redis
     found.has("redis", "fault", f"127.0.0.1:{redis.port}", "[redis] url")
 
 
-def test_a_control_socket_that_is_elsewhere(spawn: Spawn, examine: Examine) -> None:
+def test_the_doctor_reports_a_control_socket_at_another_path(
+    spawn: Spawn, examine: Examine
+) -> None:
     node = spawn()
     found = examine(node, control_socket=node.folder / "elsewhere.sock")
     found.has("control", "fault", "elsewhere.sock", "--config FILE")
 
 
-def test_too_few_files(spawn: Spawn, examine: Examine) -> None:
+def test_the_doctor_reports_a_file_limit_that_is_too_low(spawn: Spawn, examine: Examine) -> None:
     node = spawn(limits_max_connections=1000)
     _, most = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (600, most))
@@ -189,7 +195,7 @@ def test_too_few_files(spawn: Spawn, examine: Examine) -> None:
     examine(node, limits_max_connections=0).has("files", "warn", "1024 files", "LimitNOFILE=")
 
 
-def test_a_queue_that_the_kernel_cuts(examine: Examine) -> None:
+def test_the_doctor_reports_a_backlog_that_the_kernel_cuts(examine: Examine) -> None:
     listen = f"tcp:{free_port()}:interface=127.0.0.1:backlog=1000000"
     found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
     found.has("kernel", "warn", "backlog=1000000", "net.core.somaxconn = 1000000")
@@ -202,7 +208,7 @@ def test_a_queue_that_the_kernel_cuts(examine: Examine) -> None:
         ("autobahn.nvx", "native-parts", "compiled part of autobahn"),
     ],
 )
-def test_a_part_that_is_missing(
+def test_the_doctor_reports_a_missing_module(
     module: str, check: str, finding: str, examine: Examine, redis: Redis, tmp_path: Path
 ) -> None:
     env = hidden(tmp_path / "hidden", module)
@@ -213,37 +219,39 @@ def test_a_part_that_is_missing(
 # -- Redis
 
 
-def test_a_redis_that_evicts(spawn: Spawn, examine: Examine) -> None:
+def test_the_doctor_reports_a_redis_that_evicts(spawn: Spawn, examine: Examine) -> None:
     with Redis(*SOUND_REDIS, "maxmemory 100mb", "maxmemory-policy allkeys-lru") as redis:
         found = examine(None, redis_url=url_of(redis))
     found.has("redis-memory", "fault", "allkeys-lru", "maxmemory-policy noeviction")
 
 
-def test_a_redis_that_takes_too_few(examine: Examine) -> None:
+def test_the_doctor_reports_a_redis_that_accepts_too_few_clients(examine: Examine) -> None:
     with Redis(*SOUND_REDIS, "maxclients 30") as redis:
         found = examine(None, redis_url=url_of(redis), server_workers=16)
     found.has("redis-clients", "fault", "30 clients", "maxclients")
 
 
-def test_a_redis_that_cuts_subscribers_off(examine: Examine) -> None:
+def test_the_doctor_reports_a_redis_that_disconnects_subscribers(examine: Examine) -> None:
     with Redis(*SOUND_REDIS, "client-output-buffer-limit pubsub 1mb 512kb 60") as redis:
         found = examine(None, redis_url=url_of(redis))
     found.has("redis-buffers", "warn", "524288 bytes", "pubsub 32mb 8mb 60")
 
 
-def test_a_redis_that_keeps_nothing(examine: Examine) -> None:
+def test_the_doctor_reports_a_redis_without_persistence(examine: Examine) -> None:
     with Redis() as redis:
         found = examine(None, redis_url=url_of(redis))
     found.has("redis-persistence", "warn", "keeps nothing on disk", "appendonly yes")
 
 
-def test_a_replica(examine: Examine, redis: Redis) -> None:
+def test_the_doctor_reports_a_replica(examine: Examine, redis: Redis) -> None:
     with Redis(f"replicaof 127.0.0.1 {redis.port}") as replica:
         found = examine(None, redis_url=url_of(replica))
     assert [one["state"] for one in found.findings if one["check"] == "redis"] == ["fault"]
 
 
-def test_clocks_that_differ(spawn: Spawn, examine: Examine, redis: Redis, tmp_path: Path) -> None:
+def test_the_doctor_reports_clocks_that_differ(
+    spawn: Spawn, examine: Examine, redis: Redis, tmp_path: Path
+) -> None:
     """A process whose machine is 100 s ahead."""
     (tmp_path / "ahead").mkdir()
     (tmp_path / "ahead" / "sitecustomize.py").write_text(
@@ -263,7 +271,7 @@ def test_clocks_that_differ(spawn: Spawn, examine: Examine, redis: Redis, tmp_pa
     assert 90 < float(ahead[1]) <= 100
 
 
-def test_a_process_that_is_gone(spawn: Spawn, examine: Examine, redis: Redis) -> None:
+def test_the_doctor_reports_a_dead_process(spawn: Spawn, examine: Examine, redis: Redis) -> None:
     dead, alive = (spawn(redis_url=url_of(redis)) for _ in range(2))
     dead.kill()
     for key in redis.tell("KEYS", "relayd:process:*:status"):
@@ -275,19 +283,21 @@ def test_a_process_that_is_gone(spawn: Spawn, examine: Examine, redis: Redis) ->
 # -- the database
 
 
-def test_a_postgresql_that_is_away(examine: Examine) -> None:
+def test_the_doctor_reports_an_unavailable_postgresql(examine: Examine) -> None:
     url = f"postgresql://relayd:secret-word@127.0.0.1:{free_port()}/relayd"
     found = examine(None, database_url=url)
     found.has("database", "fault", "does not answer", "[database] url")
     assert "secret-word" not in json.dumps(found.findings)
 
 
-def test_a_schema_that_is_pending(examine: Examine, postgresql: PostgreSQL) -> None:
+def test_the_doctor_reports_a_pending_migration(examine: Examine, postgresql: PostgreSQL) -> None:
     found = examine(None, database_url=postgresql.url(postgresql.create()))
     found.has("database-schema", "fault", "0001", "relayctl db migrate")
 
 
-def test_a_postgresql_that_takes_too_few(examine: Examine, own_postgresql: PostgreSQL) -> None:
+def test_the_doctor_reports_a_postgresql_that_accepts_too_few_clients(
+    examine: Examine, own_postgresql: PostgreSQL
+) -> None:
     own_postgresql.stop()
     own_postgresql.settings = {"max_connections": "12"}
     own_postgresql.start()
@@ -296,13 +306,15 @@ def test_a_postgresql_that_takes_too_few(examine: Examine, own_postgresql: Postg
     found.has("database-connections", "fault", "max_connections 12", "smaller pool_size")
 
 
-def test_time_limits_that_do_not_arrive(examine: Examine, postgresql_url: str) -> None:
+def test_the_doctor_reports_timeouts_that_postgresql_does_not_apply(
+    examine: Examine, postgresql_url: str
+) -> None:
     url = f"{postgresql_url}?options=-c%20statement_timeout%3D60000"
     found = examine(None, database_url=url)
     found.has("database-timeouts", "warn", "60 s in PostgreSQL, not the 3 s", "ALTER ROLE")
 
 
-def test_a_disk_that_is_full(examine: Examine, spawn: Spawn) -> None:
+def test_the_doctor_reports_a_full_disk(examine: Examine, spawn: Spawn) -> None:
     """/proc has no space at all."""
     found = examine(spawn(), database_url="sqlite:////proc/relayd.db")
     found.has("database", "fault", "0 MiB are free", "free space")
@@ -358,7 +370,7 @@ def test_a_disk_that_is_full(examine: Examine, spawn: Spawn) -> None:
         ),
     ],
 )  # fmt: skip
-def test_faults_of_nginx(
+def test_the_doctor_reports_faults_of_nginx(
     check: str, state: str, changes: dict[str, str], finding: str, remedy: str,
     examine: Examine, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -372,7 +384,7 @@ def test_faults_of_nginx(
     examine(None, "--nginx-config", main, env=env).has(check, state, finding, remedy)
 
 
-def test_an_nginx_that_is_not_trusted(examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_an_nginx_that_is_not_trusted(examine: Examine, tmp_path: Path) -> None:
     path = f"{tmp_path}/relayd.sock"
     nginx = Nginx(tmp_path / "proxy", [path])
     nginx.configure()
@@ -381,7 +393,9 @@ def test_an_nginx_that_is_not_trusted(examine: Examine, tmp_path: Path) -> None:
     found.has("nginx-addresses", "warn", "unix: is not in [proxy] trusted", '["unix:"]')
 
 
-def test_an_nginx_that_carries_too_few(examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_an_nginx_with_too_few_connections(
+    examine: Examine, tmp_path: Path
+) -> None:
     """From the output of `nginx -T`, saved in a file."""
     port = free_port()
     nginx = Nginx(tmp_path / "proxy", [f"127.0.0.1:{port}"])
@@ -396,7 +410,9 @@ def test_an_nginx_that_carries_too_few(examine: Examine, tmp_path: Path) -> None
     assert {one["state"] for one in found.findings if one["check"] == "nginx-upgrade"} == {"ok"}
 
 
-def test_a_configuration_that_is_none(examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_an_nginx_configuration_that_cannot_be_parsed(
+    examine: Examine, tmp_path: Path
+) -> None:
     (tmp_path / "broken.conf").write_text("server { listen 80;")
     found = examine(None, "--nginx-config", str(tmp_path / "broken.conf"))
     found.has("nginx", "warn", "cannot be parsed", "--nginx-config")
@@ -408,7 +424,7 @@ def test_a_configuration_that_is_none(examine: Examine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("days", "state", "finding"), [(-2, "fault", "has expired"), (5, "warn", "expires in")]
 )
-def test_a_certificate_that_ends(
+def test_the_doctor_reports_a_certificate_that_expires_soon(
     days: float, state: str, finding: str, spawn: Spawn, examine: Examine, tmp_path: Path
 ) -> None:
     node = spawn()
@@ -417,14 +433,18 @@ def test_a_certificate_that_ends(
     found.has("certificate", state, finding, "renew it")
 
 
-def test_a_certificate_that_nobody_trusts(spawn: Spawn, examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_certificate_that_clients_do_not_trust(
+    spawn: Spawn, examine: Examine, tmp_path: Path
+) -> None:
     node = spawn()
     with Nginx(tmp_path / "proxy", [f"127.0.0.1:{node.port}"]) as nginx:
         found = examine(node, "--url", nginx.url)
     found.has("certificate", "fault", "clients do not trust", "fullchain.pem")
 
 
-def test_the_certificate_of_an_endpoint_that_has_expired(examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_an_expired_certificate_of_an_endpoint(
+    examine: Examine, tmp_path: Path
+) -> None:
     files = Nginx(tmp_path / "files", [], days=-3).certificates
     listen = f"ssl:{free_port()}:privateKey={files.key}:certKey={files.certificate}"
     found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
@@ -444,7 +464,7 @@ def test_the_certificate_of_an_endpoint_that_has_expired(examine: Examine, tmp_p
          "301", "no client follows a redirect"),
     ],
 )  # fmt: skip
-def test_handshakes_that_fail_in_public(
+def test_the_doctor_reports_handshakes_that_fail_at_the_public_url(
     changes: dict[str, str], path: str, finding: str, remedy: str,
     spawn: Spawn, examine: Examine, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -455,7 +475,9 @@ def test_handshakes_that_fail_in_public(
     found.has("websocket", "fault", finding, remedy)
 
 
-def test_a_relayd_that_the_proxy_does_not_reach(examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_relayd_that_the_proxy_does_not_reach(
+    examine: Examine, tmp_path: Path
+) -> None:
     with Nginx(tmp_path / "proxy", [f"127.0.0.1:{free_port()}"]) as nginx:
         found = examine(None, *configuration(nginx))
         found.has("websocket", "fault", "503 by nginx", "does not reach a relayd")
@@ -463,7 +485,7 @@ def test_a_relayd_that_the_proxy_does_not_reach(examine: Examine, tmp_path: Path
     found.has("websocket", "fault", "cannot be reached", "firewall")
 
 
-def test_a_proxy_that_ends_silent_connections(
+def test_the_doctor_reports_a_proxy_that_ends_silent_connections(
     spawn: Spawn, examine: Examine, tmp_path: Path
 ) -> None:
     """Seen from outside; with pings in between, the same proxy does not."""
@@ -477,7 +499,9 @@ def test_a_proxy_that_ends_silent_connections(
         found.has("websocket", state, what, "time-outs" if state == "fault" else "")
 
 
-def test_a_port_that_speaks_http_2_only(examine: Examine, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_port_that_speaks_http_2_only(
+    examine: Examine, tmp_path: Path
+) -> None:
     files, port = Nginx(tmp_path / "files", []).certificates, free_port()
     with subprocess.Popen(
         ["openssl", "s_server", "-quiet", "-alpn", "h2", "-accept", f"127.0.0.1:{port}",
@@ -506,7 +530,7 @@ def wait_for_port(port: int) -> None:
     raise AssertionError("nobody listens")
 
 
-def test_a_token_that_is_needed(spawn: Spawn, examine: Examine) -> None:
+def test_the_doctor_reports_a_required_token(spawn: Spawn, examine: Examine) -> None:
     node = spawn(auth_secret="s" * 32, auth_required=True)
     found = examine(node, "--url", node.url)
     found.has("websocket", "fault", "401 by relayd", "--token")
@@ -519,7 +543,7 @@ def test_a_token_that_is_needed(spawn: Spawn, examine: Examine) -> None:
 # -- what an operator sees
 
 
-def test_the_text_has_faults_first_and_collapses_what_is_sound(tmp_path: Path) -> None:
+def test_the_report_has_faults_first_and_collapses_sound_checks(tmp_path: Path) -> None:
     def say(*args: str) -> Done:
         listen = f"tcp:{free_port()}:interface=127.0.0.1"
         env = {"PATH": "/nowhere", "RELAYD_SERVER_LISTEN": listen}
@@ -536,8 +560,8 @@ def test_the_text_has_faults_first_and_collapses_what_is_sound(tmp_path: Path) -
     assert say("--days", "soon").returncode == 2
 
 
-def test_without_nginx_config_the_installed_nginx_is_asked(tmp_path: Path) -> None:
-    """It has nothing to do with this relayd, and that is said."""
+def test_the_doctor_examines_the_installed_nginx_by_default(tmp_path: Path) -> None:
+    """The installed nginx has nothing to do with this relayd, and the doctor says so."""
     env = {"RELAYD_SERVER_LISTEN": f"tcp:{free_port()}", "PATH": str(Path(find("nginx")).parent)}
     found = Doctor(tmp_path, env)
     assert [one["finding"] for one in found.findings if one["check"] == "nginx"] == [

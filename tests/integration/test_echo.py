@@ -34,7 +34,7 @@ def test_text_comes_back_unchanged(
 
 
 def test_a_fragmented_message_comes_back_whole(relayd: Daemon, connect: Connect) -> None:
-    """Also where a fragment ends inside a character."""
+    """A fragment may end inside a character."""
     client = connect(relayd, "/ws/echo")
     client.send(["a", "", "é", "b" * 70_000])
     assert client.recv(timeout=10) == "aéb".ljust(70_002, "b")
@@ -57,7 +57,7 @@ def test_a_ping_is_answered_with_its_payload(relayd: Daemon, dial: Dial) -> None
         assert connection.frame() == (PONG, payload)
 
 
-def test_the_limit_of_a_message_is_its_own(spawn: Spawn, connect: Connect) -> None:
+def test_echo_has_its_own_message_limit(spawn: Spawn, connect: Connect) -> None:
     """`[echo] max_message_size` holds here, and not that of the other paths."""
     node = spawn(echo_enabled=True, echo_max_message_size=1000, limits_max_message_size=10)
     client = connect(node, "/ws/echo")

@@ -93,7 +93,7 @@ def test_a_missing_private_name_is_reported_once_and_relayd_goes_on(
     assert warnings(daemon.log) == dict.fromkeys((entry.names[0] for entry in ENTRIES), 1)
 
 
-def test_workers_share_their_ports_without_private_names_too(
+def test_workers_share_their_ports_without_private_names(
     begin: Callable[..., Daemon], connect: Connect
 ) -> None:
     with Redis() as redis:

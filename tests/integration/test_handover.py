@@ -124,7 +124,9 @@ def test_bytes_behind_the_head_are_handed_over_with_it(shared: Daemon, dial: Dia
         assert raw.frame() == (1, b'{"x":1,"y":null,"z":null}')
 
 
-def test_a_kept_alive_connection_goes_along_after_its_answer(shared: Daemon, dial: Dial) -> None:
+def test_a_kept_alive_connection_is_handed_over_after_its_answer(
+    shared: Daemon, dial: Dial
+) -> None:
     """A proxy uses one for an upgrade that had an HTTP request on it."""
     for path in GROUPS:
         raw = dial(shared)
@@ -141,7 +143,7 @@ def test_a_refused_handshake_is_refused_by_the_owner(shared: Daemon, dial: Dial)
         assert (response.status, response.json["error"]) == (400, "no_unity")
 
 
-def test_many_at_once_are_all_served(shared: Daemon, dial: Dial) -> None:
+def test_many_simultaneous_connections_are_all_served(shared: Daemon, dial: Dial) -> None:
     """More than the queue between two workers may take: those stay where they are."""
     waiting = [dial(shared) for _ in range(400)]
     for number, each in enumerate(waiting):
@@ -150,7 +152,7 @@ def test_many_at_once_are_all_served(shared: Daemon, dial: Dial) -> None:
         assert each.response(bodyless=True).status == 101
 
 
-def test_a_worker_that_hangs_is_handed_nothing(daemon: Daemon, connect: Connect) -> None:
+def test_no_connection_is_handed_to_a_hanging_worker(daemon: Daemon, connect: Connect) -> None:
     hanging = pids(daemon)[1]
     with stopped(hanging):
         time.sleep(FRESH + 1)  # its last beat grows old
@@ -161,7 +163,7 @@ def test_a_worker_that_hangs_is_handed_nothing(daemon: Daemon, connect: Connect)
     settle(*clients)
 
 
-def test_a_worker_with_hardly_any_descriptor_left_is_handed_nothing(
+def test_no_connection_is_handed_to_a_worker_short_of_descriptors(
     daemon: Daemon, redis: Redis, connect: Connect
 ) -> None:
     full = pids(daemon)[1]
@@ -177,10 +179,10 @@ def test_a_worker_with_hardly_any_descriptor_left_is_handed_nothing(
     settle(*clients)
 
 
-def test_connections_stay_where_they_are_when_somebody_removes_the_folder(
+def test_connections_stay_with_their_worker_when_the_folder_is_removed(
     daemon: Daemon, connect: Connect
 ) -> None:
-    """As those do who clean up in /tmp. A worker that starts later serves, too."""
+    """Programs that clean up /tmp remove it. A worker that starts later serves, too."""
     shutil.rmtree(folder_of(daemon))
     killed = pids(daemon)[1]
     os.kill(killed, signal.SIGKILL)
@@ -243,10 +245,10 @@ def test_a_connection_whose_protocol_fails_is_closed(port: Any) -> None:
     client.close()
 
 
-def test_nothing_is_handed_to_a_worker_that_has_looked_for_the_last_time(
+def test_no_connection_is_handed_to_a_worker_that_no_longer_receives(
     tmp_path: Path, port: Any
 ) -> None:
-    """Who has found its socket a moment before it was removed may write to it a moment later."""
+    """A sender that found the socket just before its removal may write to it a moment later."""
     folder = Folder(2, str(tmp_path))
     reactor = Reactor()
     side = Handover(reactor, [port], folder.path, 1, 2, lambda head: None)
@@ -276,7 +278,7 @@ def test_nothing_is_handed_to_a_worker_that_has_looked_for_the_last_time(
     folder.remove()
 
 
-def test_while_a_worker_is_down_the_other_one_serves_all_and_both_meet_later(
+def test_the_remaining_worker_serves_all_groups_while_one_is_down(
     daemon: Daemon, redis: Redis, connect: Connect
 ) -> None:
     killed = pids(daemon)[1]
@@ -299,7 +301,7 @@ def test_while_a_worker_is_down_the_other_one_serves_all_and_both_meet_later(
         assert [read(client)["x"] for client in (sender, *rest)] == [7] * (1 + len(rest))
 
 
-def test_at_the_end_everybody_is_told_and_nothing_stays(daemon: Daemon, connect: Connect) -> None:
+def test_shutdown_closes_every_client_and_leaves_no_file(daemon: Daemon, connect: Connect) -> None:
     folder = folder_of(daemon)
     assert folder.stat().st_mode & 0o777 == 0o700
     clients = [connect(daemon, path) for path in GROUPS]
@@ -318,7 +320,7 @@ def test_at_the_end_everybody_is_told_and_nothing_stays(daemon: Daemon, connect:
     assert not folder.exists()
 
 
-def test_unix_sockets_too_but_tls_stays_where_it_ends(
+def test_connections_of_unix_sockets_are_handed_over_and_those_of_tls_are_not(
     redis: Redis, tmp_path: Path, connect: Connect
 ) -> None:
     certificates = Certificates(tmp_path / "certificates", "127.0.0.1")
@@ -355,7 +357,7 @@ def others(spawn_workers: Spawn) -> Daemon:
     return spawn_workers(server_spread="connections")
 
 
-def test_with_connections_each_serves_whom_it_accepts(
+def test_each_worker_serves_the_connections_it_accepts_when_groups_are_not_pinned(
     others: Daemon, redis: Redis, connect: Connect
 ) -> None:
     clients = [client for number in (1, 2) for client in clients_of(others, connect, number)]

@@ -82,7 +82,7 @@ def test_refusal_is_a_status_with_a_json_body(
 
 
 @pytest.mark.parametrize(("path", "status", "error"), REFUSALS)
-def test_refuse_close_accepts_and_closes(
+def test_refuse_close_accepts_the_handshake_and_closes(
     relayd: Daemon, connect: Connect, path: str, status: int, error: str
 ) -> None:
     """For WebGL and browsers, which see no status: 4000 + the status, with the code as reason."""
@@ -160,7 +160,7 @@ def test_every_origin_connects_by_default(relayd: Daemon, connect: Connect, orig
     ],
 )
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
-def test_plain_http_on_a_websocket_path_is_426(
+def test_plain_http_on_a_websocket_path_is_answered_with_426(
     relayd: Daemon, dial: Dial, path: str, accept: str
 ) -> None:
     connection = dial(relayd)
@@ -201,10 +201,10 @@ WRONG_HEADS = [
 @pytest.mark.parametrize(
     ("head", "statuses"), [case[1:] for case in WRONG_HEADS], ids=[case[0] for case in WRONG_HEADS]
 )
-def test_wrong_handshake_is_refused_in_json_too(
+def test_a_wrong_handshake_is_refused_in_json(
     relayd: Daemon, dial: Dial, head: bytes, statuses: set[int]
 ) -> None:
-    """Whoever wrote the client can read what is missing."""
+    """The author of the client can read in it which header is missing."""
     connection = dial(relayd)
     connection.send(head)
     response = connection.response()
@@ -286,7 +286,9 @@ def test_deflate_is_declined(relayd: Daemon, dial: Dial, offer: str) -> None:
     assert read_pose(connection) == POSE
 
 
-def test_client_that_wants_deflate_goes_on_without(relayd: Daemon, connect: Connect) -> None:
+def test_a_client_that_offers_deflate_is_served_without_it(
+    relayd: Daemon, connect: Connect
+) -> None:
     client = connect(relayd, "/ws/camera/deflate", compression="deflate")
     say(client, POSE)
     assert read(client) == POSE
@@ -299,7 +301,7 @@ def test_client_that_wants_deflate_goes_on_without(relayd: Daemon, connect: Conn
         ("X-Forwarded-For: 1.2.3.4", "Cookie: " + "a" * 4000),
     ],
 )
-def test_headers_as_proxies_and_browsers_send_them(
+def test_headers_are_read_as_proxies_and_browsers_send_them(
     relayd: Daemon, dial: Dial, headers: tuple[str, ...]
 ) -> None:
     head = handshake("/ws/camera/headers", *headers)
@@ -316,7 +318,7 @@ def test_headers_as_proxies_and_browsers_send_them(
 # -- one port, one connection
 
 
-def test_upgrade_on_a_kept_alive_connection(relayd: Daemon, dial: Dial) -> None:
+def test_a_kept_alive_connection_can_be_upgraded(relayd: Daemon, dial: Dial) -> None:
     connection = dial(relayd)
     for _ in range(3):
         connection.send(HEALTHZ)
@@ -349,10 +351,10 @@ def test_upgrade_on_a_kept_alive_connection(relayd: Daemon, dial: Dial) -> None:
     ],
     ids=["get", "three", "404", "426", "slow", "head", "body", "slow-body", "chunked"],
 )  # fmt: skip
-def test_requests_upgrade_and_frames_in_one_segment(
+def test_requests_an_upgrade_and_frames_may_share_one_segment(
     relayd: Daemon, dial: Dial, before: bytes
 ) -> None:
-    """What a proxy or a hasty client pipelines is answered in order, and nothing is lost."""
+    """Requests pipelined by a proxy or a hasty client are answered in order, and none is lost."""
     connection = dial(relayd)
     connection.send(before, handshake("/ws/camera/pipelined"), text(POSE), text(POSE))
     for _ in range(before.count(b"HTTP/1.1")):
@@ -362,7 +364,7 @@ def test_requests_upgrade_and_frames_in_one_segment(
     assert read_pose(connection) == read_pose(connection) == POSE
 
 
-def test_frames_right_behind_the_handshake(relayd: Daemon, dial: Dial) -> None:
+def test_frames_right_behind_the_handshake_are_received(relayd: Daemon, dial: Dial) -> None:
     """The client does not wait for 101: its frames, even its close, are read after it."""
     connection = dial(relayd)
     connection.send(
@@ -377,8 +379,10 @@ def test_frames_right_behind_the_handshake(relayd: Daemon, dial: Dial) -> None:
     assert connection.ended()
 
 
-def test_head_cut_at_every_byte(relayd: Daemon, dial: Dial, settle: Callable[[], None]) -> None:
-    """However a head with a frame behind it is cut in two, it is one handshake and one pose."""
+def test_a_head_may_be_cut_at_every_byte(
+    relayd: Daemon, dial: Dial, settle: Callable[[], None]
+) -> None:
+    """A head with a frame behind it, cut in two at any byte, is one handshake and one pose."""
     whole = handshake("/ws/camera/cut") + text(POSE)
     for cut in range(1, len(whole)):
         with Raw(relayd.port) as connection:
@@ -389,7 +393,7 @@ def test_head_cut_at_every_byte(relayd: Daemon, dial: Dial, settle: Callable[[],
             assert read_pose(connection) == POSE
 
 
-def test_http_head_and_body_byte_by_byte(
+def test_an_http_request_may_come_byte_by_byte(
     relayd: Daemon, dial: Dial, settle: Callable[[], None]
 ) -> None:
     connection = dial(relayd)
@@ -428,7 +432,7 @@ def test_head_of_16_kib_is_the_largest(relayd: Daemon, dial: Dial) -> None:
 @pytest.mark.parametrize(
     "start", [b"", handshake("/ws/camera")[:-2] + b"X: ", HEALTHZ[:-2] + b"X: "]
 )
-def test_endless_head_is_refused_and_the_client_can_read_it(
+def test_an_endless_head_is_refused_and_the_client_can_read_the_answer(
     relayd: Daemon, dial: Dial, start: bytes
 ) -> None:
     """3 MB of head: the answer is there, not a reset, although the client is still sending."""
@@ -440,7 +444,7 @@ def test_endless_head_is_refused_and_the_client_can_read_it(
     assert connection.ended()
 
 
-def test_limit_holds_on_a_kept_alive_connection(relayd: Daemon, dial: Dial) -> None:
+def test_the_limit_of_a_head_holds_on_a_kept_alive_connection(relayd: Daemon, dial: Dial) -> None:
     connection = dial(relayd)
     connection.send(HEALTHZ, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 20_000)
     assert connection.response().status == 200
@@ -456,13 +460,13 @@ def dial_with(dial: Dial, node: Daemon, data: bytes) -> Raw:
 
 
 @pytest.mark.parametrize("start", [handshake("/ws/camera")[:-2], b"G", HEALTHZ[:-1]])
-def test_slow_head_is_408(spawn: Spawn, dial: Dial, start: bytes) -> None:
+def test_a_slow_head_is_answered_with_408(spawn: Spawn, dial: Dial, start: bytes) -> None:
     connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.3), start)
     check(connection.response(), 408, "timeout")
     assert connection.ended()
 
 
-def test_bytes_now_and_then_do_not_prolong_the_time(spawn: Spawn, dial: Dial) -> None:
+def test_single_bytes_do_not_extend_the_deadline_of_a_head(spawn: Spawn, dial: Dial) -> None:
     first, *rest = handshake("/ws/camera") + handshake("/ws/camera")
     connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.5), bytes([first]))
     connection.socket.settimeout(0.1)
@@ -481,7 +485,9 @@ def test_a_client_that_sends_nothing_is_dropped(spawn: Spawn, dial: Dial) -> Non
     assert dial(spawn(keepalive_handshake_timeout=0.3)).ended()
 
 
-def test_slow_head_on_a_kept_alive_connection_is_408(spawn: Spawn, dial: Dial) -> None:
+def test_a_slow_head_on_a_kept_alive_connection_is_answered_with_408(
+    spawn: Spawn, dial: Dial
+) -> None:
     """A reused connection may rest as long as a proxy likes, but not in the middle of a head."""
     connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.3), HEALTHZ)
     assert connection.response().status == 200
@@ -489,7 +495,7 @@ def test_slow_head_on_a_kept_alive_connection_is_408(spawn: Spawn, dial: Dial) -
     check(connection.response(), 408, "timeout")
 
 
-def test_kept_alive_connection_may_rest(spawn: Spawn, dial: Dial) -> None:
+def test_a_kept_alive_connection_may_be_idle(spawn: Spawn, dial: Dial) -> None:
     """Longer than a head may take."""
     connection = dial_with(dial, spawn(keepalive_handshake_timeout=0.2), HEALTHZ)
     assert connection.response().status == 200
@@ -553,7 +559,7 @@ def nginx(relayd: Daemon, tmp_path: Path) -> Iterator[int]:
         process.wait(10)
 
 
-def test_pages_and_websockets_through_nginx(nginx: int) -> None:
+def test_pages_and_websockets_work_through_nginx(nginx: int) -> None:
     """Upgrades go over upstream connections that pages have used before, and pages go on."""
     with contextlib.ExitStack() as sockets, Raw(nginx) as browser:
         for number in range(12):
@@ -571,7 +577,7 @@ def test_pages_and_websockets_through_nginx(nginx: int) -> None:
                 assert client.close_code == 1000
 
 
-def test_refusals_through_nginx(nginx: int) -> None:
+def test_refusals_pass_through_nginx(nginx: int) -> None:
     """The status and the body reach the client behind the proxy."""
     for path, status, error in REFUSALS[5:]:
         with pytest.raises(InvalidStatus) as caught:

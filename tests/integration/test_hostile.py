@@ -1,4 +1,4 @@
-"""What strangers have tried against a running relayd, each seen to do harm before it was mended."""
+"""Attacks on a running relayd, each of which did harm before it was mended."""
 
 import json
 import socket
@@ -53,7 +53,9 @@ def test_headers_that_are_not_utf8_are_answered(spawn: Spawn, dial: Dial, header
     assert client.response().status in (400, 404)
 
 
-def test_a_number_that_no_double_holds_reaches_nobody(spawn: Spawn, connect: Connect) -> None:
+def test_a_number_beyond_the_range_of_a_double_is_delivered_to_nobody(
+    spawn: Spawn, connect: Connect
+) -> None:
     node = spawn()
     sender, viewer = connect(node, "/ws/camera"), connect(node, "/ws/camera")
     sender.send('{"x":%s}' % ("9" * 400))
@@ -89,7 +91,7 @@ def test_an_empty_number_is_refused(spawn: Spawn, connect: Connect, query: str) 
     assert read_close(client)[0] == 4400
 
 
-def test_tls(tmp_path: Path, certificate: Path) -> None:
+def test_pages_websockets_and_refusals_work_over_tls(tmp_path: Path, certificate: Path) -> None:
     """Pages, WebSockets, and refusals of the front door arrive through TLS as well."""
     port = free_port()
     endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"

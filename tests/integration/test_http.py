@@ -11,7 +11,7 @@ __all__ = ["daemon"]  # a fixture
 KEY = {"Authorization": "Bearer a-key-for-tests"}
 
 
-def test_a_push_reaches_the_clients_of_its_topic_as_it_is(daemon: Daemon) -> None:
+def test_a_push_reaches_the_clients_of_its_topic_unchanged(daemon: Daemon) -> None:
     body = b'{ "progress": 0.50, "note": "\xc3\xa9" }'
     with (
         daemon.connect("/ws/push/job") as one,

@@ -117,7 +117,7 @@ def test_a_socket_that_is_paused_is_not_read_until_it_is_resumed(poller: Turning
     assert line.got == b"later"
 
 
-def test_a_connection_that_another_one_has_ended_is_not_read_any_more(poller: Turning) -> None:
+def test_a_connection_closed_during_a_turn_is_not_read_in_it(poller: Turning) -> None:
     """Both were readable in the same turn: an abort, a phone that takes another's place."""
     lines = [Line(poller), Line(poller)]
     for line, other in zip(lines, reversed(lines), strict=True):
@@ -128,8 +128,10 @@ def test_a_connection_that_another_one_has_ended_is_not_read_any_more(poller: Tu
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_a_bug_ends_its_own_connection_only(poller: Turning, error: type[BaseException]) -> None:
-    """Whatever was raised."""
+def test_an_exception_while_reading_ends_its_own_connection_only(
+    poller: Turning, error: type[BaseException]
+) -> None:
+    """The type of the exception does not matter."""
     lines = [Line(poller), Line(poller)]
 
     def bug() -> None:
@@ -145,7 +147,7 @@ def test_a_bug_ends_its_own_connection_only(poller: Turning, error: type[BaseExc
     assert lines[1].got == b"x"
 
 
-def test_a_socket_that_was_closed_behind_the_pollers_back_harms_no_other(poller: Turning) -> None:
+def test_a_socket_closed_without_the_poller_affects_no_other_socket(poller: Turning) -> None:
     lines = [Line(poller), Line(poller)]
 
     def bug() -> None:
@@ -160,9 +162,7 @@ def test_a_socket_that_was_closed_behind_the_pollers_back_harms_no_other(poller:
 
 
 @pytest.mark.parametrize("waits", ["a reader", "a call"])
-def test_sockets_that_always_have_something_to_read_leave_the_reactor_its_turn(
-    own: EPollReactor, waits: str
-) -> None:
+def test_always_readable_sockets_leave_the_reactor_its_turn(own: EPollReactor, waits: str) -> None:
     poller, other = Poller(own), Other()
     poller.start()
     lines = [Line(poller) for _ in range(40)]
@@ -207,7 +207,7 @@ def test_a_slow_reader_leaves_the_rest_for_later_turns_and_no_socket_out(poller:
     assert all(line.got for line in lines)
 
 
-def test_a_reactor_of_its_own_reads_whatever_else_is_ready(own: EPollReactor) -> None:
+def test_the_poller_lets_the_reactor_read_every_other_ready_descriptor(own: EPollReactor) -> None:
     """Sockets are read past it; what else is ready it reads, alone or along with them."""
     epoll = own._poller
     poller = Poller(own)
@@ -243,10 +243,8 @@ def test_a_reactor_of_its_own_reads_whatever_else_is_ready(own: EPollReactor) ->
         "a crash",
     ],
 )
-def test_a_reactor_reads_on_until_it_is_given_something_to_do(
-    own: EPollReactor, given: str
-) -> None:
-    """It would be late for a call of which it does not know, and go on after its end."""
+def test_a_reactor_reads_until_a_call_is_scheduled(own: EPollReactor, given: str) -> None:
+    """Otherwise the reactor would be late for the call, and would read after its own end."""
     first, last = own.callLater(60, lambda: None), own.callLater(90, lambda: None)
     own.runUntilCurrent()
     give: dict[str, Callable[[], object]] = {
@@ -276,7 +274,7 @@ def test_a_reactor_reads_on_until_it_is_given_something_to_do(
     poller.stop()
 
 
-def test_a_reactor_that_has_nothing_to_do_reads_until_it_has(own: EPollReactor) -> None:
+def test_an_idle_reactor_reads_until_it_has_work(own: EPollReactor) -> None:
     poller = Poller(own)
     poller.start()
     line = Line(poller)
@@ -287,7 +285,7 @@ def test_a_reactor_that_has_nothing_to_do_reads_until_it_has(own: EPollReactor) 
     poller.stop()
 
 
-def test_a_call_that_fell_due_while_a_socket_was_read_is_not_waited_for(own: EPollReactor) -> None:
+def test_a_call_that_fell_due_during_a_read_is_made_at_once(own: EPollReactor) -> None:
     poller = Poller(own)
     poller.start()
     line, next_line = Line(poller), Line(poller)
@@ -304,7 +302,7 @@ def test_a_call_that_fell_due_while_a_socket_was_read_is_not_waited_for(own: EPo
     poller.stop()
 
 
-def test_a_poller_that_is_stopped_by_what_is_read_reads_no_more(own: EPollReactor) -> None:
+def test_a_poller_stopped_during_a_read_reads_no_more(own: EPollReactor) -> None:
     poller = Poller(own)
     poller.start()
     lines = [Line(poller) for _ in range(40)]
@@ -315,7 +313,7 @@ def test_a_poller_that_is_stopped_by_what_is_read_reads_no_more(own: EPollReacto
     assert [bool(line.got) for line in lines] == [True] * 16 + [False] * 24
 
 
-def test_none_is_no_bytes() -> None:
+def test_the_compiled_functions_refuse_none_in_place_of_bytes() -> None:
     """Cython lets it in where bytes are declared, and would read what is behind it in memory."""
     ours, theirs = socket.socketpair()
     group = Group(Batching(Clock(), 0), Deliveries(Buckets()))
@@ -347,7 +345,7 @@ def test_none_is_no_bytes() -> None:
     theirs.close()
 
 
-def test_a_sender_writes_to_no_other_socket_that_has_got_its_descriptor() -> None:
+def test_a_sender_never_writes_to_a_socket_that_reused_its_descriptor() -> None:
     ours, theirs = socket.socketpair()
     sender = Sender(ours.fileno())
     assert sender(b"hello") == 5
@@ -417,8 +415,8 @@ def test_a_transport_ends_its_sender_before_its_socket_is_closed() -> None:
     theirs.close()
 
 
-def test_a_unix_socket_relays_as_well(tmp_path: Path, connect: Connect) -> None:
-    """What nginx uses on the same machine."""
+def test_poses_are_relayed_over_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
+    """nginx on the same machine connects over one."""
     path = tmp_path / "relayd.sock"
     relayd = Daemon(tmp_path, {}, "--listen", f"unix:{path}")
     try:

@@ -32,7 +32,7 @@ def test_a_missing_pong_closes_with_4002(node: Daemon, dial: Dial) -> None:
 @pytest.mark.parametrize(
     "beat", [frame(PONG), frame(PING, b"x"), b"half"], ids=["pong", "ping", "half"]
 )
-def test_any_sign_of_life_keeps_a_connection(node: Daemon, dial: Dial, beat: bytes) -> None:
+def test_any_received_byte_keeps_a_connection_alive(node: Daemon, dial: Dial, beat: bytes) -> None:
     """Four times as long as silence is borne: whatever bytes come count."""
     deadline = time.monotonic() + PATIENCE
     while not keeps_alive(connection := dial(node).open("/ws/camera"), beat):

@@ -73,7 +73,7 @@ def test_refused_handshakes_have_their_code(spawn: Spawn, dial: Dial) -> None:
     assert (found["code"], found["peer"]) == ("head_too_large", "127.0.0.1")
 
 
-def test_a_close_of_ours_has_its_reason(spawn: Spawn, connect: Connect) -> None:
+def test_a_close_by_relayd_is_logged_with_its_reason(spawn: Spawn, connect: Connect) -> None:
     daemon = spawn(log_format="json", limits_messages_per_second=1)
     client = connect(daemon, "/ws/camera")
     with contextlib.suppress(ConnectionClosed):  # by them, before the last one
@@ -100,7 +100,9 @@ def test_json_is_one_object_a_line_from_the_start_to_the_end(spawn: Spawn) -> No
     assert found[-1]["message"] == "Server Shut Down."
 
 
-def test_a_level_leaves_out_what_is_below_it(spawn: Spawn, connect: Connect, redis: Redis) -> None:
+def test_lines_below_the_log_level_are_left_out(
+    spawn: Spawn, connect: Connect, redis: Redis
+) -> None:
     url = f"redis://:hunter2@127.0.0.1:{redis.port}"
     daemon = spawn(log_level="warning", redis_url=url)
     connect(daemon, "/ws/camera")

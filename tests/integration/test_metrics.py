@@ -94,7 +94,9 @@ def test_bytes_that_wait_for_a_slow_client_are_shown(spawn: Spawn, connect: Conn
 _ROW = re.compile(r"\| `(\w+)` \| (\w+) \| ([^|]+) \| ([^|]*) \| ([^|]*) \| ([^|]+) \|")
 
 
-def test_the_documentation_lists_every_metric_as_it_is(daemon: Daemon, connect: Connect) -> None:
+def test_the_documentation_lists_every_metric_with_its_type_labels_and_help(
+    daemon: Daemon, connect: Connect
+) -> None:
     """With its type, its labels and, word for word, the text that Prometheus is told."""
     metrics = scrape(daemon)
     shown = {
@@ -123,6 +125,6 @@ def test_the_documentation_says_how_workers_are_summed() -> None:
 
 
 @pytest.mark.parametrize("unit", ["seconds", "bytes"])
-def test_a_name_says_its_unit(unit: str) -> None:
+def test_the_name_of_a_metric_has_its_unit(unit: str) -> None:
     for name, _, written, *_ in _ROW.findall(DOCS.read_text(encoding="utf-8")):
         assert (written.strip() == unit) == name.removesuffix("_total").endswith(f"_{unit}"), name

@@ -72,7 +72,7 @@ def lost(before: dict[Any, float], after: dict[Any, float]) -> list[str]:
     ]
 
 
-def test_whichever_worker_answers_the_sum_is_exact(spawn_workers: Spawn, connect: Connect) -> None:
+def test_any_worker_answers_with_the_exact_sum(spawn_workers: Spawn, connect: Connect) -> None:
     daemon = spawn_workers()
     first, second = (clients_of(daemon, connect, number) for number in (1, 2))
     clients = [*first, *second]
@@ -105,7 +105,7 @@ def test_whichever_worker_answers_the_sum_is_exact(spawn_workers: Spawn, connect
     assert value(metrics, "process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
 
 
-def test_the_control_socket_shows_the_same_whatever_is_allowed(
+def test_the_control_socket_shows_the_metrics_regardless_of_allowed_networks(
     spawn_workers: Spawn, connect: Connect
 ) -> None:
     daemon = spawn_workers(metrics_allow="192.0.2.0/24")
@@ -181,7 +181,7 @@ def test_a_worker_that_does_not_answer_is_left_out_and_named(
     assert lost(growing(meanwhile), growing(after)) == []
 
 
-def test_without_a_control_socket_the_answer_says_why_there_is_none(
+def test_metrics_without_a_control_socket_are_refused_with_the_reason(
     spawn_workers: Spawn,
 ) -> None:
     daemon = spawn_workers(control_socket="off")
@@ -190,7 +190,7 @@ def test_without_a_control_socket_the_answer_says_why_there_is_none(
     assert "[control] socket" in answer["message"]
 
 
-def test_a_parent_that_does_not_answer_is_waited_for_within_a_bound(spawn_workers: Spawn) -> None:
+def test_a_worker_waits_for_an_unresponsive_parent_until_a_deadline(spawn_workers: Spawn) -> None:
     daemon = spawn_workers()
     with stopped(daemon.pid):
         status, answer = daemon.get("/metrics")

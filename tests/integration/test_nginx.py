@@ -1,4 +1,4 @@
-"""What happens to clients behind the real nginx: reloads, a relayd that dies, long silences."""
+"""Clients behind the real nginx: reloads, a relayd that dies, long silences."""
 
 import itertools
 import json
@@ -70,7 +70,7 @@ class Talker(threading.Thread):
 
 
 def test_a_reload_under_load_loses_no_client_and_no_pose(spawn: Spawn, tmp_path: Path) -> None:
-    """Who is connected stays with the old workers; who comes meets the new ones, all the time."""
+    """Connected clients stay with the old workers; new clients reach the new ones at any time."""
     node = spawn()
     with Nginx(tmp_path / "proxy", upstreams(node)) as nginx:
         talkers = [Talker(nginx.connect(f"/ws/camera/reload-{n}")) for n in range(10)]
@@ -96,7 +96,9 @@ def test_a_reload_under_load_loses_no_client_and_no_pose(spawn: Spawn, tmp_path:
         assert [talker.wrong for talker in talkers] == [[]] * 10
 
 
-def test_new_clients_go_where_fewer_are(spawn: Spawn, redis: Redis, tmp_path: Path) -> None:
+def test_new_clients_go_to_the_relayd_with_fewer_clients(
+    spawn: Spawn, redis: Redis, tmp_path: Path
+) -> None:
     """After one of two was restarted, least_conn fills it up; round robin would not."""
     nodes = two(spawn, redis)
     with Nginx(tmp_path / "proxy", upstreams(*nodes)) as nginx:
@@ -134,10 +136,10 @@ def connect_again(nginx: Nginx, path: str) -> ClientConnection:
     raise AssertionError("nobody let the client in")
 
 
-def test_a_relayd_that_dies_loses_its_clients_no_message(
+def test_the_clients_of_a_relayd_that_dies_lose_no_message(
     spawn: Spawn, redis: Redis, tmp_path: Path
 ) -> None:
-    """They come back to the other one with ?since= and have every message once, in order."""
+    """The clients reconnect to another relayd with ?since= and get every message once, in order."""
     nodes = two(spawn, redis)
     with Nginx(tmp_path / "proxy", upstreams(*nodes)) as nginx:
         readers = [nginx.connect("/ws/chat/killed?history=0") for _ in range(6)]
@@ -251,7 +253,7 @@ def test_one_kept_connection_serves_pages_and_then_an_upgrade(spawn: Spawn, tmp_
 def test_a_connection_of_the_clients_own_serves_pages_and_then_an_upgrade(
     spawn: Spawn, tmp_path: Path
 ) -> None:
-    """As a browser of HTTP/1.1 does it, without TLS in between."""
+    """A browser does so over HTTP/1.1 without TLS."""
     node = spawn()
     passed = (
         "proxy_pass http://relayd; proxy_http_version 1.1; "
@@ -266,10 +268,10 @@ def test_a_connection_of_the_clients_own_serves_pages_and_then_an_upgrade(
         assert one.response().status == 101
 
 
-def test_a_drain_moves_the_clients_to_the_other_relayd(
+def test_a_drain_moves_the_clients_to_another_relayd(
     spawn: Spawn, redis: Redis, tmp_path: Path
 ) -> None:
-    """They are closed with 1012, and the next handshake succeeds."""
+    """The clients are closed with 1012, and their next handshake succeeds."""
     nodes = two(spawn, redis)
     with Nginx(tmp_path / "proxy", upstreams(*nodes)) as nginx:
         clients = [nginx.connect("/ws/camera/drained") for _ in range(4)]

@@ -85,7 +85,7 @@ def test_help_names_the_options(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_of_a_good_configuration(tmp_path: Path) -> None:
+def test_check_accepts_a_good_configuration(tmp_path: Path) -> None:
     """Nothing is opened, made or left behind."""
     done = run(tmp_path, "--check")
     assert (done.returncode, done.stderr) == (0, "")
@@ -140,7 +140,7 @@ def test_the_file_that_shows_every_setting_is_good(tmp_path: Path) -> None:
         ("[chat]\nmessage_prefix = '\xff'", ["TOML"]),
     ],
 )
-def test_wrong_file_names_file_key_value_and_what_is_allowed(
+def test_an_error_in_a_file_names_file_key_value_and_allowed_values(
     tmp_path: Path, text: str, words: list[str]
 ) -> None:
     path = tmp_path / "wrong.toml"
@@ -170,7 +170,7 @@ def test_wrong_file_names_file_key_value_and_what_is_allowed(
         ("REDIS_URL", "localhost:6379", ["redis://"]),
     ],
 )
-def test_wrong_environment_names_variable_value_and_what_is_allowed(
+def test_an_error_in_the_environment_names_variable_value_and_allowed_values(
     tmp_path: Path, name: str, value: str, words: list[str]
 ) -> None:
     done = run(tmp_path, "--check", **{name: value})
@@ -290,7 +290,7 @@ def test_relayd_listens_on_several_endpoints(tmp_path: Path) -> None:
         node.stop()
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with taken_port() as port:
         done = run(tmp_path, "--listen", f"tcp:{port}:interface=127.0.0.1")
         assert done.returncode not in (0, None)
@@ -312,7 +312,7 @@ def taken_port() -> Iterator[int]:
 # -- databases
 
 
-def test_database_urls_of_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> None:
+def test_database_urls_of_postgresql_are_accepted(postgresql: PostgreSQL, tmp_path: Path) -> None:
     """`postgres://` as Heroku writes it is `postgresql://`."""
     url = postgresql.url(postgresql.create("relayd_template"))
     port = free_port()
@@ -326,7 +326,7 @@ def test_database_urls_of_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("url", ["sqlite:///data/own.db", "sqlite:////{folder}/data/own.db"])
-def test_database_urls_of_sqlite(tmp_path: Path, url: str) -> None:
+def test_database_urls_of_sqlite_are_accepted(tmp_path: Path, url: str) -> None:
     port = free_port()
     with serving(
         tmp_path,
@@ -338,7 +338,7 @@ def test_database_urls_of_sqlite(tmp_path: Path, url: str) -> None:
     assert (tmp_path / "data" / "own.db").exists()
 
 
-def test_our_name_of_a_setting_wins_over_the_platforms(tmp_path: Path) -> None:
+def test_the_relayd_variable_wins_over_that_of_the_platform(tmp_path: Path) -> None:
     done = run(tmp_path, "--check", DATABASE_URL="mysql://x", RELAYD_DATABASE_URL="sqlite:///a.db")
     check = run(tmp_path, "--check", DATABASE_URL="sqlite:///a.db", RELAYD_DATABASE_URL="mysql://x")
     assert check.returncode == EX_CONFIG
@@ -367,7 +367,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_echo_from_the_environment(tmp_path: Path) -> None:
+def test_echo_can_be_enabled_in_the_environment(tmp_path: Path) -> None:
     """The issue's example: `RELAYD_ECHO_ENABLED=true` is `[echo] enabled = true`."""
     for value, enabled in (
         ("true", True),

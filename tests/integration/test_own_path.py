@@ -84,7 +84,7 @@ def figure(daemon: Daemon, name: str) -> float:
     return float(found[1])
 
 
-def test_one_process_relays_shows_and_counts_it(
+def test_one_process_relays_shows_and_counts_a_path_of_its_own(
     start: Callable[..., tuple[Daemon, Operator]], connect: Connect, dial: Dial
 ) -> None:
     daemon, relayctl = start(api_key=KEY)
@@ -123,7 +123,7 @@ def test_one_process_relays_shows_and_counts_it(
         assert words in page
 
 
-def test_a_token_may_be_good_for_it_alone(
+def test_a_token_may_be_valid_for_a_path_of_its_own_alone(
     start: Callable[..., tuple[Daemon, Operator]], dial: Dial
 ) -> None:
     daemon, relayctl = start(auth_secret="0123456789" * 4)
@@ -136,7 +136,7 @@ def test_a_token_may_be_good_for_it_alone(
     assert statuses == [101, 403]
 
 
-def test_two_workers_let_each_of_its_groups_meet_in_one_of_them(
+def test_each_group_of_a_path_of_its_own_meets_in_one_of_two_workers(
     start: Callable[..., tuple[Daemon, Operator]], connect: Connect
 ) -> None:
     with Redis() as redis:

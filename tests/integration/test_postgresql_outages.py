@@ -63,7 +63,7 @@ async def works(draws: Draws, history: History) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_requests_fail_while_it_is_stopped_and_work_when_it_is_back(
+async def test_requests_fail_while_postgresql_is_stopped_and_work_after_its_start(
     own_postgresql: PostgreSQL, database: Database
 ) -> None:
     draws, history = Draws(database), History(database)
@@ -78,7 +78,7 @@ async def test_requests_fail_while_it_is_stopped_and_work_when_it_is_back(
 
 
 @pytest_twisted.ensureDeferred
-async def test_requests_fail_while_it_hangs_and_work_when_it_goes_on(
+async def test_requests_fail_while_postgresql_hangs_and_work_after_it_resumes(
     own_postgresql: PostgreSQL, database: Database
 ) -> None:
     draws, history = Draws(database), History(database)

@@ -99,7 +99,7 @@ def test_a_program_that_may_only_write_quizzes_can_still_do_that(
 
 
 def test_a_draw_reads_no_whole_table(postgresql_url: str) -> None:
-    """What the statistics say was read does not grow with the table; also with an old plan."""
+    """By PostgreSQL's statistics, rows read do not grow with the table, also with an old plan."""
     connection = psycopg2.connect(postgresql_url)
     connection.autocommit = True
     with connection.cursor() as cursor:

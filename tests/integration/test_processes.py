@@ -1,4 +1,4 @@
-"""What `tests.processes` forks is what a shell would start: once each way, and compared.
+"""Processes forked by `tests.processes` equal those started by a shell: once each way, compared.
 
 Here, too, is `twistd relayd` from the shell: with its defaults, a configuration file, and workers.
 `test_systemd` always starts it with exec, as systemd does; `tests/package` with systemd itself.
@@ -117,7 +117,9 @@ def test_a_forked_process_has_what_a_shell_gives_and_nothing_of_pytest(
         "import sys; sys.stdout.close(); sys.exit(4)",
     ],
 )
-def test_a_forked_process_ends_as_a_shells_does(text: str, script: Script, tmp_path: Path) -> None:
+def test_a_forked_process_ends_as_one_started_by_a_shell(
+    text: str, script: Script, tmp_path: Path
+) -> None:
     forked, executed = both(script(text), cwd=tmp_path)
     assert (forked.returncode, forked.stdout) == (executed.returncode, executed.stdout)
     # what Python shows of an exception has the frames of runpy beside those of the script
@@ -135,7 +137,7 @@ def test_a_terminal_is_noticed(script: Script, tmp_path: Path) -> None:
             os.close(theirs)
 
 
-def test_signals_of_the_test_reach_it_and_their_numbers_come_back(
+def test_signals_reach_a_forked_process_and_show_in_its_exit_status(
     script: Script, tmp_path: Path
 ) -> None:
     path = script("import signal\nprint('up', flush=True)\nwhile True: signal.pause()")
@@ -161,7 +163,7 @@ sys.stdin.read()
 """
 
 
-def test_a_zygote_ends_with_the_process_that_it_works_for_and_what_it_forked_goes_on(
+def test_a_zygote_ends_with_its_parent_and_the_processes_it_forked_go_on(
     script: Script, tmp_path: Path
 ) -> None:
     path = script("import signal\nprint('up', flush=True)\nwhile True: signal.pause()")
@@ -204,7 +206,7 @@ def test_relayctl_runs_from_the_shell() -> None:
 
 @pytest.mark.parametrize("kind", ["defaults", "file", "workers"])
 def test_relayd_runs_from_the_shell(kind: str, tmp_path: Path, connect: Connect) -> None:
-    """As README has it: the command is found on PATH."""
+    """The command is found on PATH, as README.md says."""
     (tmp_path / "relayd.toml").write_text("[echo]\nenabled = true\n")
     with Redis() as redis:
         env = {"PATH": f"{BIN}:{os.environ['PATH']}"}

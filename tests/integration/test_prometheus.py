@@ -80,7 +80,7 @@ def test_the_scrape_file_and_the_rules_are_right() -> None:
     assert "SUCCESS" in promtool("check", "rules", RULES)
 
 
-def test_each_alert_fires_when_it_should_and_only_then() -> None:
+def test_each_alert_fires_under_its_condition_only() -> None:
     assert "SUCCESS" in promtool("test", "rules", RULE_TESTS)
 
 
@@ -119,7 +119,7 @@ def expressions(board: Any) -> list[str]:
     ]
 
 
-def test_every_figure_that_the_rules_and_the_board_ask_for_exists(daemon: Daemon) -> None:
+def test_every_metric_used_by_the_rules_and_the_dashboard_exists(daemon: Daemon) -> None:
     there = sample_names(scrape(daemon)) | OTHERS
     asked_by_rules = set(
         NAME.findall("\n".join(re.findall(r"expr: (?:>-\n)?(.*)", RULES.read_text())))
@@ -134,7 +134,7 @@ def test_every_figure_that_the_rules_and_the_board_ask_for_exists(daemon: Daemon
     assert families - shown == {"process_virtual_memory_bytes"}
 
 
-def test_labels_that_are_asked_for_exist(daemon: Daemon) -> None:
+def test_every_label_used_by_the_rules_and_the_dashboard_exists(daemon: Daemon) -> None:
     text = scrape(daemon)
     everything = RULES.read_text() + "\n".join(expressions(json.loads(BOARD.read_text())))
     for name, label, value in re.findall(r'(relayd_\w+)\{(\w+)="(\w+)"', everything):

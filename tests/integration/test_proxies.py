@@ -56,7 +56,7 @@ def proxy(kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path) -> Iterator[
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_the_program_finds_no_fault_in_the_example(
+def test_the_proxy_finds_no_fault_in_its_example_configuration(
     kind_of_proxy: type[Proxy], kind: str, tmp_path: Path
 ) -> None:
     upstreams = {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "unix": [f"{tmp_path}/relayd.sock"]}
@@ -89,7 +89,7 @@ def test_frames_of_all_kinds_pass(
             assert client.close_code == 1000
 
 
-def test_pings_of_relayd_reach_the_client_and_its_pongs_come_back(
+def test_pings_of_relayd_reach_the_client_and_its_pongs_reach_relayd(
     kind_of_proxy: type[Proxy], spawn: Spawn, tmp_path: Path
 ) -> None:
     """A client that answers stays; one that does not is closed with 4002, through the proxy."""
@@ -169,10 +169,10 @@ def refused(proxy: Proxy, path: str, **options: object) -> _Refused:
 
 # Caddy has no rate limits of its own
 @pytest.mark.parametrize("kind_of_proxy", [Nginx, HAProxy])
-def test_one_address_that_opens_too_many_is_told_to_wait(
+def test_an_address_with_too_many_connections_gets_retry_after(
     kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path
 ) -> None:
-    """In the form of relayd's own refusals."""
+    """The proxy's refusal has the form of relayd's own."""
     changes = {
         Nginx: {"relayd_sockets 500": "relayd_sockets 6"},
         HAProxy: {"gt 200": "gt 6", "http_req_rate(10s)": "http_req_rate(600s)"},
@@ -184,7 +184,7 @@ def test_one_address_that_opens_too_many_is_told_to_wait(
         assert (refusal.status, refusal.error) == (429, "too_many_connections")
 
 
-def test_without_a_relayd_the_handshake_is_refused_with_503_and_pages_come_back(
+def test_handshakes_get_503_while_relayd_is_down_and_pages_work_after_its_start(
     kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path
 ) -> None:
     with kind_of_proxy(tmp_path / "proxy", [upstream(node, "tcp")]) as proxy:
@@ -213,7 +213,7 @@ def wait_for(proxy: Proxy) -> None:
             return
 
 
-def test_cameras_come_in_while_a_store_is_away(
+def test_camera_clients_are_admitted_while_a_store_is_unavailable(
     kind_of_proxy: type[Proxy], spawn: Spawn, tmp_path: Path
 ) -> None:
     """Chat rooms answer 503 then, and no proxy takes that for a reason to leave a relayd out."""

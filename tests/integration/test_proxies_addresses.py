@@ -60,7 +60,7 @@ def come(proxy: Proxy, path: str) -> None:
 def test_the_log_has_the_address_of_the_client(
     kind_of_proxy: type[Proxy], kind: str, start: Start, tmp_path: Path
 ) -> None:
-    """Of WebSockets and of pages; what the client claims is of no effect."""
+    """This holds for WebSockets and for pages; an address claimed by the client has no effect."""
     path = f"{tmp_path}/relayd.sock"
     node = start({"tcp": "127.0.0.1", "unix": "unix:"}[kind], f"unix:{path}")
     upstream = path if kind == "unix" else f"127.0.0.1:{node.port}"
@@ -84,8 +84,8 @@ def test_an_untrusted_peer_cannot_choose_its_address(start: Start, tmp_path: Pat
     assert node.log.count("127.0.0.1 sends x-forwarded-for, but is not in [proxy] trusted") == 1
 
 
-def test_the_other_header_is_not_read(start: Start) -> None:
-    """It would be the client's own, where the proxy does not set it."""
+def test_only_the_configured_address_header_is_read(start: Start) -> None:
+    """Any other header comes from the client itself, where the proxy does not set it."""
     node = start("127.0.0.1", RELAYD_PROXY_HEADER="forwarded")
     for path, headers in [
         ("/ws/camera/forwarded", {"Forwarded": "for=198.51.100.1", "X-Forwarded-For": "9.9.9.9"}),
@@ -99,7 +99,9 @@ def test_the_other_header_is_not_read(start: Start) -> None:
 
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
-def test_the_proxy_protocol_brings_the_address(version: str, start: Start, tmp_path: Path) -> None:
+def test_the_client_address_is_read_from_the_proxy_protocol(
+    version: str, start: Start, tmp_path: Path
+) -> None:
     port = free_port()
     node = start("127.0.0.1", f"haproxy:tcp:{port}:interface=127.0.0.1")
     changes = {

@@ -45,18 +45,18 @@ def test_a_published_payload_arrives_unchanged(
     assert read_rest(*clients, other) == [[], [], []]
 
 
-def test_order_is_kept(relayd: Daemon, connect: Connect, topic: str) -> None:
+def test_published_objects_keep_their_order(relayd: Daemon, connect: Connect, topic: str) -> None:
     client = connect(relayd, f"/ws/push/{topic}")
     for number in range(30):
         publish(relayd, topic, b'{"n": %d}' % number)
     assert read_rest(client) == [[{"n": number} for number in range(30)]]
 
 
-def test_nobody_is_connected(relayd: Daemon, topic: str) -> None:
+def test_a_publish_to_a_topic_without_clients_reports_0(relayd: Daemon, topic: str) -> None:
     assert publish(relayd, topic, b'{"n": 1}') == (200, {"clients": 0})
 
 
-def test_topics_are_apart_from_groups_and_rooms(
+def test_topics_are_separate_from_groups_and_rooms(
     relayd: Daemon, connect: Connect, topic: str
 ) -> None:
     """The same name in another kind of path is something else."""

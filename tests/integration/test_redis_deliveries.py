@@ -55,7 +55,7 @@ async def test_a_frame_reaches_the_newest_headset_from_wherever_the_phone_is(red
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_fails_to_take_a_frame_is_no_unity(redis: Redis) -> None:
+async def test_a_headset_that_fails_to_accept_a_frame_is_no_unity(redis: Redis) -> None:
     class Broken(FakeHeadset):
         def assign(self, payload: bytes) -> bool:
             raise RuntimeError("broken on purpose")
@@ -68,7 +68,7 @@ async def test_a_connection_that_fails_to_take_a_frame_is_no_unity(redis: Redis)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_headset_that_left_while_the_frame_was_on_its_way_is_no_unity(
+async def test_a_headset_that_left_while_the_frame_was_in_flight_is_no_unity(
     redis: Redis,
 ) -> None:
     async with gated(redis) as gate, nodes(address(redis)) as (there, _):
@@ -91,7 +91,7 @@ async def test_a_headset_that_left_while_the_frame_was_on_its_way_is_no_unity(
 
 @pytest.mark.parametrize("closes", [b'"ask"', b'"write"'])
 @pytest_twisted.ensureDeferred
-async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
+async def test_a_late_frame_fails_at_the_deadline_and_is_never_written(
     closes: bytes, redis: Redis
 ) -> None:
     """The headset's process stands still, before it hears of the frame or before it gets it."""
@@ -116,7 +116,7 @@ async def test_a_frame_that_is_late_is_an_error_in_time_and_is_never_written(
 
 @pytest_twisted.ensureDeferred
 async def test_a_headset_that_becomes_ready_too_late_is_not_sent_the_frame(redis: Redis) -> None:
-    """It could still write it when the phone has been told that it failed."""
+    """Otherwise the process could write the frame after its failure was reported to the phone."""
     within = 2.0
     async with gated(redis) as gate, nodes(address(redis), within=within) as (there, _):
         here = Node("gated", gate.url, within=within)
@@ -137,7 +137,7 @@ async def test_a_headset_that_becomes_ready_too_late_is_not_sent_the_frame(redis
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_process_that_stands_still_a_little_still_answers(redis: Redis) -> None:
+async def test_a_briefly_stalled_process_still_answers(redis: Redis) -> None:
     async with gated(redis) as gate, nodes(address(redis), within=8) as (there, _):
         here = Node("gated", gate.url, within=8)
         await here.until(True)
@@ -155,8 +155,8 @@ async def test_a_process_that_stands_still_a_little_still_answers(redis: Redis) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_receipt_that_is_lost_is_an_error_in_time(redis: Redis) -> None:
-    """Then nobody can know; the phone may ask again."""
+async def test_a_lost_receipt_is_an_error_at_the_deadline(redis: Redis) -> None:
+    """The outcome is unknown then; the phone may send its request again."""
     async with gated(redis) as gate, nodes(address(redis), within=2) as (here, _):
         there = Node("gated", gate.url, within=2)
         await there.until(True)
@@ -172,7 +172,9 @@ async def test_a_receipt_that_is_lost_is_an_error_in_time(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_frame_is_written_after_its_phone_was_told_that_it_failed(redis: Redis) -> None:
+async def test_no_frame_is_written_after_its_failure_was_reported_to_the_phone(
+    redis: Redis,
+) -> None:
     """Everything takes its random time, about as long as the phone waits."""
     chance = random.Random(11)
     within = 0.25

@@ -71,7 +71,7 @@ async def cluster(redis: Redis) -> AsyncIterator[Cluster]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_process_that_lives_keeps_its_leases(redis: Redis) -> None:
+async def test_a_live_process_keeps_its_leases(redis: Redis) -> None:
     headset, phone = FakeHeadset(), FakePhone()
     async with nodes(address(redis), memory=SHORT["ttl"], **SHORT) as (here, there):
         await here.pairs.add_headset(UUID, headset)
@@ -88,7 +88,7 @@ async def test_a_process_that_lives_keeps_its_leases(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_process_that_dies_loses_its_leases_and_the_phone_hears_it_once(
+async def test_a_dead_process_loses_its_leases_and_the_phone_is_notified_once(
     redis: Redis,
 ) -> None:
     async with nodes(address(redis), count=3, **SHORT) as (here, there, third):
@@ -118,10 +118,10 @@ async def test_a_process_that_dies_loses_its_leases_and_the_phone_hears_it_once(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_process_that_comes_back_has_its_leases_again_unless_they_are_taken(
+async def test_a_reconnected_process_reacquires_its_leases_unless_they_are_held(
     redis: Redis,
 ) -> None:
-    """It was cut off for longer than they live."""
+    """The process was cut off for longer than its leases live."""
     async with gated(redis) as gate, nodes(address(redis), **SHORT, **QUICK) as (there, _):
         here = Node("cut-off", gate.url, **SHORT, **QUICK)
         await here.until(True)
@@ -146,7 +146,7 @@ async def test_a_process_that_comes_back_has_its_leases_again_unless_they_are_ta
 
 
 @pytest_twisted.ensureDeferred
-async def test_all_keys_expire_and_a_process_that_stops_takes_its_leases_back(
+async def test_all_keys_expire_and_a_stopping_process_releases_its_leases(
     redis: Redis,
 ) -> None:
     phone = FakePhone()
@@ -221,7 +221,7 @@ async def test_an_older_lease_can_neither_overwrite_nor_remove_a_newer_one_nor_r
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens_grow_also_when_redis_has_lost_its_data(redis: Redis) -> None:
+async def test_fencing_tokens_grow_although_redis_has_lost_its_data(redis: Redis) -> None:
     async with nodes(address(redis)) as (here, there):
         scripts = [
             PairScripts(node.redis, node.name, PREFIX, ttl=9, memory=9) for node in (here, there)
@@ -242,7 +242,9 @@ async def test_tokens_grow_also_when_redis_has_lost_its_data(redis: Redis) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_after_a_loss_of_data_the_newer_one_wins_whoever_comes_first(redis: Redis) -> None:
+async def test_after_a_loss_of_data_the_newer_lease_wins_in_any_order_of_renewal(
+    redis: Redis,
+) -> None:
     async with nodes(address(redis)) as (here, there):
         server = here.redis.servers[0]
         mine, other = (
@@ -261,7 +263,7 @@ async def test_after_a_loss_of_data_the_newer_one_wins_whoever_comes_first(redis
 
 @pytest.mark.parametrize("side", ["unity", "android"])
 @pytest_twisted.ensureDeferred
-async def test_of_many_takeovers_the_newest_remains_and_every_older_one_is_told_once(
+async def test_the_newest_of_many_takeovers_remains_and_each_older_one_is_notified_once(
     side: str, redis: Redis
 ) -> None:
     """400 connections of one UUID, at two processes, that come and go at the same time."""
@@ -375,8 +377,8 @@ async def test_a_client_that_leaves_before_its_registration_is_answered_is_not_r
 
 
 @pytest_twisted.ensureDeferred
-async def test_news_that_was_lost_shows_in_the_next_renewal(redis: Redis) -> None:
-    """Who was replaced hears it, and a phone hears that the headset came, or left."""
+async def test_a_lost_notification_is_made_up_for_by_the_next_renewal(redis: Redis) -> None:
+    """A replaced side is notified, and a phone is notified that its headset connected or left."""
     async with nodes(address(redis), **SHORT) as (here, there):
         older, newer, phone = FakeHeadset(), FakeHeadset(), FakePhone()
         await here.pairs.add_headset(UUID, older)
@@ -399,7 +401,7 @@ async def test_news_that_was_lost_shows_in_the_next_renewal(redis: Redis) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_renewal_that_is_answered_late_does_not_take_back_what_came_meanwhile(
+async def test_a_late_answer_to_a_renewal_does_not_undo_newer_notifications(
     redis: Redis,
 ) -> None:
     async with gated(redis) as gate, nodes(address(redis)) as (here, _):
@@ -420,7 +422,7 @@ async def test_a_renewal_that_is_answered_late_does_not_take_back_what_came_mean
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_phone_without_a_headset_is_told_so_when_it_is_registered(redis: Redis) -> None:
+async def test_a_phone_without_a_headset_is_notified_at_its_registration(redis: Redis) -> None:
     async with nodes(address(redis)) as (here, there):
         phone = FakePhone()
         await there.pairs.add_phone(UUID, phone)
@@ -430,7 +432,7 @@ async def test_a_phone_without_a_headset_is_told_so_when_it_is_registered(redis:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_phone_hears_the_coming_and_going_in_turns_however_fast_it_is(
+async def test_a_phone_is_notified_of_connects_and_leaves_in_strict_alternation(
     redis: Redis,
 ) -> None:
     """Messages and renewals race; what is left over at the end is true."""

@@ -42,7 +42,7 @@ def log() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["with its data", "without its data"])
 @pytest_twisted.ensureDeferred
-async def test_all_returns_when_redis_does(keeps: bool, redis: Redis) -> None:
+async def test_pairs_work_again_after_an_outage_of_redis(keeps: bool, redis: Redis) -> None:
     """The connections stay, nobody is told anything, and nobody new is registered meanwhile."""
     async with nodes(address(redis), **QUICK) as (here, there):
         headset, phone, newer = FakeHeadset(), FakePhone(), FakeHeadset()
@@ -78,10 +78,10 @@ async def test_all_returns_when_redis_does(keeps: bool, redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_redis_that_is_stopped_makes_nobody_wait_long_and_nothing_comes_late(
+async def test_a_stopped_redis_delays_no_caller_long_and_delivers_nothing_late(
     redis: Redis,
 ) -> None:
-    """What it was sent, it carries out when it goes on, though nobody waits for it any more."""
+    """Once resumed, Redis runs the commands it was sent, although no caller waits for them."""
     async with nodes(address(redis), **SHORT, **QUICK) as (here, there):
         headset, phone = FakeHeadset(), FakePhone()
         await here.pairs.add_headset(UUID, headset)
@@ -113,7 +113,7 @@ async def test_a_redis_that_is_stopped_makes_nobody_wait_long_and_nothing_comes_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_headset_whose_process_finds_back_a_little_later_has_not_left(redis: Redis) -> None:
+async def test_a_headset_whose_process_reconnects_a_little_later_has_not_left(redis: Redis) -> None:
     async with gated(redis) as gate, nodes(address(redis), **SHORT, **QUICK) as (there, _):
         here = Node("gated", gate.url, **SHORT, **QUICK)
         await here.until(True)
@@ -157,7 +157,7 @@ async def test_a_client_that_leaves_while_redis_is_away_is_gone_when_redis_is_ba
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_process_that_starts_before_redis_works_when_that_is_there(redis: Redis) -> None:
+async def test_a_process_that_starts_before_redis_works_once_redis_is_up(redis: Redis) -> None:
     redis.kill()
     here, there = (Node(name, address(redis), **QUICK) for name in ("here", "there"))
     with pytest.raises(RedisUnavailable):

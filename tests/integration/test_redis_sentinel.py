@@ -115,7 +115,7 @@ async def test_a_new_master_is_followed_although_the_old_one_still_is_a_master(l
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_master_that_has_become_a_replica_is_left_when_it_says_so() -> None:
+async def test_a_demoted_master_is_left_at_its_first_readonly_error() -> None:
     """READONLY has the sentinels asked again, without waiting for the watch."""
     with Redis() as old, Redis() as new, Sentinel(old.port) as sentinel:
         async with connected(url(sentinel), sentinel_interval=1000.0) as (server, watch):
@@ -136,7 +136,7 @@ async def test_a_master_that_has_become_a_replica_is_left_when_it_says_so() -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_stops_while_it_asks_the_sentinels(log: Log) -> None:
+async def test_a_server_stops_while_it_queries_the_sentinels(log: Log) -> None:
     with Redis() as master, Sentinel(master.port) as first, Sentinel(master.port) as second:
         first.pause()
         second.pause()
@@ -153,7 +153,7 @@ async def test_a_server_stops_while_it_asks_the_sentinels(log: Log) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_passwords_and_tls_on_both_hops(tmp_path: Path) -> None:
+async def test_passwords_and_tls_work_on_both_hops(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path, "127.0.0.1", "redis.example")
     files = {"ca_file": str(certificates.ca_file)}
     with (
@@ -184,7 +184,7 @@ async def test_passwords_and_tls_on_both_hops(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hop", ["sentinels", "master"])
 @pytest_twisted.ensureDeferred
-async def test_tls_on_one_hop(hop: str, tmp_path: Path) -> None:
+async def test_tls_works_on_one_hop_alone(hop: str, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path, "127.0.0.1")
     to_sentinel, to_master = (certificates, None) if hop == "sentinels" else (None, certificates)
     with Redis(tls=to_master) as master, Sentinel(master.port, tls=to_sentinel) as sentinel:
@@ -194,7 +194,7 @@ async def test_tls_on_one_hop(hop: str, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_sentinels_are_asked_until_one_answers(log: Log) -> None:
+async def test_sentinels_are_queried_until_one_answers(log: Log) -> None:
     """One is down, one hangs, one watches something else, one knows."""
     with Redis() as master, contextlib.ExitStack() as stack:
         dead, hung, other, good = (stack.enter_context(Sentinel(master.port)) for _ in range(4))
@@ -219,7 +219,7 @@ async def test_sentinels_are_asked_until_one_answers(log: Log) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sentinel_that_is_behind_harms_nobody() -> None:
+async def test_a_sentinel_with_stale_state_does_no_harm() -> None:
     """The first one still names the old master, which is a replica by now; the second is right."""
     with replicated() as (new, old), Sentinel(old.port) as behind, Sentinel(new.port) as right:
         async with connected(url(behind, right), sentinel_interval=0.1) as (server, watch):

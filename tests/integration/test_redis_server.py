@@ -142,7 +142,7 @@ async def test_a_certificate_that_is_not_right_is_refused(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_that_becomes_right_is_tried_again(log: Log) -> None:
+async def test_a_wrong_password_is_retried_until_it_is_accepted(log: Log) -> None:
     with Redis(password="another") as redis:
         async with started(f"redis://:s3cret@127.0.0.1:{redis.port}", **QUICK) as (server, watch):
             assert "WRONGPASS" in await log.wait_for("is away")
@@ -173,7 +173,7 @@ async def test_a_server_that_does_not_speak_resp_counts_as_unavailable(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_killed_redis_is_noticed_and_everything_is_back_after_its_restart(
+async def test_a_killed_redis_is_noticed_and_subscriptions_are_restored_after_its_restart(
     redis: Redis, log: Log
 ) -> None:
     async with connected(url(redis)) as (server, watch):
@@ -247,7 +247,7 @@ async def test_a_redis_that_hangs_is_noticed_by_the_pings_alone(redis: Redis, lo
 
 
 @pytest_twisted.ensureDeferred
-async def test_answers_that_come_too_late_are_nobody_elses(redis: Redis) -> None:
+async def test_a_late_answer_is_not_taken_for_that_of_another_command(redis: Redis) -> None:
     async with connected(url(redis), **QUICK) as (server, watch):
         for number in range(40):
             await server.call("SET", f"key {number}", number)
@@ -282,7 +282,7 @@ async def test_a_subscription_that_is_not_confirmed_in_time_is_not_registered(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_redis_that_hangs_up_during_auth_ten_times_is_served_by_at_the_eleventh() -> None:
+async def test_a_redis_that_hangs_up_ten_times_during_auth_is_connected_at_the_eleventh() -> None:
     with Redis(password="s3cret") as redis:
         async with fronted(redis) as front:
             front.hang_ups = 10
@@ -349,7 +349,7 @@ async def test_a_replica_is_no_master_until_it_is_promoted(redis: Redis, log: Lo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_may_not_write_counts_as_an_outage_too(redis: Redis) -> None:
+async def test_a_script_that_may_not_write_counts_as_an_outage(redis: Redis) -> None:
     async with connected(url(redis), **QUICK) as (server, watch):
         redis.tell("REPLICAOF", "127.0.0.1", 1)
         with pytest.raises(RedisUnavailable, match="READONLY"):
@@ -360,7 +360,7 @@ async def test_a_script_that_may_not_write_counts_as_an_outage_too(redis: Redis)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_subscriber_alone_is_thrown_out(redis: Redis) -> None:
+async def test_commands_work_while_the_subscriber_connection_is_down(redis: Redis) -> None:
     async with connected(url(redis)) as (server, watch):
         inbox = Inbox()
         await server.subscribe("a", inbox)
@@ -392,8 +392,10 @@ async def test_both_connections_go_to_the_same_redis(redis: Redis) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_watchers_hear_of_every_change_in_the_same_order(redis: Redis, log: Log) -> None:
-    """Also if the first of them causes the next change, and if one of them fails."""
+async def test_watchers_are_notified_of_every_change_in_the_same_order(
+    redis: Redis, log: Log
+) -> None:
+    """This holds even if the first watcher causes the next change, and if one of them fails."""
     async with started(url(redis)) as (server, _):
         heard: list[tuple[str, bool, bool]] = []
 
@@ -518,7 +520,7 @@ async def test_a_script_runs_by_its_hash_and_is_sent_when_redis_has_forgotten_it
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_receiver_that_fails_harms_nobody(redis: Redis, log: Log) -> None:
+async def test_an_exception_in_a_receiver_affects_no_other_receiver(redis: Redis, log: Log) -> None:
     def fail(message: bytes) -> None:
         raise RuntimeError(message)
 
@@ -565,7 +567,7 @@ async def test_a_channel_that_redis_does_not_allow_is_refused() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_who_may_do_little_is_enough() -> None:
+async def test_a_redis_user_with_few_permissions_is_enough() -> None:
     """No ROLE, INFO, CLIENT: the greeting goes on without them."""
     rules = "-@all +ping +publish +subscribe +unsubscribe +get +set"
     with Redis(f"user alice on >pw ~* &* {rules}") as redis:
@@ -582,7 +584,7 @@ async def confirm(server: RedisServer, channel: str, inbox: Inbox, confirmed: li
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest_twisted.ensureDeferred
-async def test_the_last_wish_for_a_channel_holds(redis: Redis, seed: int) -> None:
+async def test_the_last_subscribe_or_unsubscribe_of_a_channel_wins(redis: Redis, seed: int) -> None:
     """Subscribing and unsubscribing at random, with connections lost in between."""
     chance = random.Random(seed)
     channels = [f"c{number}" for number in range(5)]
@@ -625,7 +627,7 @@ async def test_the_last_wish_for_a_channel_holds(redis: Redis, seed: int) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cancelled_subscription_is_none(redis: Redis) -> None:
+async def test_a_cancelled_subscription_receives_nothing(redis: Redis) -> None:
     async with connected(url(redis)) as (server, _):
         first, second = Inbox(), Inbox()
         cancelled = server.subscribe("a", first)

@@ -23,7 +23,7 @@ def relayctl(tmp_path: Path, database_url: str) -> Operator:
     return Operator(tmp_path, DATABASE_URL=database_url)
 
 
-def test_migrate_status_and_rollback(blank: Operator) -> None:
+def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     before = blank("db", "status")
     assert (before.returncode, before.stdout.count("pending")) == (1, 3)
     assert blank("db", "migrate").stdout == (
@@ -45,7 +45,7 @@ def test_migrate_status_and_rollback(blank: Operator) -> None:
     assert "nothing to do" in blank("db", "rollback").stdout
 
 
-def test_quizzes_and_actions_go_in_and_out(relayctl: Operator) -> None:
+def test_quizzes_and_actions_can_be_imported_and_exported(relayctl: Operator) -> None:
     (relayctl.folder / "in.csv").write_text("name,difficulty\nä,1\nb,2\n")
     done = relayctl("quiz", "import", "in.csv")
     assert (done.returncode, done.stdout) == (0, "2 added, 0 changed\n")
@@ -78,7 +78,7 @@ def test_wrong_input_is_a_sentence_and_exit_code_2(relayctl: Operator) -> None:
         assert relayctl(*arguments).returncode == 2
 
 
-def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
+def test_a_wrong_configuration_gives_exit_code_2(tmp_path: Path) -> None:
     operator = Operator(tmp_path, DATABASE_URL="oracle://u:hunter2@h/db")
     done = operator("db", "status")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -88,7 +88,7 @@ def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
     assert operator("--config", "absent.toml", "db", "status").returncode == 2
 
 
-def test_the_configuration_is_the_daemons(tmp_path: Path) -> None:
+def test_relayctl_reads_the_configuration_of_the_daemon(tmp_path: Path) -> None:
     operator = Operator(tmp_path)
     (tmp_path / "relayd.toml").write_text('[database]\nurl = "sqlite:///from-file.db"\n')
     assert operator("--config", "relayd.toml", "db", "migrate").returncode == 0
@@ -111,7 +111,7 @@ def test_an_unreachable_database_is_a_sentence_and_exit_code_1(own_postgresql: P
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
-def test_without_tables_the_sentence_says_what_is_missing(blank: Operator) -> None:
+def test_missing_tables_are_named_in_a_sentence(blank: Operator) -> None:
     (blank.folder / "out.csv").write_text("from yesterday")
     done = blank("quiz", "export", "out.csv")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -138,7 +138,7 @@ def test_each_command_prints_json_on_request(blank: Operator) -> None:
     assert json.loads(taken.stdout) == {"taken_back": ["0003.history"]}
 
 
-def test_a_terminal_sees_how_far_an_import_is(relayctl: Operator) -> None:
+def test_an_import_shows_its_progress_on_a_terminal(relayctl: Operator) -> None:
     rows = "\n".join(f"{number},1" for number in range(5000))
     (relayctl.folder / "in.csv").write_text(f"name,difficulty\n{rows}\n")
     ours, theirs = os.openpty()
@@ -156,7 +156,7 @@ def test_a_terminal_sees_how_far_an_import_is(relayctl: Operator) -> None:
     assert b"100%" in shown
 
 
-def test_version_and_help(tmp_path: Path) -> None:
+def test_version_and_help_are_printed(tmp_path: Path) -> None:
     operator = Operator(tmp_path)
     assert __version__ in operator("--version").stdout
     for arguments in ([], ["db"], ["quiz"], ["db", "migrate"], ["quiz", "import"]):

@@ -125,7 +125,7 @@ def test_json_is_consistent_and_every_connection_is_closed(spawn: Spawn, bench: 
         assert node.log.count(f"/ws/camera/{group} opened") == 7
 
 
-def test_others_are_not_disturbed_and_are_noticed_where_they_share_a_group(
+def test_other_clients_are_not_disturbed_and_are_noticed_in_a_shared_group(
     relayd: Daemon, bench: Bench, connect: Connect
 ) -> None:
     aside = connect(relayd, "/ws/camera")
@@ -148,7 +148,7 @@ def test_the_default_is_the_configuration(relayd: Daemon, bench: Bench) -> None:
     assert bench().returncode == 2
 
 
-def test_fit_ends_at_its_cap(relayd: Daemon, bench: Bench) -> None:
+def test_a_fit_ends_at_its_cap(relayd: Daemon, bench: Bench) -> None:
     fit = ("--fit", "--viewers", "2", "--cap", "5", "--seconds", "0.3", *PATIENT)
     done = bench(relayd.ws_url, *fit)
     assert done.returncode == 0
@@ -163,7 +163,7 @@ def test_fit_ends_at_its_cap(relayd: Daemon, bench: Bench) -> None:
     assert all(step["deliveries"] == step["sent"] * step["connected"] for step in shown["steps"])
 
 
-def test_fit_ends_at_the_open_files_of_this_process(relayd: Daemon, bench: Bench) -> None:
+def test_a_fit_ends_at_the_open_file_limit_of_this_process(relayd: Daemon, bench: Bench) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 
@@ -175,7 +175,9 @@ def test_fit_ends_at_the_open_files_of_this_process(relayd: Daemon, bench: Bench
     assert "52 connections need as many open files" in refused.stderr
 
 
-def test_a_server_that_is_full_says_how_many_were_connected(spawn: Spawn, bench: Bench) -> None:
+def test_a_bench_of_a_full_server_reports_how_many_clients_were_connected(
+    spawn: Spawn, bench: Bench
+) -> None:
     node = spawn(limits_max_connections=6)
     done = bench(node.ws_url)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -186,7 +188,7 @@ def test_a_server_that_is_full_says_how_many_were_connected(spawn: Spawn, bench:
     assert "serves 6 connections at most" in fit.stdout
 
 
-def test_tokens(spawn: Spawn, bench: Bench) -> None:
+def test_a_bench_may_authenticate_with_a_token(spawn: Spawn, bench: Bench) -> None:
     secret = "a secret for tests that is long enough"
     node = spawn(auth_secret=secret, auth_required=True)
     without = bench(node.ws_url)
@@ -217,7 +219,7 @@ def test_connections_that_the_server_closes_are_named(spawn: Spawn, bench: Bench
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_server_that_stops_in_the_middle_is_a_sentence(
+def test_a_server_that_stops_during_a_bench_is_reported_in_a_sentence(
     spawn: Spawn, bench: Bench, connect: Connect, number: signal.Signals
 ) -> None:
     node = spawn()
@@ -230,7 +232,7 @@ def test_a_server_that_stops_in_the_middle_is_a_sentence(
     assert ("1012, restart" in done.stderr) == (number == signal.SIGTERM)
 
 
-def test_a_search_whose_server_stops_says_what_is_known(spawn: Spawn, bench: Bench) -> None:
+def test_a_search_whose_server_stops_reports_the_results_so_far(spawn: Spawn, bench: Bench) -> None:
     node = spawn()
     process = bench.start(node.ws_url, "--fit", "--viewers", "3", *PATIENT)
     assert process.stderr is not None
@@ -253,7 +255,7 @@ def test_ctrl_c_closes_every_connection(spawn: Spawn, bench: Bench, connect: Con
     eventually(lambda: node.log.count("closed: sent 1000, got 1000") == 7)
 
 
-def test_ctrl_c_in_a_search_leaves_what_is_known(relayd: Daemon, bench: Bench) -> None:
+def test_ctrl_c_in_a_search_prints_the_results_so_far(relayd: Daemon, bench: Bench) -> None:
     process = bench.start(relayd.ws_url, "--fit", "--viewers", "3", *PATIENT)
     assert process.stderr is not None
     assert "viewers" in process.stderr.readline()
@@ -264,13 +266,13 @@ def test_ctrl_c_in_a_search_leaves_what_is_known(relayd: Daemon, bench: Bench) -
     assert done.stdout.startswith("Interrupted. At least ")
 
 
-def test_without_uvloop_the_loop_of_asyncio_is_fine(relayd: Daemon, bench: Bench) -> None:
+def test_a_bench_without_uvloop_runs_on_asyncio(relayd: Daemon, bench: Bench) -> None:
     (bench.folder / "uvloop.py").write_text("raise ImportError\n")
     done = bench(relayd.ws_url, "--json", *PATIENT, PYTHONPATH=f"{bench.folder}:{ROOT}")
     assert json.loads(done.stdout)["lost"] == 0
 
 
-def test_a_unix_socket(tmp_path: Path, bench: Bench) -> None:
+def test_a_bench_may_connect_over_a_unix_socket(tmp_path: Path, bench: Bench) -> None:
     node = Daemon(tmp_path, None, "--listen", f"unix:{tmp_path}/s").start()
     try:
         done = bench(f"unix:{tmp_path}/s", "--json", *PATIENT)
@@ -329,7 +331,7 @@ def web() -> Iterator[int]:
         server.shutdown()
 
 
-def test_a_server_that_is_no_relayd_is_a_sentence(web: int, bench: Bench) -> None:
+def test_a_server_other_than_relayd_is_reported_in_a_sentence(web: int, bench: Bench) -> None:
     for url, words in (
         (f"ws://127.0.0.1:{web}", "answers 404, and not as relayd does"),
         (f"ws://127.0.0.1:{web}/old", "sends clients to https://new.example/"),
@@ -342,7 +344,7 @@ def test_a_server_that_is_no_relayd_is_a_sentence(web: int, bench: Bench) -> Non
         assert words in done.stderr
 
 
-def test_a_server_of_another_protocol_is_a_sentence(bench: Bench) -> None:
+def test_a_server_of_another_protocol_is_reported_in_a_sentence(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def greet() -> None:
@@ -356,7 +358,7 @@ def test_a_server_of_another_protocol_is_a_sentence(bench: Bench) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
-def test_an_echo_server_is_no_relayd(bench: Bench) -> None:
+def test_an_echo_server_is_not_taken_for_relayd(bench: Bench) -> None:
     def echo(connection: ServerConnection) -> None:
         for message in connection:
             connection.send(message)
@@ -369,7 +371,7 @@ def test_an_echo_server_is_no_relayd(bench: Bench) -> None:
     assert "let 7 clients in, but a pose came to only 1 of them; is that a relayd?" in done.stderr
 
 
-def test_another_path_of_relayd_is_a_sentence(relayd: Daemon, bench: Bench) -> None:
+def test_another_path_of_relayd_is_reported_in_a_sentence(relayd: Daemon, bench: Bench) -> None:
     done = bench(f"{relayd.url}/chat/lobby/")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "404: There is no such path" in done.stderr

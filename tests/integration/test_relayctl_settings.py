@@ -17,7 +17,7 @@ def relayctl(tmp_path: Path) -> Operator:
     return Operator(tmp_path, auth_secret=SECRET)
 
 
-def test_a_token_lets_its_bearer_in_where_its_scope_says(
+def test_a_token_admits_its_bearer_to_the_paths_in_its_scope(
     relayctl: Operator, spawn: Spawn, connect: Connect
 ) -> None:
     made = relayctl("token", "create", "--user", "ann", "--scope", "chat").stdout.strip()
@@ -65,7 +65,7 @@ def test_a_token_that_is_not_good_is_explained(relayctl: Operator, tmp_path: Pat
     check_failed(Operator(tmp_path)("token", "create"), 2, "[auth] secret is not set")
 
 
-def test_check_config_says_what_is_set_where_and_hides_secrets(tmp_path: Path) -> None:
+def test_check_config_shows_each_setting_with_its_source_and_hides_secrets(tmp_path: Path) -> None:
     (tmp_path / "relayd.toml").write_text(
         '[chat]\nhistory = 7\ndefault_room = "lobby"\n[redis]\nurl = "redis://u:hunter2@h/0"\n'
     )

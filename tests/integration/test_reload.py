@@ -164,7 +164,9 @@ def test_a_secret_is_read_again_from_its_file(spawn: Spawn, configure: Configure
     assert daemon.post("/api/push/a", b"{}", Authorization="Bearer new")[0] == 200
 
 
-def test_silence_is_measured_anew(spawn: Spawn, connect: Connect, configure: Configure) -> None:
+def test_the_keepalive_settings_apply_to_open_connections_after_a_reload(
+    spawn: Spawn, connect: Connect, configure: Configure
+) -> None:
     """A client that has been there for long is pinged as the new configuration has it."""
     daemon = spawn(RELAYD_CONFIG=configure(""), log_level="debug")
     client = connect(daemon, "/ws/camera")
@@ -211,7 +213,7 @@ def enough(daemon: Daemon, connect: Connect, path: str) -> list[ClientConnection
     return clients
 
 
-def test_every_worker_works_with_what_the_parent_has_read(
+def test_every_worker_applies_the_configuration_that_the_parent_has_read(
     two: Daemon, connect: Connect, configure: Configure
 ) -> None:
     configure("[echo]\nenabled = true\n")
@@ -221,7 +223,7 @@ def test_every_worker_works_with_what_the_parent_has_read(
         assert client.recv(PATIENCE) == "words"
 
 
-def test_a_worker_that_is_started_later_does_so_too(
+def test_a_worker_that_starts_after_a_reload_has_the_new_configuration(
     two: Daemon, connect: Connect, configure: Configure
 ) -> None:
     configure("[echo]\nenabled = true\n[chat]\nhistory_length = 7\n")
@@ -256,8 +258,8 @@ def test_sighup_to_the_whole_group_is_one_reload(
 # -- a terminal
 
 
-def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
-    """Else it would go on, unseen, on the port of whoever starts it again."""
+def test_relayd_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    """Otherwise relayd would go on unseen and hold the port that its next start needs."""
     ours, theirs = os.openpty()
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(
@@ -287,7 +289,7 @@ def operator(daemon: Daemon, **settings: object) -> Operator:
     return Operator(daemon.folder, config=daemon.env["RELAYD_CONFIG"], **settings)
 
 
-def test_relayctl_reload_says_what_came_of_it(
+def test_relayctl_reload_reports_the_result(
     spawn: Spawn, connect: Connect, configure: Configure
 ) -> None:
     daemon = spawn(RELAYD_CONFIG=configure(""))

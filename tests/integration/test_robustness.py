@@ -142,7 +142,7 @@ def test_bytes_sent_before_the_handshake_is_answered_are_read_after_it_once(
     assert connected(node) == 2
 
 
-def test_a_store_that_does_not_answer_refuses_in_time(
+def test_a_join_is_refused_in_time_when_the_store_does_not_answer(
     own_postgresql: PostgreSQL, own_url: str, spawn: Spawn, dial: Dial
 ) -> None:
     """A join does not wait longer than a handshake may take."""
@@ -233,7 +233,9 @@ def test_reader_that_never_reads_is_closed_with_4003(
     eventually(lambda: connected(node) == 1)
 
 
-def test_a_burst_does_not_close_who_reads(spawn: Spawn, connect: Connect, dial: Dial) -> None:
+def test_a_burst_does_not_close_a_client_that_reads(
+    spawn: Spawn, connect: Connect, dial: Dial
+) -> None:
     """Forty messages of 60 KB in one go, with the default limits: who takes them stays.
 
     The messages share a COMMIT and so come back together; that is relayd's doing, no reader's.
@@ -433,7 +435,7 @@ def test_a_close_without_a_code_is_answered(relayd: Daemon, dial: Dial) -> None:
     assert connection.ended()
 
 
-def test_too_many_messages_a_second_is_4004(spawn: Spawn, connect: Connect) -> None:
+def test_too_many_messages_a_second_close_with_4004(spawn: Spawn, connect: Connect) -> None:
     """`[limits] messages_per_second`; who keeps to it stays."""
     node = spawn(limits_messages_per_second=50)
     calm, wild = connect(node, "/ws/camera"), connect(node, "/ws/camera")
@@ -499,7 +501,7 @@ async def many(port: int, first: int, count: int) -> None:
     await asyncio.gather(*(visit() for _ in range(50)))
 
 
-def test_thousands_of_visits_leave_nothing_behind(spawn: Spawn) -> None:
+def test_thousands_of_connections_leave_no_state_behind(spawn: Spawn) -> None:
     """After a warm-up of 6,000, another 6,000 cost neither memory nor file descriptors."""
     node = spawn(keepalive_handshake_timeout=2)
     idle = open_sockets(node)
@@ -516,7 +518,7 @@ def test_thousands_of_visits_leave_nothing_behind(spawn: Spawn) -> None:
 # -- the end
 
 
-def test_sigterm_closes_everyone_with_1012(spawn: Spawn, connect: Connect) -> None:
+def test_sigterm_closes_every_client_with_1012(spawn: Spawn, connect: Connect) -> None:
     node = spawn(echo_enabled=True)
     clients: list[ClientConnection] = [
         connect(node, path)
@@ -531,12 +533,14 @@ def test_sigterm_closes_everyone_with_1012(spawn: Spawn, connect: Connect) -> No
     assert "6 connections to close" in node.log
 
 
-def test_sigterm_ends_by_that_signal(spawn: Spawn) -> None:
-    """As twistd does it; a supervisor such as systemd takes that for an ordered end."""
+def test_relayd_exits_by_the_signal_after_sigterm(spawn: Spawn) -> None:
+    """twistd does the same; a supervisor such as systemd takes it for an ordered end."""
     assert spawn().stop() == -signal.SIGTERM
 
 
-def test_peers_that_do_not_answer_do_not_keep_it(spawn: Spawn, dial: Dial) -> None:
+def test_unresponsive_peers_do_not_delay_shutdown_beyond_the_drain_timeout(
+    spawn: Spawn, dial: Dial
+) -> None:
     """After `drain_timeout` whoever is left is dropped: a WebSocket, a half head, an idle page."""
     node = spawn(server_drain_timeout=0.5)
     silent = dial(node).open("/ws/camera")
@@ -552,7 +556,7 @@ def test_peers_that_do_not_answer_do_not_keep_it(spawn: Spawn, dial: Dial) -> No
     assert idle.ended()
 
 
-def test_sigterm_while_the_database_does_not_answer(
+def test_sigterm_ends_relayd_while_the_database_does_not_answer(
     own_postgresql: PostgreSQL, own_url: str, spawn: Spawn, connect: Connect, dial: Dial
 ) -> None:
     """Joins that wait and requests under way do not keep it beyond the database's deadline."""
@@ -571,8 +575,10 @@ def test_sigterm_while_the_database_does_not_answer(
     check_refusal(response.status, response.headers, response.body)
 
 
-def test_messages_under_way_at_the_end_are_kept_or_refused(spawn: Spawn, connect: Connect) -> None:
-    """What came back before 1012 is in the history after the restart."""
+def test_messages_in_flight_at_shutdown_are_stored_or_refused(
+    spawn: Spawn, connect: Connect
+) -> None:
+    """Messages delivered before the 1012 are in the history after the restart."""
     node = spawn()
     client = connect(node, "/ws/chat/r")
     for number in range(200):

@@ -68,7 +68,7 @@ async def test_an_acknowledged_message_survives_kill_9(sqlite_url: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_somebody_else_holds_is_unavailable_until_it_is_free(
+async def test_a_file_locked_by_another_process_is_unavailable_until_it_is_free(
     sqlite_url: str,
 ) -> None:
     from twisted.internet import reactor

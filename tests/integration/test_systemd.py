@@ -113,7 +113,7 @@ def workers(redis: Redis) -> dict[str, str]:
     return {"RELAYD_SERVER_WORKERS": "2", "RELAYD_REDIS_URL": f"unix://{redis.socket}"}
 
 
-def test_a_passed_socket_takes_the_place_of_listen(
+def test_a_passed_socket_replaces_the_listen_setting(
     serve: Serve, port: socket.socket, connect: Connect
 ) -> None:
     service = serve(port)
@@ -141,10 +141,10 @@ def test_systemd_sees_ready_then_the_number_of_clients_then_stopping(
     assert service.process.wait(PATIENCE) == -signal.SIGTERM
 
 
-def test_a_systemd_that_reads_late_hears_everything(
+def test_a_slow_systemd_receives_every_notification(
     serve: Serve, port: socket.socket, dial: Dial
 ) -> None:
-    """As soon as it reads, in order."""
+    """They arrive in order, as soon as systemd reads."""
     service = serve(port, WATCHDOG_USEC="200000")
     service.fill()
     dial(service).open("/ws/camera")  # it serves
@@ -161,13 +161,13 @@ def test_a_systemd_that_reads_late_hears_everything(
     assert told == ["READY=1", "STOPPING=1"]
 
 
-def test_without_a_watchdog_there_are_no_signs_of_life(serve: Serve, port: socket.socket) -> None:
+def test_no_heartbeat_is_sent_without_a_watchdog(serve: Serve, port: socket.socket) -> None:
     service = serve(port)
     service.hear("STATUS=Serving: 0 connections")
     assert "WATCHDOG=1" not in service.heard
 
 
-def test_a_process_that_hangs_gives_no_sign_of_life(serve: Serve, port: socket.socket) -> None:
+def test_a_hanging_process_sends_no_heartbeat(serve: Serve, port: socket.socket) -> None:
     service = serve(port, WATCHDOG_USEC="200000")
     service.hear("WATCHDOG=1")
     service._line.settimeout(1)
@@ -205,7 +205,7 @@ def test_workers_share_a_passed_socket_and_are_counted(
     assert service.log.count("systemd passed a listening socket") == 1
 
 
-def test_a_unix_socket_of_another_process_stays(serve: Serve, tmp_path: Path) -> None:
+def test_a_unix_socket_of_another_process_is_not_removed(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "front.sock"
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind(str(path))
@@ -224,7 +224,7 @@ def test_a_unix_socket_of_another_process_stays(serve: Serve, tmp_path: Path) ->
     assert f"in the place of [server] listen: unix:{path}" in service.log
 
 
-def test_a_descriptor_that_accepts_nobody_ends_the_start(serve: Serve) -> None:
+def test_a_passed_descriptor_that_does_not_listen_ends_the_start(serve: Serve) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         datagrams.bind(("127.0.0.1", 0))
         service = serve(datagrams)
@@ -270,7 +270,7 @@ def test_an_idle_kept_alive_connection_is_closed_at_once(serve: Serve, port: soc
 
 
 @pytest.mark.parametrize("with_workers", [False, True])
-def test_nobody_is_refused_while_it_starts_again(
+def test_no_client_is_refused_during_a_restart(
     serve: Serve, port: socket.socket, redis: Redis, connect: Connect, with_workers: bool
 ) -> None:
     service = serve(port, **(workers(redis) if with_workers else {}))

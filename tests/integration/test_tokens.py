@@ -47,14 +47,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     assert SECRET not in node.log
 
 
-def test_without_a_token_nobody_comes_in(guarded: Daemon, connect: Connect) -> None:
+def test_a_client_without_a_token_is_refused(guarded: Daemon, connect: Connect) -> None:
     refused = Refused(guarded, "/ws/camera")
     assert (refused.status, refused.error) == (401, "unauthorized")
     client = connect(guarded, "/ws/camera?refuse=close")
     assert read_close(client) == (4401, "unauthorized")
 
 
-def test_a_token_in_the_query_or_a_header(guarded: Daemon, connect: Connect) -> None:
+def test_a_token_is_read_from_the_query_or_a_header(guarded: Daemon, connect: Connect) -> None:
     good = token(sub="ada")
     sender = connect(guarded, f"/ws/camera/t?token={good}")
     for scheme in ("Bearer", "bearer"):
@@ -123,7 +123,7 @@ def test_scope_limits_the_paths(guarded: Daemon, connect: Connect) -> None:
     assert Refused(guarded, f"/ws/camera?token={token(scope='')}").status == 403
 
 
-def test_chat_shows_who_said_it(guarded: Daemon, connect: Connect) -> None:
+def test_a_chat_message_names_the_user_of_its_token(guarded: Daemon, connect: Connect) -> None:
     """`user` where a token named one, live and in the history; what a client claims is nothing."""
     ada = connect(guarded, f"/ws/chat/who?token={token(sub='ada ü')}")
     bob = connect(guarded, f"/ws/chat/who?token={token()}")
@@ -153,7 +153,7 @@ def test_a_token_that_expires_closes_with_4005(guarded: Daemon, connect: Connect
     assert read_close(client)[0] == 4005
 
 
-def test_tokens_may_be_known_and_not_required(spawn: Spawn, connect: Connect) -> None:
+def test_a_token_is_optional_unless_it_is_required(spawn: Spawn, connect: Connect) -> None:
     node = spawn(auth_secret=SECRET)
     connect(node, "/ws/camera")
     assert Refused(node, "/ws/camera?token=abc").status == 401

@@ -100,7 +100,9 @@ def test_sigterm_drains_all_and_leaves_no_process(spawn_workers: Spawn, connect:
         socket.create_connection(("127.0.0.1", daemon.port))
 
 
-def test_sigint_does_so_too(spawn_workers: Spawn, connect: Connect) -> None:
+def test_sigint_drains_all_workers_and_leaves_no_process(
+    spawn_workers: Spawn, connect: Connect
+) -> None:
     daemon = spawn_workers()
     (client, _), workers = clients_of(daemon, connect, 1), pids(daemon).values()
     assert daemon.process is not None
@@ -110,7 +112,7 @@ def test_sigint_does_so_too(spawn_workers: Spawn, connect: Connect) -> None:
     assert all(map(has_ended, workers))
 
 
-def test_a_signal_that_comes_twice_and_to_all_does_no_harm(
+def test_a_signal_sent_twice_and_to_every_process_does_no_harm(
     spawn_workers: Spawn, dial: Dial
 ) -> None:
     """A service manager sends it to every process, a terminal to the whole group."""
@@ -125,7 +127,7 @@ def test_a_signal_that_comes_twice_and_to_all_does_no_harm(
     assert daemon.log.count("connections to close") == 2
 
 
-def test_one_process_alone_takes_a_second_signal_well(spawn: Spawn, dial: Dial) -> None:
+def test_a_single_process_tolerates_a_second_signal(spawn: Spawn, dial: Dial) -> None:
     daemon = spawn(server_drain_timeout=0.5)
     silent = dial(daemon).open("/ws/camera")
     assert daemon.process is not None
@@ -168,7 +170,7 @@ def sabotage(tmp_path: Path) -> Callable[[str, int], str]:
     return make
 
 
-def test_a_worker_that_always_dies_is_started_ever_more_rarely(
+def test_a_worker_that_always_dies_is_restarted_with_growing_back_off(
     spawn_workers: Spawn, sabotage: Callable[[str, int], str]
 ) -> None:
     began = time.monotonic()
@@ -192,7 +194,7 @@ def test_if_all_workers_die_at_the_start_relayd_ends_with_their_status(
     assert "no worker can be started, so relayd ends; the last one: exit status 78" in daemon.log
 
 
-def test_without_redis_the_start_says_so(spawn: Spawn) -> None:
+def test_a_start_of_workers_without_redis_names_the_missing_setting(spawn: Spawn) -> None:
     daemon = spawn(wait=False, server_workers=2)
     assert daemon.process is not None
     assert daemon.process.wait(PATIENCE) == 78
@@ -202,7 +204,7 @@ def test_without_redis_the_start_says_so(spawn: Spawn) -> None:
     )
 
 
-def test_a_port_that_is_in_use_is_named_as_by_one_process(
+def test_workers_report_a_port_in_use_as_a_single_process_does(
     spawn: Spawn, spawn_workers: Spawn
 ) -> None:
     taken = spawn().port
@@ -303,7 +305,7 @@ def have_older_parts(logs: list[Path], count: int) -> bool:
 
 
 def test_as_a_daemon_each_worker_has_its_own_log_file(redis: Redis, tmp_path: Path) -> None:
-    """And SIGUSR1 begins new ones, as twistd does it."""
+    """SIGUSR1 begins new files, as with twistd."""
     port, folder = free_port(), tmp_path / "run"
     folder.mkdir()
     environ = {name: text for name, text in os.environ.items() if not name.startswith("RELAYD_")}

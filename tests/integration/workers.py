@@ -1,4 +1,4 @@
-"""What tests ask of the workers of a relayd: which they are, whether they serve, their clients."""
+"""Helpers for the workers of a relayd: their processes, whether they serve, their clients."""
 
 import contextlib
 import os

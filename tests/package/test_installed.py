@@ -89,7 +89,7 @@ def test_the_service_runs_as_its_own_user_with_the_privileges_it_needs_and_no_mo
     )
 
 
-def test_everything_an_operator_reads_is_there(debian: Container) -> None:
+def test_every_document_for_operators_is_installed(debian: Container) -> None:
     for page in ("man1/relayctl.1", "man5/relayd.toml.5", "man8/relayd.8"):
         assert debian.shell(f"zcat /usr/share/man/{page}.gz | head -n 1").startswith(".TH")
     completed = debian.shell(
@@ -107,7 +107,7 @@ def test_everything_an_operator_reads_is_there(debian: Container) -> None:
     debian.eventually("systemctl status relayd | grep 'Status: \"Serving: 0 connections\"'")
 
 
-def test_starts_are_quick_because_everything_is_compiled(debian: Container) -> None:
+def test_starts_are_quick_because_every_module_is_compiled(debian: Container) -> None:
     packages = debian.shell("echo /usr/lib/relayd/lib/python3.11/site-packages")
     debian.shell(f"test -s {packages}/twisted/plugins/dropin.cache")
     debian.shell(f"test -d {packages}/relayd/__pycache__")
@@ -116,7 +116,7 @@ def test_starts_are_quick_because_everything_is_compiled(debian: Container) -> N
     assert "dropin.cache" not in debian.shell("journalctl -u relayd --no-pager")
 
 
-def test_killed_it_is_back_within_3_seconds(debian: Container) -> None:
+def test_a_killed_service_serves_again_within_3_seconds(debian: Container) -> None:
     """The best of three counts, for the machine may be busy; none takes very long."""
     took: list[float] = []
     while not took or (min(took) >= 3.0 and len(took) < 3):  # the machine may be busy
@@ -185,7 +185,7 @@ def test_a_restart_refuses_none_of_50_clients_a_second(debian: Container) -> Non
     assert {answer.partition(" ")[2][:3] for answer in arrivals.answers} == {"101"}
 
 
-def test_a_wrong_configuration_keeps_it_from_starting_and_is_named(debian: Container) -> None:
+def test_a_wrong_configuration_stops_the_start_and_is_named(debian: Container) -> None:
     debian.shell("printf '[chat]\\nhistory = \"many\"\\n' >/etc/relayd/conf.d/wrong.toml")
     assert debian.try_shell("systemctl restart relayd").returncode != 0
     debian.eventually("journalctl -u relayd --no-pager -n 20 | grep wrong.toml")
@@ -203,7 +203,7 @@ def test_a_reload_of_a_wrong_configuration_fails_and_changes_nothing(debian: Con
     debian.shell("rm /etc/relayd/conf.d/wrong.toml; systemctl reload relayd")
 
 
-def test_a_database_that_root_makes_is_the_services(debian: Container) -> None:
+def test_a_database_created_by_root_belongs_to_the_service(debian: Container) -> None:
     debian.shell("systemctl stop relayd.socket relayd; mv /var/lib/relayd /root/kept")
     debian.shell("install -d -m 0750 -o relayd -g relayd /var/lib/relayd; relayctl db migrate")
     owners = debian.shell("find /var/lib/relayd -printf '%u:%g\\n' | sort -u")
@@ -212,7 +212,7 @@ def test_a_database_that_root_makes_is_the_services(debian: Container) -> None:
     wait_until_ready(debian)
 
 
-def test_a_reload_goes_on_with_the_same_process(debian: Container) -> None:
+def test_a_reload_keeps_the_same_process(debian: Container) -> None:
     main = debian.shell("systemctl show -P MainPID relayd")
     debian.shell("printf '[keepalive]\\nping_interval = 20.0\\n' >/etc/relayd/conf.d/ping.toml")
     with debian.connect("/ws/camera") as client:
@@ -318,7 +318,7 @@ def install_while_they_talk(debian: Container, package: str) -> Member:
 
 
 @pytest.mark.parametrize("version", ["relayd_next.deb", "relayd.deb"])
-def test_an_upgrade_and_the_way_back_lose_no_message(debian: Container, version: str) -> None:
+def test_an_upgrade_and_a_downgrade_lose_no_message(debian: Container, version: str) -> None:
     member = install_while_they_talk(debian, version)
     assert member.codes == [1012]
     assert member.gaps == 0
@@ -336,7 +336,7 @@ def tls(debian: Container) -> ssl.SSLContext:
     return tls_client(certificate)
 
 
-def test_with_the_example_for_nginx_it_serves_over_tls(debian: Container) -> None:
+def test_the_nginx_example_serves_over_tls(debian: Container) -> None:
     debian.shell(
         """
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=relay.example.org \\
@@ -360,7 +360,7 @@ def test_with_the_example_for_nginx_it_serves_over_tls(debian: Container) -> Non
         assert json.loads(viewer.recv(timeout=PATIENCE)) == {"x": 1, "y": 2, "z": 3}
 
 
-def test_postgresql_and_redis_are_switched_on_by_the_documented_steps(
+def test_the_documented_steps_switch_on_postgresql_and_redis(
     debian: Container, tls: ssl.SSLContext
 ) -> None:
     debian.shell(documented("PostgreSQL"))
@@ -410,7 +410,7 @@ def test_a_secret_that_changed_since_the_start_is_named_by_a_reload(debian: Cont
         assert json.loads(client.recv(timeout=PATIENCE))["user"] == "ann"
 
 
-def test_a_restart_with_workers_refuses_nobody_either(debian: Container) -> None:
+def test_a_restart_with_workers_refuses_no_client(debian: Container) -> None:
     with Arrivals(debian) as arrivals:
         time.sleep(1)  # a stretch of time in which clients come
         debian.shell("systemctl restart relayd")
@@ -429,7 +429,7 @@ def test_a_connections_life_can_be_followed_in_the_journal(debian: Container) ->
     debian.eventually(f"test $({script % conn} | wc -l) -ge 2")
 
 
-def test_after_a_reboot_it_is_back(debian: Container, tls: ssl.SSLContext) -> None:
+def test_the_service_starts_after_a_reboot(debian: Container, tls: ssl.SSLContext) -> None:
     debian.power_off()
     debian.boot()
     wait_until_ready(debian)
@@ -440,7 +440,7 @@ def test_after_a_reboot_it_is_back(debian: Container, tls: ssl.SSLContext) -> No
 # -- the end
 
 
-def test_removed_it_does_not_run_and_keeps_what_is_the_sites(debian: Container) -> None:
+def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: Container) -> None:
     debian.shell("rm /etc/nginx/conf.d/relayd.conf /etc/nginx/relayd.*; systemctl reload nginx")
     with debian.connect("/ws/camera") as client:
         debian.shell("apt-get remove --yes relayd")
@@ -451,7 +451,7 @@ def test_removed_it_does_not_run_and_keeps_what_is_the_sites(debian: Container) 
     debian.shell("test -e /var/lib/relayd/relayd.db -a ! -e /usr/lib/relayd")
 
 
-def test_purged_it_leaves_no_file_no_unit_no_process_and_no_user(debian: Container) -> None:
+def test_a_purged_package_leaves_no_file_no_unit_no_process_and_no_user(debian: Container) -> None:
     debian.shell("apt-get purge --yes relayd")
     left = {path for path in files(debian) - before if "relayd" in path}
     assert left == set()

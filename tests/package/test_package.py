@@ -1,4 +1,4 @@
-"""What is in the package, without installing it."""
+"""The content of the package, without installing it."""
 
 import fnmatch
 import re
@@ -16,7 +16,7 @@ def libraries(unpacked: Path) -> Path:
     return found
 
 
-def test_lintian_has_nothing_to_say(package: Path) -> None:
+def test_lintian_reports_nothing(package: Path) -> None:
     """No error and no warning; each override has its reason in a comment above it."""
     ran = subprocess.run(
         ["lintian", "--pedantic", "--allow-root", "--fail-on=error,warning", package],
@@ -28,7 +28,7 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
         assert line.startswith("#") or before.startswith("#"), line
 
 
-def test_the_version_is_everywhere_the_same(unpacked: Path) -> None:
+def test_every_file_has_the_same_version(unpacked: Path) -> None:
     control = (unpacked / "DEBIAN" / "control").read_text()
     changelog = (ROOT / "debian" / "changelog").read_text()
     metadata = next(libraries(unpacked).glob("relayd-*.dist-info/METADATA")).read_text()
@@ -41,7 +41,7 @@ def test_the_version_is_everywhere_the_same(unpacked: Path) -> None:
         assert found[1] == __version__
 
 
-def test_copyright_names_every_distribution_and_no_other(unpacked: Path) -> None:
+def test_the_copyright_names_every_shipped_distribution_and_no_other(unpacked: Path) -> None:
     text = (ROOT / "debian" / "copyright").read_text()
     named = set(re.findall(r"(?m)^Files: .*/([^/]+)-\*\.dist-info/\*$", text))
     shipped = {path.name for path in libraries(unpacked).glob("*.dist-info")}
@@ -69,7 +69,7 @@ def test_the_pinned_versions_are_the_shipped_ones(unpacked: Path) -> None:
     assert "://" not in text
 
 
-def test_nothing_is_shipped_that_grows_stale(unpacked: Path) -> None:
+def test_no_file_that_becomes_stale_is_shipped(unpacked: Path) -> None:
     names = {path.name for path in unpacked.rglob("*")}
     assert names.isdisjoint({"__pycache__", "dropin.cache", "RECORD", "direct_url.json", "pip"})
     tree = unpacked / "usr"
@@ -79,7 +79,7 @@ def test_nothing_is_shipped_that_grows_stale(unpacked: Path) -> None:
             assert not built_in.search(path.read_bytes()), path
 
 
-def test_compiled_parts_are_there_and_stripped(unpacked: Path) -> None:
+def test_compiled_modules_are_shipped_and_stripped(unpacked: Path) -> None:
     objects = list(libraries(unpacked).rglob("*.so*"))
     names = {path.name.partition(".")[0] for path in objects}
     assert names >= {
@@ -93,7 +93,7 @@ def test_compiled_parts_are_there_and_stripped(unpacked: Path) -> None:
         assert ".symtab" not in sections.stdout, path
 
 
-def test_configuration_is_of_the_administrator(unpacked: Path) -> None:
+def test_configuration_files_are_conffiles(unpacked: Path) -> None:
     conffiles = (unpacked / "DEBIAN" / "conffiles").read_text().split()
     assert conffiles == ["/etc/relayd/relayd.toml"]
     assert (unpacked / "etc" / "relayd" / "conf.d").is_dir()

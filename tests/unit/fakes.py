@@ -1,4 +1,4 @@
-"""What the unit tests share: a TCP transport in memory, a client, stand-ins for brokers' parts.
+"""Shared by the unit tests: a TCP transport in memory, a client, stand-ins for brokers' parts.
 
 No real time and no real I/O: everything runs on a `twisted.internet.task.Clock`. The transport
 behaves as Twisted's TCP connections do: it tells its producer to pause above 64 KiB and to go on

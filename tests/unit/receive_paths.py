@@ -1,4 +1,4 @@
-"""What the tests of the two receive paths share: both ways to read, and what streams are made of.
+"""Shared by the tests of the two receive paths: both ways to read, and the parts of streams.
 
 One connection reads as it is: small whole text frames by `native.reading.Inlet`, the rest by
 Autobahn. The other one has Autobahn's parser alone. `Pair.check` gives both the same bytes, cut at

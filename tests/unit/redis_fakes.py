@@ -1,4 +1,4 @@
-"""What the unit tests of relayd.redis share: a connection in memory, and what Redis says on it."""
+"""Shared by the unit tests of relayd.redis: a connection in memory, and replies of Redis on it."""
 
 from collections.abc import Callable
 from typing import Any

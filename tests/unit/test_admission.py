@@ -1,4 +1,4 @@
-"""Who may come in: draining, connections, origins, tokens."""
+"""Admission of clients: draining, connections, origins, tokens."""
 
 import json
 from collections.abc import Callable
@@ -53,12 +53,12 @@ def sign(claims: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS25
 # Without tokens
 
 
-def test_without_settings_everyone_may_come_in() -> None:
+def test_every_client_is_admitted_by_default() -> None:
     for origin in (None, "https://example.org", "null", "file://"):
         assert admit(Config(), origin=origin, connections=10_000) == Guest()
 
 
-def test_nobody_may_come_in_while_the_server_drains() -> None:
+def test_no_client_is_admitted_while_the_server_drains() -> None:
     admission = Admission(Current(Config()), lambda: NOW)
     admission.drain()
     with pytest.raises(Refusal) as caught:
@@ -67,7 +67,7 @@ def test_nobody_may_come_in_while_the_server_drains() -> None:
     assert caught.value.retry_after
 
 
-def test_as_many_may_come_in_as_the_limit_says() -> None:
+def test_clients_are_admitted_up_to_the_limit() -> None:
     config = Config(limits=Limits(max_connections=3))
     assert admit(config, connections=2) == Guest()
     for connections in (3, 4):
@@ -92,7 +92,7 @@ def test_as_many_may_come_in_as_the_limit_says() -> None:
         ("*", False),
     ],
 )
-def test_pages_of_the_listed_origins_and_native_apps_may_come_in(
+def test_pages_of_the_listed_origins_and_native_apps_are_admitted(
     origin: str | None, good: bool
 ) -> None:
     origins = ("https://example.org", "http://localhost:3000")
@@ -103,7 +103,7 @@ def test_pages_of_the_listed_origins_and_native_apps_may_come_in(
         assert refused(lambda: admit(config, origin=origin)) == (403, "origin_not_allowed")
 
 
-def test_without_any_listed_origin_only_native_apps_may_come_in() -> None:
+def test_only_native_apps_are_admitted_without_a_listed_origin() -> None:
     config = Config(server=Server(allowed_origins=()))
     assert admit(config) == Guest()
     assert refused(lambda: admit(config, origin="null"))[0] == 403
@@ -112,29 +112,29 @@ def test_without_any_listed_origin_only_native_apps_may_come_in() -> None:
 # Tokens
 
 
-def test_tokens_are_not_looked_at_without_a_secret() -> None:
+def test_tokens_are_ignored_without_a_secret() -> None:
     for token in (None, "", "nonsense", sign({"exp": NOW - 1, "scope": "push"})):
         assert admit(Config(), token=token) == Guest()
 
 
-def test_a_token_need_not_be_shown_unless_it_is_required() -> None:
+def test_a_token_is_optional_unless_it_is_required() -> None:
     assert admit(OPTIONAL) == Guest()
     assert refused(lambda: admit(REQUIRED)) == (401, "unauthorized")
 
 
-def test_a_token_says_who_comes_for_how_long_and_where_to() -> None:
+def test_a_token_gives_the_user_the_expiry_and_the_scope() -> None:
     token = sign({"sub": "ada", "exp": NOW + 60, "nbf": NOW - 60, "scope": "chat camera"})
     for config in (OPTIONAL, REQUIRED):
         guest = admit(config, token=token)
         assert guest == Guest(user="ada", expires=NOW + 60, scope=frozenset({"chat", "camera"}))
 
 
-def test_a_token_may_say_nothing() -> None:
+def test_a_token_may_have_no_claims() -> None:
     assert admit(REQUIRED, token=sign({})) == Guest()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_token_is_good_for_the_kinds_of_path_in_its_scope(kind: str) -> None:
+def test_a_token_is_valid_for_the_kinds_of_path_in_its_scope(kind: str) -> None:
     for allowed in KINDS:
         token = sign({"scope": f"other {allowed}"})
         if allowed == kind:
@@ -143,7 +143,7 @@ def test_a_token_is_good_for_the_kinds_of_path_in_its_scope(kind: str) -> None:
             assert refused(partial(admit, OPTIONAL, token=token, kind=kind)) == (403, "forbidden")
 
 
-def test_an_empty_scope_is_good_for_nothing() -> None:
+def test_an_empty_scope_is_valid_for_no_path() -> None:
     assert refused(lambda: admit(OPTIONAL, token=sign({"scope": ""}))) == (403, "forbidden")
 
 
@@ -160,7 +160,7 @@ def test_an_empty_scope_is_good_for_nothing() -> None:
         ({"iat": NOW + 3600}, True),
     ],
 )
-def test_a_token_is_good_from_nbf_until_before_exp(claims: dict[str, float], good: bool) -> None:
+def test_a_token_is_valid_from_nbf_until_before_exp(claims: dict[str, float], good: bool) -> None:
     """RFC 7519 sections 4.1.4 to 4.1.6; `iat` only says how old a token is."""
     if good:
         admit(OPTIONAL, token=sign(claims))
@@ -187,7 +187,7 @@ def test_a_token_is_good_from_nbf_until_before_exp(claims: dict[str, float], goo
     ],
 )
 def test_a_token_that_is_not_signed_with_our_secret_is_refused(token: str) -> None:
-    """Also where none is required: who shows a token wants it to count."""
+    """This holds even where no token is required: a client that shows a token wants it checked."""
     for config in (OPTIONAL, REQUIRED):
         assert refused(partial(admit, config, token=token)) == (401, "unauthorized")
 
@@ -202,7 +202,7 @@ def test_our_secret_with_another_algorithm_is_refused(algorithm: str) -> None:
 
 
 @given(st.one_of(st.text(), st.text("abcXYZ019-_=."), st.binary().map(lambda b: b.hex())))
-def test_any_text_is_no_token(token: str) -> None:
+def test_arbitrary_text_is_refused_as_a_token(token: str) -> None:
     assert refused(lambda: admit(OPTIONAL, token=token)) == (401, "unauthorized")
 
 

@@ -152,7 +152,7 @@ def test_a_room_on_the_map_names_its_modules(path: Path) -> None:
         assert path.stem in words, f"the map does not name {path.stem} in {room}/"
 
 
-def test_few_modules_stand_flat() -> None:
+def test_at_most_16_modules_stand_flat() -> None:
     assert len(list((ROOT / "relayd").glob("*.py"))) <= MOST_FLAT
 
 
@@ -174,7 +174,7 @@ HELPED = sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py"
 
 @pytest.mark.parametrize("path", HELPED, ids=module_name)
 def test_nothing_is_imported_from_a_module_of_tests(path: Path) -> None:
-    """What tests share stands in a module without tests, or as a fixture in a conftest.py."""
+    """Shared helpers stand in a module without tests, or as fixtures in a conftest.py."""
     found = imports(path.read_text(encoding="utf-8"), module_name(path))
     assert [name for _, name in found if re.search(r"\btests\.(\w+\.)*test_", name)] == []
 
@@ -248,7 +248,7 @@ def test_a_part_that_is_completed_later_is_found(statement: str) -> None:
         "report = node.report",
     ],
 )
-def test_state_of_its_own_is_fine(statement: str) -> None:
+def test_an_attribute_that_a_part_sets_on_itself_is_fine(statement: str) -> None:
     assert completions(statement, wires=True) == []
 
 
@@ -300,7 +300,7 @@ def test_code_that_reads_or_writes_a_head_is_found(source: str) -> None:
 
 
 @pytest.mark.parametrize("path", COMPILED, ids=module_name)
-def test_a_compiled_module_says_what_may_call_back_who_owns_what_and_how_long_it_lives(
+def test_a_compiled_module_documents_callbacks_ownership_and_lifetimes(
     path: Path,
 ) -> None:
     head = path.read_text(encoding="utf-8").split('"""')[1]

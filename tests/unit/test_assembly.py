@@ -105,7 +105,7 @@ def test_a_phone_finds_its_headset(connect: Callable[..., Client]) -> None:
     assert (unity.status, android.status) == (101, 101)
 
 
-def test_other_paths_and_plain_http_are_answered(connect: Callable[..., Client]) -> None:
+def test_unknown_paths_and_plain_http_are_answered(connect: Callable[..., Client]) -> None:
     assert connect("/ws/none").refusal == (404, "not_found")
     http = connect("/", head=b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     assert http.status == 200

@@ -64,7 +64,7 @@ def test_frames_that_come_soon_after_another_wait_and_go_as_one_batch_in_their_o
     assert scene.sent[1:] == [(1.5 * COALESCE, [b"2", b"3", b"4"])]
 
 
-def test_a_batch_is_due_so_long_after_the_first_item_that_waits(scene: Scene) -> None:
+def test_a_batch_is_due_one_coalescing_time_after_its_first_pending_item(scene: Scene) -> None:
     scene.add(b"1")
     scene.clock.advance(COALESCE / 2)
     scene.add(b"2")
@@ -72,7 +72,7 @@ def test_a_batch_is_due_so_long_after_the_first_item_that_waits(scene: Scene) ->
     assert call.getTime() == 1.5 * COALESCE
 
 
-def test_an_item_is_sent_at_once_when_nothing_was_for_so_long(scene: Scene) -> None:
+def test_an_item_is_sent_at_once_after_a_quiet_coalescing_time(scene: Scene) -> None:
     scene.add(b"1")
     scene.clock.advance(COALESCE)
     scene.add(b"2")
@@ -110,7 +110,7 @@ def test_sent_bytes_do_not_count_towards_the_next_full_batch(scene: Scene) -> No
     assert len(scene.sent) == 3
 
 
-def test_flushing_sends_what_waits_and_ends_the_wait(scene: Scene) -> None:
+def test_flushing_sends_pending_items_and_ends_the_wait(scene: Scene) -> None:
     scene.add(b"1", b"2", b"3")
     scene.batch.flush()
     assert scene.sent[1:] == [(0, [b"2", b"3"])]
@@ -181,7 +181,7 @@ class Member:
     ),
     st.sampled_from([0.0, COALESCE]),
 )
-def test_a_group_and_a_channel_keep_to_the_same_rule(
+def test_a_group_and_a_channel_follow_the_same_batching_rule(
     steps: list[tuple[float, int]], coalesce: float
 ) -> None:
     scene = Scene(coalesce)

@@ -71,7 +71,7 @@ def test_a_percentile_of_nothing_is_zero() -> None:
     assert percentile([], 0.5) == 0
 
 
-def test_a_measurement_survives_json_and_so_does_a_latency_for_ever() -> None:
+def test_a_measurement_with_an_infinite_latency_survives_json() -> None:
     measured = Measured("crowd", 4.0, 8, 2.0, p50=0.5, p99=math.inf, series=[[1.0, 2, 3, 4]])
     assert Measured.from_json(measured.to_json()) == measured
     assert "Infinity" not in measured.to_json()
@@ -113,7 +113,7 @@ def test_a_verdict_says_whether_the_median_meets_the_target_and_whether_every_ro
     assert (verdict.met, verdict.clear) == (met, clear)
 
 
-def test_misses_and_what_was_not_measured_are_said_plainly(results: Results) -> None:
+def test_missed_and_unmeasured_targets_are_stated(results: Results) -> None:
     results["fanout"]["picows"] = rounds("fanout", 150, 150, 150)
     rows = tables.verdict_rows(targets.judge(results))
     assert len(rows) == 1 + len(targets.TARGETS)
@@ -184,7 +184,7 @@ def test_a_peer_that_loses_messages_is_the_best_only_where_all_do() -> None:
     assert targets.rival({"rate-1000": {"nchan": servers["nchan"]}}, target) == "nchan"
 
 
-def test_a_latency_for_ever_has_no_ratio_to_another_but_is_beyond_every_bound() -> None:
+def test_an_infinite_latency_has_no_ratio_and_is_beyond_every_bound() -> None:
     lost, came = rounds("crowd", 1, p99=math.inf), rounds("crowd", 1, p99=0.001)
     assert figures.ratio(lost, lost, "p99") is None
     assert figures.ratio(came, lost, "p99") == Spread(0, 0, 0, 1)
@@ -226,7 +226,7 @@ def test_every_load_has_a_table_in_which_every_row_has_every_column(load: str) -
     assert [len(row) for row in rows] == [len(rows[0])] * 3
 
 
-def test_a_bucket_of_the_histogram_is_as_wide_as_a_thousandth_of_what_it_holds() -> None:
+def test_a_bucket_of_the_histogram_is_as_wide_as_a_thousandth_of_its_values() -> None:
     assert [histogram.microseconds(n) for n in (0, 1, 2047, 2048, 2049)] == [
         0,
         1,
@@ -239,7 +239,7 @@ def test_a_bucket_of_the_histogram_is_as_wide_as_a_thousandth_of_what_it_holds()
     assert 2**39 < last < 2**40
 
 
-def test_a_percentile_of_a_histogram_counts_what_never_came() -> None:
+def test_a_percentile_of_a_histogram_counts_lost_messages() -> None:
     buckets = [0, 50, 49]
     assert histogram.percentile(buckets, 0.5) == 1e-6
     assert histogram.percentile(buckets, 0.99) == 2e-6
@@ -386,7 +386,7 @@ def test_the_counts_of_strace_and_of_perf_are_read() -> None:
 
 
 @pytest.mark.parametrize(("last", "good"), [(100.0, True), (101.0, True), (103.0, False)])
-def test_memory_is_flat_if_the_last_quarter_is_as_the_second(last: float, good: bool) -> None:
+def test_memory_is_flat_if_the_last_quarter_equals_the_second(last: float, good: bool) -> None:
     sizes = [10.0, 50.0, 100.0, 100.0, 100.0, 100.0, last, last]
     measured = Measured("crowd", 60, 1, 1.0, series=[[n, s, s, 0] for n, s in enumerate(sizes)])
     words, found = churn.summary(measured, 100)

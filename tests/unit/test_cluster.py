@@ -106,7 +106,7 @@ def test_a_process_reports_at_once_and_every_three_seconds(scene: Scene) -> None
     assert len(scene.reports()) == 3
 
 
-def test_while_redis_is_away_nothing_is_said_and_afterwards_at_once(scene: Scene) -> None:
+def test_no_report_is_sent_while_redis_is_unavailable_and_one_right_after(scene: Scene) -> None:
     scene.reports()
     scene.redis.turn(False)
     scene.pass_by(60)
@@ -153,14 +153,14 @@ def test_an_extra_report_does_not_spoil_the_rate(scene: Scene) -> None:
     assert [each.deliveries_per_second for each in scene.reports()] == [200.0, 200.0, 0.3]
 
 
-def test_a_process_that_begins_to_drain_may_say_so_between_two_reports(scene: Scene) -> None:
+def test_a_draining_process_may_report_between_two_regular_reports(scene: Scene) -> None:
     scene.reports()
     scene.report.draining = True
     scene.membership.tell()
     assert [each.draining for each in scene.reports()] == [True]
 
 
-def test_a_process_that_stops_takes_everything_back(scene: Scene) -> None:
+def test_a_stopping_process_removes_its_registration(scene: Scene) -> None:
     scene.reports()
     success(scene.membership.stop())
     assert scene.redis.told == [
@@ -174,7 +174,7 @@ def test_a_process_that_stops_takes_everything_back(scene: Scene) -> None:
     assert len(scene.redis.told) == 2
 
 
-def test_a_report_under_way_does_not_come_behind_the_farewell(scene: Scene) -> None:
+def test_a_report_in_flight_does_not_follow_the_removal(scene: Scene) -> None:
     scene.redis.answers = []
     scene.membership.tell()
     scene.redis.told.clear()
@@ -192,7 +192,7 @@ def test_stopping_does_not_fail_when_redis_does(scene: Scene, failure: Exception
     success(scene.membership.stop())
 
 
-def test_stopping_before_the_start(scene: Scene) -> None:
+def test_stopping_before_the_start_does_no_harm(scene: Scene) -> None:
     other = Scene()
     assert has_fired(other.membership.stop())
 
@@ -200,7 +200,7 @@ def test_stopping_before_the_start(scene: Scene) -> None:
 # -- the table
 
 
-def test_the_table_shows_who_is_there_and_who_is_gone() -> None:
+def test_the_table_shows_live_and_dead_processes() -> None:
     busy = report(
         id="p1", worker=1, connections={"camera": 3, "chat": 1}, groups=2,
         deliveries_per_second=1234.5, drops={"replaced": 2, "too_slow": 1},

@@ -131,7 +131,7 @@ def test_the_first_source_that_has_a_setting_wins(write_file: WriteFile) -> None
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_our_name_for_the_database_wins_over_the_platforms(order: int) -> None:
+def test_the_relayd_variable_for_the_database_wins_over_that_of_the_platform(order: int) -> None:
     environ = [("RELAYD_DATABASE_URL", "sqlite:///ours"), ("DATABASE_URL", "sqlite:///theirs")]
     assert read(None, dict(environ[::order])).config.database.url == "sqlite:///ours"
 
@@ -270,7 +270,7 @@ def test_a_wrong_port_is_named(port: str) -> None:
     assert "0 to 65535" in said
 
 
-def test_the_redis_of_a_platform_is_taken() -> None:
+def test_the_redis_variable_of_a_platform_is_used() -> None:
     config = read(None, {"REDIS_URL": "rediss://joe:pw@h:6379/2"}).config
     assert config.redis.url == "rediss://joe:pw@h:6379/2"
 
@@ -340,7 +340,7 @@ def test_tokens_cannot_be_required_without_a_secret(write_file: WriteFile) -> No
         ("limits", "messages_per_second"),
     ],
 )
-def test_a_number_that_is_none_is_named(
+def test_nan_and_infinity_are_named_as_wrong_numbers(
     write_file: WriteFile, section: str, key: str, number: str
 ) -> None:
     """TOML and Python know NaN and infinity as floats; no timer does."""
@@ -348,7 +348,7 @@ def test_a_number_that_is_none_is_named(
     assert wrong(path).startswith(f"{path}: [{section}] {key} = {number}: ")
 
 
-def test_a_default_room_is_a_name_to_its_last_character() -> None:
+def test_every_character_of_a_default_room_is_checked() -> None:
     assert "DEFAULT_ROOM" in wrong(environ={"RELAYD_CHAT_DEFAULT_ROOM": "lobby\n"})
 
 
@@ -461,19 +461,19 @@ def test_every_setting_is_listed_with_its_value_and_its_source(
         ("postgresql:///d?hunter2", "postgresql:///d?***"),
     ],
 )
-def test_of_a_url_all_is_shown_that_cannot_be_a_password(url: str, listed: str) -> None:
+def test_every_part_of_a_url_except_a_possible_password_is_shown(url: str, listed: str) -> None:
     assert one_setting.in_toml("url", url) == f'"{listed}"'
     assert one_setting.shown("url", url) == f"'{listed}'"
 
 
-def test_only_the_sections_that_matter_may_have_to_be_right(write_file: WriteFile) -> None:
+def test_validation_may_be_limited_to_some_sections(write_file: WriteFile) -> None:
     path = write_file("[server]\nworkers = 2\n[chat]\nhistory = -1\n[control]\nsocket = '/s'\n")
     config = read(path, {}, only=("control",)).config
     assert config.control.socket == "/s"
     assert config.server == Config().server
 
 
-def test_of_several_folders_with_secrets_the_last_wins(tmp_path: Path) -> None:
+def test_the_last_of_several_folders_with_secrets_wins(tmp_path: Path) -> None:
     for folder, names in (
         ("handed", ("relayd_api_key", "relayd_redis_url")),
         ("new", ("api_key",)),
@@ -514,7 +514,7 @@ def test_a_secret_may_stand_in_a_file(
     assert value_of(read(None, named).config, section, key) == secret
 
 
-def test_a_folder_of_credentials_has_the_units_word_in_front(tmp_path: Path) -> None:
+def test_credentials_are_named_with_the_prefix_of_the_unit(tmp_path: Path) -> None:
     (tmp_path / "relayd_redis_url").write_text("redis://credential\n", encoding="utf-8")
     config = read(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).config
     assert config.redis.url == "redis://credential"
@@ -535,7 +535,7 @@ def test_systemds_credentials_are_read_and_win_over_the_files(
     assert value_of(read(None, environ).config, section, key) == secret + "-of-the-environment"
 
 
-def test_the_stronger_place_wins_whether_it_names_a_file_or_not(
+def test_a_secret_of_the_stronger_source_wins_whether_direct_or_in_a_file(
     tmp_path: Path, write_file: WriteFile
 ) -> None:
     file = tmp_path / "key"
@@ -546,7 +546,7 @@ def test_the_stronger_place_wins_whether_it_names_a_file_or_not(
     assert read(path, {"RELAYD_API_KEY_FILE": str(file)}).config.api.key == "in-a-file"
 
 
-def test_a_secret_and_its_file_in_one_place_are_too_many(
+def test_a_secret_and_its_file_in_one_source_are_refused(
     tmp_path: Path, write_file: WriteFile
 ) -> None:
     path = write_file("[api]\nkey_file = '/nowhere'\nkey = 'hunter2'\n")
@@ -628,7 +628,7 @@ def test_a_file_with_a_secret_that_everyone_may_read_is_warned_of(
     ],
     ids=lambda environ: " ".join(f"{name}={value}" for name, value in environ.items()),
 )
-def test_no_secret_is_shown_of_a_wrong_environment(environ: dict[str, str]) -> None:
+def test_an_error_in_the_environment_shows_no_secret(environ: dict[str, str]) -> None:
     said = wrong(environ=environ)
     assert next(iter(environ)) in said
     assert "hunter2" not in said
@@ -649,7 +649,7 @@ def test_no_secret_is_shown_of_a_wrong_environment(environ: dict[str, str]) -> N
         '[api]\nkey = "hunter2',
     ],
 )
-def test_no_secret_is_shown_of_a_wrong_file(write_file: WriteFile, text: str) -> None:
+def test_an_error_in_a_file_shows_no_secret(write_file: WriteFile, text: str) -> None:
     assert "hunter2" not in wrong(write_file(text))
 
 
@@ -671,7 +671,9 @@ names_and_texts = st.dictionaries(
 
 
 @given(names_and_texts)
-def test_any_environment_is_a_configuration_or_a_config_error(environ: dict[str, str]) -> None:
+def test_an_arbitrary_environment_gives_a_configuration_or_a_config_error(
+    environ: dict[str, str],
+) -> None:
     try:
         config = read(None, environ).config
     except ConfigError as error:
@@ -699,7 +701,7 @@ toml_values = st.recursive(
         max_size=2,
     )
 )
-def test_any_toml_is_a_configuration_or_a_config_error(
+def test_arbitrary_toml_gives_a_configuration_or_a_config_error(
     write_file: WriteFile, document: dict[str, dict[str, Any]]
 ) -> None:
     lines = []

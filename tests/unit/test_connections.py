@@ -45,7 +45,9 @@ def test_connections_are_counted_by_kind(connections: Connections) -> None:
     assert connections.counts() == {"camera": 1}
 
 
-def test_removing_one_that_was_never_added_changes_nothing(connections: Connections) -> None:
+def test_removing_a_connection_that_was_never_added_changes_nothing(
+    connections: Connections,
+) -> None:
     there = FakeConnection(connections, "camera")
     connections.add(there)
     gone = connections.all_gone()
@@ -54,7 +56,9 @@ def test_removing_one_that_was_never_added_changes_nothing(connections: Connecti
     assert not has_fired(gone)
 
 
-def test_closing_all_reaches_those_behind_one_that_leaves_at_once(connections: Connections) -> None:
+def test_close_all_reaches_connections_behind_one_that_leaves_at_once(
+    connections: Connections,
+) -> None:
     some = [FakeConnection(connections, "chat", leaves=leaves) for leaves in (True, False, True)]
     for connection in some:
         connections.add(connection)
@@ -63,7 +67,7 @@ def test_closing_all_reaches_those_behind_one_that_leaves_at_once(connections: C
     assert len(connections) == 1
 
 
-def test_aborting_all_drops_only_who_is_still_there(connections: Connections) -> None:
+def test_abort_all_drops_only_registered_connections(connections: Connections) -> None:
     gone, there = (FakeConnection(connections, "chat") for _ in range(2))
     connections.add(gone)
     connections.add(there)
@@ -73,11 +77,11 @@ def test_aborting_all_drops_only_who_is_still_there(connections: Connections) ->
     assert len(connections) == 0
 
 
-def test_all_gone_fires_at_once_when_there_is_none(connections: Connections) -> None:
+def test_all_gone_fires_at_once_without_connections(connections: Connections) -> None:
     success(connections.all_gone())
 
 
-def test_all_gone_fires_for_everyone_who_waits_when_the_last_one_leaves(
+def test_all_gone_fires_for_every_waiter_when_the_last_connection_leaves(
     connections: Connections,
 ) -> None:
     first, last = (FakeConnection(connections, "chat") for _ in range(2))
@@ -104,7 +108,7 @@ def test_a_member_that_gave_up_waiting_does_not_disturb_the_last_one_leaving(
     success(patient)
 
 
-def test_all_have_arrived_when_no_admission_is_under_way() -> None:
+def test_all_arrived_fires_once_no_admission_is_in_progress() -> None:
     connections = Connections()
     assert has_fired(connections.all_arrived())
     admissions: list[Deferred[None]] = [Deferred(), Deferred()]

@@ -35,7 +35,7 @@ from tests.unit.fakes import World, make_world, mask_frame
         ("/tmp/a.sock", "/run/relayd", "/tmp/a.sock"),
     ],
 )
-def test_the_place_follows_from_the_configuration_and_systemd(
+def test_the_socket_path_follows_from_the_configuration_and_systemd(
     chosen: str, folder: str, path: str
 ) -> None:
     config = Config(control=Control(socket=chosen))
@@ -44,14 +44,14 @@ def test_the_place_follows_from_the_configuration_and_systemd(
     assert (str(place.path), place.chosen) == (path, bool(chosen))
 
 
-def test_off_is_nowhere_and_a_worker_is_beside_its_parent() -> None:
+def test_off_means_no_socket_and_a_worker_has_one_beside_its_parent() -> None:
     assert find_place(Config(control=Control(socket="off")), {}) is None
     place = find_place(Config(), {})
     assert place is not None
     assert str(of_worker(place, 12).path) == "var/control-w12.sock"
 
 
-def test_a_unix_socket_has_107_bytes() -> None:
+def test_the_path_of_a_unix_socket_has_at_most_107_bytes() -> None:
     check_length(Path("x" * 107))
     with pytest.raises(ControlError, match="108 bytes"):
         check_length(Path("x" * 108))
@@ -73,12 +73,12 @@ def order(found: list[Client]) -> list[str]:
     return [each.id for each in found]
 
 
-def test_ids_are_sorted_as_numbers_and_workers_apart() -> None:
+def test_ids_are_sorted_as_numbers_within_each_worker() -> None:
     some = [client(id) for id in ("w10-c1", "w2-c10", "w2-c9")]
     assert order(messages.in_order(some, Selection())) == ["w2-c9", "w2-c10", "w10-c1"]
 
 
-def test_numbers_begin_with_the_greatest_and_the_limit_cuts_off_the_rest() -> None:
+def test_numeric_columns_are_sorted_in_descending_order_and_cut_at_the_limit() -> None:
     some = [client("c1", waiting=5), client("c2", waiting=7), client("c3")]
     assert order(messages.in_order(some, Selection(sort="waiting", limit=2))) == ["c2", "c1"]
     some = [client("c1", user="b"), client("c2"), client("c3", user="a")]
@@ -114,12 +114,12 @@ def test_rooms_and_pairs_of_several_processes_are_summed() -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
-def test_codes_that_a_server_may_send(code: int) -> None:
+def test_kick_accepts_codes_that_a_server_may_send(code: int) -> None:
     check_kick(Kick(ids=[], code=code, reason="ü" * 61))
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, -1])
-def test_codes_that_it_may_not_send(code: int) -> None:
+def test_kick_refuses_codes_that_a_server_may_not_send(code: int) -> None:
     with pytest.raises(Refusal):
         check_kick(Kick(ids=[], code=code))
 
@@ -189,7 +189,7 @@ def test_a_stream_that_is_not_read_reports_how_much_was_left_out() -> None:
     assert (request.lines[-1], request.finished, closed) == (4, True, [1])
 
 
-def test_a_client_that_goes_ends_its_stream_once() -> None:
+def test_a_disconnecting_client_ends_its_stream_once() -> None:
     request, closed = FakeRequest(), list[int]()
     writer = LineWriter(request)
     writer.run(Stream(lambda sink: lambda: closed.append(1)))
@@ -227,7 +227,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_a_trace_is_put_around_a_connection_and_taken_off_again(world: World) -> None:
+def test_a_trace_is_attached_to_a_connection_and_detached_again(world: World) -> None:
     hub = Hub(world.clock, 0.0)
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
     server = client.server
@@ -251,7 +251,7 @@ def test_a_trace_is_put_around_a_connection_and_taken_off_again(world: World) ->
     assert len(client.payloads()) == 4
 
 
-def test_a_trace_has_pings_pongs_and_both_closes_in_their_order(world: World) -> None:
+def test_a_trace_shows_pings_pongs_and_both_closes_in_their_order(world: World) -> None:
     hub = Hub(world.clock, 0.0)
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
     listener = Listener()

@@ -67,7 +67,7 @@ def parent() -> Iterator[Parent]:
     assert failures == []
 
 
-def test_all_are_asked_at_once_and_added_up(parent: Parent) -> None:
+def test_every_worker_is_queried_at_once_and_the_figures_are_summed(parent: Parent) -> None:
     told = parent.all()
     assert [parent.answer(3), parent.answer(4)] == [1, 2]
     families = success(told).families
@@ -91,7 +91,7 @@ def test_a_worker_that_does_not_answer_is_counted_and_its_last_figures_stand(
     assert value(families, "relayd_workers_unanswered") == 1
 
 
-def test_the_parent_asks_by_itself_and_remembers_who_dies(parent: Parent) -> None:
+def test_the_parent_queries_on_its_own_and_keeps_figures_of_dead_workers(parent: Parent) -> None:
     parent.clock.advance(INTERVAL)
     assert [parent.answer(30), parent.answer(4)] == [1, 2]
     parent.serving = {2}  # the first one is killed, and nobody had asked for anything
@@ -107,8 +107,8 @@ def test_the_parent_asks_by_itself_and_remembers_who_dies(parent: Parent) -> Non
     assert value(success(told).families, "relayd_messages_total") == 35
 
 
-def test_questions_do_not_overtake_each_other(parent: Parent) -> None:
-    """Who asks while one is under way shares the next: what it did before is in the answer."""
+def test_queries_to_workers_do_not_overtake_each_other(parent: Parent) -> None:
+    """A query made while one is in progress shares the next one, with every earlier event."""
     first, second, third = (parent.all() for _ in range(3))
     assert len(parent.asked) == 2
     parent.answer(1)
@@ -123,7 +123,7 @@ def test_questions_do_not_overtake_each_other(parent: Parent) -> None:
     assert len(parent.asked) == 0
 
 
-def test_an_answer_that_is_none_is_logged_and_left_out() -> None:
+def test_an_invalid_answer_is_logged_and_left_out() -> None:
     parent = Parent()
     with logged_failures() as failures:
         told = parent.all()
@@ -133,7 +133,7 @@ def test_an_answer_that_is_none_is_logged_and_left_out() -> None:
     assert len(failures) == 1
 
 
-def test_without_a_control_socket_nobody_answers() -> None:
+def test_no_worker_answers_without_a_control_socket() -> None:
     ask: Any = ask_through(None, {})
     asking: Deferred[bytes] = Deferred.fromCoroutine(ask(1))
     assert str(failure(asking, NoAnswer)) == "it has no control socket"

@@ -79,7 +79,7 @@ def test_a_url_leads_to_the_server_with_or_without_the_path(
 
 
 @pytest.mark.parametrize("text", ["unix:/run/relayd.sock", "unix:///run/relayd.sock"])
-def test_a_unix_socket_is_an_address_too(text: str) -> None:
+def test_a_unix_socket_is_a_valid_address(text: str) -> None:
     target = parse_target(text)
     assert (target.unix, target.shown) == ("/run/relayd.sock", "unix:/run/relayd.sock")
 
@@ -104,7 +104,7 @@ def test_a_wrong_url_is_refused(text: str) -> None:
     assert "pass" not in str(caught.value)
 
 
-def test_certificates_are_for_tls_only_and_must_be_some(tmp_path: Path) -> None:
+def test_certificates_are_accepted_for_tls_only_and_must_exist(tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("none")
     for text, ca, insecure in (
         ("ws://a", "", True),
@@ -140,7 +140,7 @@ def test_the_default_is_the_address_that_the_configuration_listens_on(
 
 
 @pytest.mark.parametrize("description", ["tcp:0", "systemd:domain=INET:index=0", "haproxy:tcp:80"])
-def test_an_address_that_says_nothing_to_a_client_is_refused(description: str) -> None:
+def test_an_address_that_no_client_can_connect_to_is_refused(description: str) -> None:
     with pytest.raises(ConfigError, match="give the URL"):
         listening_url(description)
 
@@ -148,7 +148,7 @@ def test_an_address_that_says_nothing_to_a_client_is_refused(description: str) -
 # -- figures
 
 
-def test_percentiles_cover_their_share_and_what_was_lost_took_for_ever() -> None:
+def test_percentiles_cover_their_share_and_count_a_lost_message_as_infinite() -> None:
     assert [percentile([1, 2, 3, 4], share) for share in (0.0, 0.5, 0.51, 0.99)] == [1, 2, 3, 4]
     assert percentile([], 0.5) == 0
     found = Figures(PROFILE)
@@ -234,7 +234,7 @@ def test_the_search_finds_what_fits_to_two_digits(carries: int, start: int) -> N
     assert f"{low:,} viewer" in report.conclusion(found, PROFILE)
 
 
-def test_a_search_says_it_in_sentences() -> None:
+def test_the_result_of_a_search_is_given_in_sentences() -> None:
     found = search(Server(240).run)
     assert report.conclusion(found, PROFILE) == (
         "240 viewers fit with 10 cameras at 10 poses a second (p99 12 ms; 250 did not: p99 81 ms). "
@@ -258,7 +258,7 @@ def test_a_load_that_does_not_fit_gets_a_second_chance() -> None:
 @pytest.mark.parametrize(
     ("bound", "words"), [(Bound.CAP, "its cap of 300"), (Bound.FILES, "ulimit -n")]
 )
-def test_a_search_ends_at_its_bound_and_says_so(bound: Bound, words: str) -> None:
+def test_a_search_that_ends_at_its_bound_reports_the_bound(bound: Bound, words: str) -> None:
     server = Server(5000)
     found = search(server.run, cap=300, bound=bound)
     assert server.asked == [200, 300]
@@ -268,7 +268,7 @@ def test_a_search_ends_at_its_bound_and_says_so(bound: Bound, words: str) -> Non
     assert report.search_to_dict(found)["ended_by"] == bound.value
 
 
-def test_a_search_ends_where_the_server_takes_no_more_connections() -> None:
+def test_a_search_ends_where_the_server_accepts_no_more_connections() -> None:
     server = Server(5000, full_at=310)
     found = search(server.run)
     assert server.asked == [200, 400, 300]
@@ -290,7 +290,7 @@ def test_a_search_may_find_that_not_one_viewer_fits() -> None:
     )
 
 
-def test_a_busy_load_generator_says_nothing_against_the_server() -> None:
+def test_a_busy_load_generator_is_not_held_against_the_server() -> None:
     found = search(Server(240, generator_busy_at=240).run)
     sentence = report.conclusion(found, PROFILE)
     assert sentence.startswith("At least 240 viewers fit")
@@ -353,7 +353,7 @@ def test_the_verdict_names_every_reason() -> None:
     assert report.verdict(lost) == "This load does not fit: 3 lost."
 
 
-def test_warnings_are_given_where_the_figures_say_little() -> None:
+def test_warnings_are_given_where_the_figures_are_unreliable() -> None:
     assert report.warnings(figures()) == []
     (busy,) = report.warnings(figures(generator=0.97))
     assert "the load generator itself was the limit (97 % of its core)" in busy
@@ -402,7 +402,7 @@ def test_a_duration_has_a_unit_that_suits_it(seconds: float, text: str) -> None:
         ["ws://a", "ws://b"],
     ],
 )
-def test_wrong_numbers_are_exit_code_2(arguments: list[str]) -> None:
+def test_wrong_numbers_give_exit_code_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(main, ["bench", *arguments])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Error: " in done.stderr

@@ -1,4 +1,4 @@
-"""What the doctor reads: nginx' times, locations and inheritance; versions of Redis."""
+"""Input of the doctor: nginx' durations, locations and inheritance; versions of Redis."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def way_of(folder: Path, site: str) -> nginx_config.Way | None:
         ("1d", 86400), ("$timeout", None), ("", None), ("1x", None),
     ],
 )  # fmt: skip
-def test_times_of_nginx(text: str, value: float | None) -> None:
+def test_durations_of_nginx_are_parsed(text: str, value: float | None) -> None:
     assert seconds(text) == value
 
 
@@ -52,7 +52,7 @@ def test_times_of_nginx(text: str, value: float | None) -> None:
         ("location /elsewhere/ { proxy_pass http://app; }", None),
     ],
 )
-def test_the_location_of_a_handshake_is_the_one_that_nginx_takes(
+def test_the_location_of_a_handshake_is_the_one_that_nginx_selects(
     locations: str, line: int | None, tmp_path: Path
 ) -> None:
     upstream = "upstream app { server 10.0.0.1:80; server 127.0.0.1:8080; }"
@@ -100,7 +100,7 @@ def test_the_output_of_nginx_t_is_read_with_what_it_includes(tmp_path: Path) -> 
     ("version", "state"),
     [("4.0.14", "FAULT"), ("5.0.0", "ok"), ("7.0.15", "ok"), ("8.2", "ok")],
 )
-def test_versions_of_redis(version: str, state: str) -> None:
+def test_versions_of_redis_are_parsed(version: str, state: str) -> None:
     server = ServerFacts("r", info={"redis_version": version, "role": "master"})
     assert _judge(server).state.value == state
 

@@ -22,7 +22,7 @@ def hand_over(service: Service, **secrets: str) -> None:
         (service.handed / f"relayd_{name}").write_text(secret)
 
 
-def test_nothing_is_looked_for_unless_the_package_says_so() -> None:
+def test_no_service_is_searched_unless_the_package_names_one() -> None:
     assert find({}) is None
     found = find({"RELAYCTL_SERVICE": "relayd"})
     assert found is not None
@@ -36,11 +36,11 @@ def test_the_unit_that_runs_next_wins_over_the_running_one(service: Service) -> 
     assert service.folders() == [str(service.handed), str(service.credentials)]
 
 
-def test_in_the_service_itself_it_is_what_systemd_names(tmp_path: Path) -> None:
+def test_the_service_itself_reads_the_folder_that_systemd_names(tmp_path: Path) -> None:
     assert Service("relayd", tmp_path, given="/run/given").folders() == ["/run/given"]
 
 
-def test_secrets_that_are_new_changed_or_gone_since_the_start_are_named(service: Service) -> None:
+def test_secrets_added_changed_or_removed_since_the_start_are_named(service: Service) -> None:
     assert service.changed() == []
     hand_over(service, redis_url="redis://a", api_key="key\n", auth_secret="gone")
     for name, secret in (("redis_url", "redis://b"), ("api_key", "key"), ("database_url", "new")):
@@ -49,7 +49,7 @@ def test_secrets_that_are_new_changed_or_gone_since_the_start_are_named(service:
     assert names == ["database_url", "redis_url", "auth_secret"]
 
 
-def test_without_a_service_nobody_becomes_anybody_else() -> None:
+def test_relayctl_keeps_its_user_without_a_service() -> None:
     before = os.geteuid(), os.environ.get("HOME")
     with as_its_user({}):
         assert (os.geteuid(), os.environ.get("HOME")) == before

@@ -1,4 +1,4 @@
-"""What debian/ says about the tree holds, so that a change of the tree is not forgotten there.
+"""Statements of debian/ about the tree are true, so that no change of the tree is forgotten there.
 
 What is in the package is looked at by `make package-test`.
 """
@@ -30,7 +30,7 @@ def test_every_requirement_of_setup_and_of_the_extra_bench_is_pinned() -> None:
     assert names - pinned() == set()
 
 
-def test_the_copyright_names_what_is_pinned() -> None:
+def test_the_copyright_names_every_pinned_distribution() -> None:
     text = (ROOT / "debian" / "copyright").read_text(encoding="utf-8")
     named = re.findall(r"(?m)^Files: .*/([^/]+)-\*\.dist-info/\*$", text)
     assert {re.sub(r"[._]", "-", name.lower()) for name in named} == {

@@ -1,4 +1,4 @@
-"""What the pages in docs/ and README.md name exists: modules, functions, files, settings, commands.
+"""Names in docs/ and README.md exist: modules, functions, files, settings, commands.
 
 A name counts when it stands in backquotes; so does every link. Console sessions are left out.
 """
@@ -109,7 +109,7 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         "`relayctl levitate`",
     ],
 )
-def test_a_name_of_nothing_is_found(text: str) -> None:
+def test_a_name_that_does_not_exist_is_found(text: str) -> None:
     assert len(wrong_names(text)) == 1
 
 
@@ -127,5 +127,5 @@ def test_a_name_of_nothing_is_found(text: str) -> None:
         "```\n`relayctl levitate`\n```",
     ],
 )
-def test_a_name_of_something_is_fine(text: str) -> None:
+def test_a_name_that_exists_is_fine(text: str) -> None:
     assert wrong_names(text) == []

@@ -66,13 +66,13 @@ def test_the_documentation_has_each_close_code_with_its_reason_and_meaning() -> 
     ]
 
 
-def test_every_code_that_the_documentation_names_in_a_sentence_is_one() -> None:
+def test_every_code_named_in_the_documentation_exists() -> None:
     named = re.findall(r"`((?:bad|no|not|too)_[a-z_]+)`", PROTOCOL)
     assert set(named) <= set(ErrorCode)
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_a_code_says_where_it_is_met_and_has_a_status_unless_it_is_in_frames_alone(
+def test_a_code_states_where_it_occurs_and_has_a_status_unless_only_in_frames(
     code: ErrorCode,
 ) -> None:
     assert code.where
@@ -81,21 +81,21 @@ def test_a_code_says_where_it_is_met_and_has_a_status_unless_it_is_in_frames_alo
     assert ErrorCode(code.value) is code
 
 
-def test_a_refusal_takes_status_and_sentence_from_its_code() -> None:
+def test_a_refusal_gets_status_and_sentence_from_its_code() -> None:
     refusal = Refusal(ErrorCode.DRAINING)
     assert (refusal.status, refusal.message) == (503, ErrorCode.DRAINING.sentence)
     assert refusal.retry_after == 5
     assert str(refusal) == refusal.message
 
 
-def test_a_place_that_knows_more_says_it() -> None:
+def test_a_caller_may_override_the_status_and_sentence_of_a_code() -> None:
     refusal = Refusal(ErrorCode.INTERNAL, "No worker answers.", status=503)
     assert (refusal.status, refusal.message) == (503, "No worker answers.")
     assert ClientError(ErrorCode.BAD_JSON, "No.").message == "No."
     assert ClientError(ErrorCode.BAD_JSON).message == ErrorCode.BAD_JSON.sentence
 
 
-def test_one_line_makes_an_error_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_line_adds_an_error_code(monkeypatch: pytest.MonkeyPatch) -> None:
     line = '    TEAPOT = "teapot", 418, HANDSHAKE | HTTP, "This is a teapot."'
     copy = load("relayd/errors.py", "errors_copy", more={"    BAD_SINCE = ": line})
     code = copy.ErrorCode.TEAPOT
@@ -114,7 +114,7 @@ def test_one_line_makes_an_error_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.endswith(b'{"error":"teapot","message":"This is a teapot."}')
 
 
-def test_one_line_makes_a_close_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_line_adds_a_close_code(monkeypatch: pytest.MonkeyPatch) -> None:
     line = '    TIRED = 4006, "tired", True, "The server is tired: wait a minute."'
     copy = load("relayd/errors.py", "errors_copy", more={"    IDLE = ": line})
     code = copy.CloseCode.TIRED
@@ -124,6 +124,6 @@ def test_one_line_makes_a_close_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("relayd/tally.py", "tally_copy").Tally().closes_sent["4006"] == 0
 
 
-def test_the_unavailable_exceptions_say_what_their_codes_say_unless_they_know_more() -> None:
+def test_the_unavailable_exceptions_default_to_the_sentences_of_their_codes() -> None:
     for kind in (errors.DatabaseUnavailable, errors.RedisUnavailable, errors.NoUnity):
         assert kind.sentence == kind.code.sentence

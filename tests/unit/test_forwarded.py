@@ -40,7 +40,7 @@ TRUSTED = ("127.0.0.1", "10.0.0.0/8", "2001:db8:1::/48", "unix:")
         ("127.0.0.1", "198.51.100.1, \x1b[31m, 10.0.0.8", "10.0.0.8"),
     ],
 )
-def test_x_forwarded_for(host: str, value: str | None, client: str) -> None:
+def test_the_client_is_read_from_x_forwarded_for(host: str, value: str | None, client: str) -> None:
     assert Proxies(TRUSTED, "x-forwarded-for").client(host, value) == client
 
 
@@ -66,7 +66,7 @@ def test_x_forwarded_for(host: str, value: str | None, client: str) -> None:
         ("", "127.0.0.1"),
     ],
 )
-def test_forwarded(value: str, client: str) -> None:
+def test_the_client_is_read_from_forwarded(value: str, client: str) -> None:
     assert Proxies(TRUSTED, "forwarded").client("127.0.0.1", value) == client
 
 
@@ -74,7 +74,7 @@ def test_forwarded(value: str, client: str) -> None:
 def test_addresses_that_a_client_writes_before_the_trusted_one_never_count(
     forged: str, header: str
 ) -> None:
-    """Unless it breaks the header: then the proxy's own address is what is known."""
+    """If the client's part breaks the header, the proxy's own address is used."""
     seen = "198.51.100.1" if header == "x-forwarded-for" else "for=198.51.100.1"
     found = Proxies(TRUSTED, header).client("127.0.0.1", f"{forged}, {seen}")
     assert found == "198.51.100.1" or (found == "127.0.0.1" and header == "forwarded")
@@ -95,6 +95,6 @@ def test_a_value_that_is_no_network_is_refused_with_the_allowed_forms(text: str)
         parse_trusted(text)
 
 
-def test_a_configuration_has_one_object() -> None:
+def test_equal_settings_share_one_object() -> None:
     assert proxies(TRUSTED, "forwarded") is proxies(TRUSTED, "forwarded")
     assert proxies(TRUSTED, "forwarded") is not proxies((), "forwarded")

@@ -52,7 +52,7 @@ def test_a_frame_of_every_length_is_read_by_another_decoder(
 
 
 @given(st.lists(st.binary(max_size=300)))
-def test_frames_may_stand_one_behind_the_other(payloads: list[bytes]) -> None:
+def test_consecutive_frames_are_read(payloads: list[bytes]) -> None:
     data = b"".join(text_frame(payload) for payload in payloads)
     assert parse_frames(data) == [(Opcode.TEXT, payload) for payload in payloads]
 
@@ -96,7 +96,7 @@ def test_the_payload_of_a_frame_is_a_view_of_it(length: int) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536])
 @pytest.mark.parametrize("read", [read_frames, payload_of])
-def test_no_part_of_a_frame_is_taken_for_a_whole_one(
+def test_a_part_of_a_frame_is_not_read_as_a_whole_one(
     read: Callable[[bytes], object], length: int
 ) -> None:
     frame = binary_frame(bytes(length))
@@ -106,12 +106,12 @@ def test_no_part_of_a_frame_is_taken_for_a_whole_one(
 
 
 @pytest.mark.parametrize("told", [2**15, 2**63 - 11, 2**63, 2**64 - 1])
-def test_a_length_beyond_what_is_there_is_no_whole_frame(told: int) -> None:
+def test_a_frame_whose_length_exceeds_the_bytes_is_not_whole(told: int) -> None:
     with pytest.raises(ValueError, match="not whole"):
         read_frames(b"\x82\x7f" + told.to_bytes(8) + b"abc")
 
 
-def test_a_masked_frame_is_not_one_of_ours() -> None:
+def test_a_masked_frame_is_not_read_as_a_server_frame() -> None:
     with pytest.raises(ValueError, match="masked"):
         read_frames(text_frame(b"1") + mask_frame(1, b"2"))
 

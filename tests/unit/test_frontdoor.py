@@ -205,7 +205,7 @@ def test_a_handshake_is_known_however_its_header_is_written(house: House, header
 @pytest.mark.parametrize(
     "header", [b"Upgrade: h2c", b"X-Upgrade: websocket", b"Upgrade: websockets", b"Upgrade:"]
 )
-def test_everything_else_is_http(house: House, header: bytes) -> None:
+def test_a_head_that_is_no_handshake_is_served_as_http(house: House, header: bytes) -> None:
     caller = house.call(UPGRADE.replace(b"Upgrade: websocket", header))
     assert caller.refusal == (426, "upgrade_required")
 
@@ -352,7 +352,7 @@ def test_a_connection_that_ends_while_a_request_is_answered_leaves_nothing(house
     assert caller.statuses == []
 
 
-def test_a_kept_alive_connection_does_not_stay_for_ever(house: House) -> None:
+def test_an_idle_kept_alive_connection_is_dropped_in_time(house: House) -> None:
     caller = house.call(HEALTH)
     caller.pass_time(59)
     assert caller.transport.connected
@@ -360,7 +360,7 @@ def test_a_kept_alive_connection_does_not_stay_for_ever(house: House) -> None:
     assert not caller.transport.connected
 
 
-def test_a_later_head_may_not_take_for_ever_either(house: House) -> None:
+def test_a_later_head_has_a_deadline(house: House) -> None:
     """Byte after byte, each well in time, but the head never ends."""
     caller = house.call(HEALTH)
     for _ in range(50):
@@ -372,7 +372,7 @@ def test_a_later_head_may_not_take_for_ever_either(house: House) -> None:
 # What a head may cost
 
 
-def test_a_connection_that_says_nothing_is_dropped(house: House) -> None:
+def test_a_silent_connection_is_dropped(house: House) -> None:
     caller = house.call()
     caller.pass_time(9.5)
     assert caller.transport.connected
@@ -382,7 +382,7 @@ def test_a_connection_that_says_nothing_is_dropped(house: House) -> None:
 
 
 def test_a_head_that_takes_too_long_is_answered_with_408(house: House) -> None:
-    """However often a piece of it comes."""
+    """Pieces of the head do not extend the deadline."""
     caller = house.call()
     for byte in UPGRADE[:19]:
         caller.pass_time(0.5)
@@ -410,14 +410,14 @@ def test_a_head_that_is_too_large_is_answered_with_431_which_the_peer_can_read(
     assert caller.transport.aborted
 
 
-def test_a_later_head_that_is_too_large_is_answered_with_431_too(house: House) -> None:
+def test_a_later_head_that_is_too_large_is_answered_with_431(house: House) -> None:
     caller = house.call(HEALTH, b"x" * 2000)
     assert caller.statuses == [200, 431]
     caller.pass_time(2)
     assert not caller.transport.connected
 
 
-def test_the_size_of_what_comes_behind_a_head_does_not_count(house: House) -> None:
+def test_bytes_behind_a_head_do_not_count_towards_its_limit(house: House) -> None:
     caller = house.call(UPGRADE + mask_frame(2, b"x" * 5000))
     assert caller.statuses == [101]
     assert caller.answer.endswith(b"x" * 5000)
@@ -446,7 +446,7 @@ def test_a_peer_may_leave_at_any_moment(
 # Transports that wrap another
 
 
-def test_a_handshake_works_behind_a_wrapper_as_of_tls_and_proxy_protocol(house: House) -> None:
+def test_a_handshake_works_behind_the_wrappers_of_tls_and_proxy_protocol(house: House) -> None:
     caller = house.call(HEALTH, UPGRADE, factory=WrappingFactory(house.factory))
     caller.send(mask_frame(1, b"hello"))
     assert caller.statuses == [200, 101]
@@ -456,7 +456,7 @@ def test_a_handshake_works_behind_a_wrapper_as_of_tls_and_proxy_protocol(house: 
     assert len(house.world.context.connections) == 0
 
 
-def test_a_handshake_works_behind_a_wrapper_that_nobody_knows(house: House) -> None:
+def test_a_handshake_works_behind_an_unknown_wrapper(house: House) -> None:
     transport = Transport(house.world.clock)
     door = house.factory.buildProtocol(None)
     door.makeConnection(transport)

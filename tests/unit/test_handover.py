@@ -1,4 +1,4 @@
-"""Which worker a connection belongs to; the rest is seen with real workers."""
+"""The worker that a connection belongs to; the integration tests cover the hand-over itself."""
 
 import pytest
 

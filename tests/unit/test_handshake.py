@@ -150,7 +150,7 @@ def door(config: Config) -> Iterator[Door]:
         ("/ws/test/a/?x=%C3%A9+b", ["a"], {"x": ["é b"]}),
     ],
 )
-def test_a_relay_is_asked_with_the_rest_of_the_path_and_the_query(
+def test_a_relay_gets_the_rest_of_the_path_and_the_query(
     door: Door, path: str, segments: list[str], params: dict[str, list[str]]
 ) -> None:
     client = door.connect(path)
@@ -181,7 +181,7 @@ def test_an_unavailable_store_refuses_with_503_its_code_and_retry_after(door: Do
     assert door.connect().refusal == (503, "database_unavailable")
 
 
-def test_an_exception_while_it_admits_is_logged_once_and_refuses_with_500(door: Door) -> None:
+def test_an_exception_during_admission_is_logged_once_and_refuses_with_500(door: Door) -> None:
     door.factory.error = RuntimeError("admit went wrong")
     client = door.connect()
     assert client.refusal == (500, "internal_error")
@@ -198,7 +198,7 @@ def test_the_rules_of_every_path_come_before_those_of_the_relay(door: Door) -> N
     assert door.factory.relays == []
 
 
-def test_a_relay_that_was_not_asked_is_not_left(door: Door) -> None:
+def test_a_relay_that_did_not_admit_is_not_left(door: Door) -> None:
     client = door.connect(headers={"Origin": "https://evil.example"})
     assert not client.transport.connected
     assert client.server.calls == ()
@@ -254,18 +254,18 @@ def test_a_client_that_cannot_read_a_status_gets_it_as_a_close_code(
     assert door.relay.calls == ("admit", "left")
 
 
-def test_the_rules_of_every_path_refuse_with_a_close_code_too(door: Door) -> None:
+def test_the_rules_of_every_path_can_refuse_with_a_close_code(door: Door) -> None:
     client = door.connect("/ws/test?refuse=close", headers={"Origin": "https://evil.example"})
     assert client.closed() == (4403, "origin_not_allowed")
 
 
-def test_an_exception_while_it_admits_may_be_read_as_a_close_code(door: Door) -> None:
+def test_an_exception_during_admission_can_be_read_as_a_close_code(door: Door) -> None:
     door.factory.error = RuntimeError("admit went wrong")
     assert door.connect("/ws/test?refuse=close").closed() == (4500, "internal_error")
     door.failures.clear()
 
 
-def test_an_admission_that_takes_too_long_may_be_read_as_a_close_code(door: Door) -> None:
+def test_an_admission_timeout_can_be_read_as_a_close_code(door: Door) -> None:
     client = door.wait("/ws/test?refuse=close")
     client.pass_time(10)
     assert client.status == 101
@@ -315,7 +315,7 @@ def test_a_head_that_is_no_handshake_is_refused_in_the_same_form(
     assert not client.transport.connected
 
 
-def test_an_unknown_version_is_answered_with_the_one_there_is(door: Door) -> None:
+def test_an_unknown_version_is_answered_with_the_supported_one(door: Door) -> None:
     """RFC 6455 section 4.4."""
     head = Client.head_for(PATH).replace(b"Version: 13", b"Version: 99")
     client = door.connect(head=head)
@@ -345,7 +345,7 @@ def test_subprotocols_and_extensions_are_not_answered(door: Door, header: dict[s
     st.sampled_from([400, 401, 403, 404, 426, 429, 500, 503]),
     st.text(),
 )
-def test_an_encoded_refusal_has_the_length_it_says(status: int, message: str) -> None:
+def test_an_encoded_refusal_has_the_right_content_length(status: int, message: str) -> None:
     data = encode_refusal(Refusal(ErrorCode.NOT_FOUND, message, status=status), [("X-More", "yes")])
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -363,7 +363,7 @@ def test_an_encoded_refusal_has_the_length_it_says(status: int, message: str) ->
 @example(Client.head_for(PATH).rstrip() + b'\r\nSec-WebSocket-Extensions: a;b="c')
 @example(Client.head_for(PATH).rstrip() + b"\r\nSec-WebSocket-Extensions: permessage-deflate; x")
 @example(Client.head_for(PATH).rstrip() + b"\r\nOrigin: http://a:99999")
-def test_any_bytes_as_a_head_raise_nothing_and_are_answered(head: bytes) -> None:
+def test_arbitrary_bytes_as_a_head_raise_nothing_and_are_answered(head: bytes) -> None:
     with make_world(CONFIG) as (world, _):
         client = world.connect(FakeFactory(world), PATH, head=head + b"\r\n\r\n")
         assert client.status == 101 or client.refusal
@@ -423,7 +423,7 @@ def test_a_peer_that_vanishes_while_it_is_admitted_is_left_and_never_opened(
     assert door.world.clock.getDelayedCalls() == []
 
 
-def test_bytes_that_come_before_the_answer_are_received_once_behind_it(door: Door) -> None:
+def test_bytes_sent_before_the_answer_are_received_once_after_it(door: Door) -> None:
     client = door.wait(behind=mask_frame(1, b"one"))
     for payload in (b"two", b"three"):
         frame = mask_frame(1, payload)
@@ -449,7 +449,7 @@ def test_bytes_that_look_like_a_head_are_no_second_handshake(door: Door) -> None
     assert door.relay.messages == [client.head]
 
 
-def test_bytes_that_come_before_a_refusal_are_forgotten(door: Door) -> None:
+def test_bytes_sent_before_a_refusal_are_discarded(door: Door) -> None:
     client = door.wait(behind=mask_frame(1, b"one"))
     client.transport.deliver(mask_frame(1, b"two"))
     door.admit(REFUSAL)
@@ -457,7 +457,7 @@ def test_bytes_that_come_before_a_refusal_are_forgotten(door: Door) -> None:
     assert door.relay.messages == []
 
 
-def test_a_close_that_comes_before_the_answer_ends_the_connection_behind_it(door: Door) -> None:
+def test_a_close_sent_before_the_answer_ends_the_connection_after_it(door: Door) -> None:
     client = door.wait(behind=mask_frame(1, b"one") + mask_frame(8, b"\x03\xe8"))
     door.admit()
     assert client.closed() == (1000, "")
@@ -478,7 +478,7 @@ def test_more_than_a_head_before_the_answer_pauses_reading(door: Door) -> None:
     assert door.relay.messages == payloads
 
 
-def test_a_peer_that_is_not_read_from_may_vanish_or_be_refused(door: Door) -> None:
+def test_a_peer_whose_reading_is_paused_may_vanish_or_be_refused(door: Door) -> None:
     client = door.wait()
     for _ in range(20):
         client.transport.deliver(mask_frame(2, b"." * 100))
@@ -489,7 +489,7 @@ def test_a_peer_that_is_not_read_from_may_vanish_or_be_refused(door: Door) -> No
 
 
 def test_a_client_admitted_while_the_server_begins_to_drain_is_refused(door: Door) -> None:
-    """Those who are open get 1012 then; who is not open yet must not stay behind."""
+    """Open connections get 1012 then; one that is not open yet must not stay behind."""
     client = door.wait()
     door.world.context.admission.drain()
     door.world.context.connections.close_all(CloseCode.RESTART)
@@ -516,7 +516,7 @@ def test_a_client_admitted_while_the_server_begins_to_drain_is_refused(door: Doo
         ("", "Bearer", True),
     ],
 )
-def test_a_token_comes_in_the_query_or_in_the_header(
+def test_a_token_is_read_from_the_query_or_the_header(
     door: Door, query: str, header: str | None, good: bool
 ) -> None:
     token = jwt.encode({"sub": "ada"}, SECRET, algorithm="HS256")

@@ -99,7 +99,7 @@ def batching(clock: Clock) -> Hub:
 # -- members
 
 
-def test_a_payload_comes_to_every_member_of_its_group_once_as_one_text_frame(hub: Hub) -> None:
+def test_a_payload_is_delivered_once_to_every_member_as_one_text_frame(hub: Hub) -> None:
     here, there = [Member(), Slow(), Member()], Member()
     for member in here:
         hub.join("camera/a", member)
@@ -119,7 +119,7 @@ def test_every_member_gets_the_same_object(hub: Hub) -> None:
     assert len({id(member.writes[0]) for member in members}) == 1
 
 
-def test_members_are_served_in_the_order_in_which_they_came(hub: Hub) -> None:
+def test_members_are_served_in_the_order_of_their_joins(hub: Hub) -> None:
     served: list[int] = []
 
     def note(number: int) -> Callable[[bytes], None]:
@@ -141,7 +141,9 @@ def test_a_member_that_joins_twice_counts_once(hub: Hub) -> None:
     assert hub.size("g") == 0
 
 
-def test_a_payload_for_a_group_without_members_goes_nowhere(batching: Hub, clock: Clock) -> None:
+def test_a_payload_for_a_group_without_members_is_delivered_to_nobody(
+    batching: Hub, clock: Clock
+) -> None:
     assert batching.fan_out("g", b"{}") == 0
     assert list(batching) == []
     assert clock.getDelayedCalls() == []
@@ -156,7 +158,7 @@ def test_a_client_that_left_gets_nothing(hub: Hub) -> None:
     assert (len(stays.writes), len(leaves.writes)) == (1, 0)
 
 
-def test_leaving_a_group_one_is_not_in_changes_nothing(hub: Hub) -> None:
+def test_leaving_a_group_without_being_a_member_changes_nothing(hub: Hub) -> None:
     member = Member()
     hub.join("g", member)
     hub.leave("g", Member())
@@ -166,7 +168,7 @@ def test_leaving_a_group_one_is_not_in_changes_nothing(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("kind", [Member, Slow])
-def test_a_member_that_leaves_while_it_is_served_takes_nothing_from_the_others(
+def test_a_member_that_leaves_while_it_is_served_does_not_affect_other_members(
     hub: Hub, kind: type[Slow]
 ) -> None:
     first, last = Member(), Member()
@@ -198,7 +200,7 @@ def test_the_group_may_end_while_it_is_served(hub: Hub) -> None:
 def test_bytes_that_the_kernel_does_not_take_are_handed_back_and_the_other_members_are_served(
     hub: Hub,
 ) -> None:
-    """Each ends as it must: all taken, a part, nothing, a dead socket."""
+    """The kernel accepts all bytes, a part, none, or reports a dead socket."""
     frame = text_frame(b"hello")
     part, none = Member(takes=3), Member(takes=BlockingIOError(errno.EAGAIN, "full"))
     dead, last = Member(takes=OSError(errno.EPIPE, "dead")), Member()
@@ -211,7 +213,7 @@ def test_bytes_that_the_kernel_does_not_take_are_handed_back_and_the_other_membe
     assert (last.writes, last.rests, last.breaks) == ([frame], [], 0)
 
 
-def test_a_member_that_lost_its_direct_way_is_served_by_the_other(hub: Hub) -> None:
+def test_a_member_that_lost_its_direct_way_is_served_through_its_transport(hub: Hub) -> None:
     member = Member()
     hub.join("g", member)
     hub.fan_out("g", b"1")
@@ -240,7 +242,7 @@ def test_a_batch_that_is_interrupted_is_handed_back_as_a_whole(
 
 
 def test_a_quiet_group_is_served_at_once(batching: Hub, clock: Clock) -> None:
-    """Also the first time ever, and whenever it was quiet for as long as a batch."""
+    """This holds for the first frame, and after each pause of one coalescing time."""
     member = Member()
     batching.join("g", member)
     for number in range(3):
@@ -283,7 +285,7 @@ def test_a_batch_is_sent_so_long_after_the_first_frame_that_waits(
     assert member.payloads == [b"0", b"1", b"2"]
 
 
-def test_a_publisher_is_a_shorter_way_to_the_same_group(batching: Hub, clock: Clock) -> None:
+def test_a_publisher_delivers_to_the_same_group_as_fan_out(batching: Hub, clock: Clock) -> None:
     member = Slow()
     batching.join("g", member)
     publish = batching.publisher("g", "a")
@@ -295,7 +297,7 @@ def test_a_publisher_is_a_shorter_way_to_the_same_group(batching: Hub, clock: Cl
     assert member.payloads == [b"0", b"1", b"2"]
 
 
-def test_a_publisher_of_a_group_that_is_not_there_reaches_nobody(hub: Hub) -> None:
+def test_a_publisher_of_an_unknown_group_reaches_nobody(hub: Hub) -> None:
     publish = hub.publisher("g")
     assert publish(b"0") == 0
     assert len(hub) == 0
@@ -310,7 +312,7 @@ def test_groups_do_not_wait_for_each_other(batching: Hub) -> None:
 
 
 @given(st.lists(st.floats(0, 0.01), min_size=1, max_size=40))
-def test_nothing_waits_longer_than_it_may(pauses: list[float]) -> None:
+def test_no_frame_waits_longer_than_the_coalescing_time(pauses: list[float]) -> None:
     """Whenever frames come: in their order, in time, and not more than one write a batch."""
     clock = Clock()
     hub, sent, came = Hub(clock, COALESCE), list[float](), list[float]()
@@ -357,7 +359,7 @@ def test_64_kib_fill_a_batch(batching: Hub, clock: Clock) -> None:
     assert len(member.writes) == 3
 
 
-def test_keys_come_to_the_members_that_wait(batching: Hub, clock: Clock) -> None:
+def test_pending_frames_are_passed_to_members_with_their_keys(batching: Hub, clock: Clock) -> None:
     member = Slow()
     batching.join("g", member)
     batching.fan_out("g", b"0", "a")
@@ -368,7 +370,7 @@ def test_keys_come_to_the_members_that_wait(batching: Hub, clock: Clock) -> None
     assert [[key for key, _ in items] for items in member.items] == [["a"], ["b", None, "b"]]
 
 
-def test_a_newcomer_gets_only_what_is_sent_after_it_came(batching: Hub, clock: Clock) -> None:
+def test_a_new_member_gets_only_frames_sent_after_its_join(batching: Hub, clock: Clock) -> None:
     old, new = Member(), Member()
     batching.join("g", old)
     batching.fan_out("g", b"0")
@@ -438,7 +440,7 @@ def test_a_member_dropped_while_it_leaves_has_left(batching: Hub, clock: Clock) 
     assert clock.getDelayedCalls() == []
 
 
-def test_all_may_be_dropped_while_one_leaves(batching: Hub, clock: Clock) -> None:
+def test_every_member_may_be_dropped_while_one_leaves(batching: Hub, clock: Clock) -> None:
     members: list[Slow] = []
 
     def everybody_leaves(frames: bytes) -> None:
@@ -470,7 +472,7 @@ steps = st.lists(
 
 
 @pytest.mark.parametrize("coalesce", [0, COALESCE])
-def test_nothing_stays_of_an_empty_group_and_everyone_gets_what_is_its(coalesce: float) -> None:
+def test_empty_groups_are_removed_and_members_miss_no_frame(coalesce: float) -> None:
     """Whatever joins and leaves: groups are those that have members; members miss nothing."""
 
     @given(steps)
@@ -511,7 +513,7 @@ def test_nothing_stays_of_an_empty_group_and_everyone_gets_what_is_its(coalesce:
     check()
 
 
-def test_a_slow_member_gets_the_newest_of_each_key_and_the_others_get_all(
+def test_a_slow_member_gets_the_newest_of_each_key_and_fast_members_get_all(
     batching: Hub, clock: Clock
 ) -> None:
     """With real outboxes."""
@@ -533,7 +535,7 @@ def test_a_slow_member_gets_the_newest_of_each_key_and_the_others_get_all(
 
 
 def test_frames_that_wait_for_one_member_are_sent_on_request(batching: Hub, clock: Clock) -> None:
-    """So that an answer to it can come behind; everybody else goes on waiting."""
+    """An answer to that member can then follow; frames for all other members stay pending."""
     here, too, there = Member(), Member(), Member()
     batching.join("here", here)
     batching.join("here", too)
@@ -577,7 +579,7 @@ def busy(hub: Hub, count: int) -> list[Member]:
     return members
 
 
-def test_a_batch_to_many_takes_turns_and_who_is_later_gets_what_came_meanwhile() -> None:
+def test_a_batch_to_many_takes_turns_and_later_members_get_newer_frames_in_it() -> None:
     clock = Turns()
     batching = Hub(clock, COALESCE)
     members = busy(batching, 150)
@@ -611,7 +613,7 @@ def test_a_member_that_leaves_between_two_turns_of_a_batch_gets_no_more_of_it() 
     assert members[101].payloads == [b"0", b"1", b"2"]
 
 
-def test_hundreds_that_are_dropped_while_they_are_served_end_nothing(
+def test_dropping_hundreds_of_members_while_they_are_served_does_no_harm(
     batching: Hub, clock: Clock
 ) -> None:
     """Each leaves the group, as one does that is closed for reading too slowly."""
@@ -636,7 +638,7 @@ def test_hundreds_that_are_dropped_while_they_are_served_end_nothing(
 
 @pytest.mark.parametrize("kind", [Member, Slow])
 @pytest.mark.parametrize("count", [3, 100])
-def test_a_bug_in_one_member_is_its_own_loss_only(kind: type[Slow], count: int) -> None:
+def test_an_exception_in_one_member_affects_no_other_member(kind: type[Slow], count: int) -> None:
     def bug(frames: bytes) -> None:
         raise RuntimeError("a bug")
 
@@ -657,7 +659,7 @@ def test_a_bug_in_one_member_is_its_own_loss_only(kind: type[Slow], count: int) 
     assert any("serving a member of a group failed" in line for line in lines)
 
 
-def test_nothing_is_due_in_a_group_that_ended_between_two_turns_or_within_one() -> None:
+def test_nothing_is_due_in_a_group_that_ended_during_a_batch() -> None:
     for at in (10, 100, 149):
         clock = Turns()
         batching = Hub(clock, COALESCE)
@@ -743,7 +745,7 @@ deeds = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(deeds, max_size=60))
-def test_everyone_gets_what_was_sent_while_it_was_a_member_once_and_in_order(
+def test_a_member_gets_each_frame_sent_during_its_membership_once_and_in_order(
     deeds: list[tuple[str, float]],
 ) -> None:
     clock = Turns()

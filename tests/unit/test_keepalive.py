@@ -76,9 +76,7 @@ def test_a_silent_peer_is_pinged_once_and_then_closed_once(
     assert peer.closes == [pytest.approx(INTERVAL + TIMEOUT, abs=STEP)]
 
 
-def test_a_peer_that_is_heard_is_neither_pinged_nor_closed(
-    clock: Clock, keepalive: Keepalive
-) -> None:
+def test_an_active_peer_is_neither_pinged_nor_closed(clock: Clock, keepalive: Keepalive) -> None:
     peer = FakePeer(clock)
     keepalive.add(peer)
     for _ in range(10):
@@ -100,7 +98,9 @@ def test_a_peer_that_answers_each_ping_is_pinged_again_and_never_closed(
     assert peer.closes == []
 
 
-def test_silence_is_counted_from_when_the_peer_came(clock: Clock, keepalive: Keepalive) -> None:
+def test_silence_is_counted_from_the_connect_of_the_peer(
+    clock: Clock, keepalive: Keepalive
+) -> None:
     early, late = FakePeer(clock), FakePeer(clock)
     keepalive.add(early)
     pass_time(clock, 15)
@@ -132,7 +132,7 @@ def test_an_exception_in_one_peer_is_logged_and_does_not_stop_the_sweep(
     assert len(failures) == 4
 
 
-def test_a_peer_that_leaves_while_it_is_swept_takes_nothing_from_the_others(
+def test_a_peer_that_leaves_during_a_sweep_does_not_affect_remaining_peers(
     clock: Clock, keepalive: Keepalive
 ) -> None:
     class Leaver(FakePeer):
@@ -161,11 +161,11 @@ def test_the_shorter_of_the_two_times_sets_the_pace(clock: Clock) -> None:
     keepalive.stop()
 
 
-def test_stopping_what_was_never_started_does_nothing(clock: Clock) -> None:
+def test_stopping_a_sweep_that_never_started_does_nothing(clock: Clock) -> None:
     Keepalive(clock, make_current(1, 1)).stop()
 
 
-def test_other_times_hold_from_a_reload_on_and_the_silence_until_then_counts(
+def test_reloaded_intervals_apply_at_once_and_include_past_silence(
     clock: Clock, keepalive: Keepalive, current: Current
 ) -> None:
     peer = FakePeer(clock)

@@ -1,4 +1,4 @@
-"""What is logged, at which level, in which form; and that no secret is in it."""
+"""The log: its events, levels and formats; and that no secret is in it."""
 
 import datetime
 import io
@@ -74,7 +74,7 @@ def test_events_below_the_log_level_are_left_out(level: str, heard: list[str]) -
 
 
 @pytest.mark.parametrize("kind", [TextLines, JsonLines])
-def test_the_level_holds_for_what_others_log_too(kind: type[Lines]) -> None:
+def test_the_level_applies_to_events_of_libraries(kind: type[Lines]) -> None:
     logs.set_level("warning")
     out = io.StringIO()
     observer = kind(out)
@@ -84,13 +84,13 @@ def test_the_level_holds_for_what_others_log_too(kind: type[Lines]) -> None:
     assert "loud" in out.getvalue()
 
 
-def test_an_unknown_level_is_refused_with_those_there_are() -> None:
+def test_an_unknown_level_is_refused_with_a_list_of_levels() -> None:
     with pytest.raises(ValueError, match=r"^'loud' is no level; there are debug, info, warning, "):
         logs.set_level("loud")
     assert logs.get_level() == "info"
 
 
-def test_each_level_has_a_name_of_ours() -> None:
+def test_each_level_of_twisted_has_a_name_in_relayd() -> None:
     names = [level_of({"log_level": level}) for level in LogLevel.iterconstants()]
     assert names == ["debug", "info", "warning", "error", "critical"]
     assert level_of({}) == "info"
@@ -121,7 +121,7 @@ def test_no_token_and_no_password_is_logged(text: str) -> None:
     assert "hunter2" not in str(read_event(event))
 
 
-def test_a_jwt_is_not_logged_wherever_it_stands() -> None:
+def test_a_jwt_is_hidden_anywhere_in_a_line() -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
     assert hide_secrets(f"what is {token}?") == "what is ***?"
 
@@ -137,14 +137,14 @@ def test_a_jwt_is_not_logged_wherever_it_stands() -> None:
         "someone@example.org",
     ],
 )
-def test_other_words_are_left_as_they_are(text: str) -> None:
+def test_words_that_are_no_secret_are_not_changed(text: str) -> None:
     assert hide_secrets(text) == text
 
 
 # -- lines
 
 
-def test_text_is_what_twistd_writes() -> None:
+def test_the_text_format_is_that_of_twistd() -> None:
     out = io.StringIO()
     TextLines(out)({
         "log_format": "{a}", "a": 1, "log_time": 0, "log_level": LogLevel.warn,
@@ -244,7 +244,7 @@ def test_the_journal_gets_each_event_with_its_fields(journal: FakeJournal) -> No
     ("level", "priority"),
     [("debug", "7"), ("info", "6"), ("warn", "4"), ("error", "3"), ("critical", "2")],
 )
-def test_levels_are_priorities(journal: FakeJournal, level: str, priority: str) -> None:
+def test_each_level_has_a_syslog_priority(journal: FakeJournal, level: str, priority: str) -> None:
     logs.set_level("debug")
     Journal(str(journal.path))(Said().one(level, "words"))
     assert journal.receive()["PRIORITY"] == priority
@@ -268,7 +268,7 @@ def test_an_event_too_large_for_a_datagram_goes_in_a_sealed_file(journal: FakeJo
     assert journal.receive()["MESSAGE"] == "small"
 
 
-def test_a_journal_that_was_started_again_is_found_again(tmp_path: Path) -> None:
+def test_a_restarted_journal_is_found_again(tmp_path: Path) -> None:
     first = FakeJournal(tmp_path / "socket")
     observer = Journal(str(first.path))
     first.close()
@@ -280,10 +280,10 @@ def test_a_journal_that_was_started_again_is_found_again(tmp_path: Path) -> None
     second.close()
 
 
-def test_a_journal_that_takes_nothing_costs_lines_and_not_the_process(
+def test_a_stalled_journal_loses_lines_and_does_not_block_the_process(
     journal: FakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits once; the lines that are lost are counted and told of later."""
+    """The process waits once; lost lines are counted and reported later."""
     monkeypatch.setattr(journals, "PATIENCE", 0.001)
     observer = Journal(str(journal.path))
     said = Said()
@@ -334,7 +334,7 @@ def test_an_operator_who_tells_twistd_where_to_log_gets_that(
     assert is_chosen(twistd) is chosen
 
 
-def test_twistd_is_given_a_name_that_it_finds() -> None:
+def test_the_name_of_the_log_observer_can_be_resolved_by_twistd() -> None:
     twistd: dict[str, Any] = {"nodaemon": True, "logger": None}
     choose(twistd, "json", {})
     assert namedAny(twistd["logger"]) is observer

@@ -52,7 +52,7 @@ def test_each_family_is_summed_by_its_rule() -> None:
     assert [value(both, name) for name in names] == [7, 11, 7, 0]
 
 
-def test_labels_are_kept_apart() -> None:
+def test_samples_with_different_labels_are_summed_separately() -> None:
     one = pack([counter("closes", "Text", {"1000": 1, "1001": 2}, "code")], {})
     other = pack([counter("closes", "Text", {"1001": 3, "4003": 4}, "code")], {})
     [family] = merge([one, other])
@@ -72,7 +72,7 @@ def test_buckets_of_several_processes_add_up() -> None:
     assert together == family
 
 
-def test_figures_survive_the_way_between_processes() -> None:
+def test_figures_survive_encoding_between_processes() -> None:
     sent = figures(messages=3, worst=0.25)
     on_the_way = msgspec.json.encode(Told(process="a", families=sent))
     assert msgspec.json.decode(on_the_way, type=Told).families == sent
@@ -111,7 +111,7 @@ def test_counters_of_a_dead_worker_stay_and_its_gauges_do_not() -> None:
 def test_a_counter_of_the_sum_never_goes_back_and_is_exact_when_all_answer(
     events: list[tuple[str, int, int]],
 ) -> None:
-    """Whatever dies and whoever does not answer. Only what nobody was told of may be lost."""
+    """This holds whichever workers die or do not answer. Only unreported counts may be lost."""
     totals, live, told, lives = Totals(), [0, 0, 0], [0, 0, 0], [0, 0, 0]
     gone = shown = 0
     for event, number, amount in events:
@@ -158,9 +158,7 @@ def test_figures_of_the_parent_are_added() -> None:
         ),
     ],
 )
-def test_the_text_is_in_the_form_that_is_asked_for(
-    accept: str | None, type: str, parse: Any
-) -> None:
+def test_the_text_is_in_the_requested_format(accept: str | None, type: str, parse: Any) -> None:
     times = Buckets()
     times.observe(0.3)
     families = figures(messages=3, open=2) + pack([histogram("time_seconds", "Text", times)], {})

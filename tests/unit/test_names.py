@@ -58,7 +58,7 @@ def test_a_room_has_nothing_but_letters_digits_underscore_and_hyphen(name: str) 
 
 @given(st.characters(codec="utf-8", exclude_characters="_-.", min_codepoint=128))
 def test_a_group_has_ascii_letters_and_digits_only(character: str) -> None:
-    """Whatever Unicode calls a letter or a digit: both ways of writing it are refused."""
+    """Other letters and digits of Unicode are refused, plain and percent-encoded."""
     for segment in (character, quote(character), f"a{quote(character)}"):
         assert refused(names.parse_group, segment) == "bad_name"
 
@@ -82,8 +82,8 @@ def test_the_length_of_a_room_is_counted_in_characters() -> None:
     assert refused(names.parse_room, quote("房" * 101)) == "bad_name"
 
 
-def test_a_room_is_taken_as_it_is_written() -> None:
-    """Not normalized, not folded: `É`, `é` and `e` with an accent behind it are three names."""
+def test_the_name_of_a_room_is_not_normalized() -> None:
+    """Case is not folded either: `É`, `é` and `e` with an accent behind it are three names."""
     assert names.parse_room("%C3%89") == "\u00c9"
     assert names.parse_room("%C3%A9") == "\u00e9"
     assert refused(names.parse_room, "e%CC%81") == "bad_name"
@@ -94,7 +94,9 @@ def test_a_room_is_taken_as_it_is_written() -> None:
     ["%FF", "%C3", "a%C3", "%ED%A0%80", "%C0%AF", "%F5%80%80%80", "a%80b"],
 )
 @pytest.mark.parametrize("parse", PARSERS)
-def test_bytes_that_are_not_utf8_are_no_name(parse: Callable[[str], str], segment: str) -> None:
+def test_bytes_that_are_not_utf8_are_refused_as_a_name(
+    parse: Callable[[str], str], segment: str
+) -> None:
     assert refused(parse, segment) in ("bad_name", "bad_uuid")
 
 

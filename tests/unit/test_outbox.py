@@ -1,4 +1,4 @@
-"""What waits to be written to one connection: straight to a socket, or through a transport."""
+"""Frames pending for one connection: written directly to a socket, or through a transport."""
 
 import errno
 import socket
@@ -259,7 +259,7 @@ def test_frames_go_straight_to_a_transport_that_takes_them(box: Box) -> None:
 
 
 def test_items_go_straight_to_a_transport_that_takes_them(box: Box) -> None:
-    """All of them: who reads misses nothing."""
+    """A peer that reads misses no item."""
     box.outbox.write_items(*items(("a", b"1"), (None, b"2"), ("a", b"3")))
     assert box.arrived == b"123"
     assert (box.outbox.waiting, box.outbox.replaced) == (0, 0)
@@ -301,14 +301,14 @@ def test_the_order_is_kept_across_many_pauses(kind: type[Any]) -> None:
     assert box.arrived == b"".join(frames)
 
 
-def test_as_much_as_the_limit_may_wait(full: Box) -> None:
+def test_frames_up_to_the_limit_may_wait(full: Box) -> None:
     for _ in range(5):
         full.outbox.write(b"x" * (LIMIT // 10))
         full.outbox.write_items(*items((None, b"x" * (LIMIT // 10))))
     assert (full.outbox.waiting, full.overflows) == (LIMIT, 0)
 
 
-def test_the_frame_that_is_too_much_and_what_waited_are_let_go(full: Box) -> None:
+def test_an_overflowing_frame_and_all_pending_frames_are_dropped(full: Box) -> None:
     full.outbox.write(b"x" * LIMIT)
     full.outbox.write(b"y")
     assert (full.outbox.waiting, full.overflows) == (0, 1)
@@ -316,7 +316,7 @@ def test_the_frame_that_is_too_much_and_what_waited_are_let_go(full: Box) -> Non
     assert set(full.arrived) == set(b".")
 
 
-def test_the_item_that_is_too_much_and_what_waited_are_let_go(full: Box) -> None:
+def test_an_overflowing_item_and_all_pending_items_are_dropped(full: Box) -> None:
     full.outbox.write_items(*items(("a", b"x" * 500), (None, b"x" * 500)))
     full.outbox.write_items(*items(("b", b"y")))
     assert (full.outbox.waiting, full.overflows) == (0, 1)
@@ -348,10 +348,10 @@ def test_an_outbox_reports_its_overflow_once(full: Box) -> None:
 
 @pytest.mark.parametrize("key", [None, "b"])
 @both
-def test_nothing_of_a_batch_is_kept_behind_its_item_that_is_too_much(
+def test_no_item_of_a_batch_is_kept_behind_the_overflowing_one(
     kind: type[Any], key: str | None
 ) -> None:
-    """Who overflows is closed, in the middle of the batch."""
+    """A connection that overflows is closed in the middle of the batch."""
     made: list[Box] = []
     made.append(kind(peer_reads=False, then=lambda: made[0].outbox.finish()))
     [box] = made
@@ -372,7 +372,7 @@ def test_bytes_that_were_read_make_room(kind: type[Any]) -> None:
     assert box.overflows == 0
 
 
-def test_drained_fires_for_everyone_when_nothing_waits_any_more(full: Box) -> None:
+def test_drained_fires_for_every_waiter_once_the_outbox_is_empty(full: Box) -> None:
     full.outbox.write(b"x")
     waiting = [full.outbox.drained() for _ in range(2)]
     assert [has_fired(deferred) for deferred in waiting] == [False, False]
@@ -403,7 +403,9 @@ def test_many_small_frames_are_handed_over_about_64_kib_at_a_time(kind: type[Any
 
 
 @both
-def test_drained_waits_on_when_what_waited_fills_the_transport_again(kind: type[Any]) -> None:
+def test_drained_does_not_fire_when_pending_frames_fill_the_transport_again(
+    kind: type[Any],
+) -> None:
     box = kind(limit=1 << 20, peer_reads=False)
     fill(box)
     fill(box)
@@ -487,7 +489,7 @@ def test_a_replacement_counts_with_its_own_length(full: Box) -> None:
 # -- the end
 
 
-def test_clear_lets_go_of_what_waits_here_alone(full: Box) -> None:
+def test_clear_drops_only_frames_pending_in_the_outbox(full: Box) -> None:
     full.outbox.write(b"x")
     full.outbox.write_items(*items(("a", b"y")))
     full.outbox.clear()
@@ -520,7 +522,7 @@ def test_finish_hands_over_more_than_a_transport_takes_at_once(
     assert box.arrived[BUFFER + 1 :] == b"".join(b"%d" % byte * length for byte in range(9))
 
 
-def test_a_finished_outbox_takes_nothing(full: Box) -> None:
+def test_a_finished_outbox_accepts_no_frame(full: Box) -> None:
     full.outbox.finish()
     full.outbox.write(b"x" * (LIMIT + 1))
     full.outbox.write_items(*items((None, b"x"), ("a", b"y")))
@@ -553,7 +555,7 @@ def test_a_writer_that_waits_on_a_finished_outbox_is_cancelled_by_its_close(full
     failure(drained, CancelledError)
 
 
-def test_close_cancels_who_waits_and_lets_go_of_everything(full: Box) -> None:
+def test_close_cancels_waiters_and_drops_pending_frames(full: Box) -> None:
     full.outbox.write(b"x")
     waiting = [full.outbox.drained() for _ in range(2)]
     full.outbox.close()
@@ -562,7 +564,7 @@ def test_close_cancels_who_waits_and_lets_go_of_everything(full: Box) -> None:
     assert full.outbox.waiting == 0
 
 
-def test_a_closed_outbox_takes_nothing_and_does_not_overflow(full: Box) -> None:
+def test_a_closed_outbox_accepts_no_frame_and_does_not_overflow(full: Box) -> None:
     full.outbox.close()
     full.outbox.write(b"x" * (LIMIT + 1))
     full.outbox.write_items(*items(("a", b"x" * (LIMIT + 1))))
@@ -570,7 +572,7 @@ def test_a_closed_outbox_takes_nothing_and_does_not_overflow(full: Box) -> None:
 
 
 def test_drained_of_a_closed_outbox_is_cancelled(full: Box) -> None:
-    """Who asks too late must not wait for ever."""
+    """A caller that is too late must not wait for ever."""
     full.outbox.close()
     failure(full.outbox.drained(), CancelledError)
 
@@ -600,7 +602,7 @@ def test_an_outbox_unblocks_by_itself_when_the_buffer_of_the_transport_is_empty(
     assert outbox.direct is not None
 
 
-def test_the_reactor_has_nothing_to_do_with_a_peer_that_reads() -> None:
+def test_a_write_to_a_peer_that_reads_does_not_involve_the_reactor() -> None:
     box = SocketBox()
     box.outbox.write(b"x")
     assert box.reactor.writers == set()
@@ -622,7 +624,7 @@ def test_the_rest_that_the_kernel_did_not_take_is_sent_first(room: int) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ECONNRESET, errno.EBADF])
-def test_a_dead_socket_takes_nothing_more(number: int) -> None:
+def test_no_frame_is_written_to_a_dead_socket(number: int) -> None:
     box = SocketBox()
     box.kernel.error = OSError(number, "dead")
     box.outbox.write(b"x")
@@ -637,7 +639,7 @@ def test_a_dead_socket_takes_nothing_more(number: int) -> None:
     assert box.transport.reactor.calls == [box.transport.connectionLost]
 
 
-def test_a_closed_outbox_keeps_no_way_to_the_socket() -> None:
+def test_a_closed_outbox_keeps_no_reference_to_the_socket() -> None:
     """Its number may belong to another connection by then."""
     box = SocketBox()
     box.outbox.close()
@@ -659,7 +661,7 @@ def test_other_transports_have_no_direct_way() -> None:
 # -- an observer
 
 
-def test_an_observer_hears_of_what_goes_straight_and_of_what_waits() -> None:
+def test_an_observer_sees_frames_written_directly_and_pending_frames() -> None:
     box = SocketBox(peer_reads=False)
     straight = box.outbox.direct
     observer = box.outbox.observer = FakeObserver()
@@ -685,7 +687,7 @@ def test_an_observer_hears_of_what_goes_straight_and_of_what_waits() -> None:
     assert len(observer.events) == 5
 
 
-def test_an_observer_that_takes_the_place_of_another_hears_alone() -> None:
+def test_an_observer_that_replaces_another_sees_frames_alone() -> None:
     box = SocketBox()
     first, second = FakeObserver(), FakeObserver()
     box.outbox.observer = first
@@ -1017,7 +1019,7 @@ async def test_the_newest_frame_of_each_key_arrives_through_a_real_socket() -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reset_connection_takes_nothing_more() -> None:
+async def test_no_frame_is_written_to_a_reset_connection() -> None:
     far = Far(socket.AF_INET)
     outbox = make_outbox(far.protocol.transport, LIMIT, lambda: pytest.fail("overflow"), Drops())
     await far.turn()

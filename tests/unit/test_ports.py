@@ -16,7 +16,7 @@ class ClosedPort:
         raise AttributeError("socket")
 
 
-def test_a_port_that_the_reactor_has_closed_is_no_place_where_a_process_listens() -> None:
+def test_a_port_closed_by_the_reactor_is_not_reported_as_listening() -> None:
     """A worker whose parent has shut down their socket still reports to the cluster."""
     ports = Ports(None, (), lambda _: None)
     ports._ports = cast(list[IListeningPort], [ClosedPort()])

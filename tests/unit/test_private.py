@@ -286,7 +286,7 @@ def test_setup_bounds_a_library_whose_private_names_are_used(library: str) -> No
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=entry_name)
-def test_an_entry_says_once_what_relayd_does_without_it(
+def test_an_entry_states_once_what_relayd_does_without_the_name(
     entry: private.Private, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entry, "warned", False)
@@ -313,13 +313,13 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sequence[LogEvent]]:
     assert "so " in warning(events)
 
 
-def test_a_reactor_without_a_name_is_not_stood_in_for(anew: object) -> None:
+def test_the_compiled_loop_does_not_replace_a_reactor_that_lacks_a_name(anew: object) -> None:
     with select.epoll() as epoll:
         reactor = SimpleNamespace(_poller=epoll, _newTimedCalls=[], _pendingTimedCalls=[])
         assert private.reactor_names(reactor) is None
 
 
-def test_a_reactor_in_which_a_name_means_something_else_is_not_stood_in_for(anew: object) -> None:
+def test_the_compiled_loop_does_not_replace_a_reactor_whose_names_differ(anew: object) -> None:
     with select.epoll() as epoll:
         reactor = SimpleNamespace(
             _poller=epoll, _newTimedCalls=[], _pendingTimedCalls={}, _justStopped=False

@@ -43,7 +43,9 @@ def test_a_peer_that_is_refused_again_and_again_keeps_the_frames_that_arrived_me
     st.floats(0.1, 1000),
     st.lists(st.floats(0, 5), min_size=1, max_size=200),
 )
-def test_never_more_than_the_rate_and_two_seconds_worth(rate: float, gaps: list[float]) -> None:
+def test_at_most_the_rate_and_two_seconds_worth_is_let_through(
+    rate: float, gaps: list[float]
+) -> None:
     bucket, now, passed = TokenBucket(rate, 0), 0.0, 0
     for gap in gaps:
         now += gap

@@ -216,7 +216,7 @@ def steps() -> list[tuple[Pair, list[bytes]]]:
 
 
 @pytest.mark.parametrize("wrong", [unmasked, unchecked, too_short, too_long, continued, reserved])
-def test_a_wrong_short_path_is_found(
+def test_a_wrong_short_path_is_detected(
     wrong: Reader, steps: list[tuple[Pair, list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, wrong))
@@ -230,7 +230,7 @@ def test_a_wrong_short_path_is_found(
 
 
 @pytest.mark.parametrize("wrong", [unmasked, unchecked, too_short, too_long, continued, reserved])
-def test_the_drawn_streams_find_a_wrong_short_path_early(
+def test_the_drawn_streams_detect_a_wrong_short_path_early(
     wrong: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, wrong))
@@ -244,10 +244,10 @@ def test_the_drawn_streams_find_a_wrong_short_path_early(
         find()
 
 
-def test_the_reader_in_plain_python_is_as_right(
+def test_the_comparison_passes_for_a_reader_in_plain_python(
     steps: list[tuple[Pair, list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So what is found above is found because of the reader."""
+    """Hence the faults detected by the tests of this module are faults of the reader."""
     monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, right))
     for pair, segments in steps:
         pair.check(segments)

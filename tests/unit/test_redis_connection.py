@@ -32,7 +32,7 @@ def call(wires: Wires, *words: bytes | str | int) -> "Deferred[Any]":
     return wires.connection.call(pack(words))
 
 
-def test_a_turn_of_the_reactor_is_one_write(clock: Clock) -> None:
+def test_the_commands_of_one_turn_are_sent_in_one_write(clock: Clock) -> None:
     wires = Wires(clock)
     call(wires, "GET", "a")
     wires.connection.post(pack(("SET", "a", 1)))
@@ -48,7 +48,7 @@ def test_a_turn_of_the_reactor_is_one_write(clock: Clock) -> None:
     assert len(wires.writes) == 2
 
 
-def test_replies_come_in_order_and_posts_swallow_theirs(clock: Clock) -> None:
+def test_replies_are_matched_in_order_and_those_of_posts_are_discarded(clock: Clock) -> None:
     wires = Wires(clock)
     first = call(wires, "GET", "a")
     wires.connection.post(pack(("INCR", "a")))
@@ -62,7 +62,7 @@ def test_replies_come_in_order_and_posts_swallow_theirs(clock: Clock) -> None:
     assert success(fourth) == [7, [b"007"]]
 
 
-def test_replies_come_in_pieces(clock: Clock) -> None:
+def test_replies_may_come_in_pieces(clock: Clock) -> None:
     wires = Wires(clock)
     answers = [call(wires, "GET", number) for number in range(3)]
     for byte in b"$2\r\n\r\n\r\n:0\r\n*0\r\n":
@@ -154,7 +154,7 @@ def test_on_a_busy_connection_only_the_late_call_fails(clock: Clock) -> None:
     assert not wires.transport.aborted
 
 
-def test_a_reactor_that_was_held_up_reads_before_it_judges(clock: Clock) -> None:
+def test_a_stalled_reactor_reads_before_it_applies_the_deadline(clock: Clock) -> None:
     wires = Wires(clock, deadline=2.0)
     answer = call(wires, "GET", "a")
     clock.advance(5.0)  # nothing ran meanwhile, now the timer
@@ -164,7 +164,7 @@ def test_a_reactor_that_was_held_up_reads_before_it_judges(clock: Clock) -> None
     assert not wires.transport.aborted
 
 
-def test_a_connection_that_only_says_other_things_is_ended_in_the_end(clock: Clock) -> None:
+def test_a_connection_that_sends_messages_and_no_replies_is_ended(clock: Clock) -> None:
     inbox = Inbox()
     wires = Wires(clock, {b"a": inbox}, deadline=2.0)
     answer = call(wires, "PING")
@@ -199,7 +199,7 @@ def test_posts_alone_have_no_deadline(clock: Clock) -> None:
 # -- the end
 
 
-def test_a_lost_connection_says_so_before_its_calls_fail(clock: Clock) -> None:
+def test_a_lost_connection_is_announced_before_its_calls_fail(clock: Clock) -> None:
     wires = Wires(clock)
     order: list[str] = []
     wires.connection.ended.addCallback(order.append)
@@ -220,7 +220,7 @@ def test_a_call_made_while_another_fails_is_refused(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("code", ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"])
-def test_the_wrong_server_is_left(clock: Clock, code: str) -> None:
+def test_the_connection_to_an_unsuitable_server_is_aborted(clock: Clock, code: str) -> None:
     for post in (False, True):
         wires = Wires(clock)
         if post:
@@ -235,7 +235,9 @@ def test_the_wrong_server_is_left(clock: Clock, code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["OOM", "BUSY", "MISCONF", "NOREPLICAS"])
-def test_a_server_in_need_is_unavailable_and_not_left(clock: Clock, code: str) -> None:
+def test_a_server_with_a_temporary_error_is_unavailable_and_stays_connected(
+    clock: Clock, code: str
+) -> None:
     wires = Wires(clock)
     answer = call(wires, "SET", "a", 1)
     wires.say(b"-%b it says\r\n" % code.encode())
@@ -251,7 +253,7 @@ def test_refused_posts_are_logged_once(clock: Clock, log: Log) -> None:
     assert log.lines == ["redis refuses posts: NOPERM no"]
 
 
-def test_last_words_are_the_reason(clock: Clock) -> None:
+def test_an_unsolicited_error_is_the_reason_of_the_end(clock: Clock) -> None:
     wires = Wires(clock)
     wires.say(b"-ERR max number of clients reached\r\n")
     assert success(wires.connection.ended) == "ERR max number of clients reached"
@@ -283,7 +285,7 @@ def test_closing_waits_for_the_last_answers(clock: Clock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_closing_ends_in_a_second_whatever_redis_does(clock: Clock) -> None:
+def test_closing_ends_within_a_second_although_redis_does_not_answer(clock: Clock) -> None:
     wires = Wires(clock)
     wires.connection.post(PING)
     closed = wires.connection.close()
@@ -296,7 +298,7 @@ def test_closing_ends_in_a_second_whatever_redis_does(clock: Clock) -> None:
 # -- subscriber
 
 
-def test_messages_come_between_the_replies(clock: Clock) -> None:
+def test_messages_may_come_between_the_replies(clock: Clock) -> None:
     inbox = Inbox()
     wires = Wires(clock, {b"a": inbox})
     first, ping = call(wires, "SUBSCRIBE", "b"), call(wires, "PING")
@@ -353,6 +355,6 @@ def test_a_script_knows_its_hash() -> None:
         ("READONLY You can't write. script: 6a, on @user_script:1.", "READONLY", RedisUnavailable),
     ],
 )
-def test_the_code_of_an_error_says_what_it_means(text: str, code: str, kind: type) -> None:
+def test_an_error_is_classified_by_its_code(text: str, code: str, kind: type) -> None:
     assert code_of(text) == code
     assert type(as_exception(text, "redis")) is kind

@@ -1,4 +1,4 @@
-"""What is wrong with the installation or the settings is said before anything is connected."""
+"""Faults of the installation or the settings are reported before any connection is made."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_redis_needs_hiredis(monkeypatch: pytest.MonkeyPatch) -> None:
         RedisServer(TARGET, Clock())
 
 
-def test_a_file_of_authorities_must_be_there_and_be_one(tmp_path: Path) -> None:
+def test_a_file_of_certificate_authorities_must_exist_and_be_valid(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     with pytest.raises(ConfigError, match=r"ca\.pem: No such file"):
         RedisServer(TARGET, Clock(), Settings(ca_file=str(path)))
@@ -63,8 +63,8 @@ def test_a_connection_that_takes_too_long_is_given_up(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_connection_that_is_cancelled_says_so(url: str) -> None:
-    """And not that Redis is unavailable, for then another address might be tried."""
+def test_a_cancelled_connection_attempt_fails_with_cancelled(url: str) -> None:
+    """RedisUnavailable would be wrong, for then another address might be tried."""
     reactor = MemoryReactorClock()
     done = connecting(reactor, url)
     done.cancel()
@@ -92,5 +92,5 @@ def test_a_server_that_was_never_started_stops() -> None:
         (VerificationError(errors=[]), "TLS: the certificate is for another host"),
     ],
 )
-def test_an_error_of_the_network_in_a_few_words(error: Exception, text: str) -> None:
+def test_an_error_of_the_network_is_given_in_a_few_words(error: Exception, text: str) -> None:
     assert describe(error) == text

@@ -41,7 +41,7 @@ REST = [[b"ROLE"], [b"INFO", b"server"], [b"CLIENT", b"SETNAME", b"relayd-x"]]
         ),
     ],
 )
-def test_all_is_said_at_once(
+def test_every_command_of_the_greeting_is_sent_at_once(
     wires: Wires, credentials: Credentials, db: int, first: list[list[bytes]]
 ) -> None:
     done = begin(wires, credentials, db)
@@ -83,7 +83,7 @@ def test_a_password_is_not_repeated_when_redis_does(wires: Wires) -> None:
     assert str(failure(done, RedisUnavailable)) == "redis: ERR unknown command 'AUTH'"
 
 
-def test_a_cancelled_greeting_is_no_success(wires: Wires) -> None:
+def test_a_cancelled_greeting_does_not_succeed(wires: Wires) -> None:
     done = begin(wires)
     done.cancel()
     failure(done, CancelledError)
@@ -96,7 +96,7 @@ def test_a_connection_lost_in_the_middle_is_a_failure(wires: Wires) -> None:
     failure(done, RedisUnavailable)
 
 
-def test_a_sentinel_is_asked_for_no_role(wires: Wires) -> None:
+def test_a_sentinel_is_not_queried_for_its_role(wires: Wires) -> None:
     greeting = greet_sentinel(wires.connection, Credentials("a", "b"), "relayd-x")
     done = Deferred.fromCoroutine(greeting)
     assert wires.commands() == [

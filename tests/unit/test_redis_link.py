@@ -97,7 +97,7 @@ def test_a_connection_that_lasted_is_replaced_at_once() -> None:
 
 
 def test_a_connection_that_did_not_last_is_one_more_failure() -> None:
-    """Else a Redis that takes us in and throws us out would be asked twenty times a second."""
+    """Otherwise a Redis that accepts and disconnects us would be dialled twenty times a second."""
     scene = Scene()
     scene.link.start()
     pauses = []
@@ -110,7 +110,7 @@ def test_a_connection_that_did_not_last_is_one_more_failure() -> None:
     assert scene.stats.reconnects == 5
 
 
-def test_up_and_down_take_turns() -> None:
+def test_up_and_down_alternate() -> None:
     scene = Scene()
     scene.link.start()
     seen = [scene.link.connection]
@@ -127,7 +127,7 @@ def test_up_and_down_take_turns() -> None:
     assert scene.events == ["up", lost, "refused", "up"]
 
 
-def test_a_connection_that_ends_in_up_is_down_at_once() -> None:
+def test_a_connection_that_ends_during_the_up_callback_is_down_at_once() -> None:
     scene = Scene()
     seen: list[object] = []
 
@@ -143,7 +143,7 @@ def test_a_connection_that_ends_in_up_is_down_at_once() -> None:
     assert scene.events == ["up", "enough"]
 
 
-def test_an_unexpected_exception_is_logged_and_not_the_end(log: Log) -> None:
+def test_an_unexpected_exception_is_logged_and_the_link_continues(log: Log) -> None:
     scene = Scene()
     scene.link.start()
     scene.attempts[-1].errback(ZeroDivisionError("oh"))
@@ -171,7 +171,7 @@ def test_pings_measure_the_round_trip() -> None:
         scene.clock.advance(0.1)
 
 
-def test_an_unanswered_ping_is_the_end() -> None:
+def test_an_unanswered_ping_ends_the_connection() -> None:
     scene = Scene(ping_interval=2.0, deadline=1.0)
     scene.link.start()
     wires = scene.succeed()
@@ -182,7 +182,7 @@ def test_an_unanswered_ping_is_the_end() -> None:
     assert wires.transport.aborted
 
 
-def test_a_refused_ping_is_the_end() -> None:
+def test_a_refused_ping_ends_the_connection() -> None:
     scene = Scene()
     scene.link.start()
     wires = scene.succeed()
@@ -193,7 +193,7 @@ def test_a_refused_ping_is_the_end() -> None:
 # -- hurry and stop
 
 
-def test_redialling_ends_whatever_is_going_on_and_connects_at_once() -> None:
+def test_redialling_ends_the_current_attempt_and_connects_at_once() -> None:
     scene = Scene(deadline=1000.0)
     scene.link.start()
     scene.fail()
@@ -226,7 +226,7 @@ def test_a_change_that_follows_a_redial_is_kept(where: str) -> None:
     assert not wires.transport.aborted
 
 
-def test_a_link_stops_wherever_it_is() -> None:
+def test_a_link_stops_in_every_state() -> None:
     for where in ("attempt", "pause", "connected"):
         scene = Scene()
         scene.link.start()
@@ -244,8 +244,8 @@ def test_a_link_stops_wherever_it_is() -> None:
         assert len(scene.attempts) == 1
 
 
-def test_a_connection_that_comes_too_late_is_closed() -> None:
-    """As from an attempt that could not be cancelled."""
+def test_a_connection_established_too_late_is_closed() -> None:
+    """An attempt that could not be cancelled gives one."""
 
     class Stubborn(Scene):
         async def _connect(self) -> Connection:

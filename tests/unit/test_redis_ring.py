@@ -26,7 +26,7 @@ def test_the_order_of_the_shards_does_not_matter() -> None:
     assert owners(NAMES) == owners(NAMES[::-1])
 
 
-def test_text_is_utf8() -> None:
+def test_a_text_key_is_hashed_as_utf8() -> None:
     ring = Ring(NAMES)
     assert all(ring.find(key) == ring.find(key.encode()) for key in ("a", "ключ"))
 

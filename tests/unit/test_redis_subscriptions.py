@@ -99,7 +99,7 @@ def test_a_new_receiver_takes_over_without_a_gap(scene: Scene) -> None:
     assert (old.messages, new.messages) == ([b"1"], [b"2"])
 
 
-def test_an_overtaken_wish_is_cancelled(scene: Scene) -> None:
+def test_an_overtaken_subscription_is_cancelled(scene: Scene) -> None:
     first = scene.subscriptions.subscribe(b"a", Inbox())
     scene.subscriptions.unsubscribe(b"a")
     failure(first, CancelledError)
@@ -150,7 +150,7 @@ def test_a_registration_beyond_the_limit_is_refused_and_sends_nothing() -> None:
     assert scene.subscribed == {b"b"}
 
 
-def test_nothing_is_taken_while_redis_is_away(scene: Scene) -> None:
+def test_no_subscription_is_accepted_while_redis_is_unavailable(scene: Scene) -> None:
     scene.subscriptions.subscribe(b"a", Inbox())
     scene.subscriptions.subscribe(b"b", Inbox())
     scene.answer()
@@ -168,7 +168,7 @@ def test_nothing_is_taken_while_redis_is_away(scene: Scene) -> None:
     assert scene.subscribed == {b"a"}
 
 
-def test_a_wish_withdrawn_while_it_is_restored_is_withdrawn(scene: Scene) -> None:
+def test_a_subscription_cancelled_while_it_is_restored_is_removed(scene: Scene) -> None:
     inbox = Inbox()
     for channel in (b"a", b"b"):
         scene.subscriptions.subscribe(channel, inbox)
@@ -212,7 +212,7 @@ def test_a_channel_that_cannot_be_restored_fails_all(scene: Scene) -> None:
     failure(scene.subscriptions.subscribe(b"b", Inbox()), RedisUnavailable)
 
 
-def test_cancelling_is_unsubscribing(scene: Scene) -> None:
+def test_cancelling_a_subscription_unsubscribes_it(scene: Scene) -> None:
     done = scene.subscriptions.subscribe(b"a", Inbox())
     done.cancel()
     failure(done, CancelledError)
@@ -236,7 +236,9 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_the_last_wish_holds_whatever_happens(steps: list[tuple[str, bytes, int]]) -> None:
+def test_the_last_subscribe_or_unsubscribe_wins_in_any_order_of_events(
+    steps: list[tuple[str, bytes, int]],
+) -> None:
     """The model: a channel's last wish counts unless it failed, and a lost connection forgets
     those that were not confirmed."""
     scene = Scene()

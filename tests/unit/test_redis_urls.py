@@ -56,12 +56,12 @@ ALICE = Credentials("alice", "s3cret")
         ("sentinels://a/s?tls=master", Sentinels((TCP("a", 26379),), "s", tls=True)),
     ],
 )
-def test_a_url(url: str, target: Target) -> None:
+def test_a_url_is_parsed_into_its_parts(url: str, target: Target) -> None:
     assert parse(url) == target
 
 
 @pytest.mark.parametrize("text", ["a:b", "a@b", "ü/?#&% ", ",;=+", "%41", "\x7f\x00\n"])
-def test_a_password_comes_out_as_it_was_meant(text: str) -> None:
+def test_a_percent_encoded_password_is_decoded(text: str) -> None:
     written = "".join(f"%{byte:02x}" for byte in text.encode())
     for url in (f"redis://u:{written}@h", f"unix://u:{written}@/s", f"sentinel://u:{written}@h/s"):
         assert parse(url).credentials == Credentials("u", text)
@@ -121,7 +121,7 @@ def test_a_password_may_hold_colons_and_ats_as_they_are() -> None:
         ("sentinels://h/s?tls=sentinels&tls_name=x", "TLS to the master"),
     ],
 )
-def test_a_wrong_url_is_refused_with_what_is_allowed(url: str, says: str) -> None:
+def test_a_wrong_url_is_refused_with_the_allowed_forms(url: str, says: str) -> None:
     with pytest.raises(ValueError, match="allowed is redis://") as caught:
         parse(url)
     assert says in str(caught.value).partition("; allowed is")[0]
@@ -147,7 +147,7 @@ def test_no_error_and_no_repr_shows_a_password(scheme: str, before: str, after: 
         assert "HUNTER" not in shown
 
 
-def test_several_urls_are_shards() -> None:
+def test_several_urls_are_parsed_as_shards() -> None:
     targets = parse_all(
         ["redis://a", "redis://a/1", "redis://[::1]:7", "unix:///s", "sentinel://a,b/s/2"]
     )

@@ -45,7 +45,7 @@ def camera(request: pytest.FixtureRequest) -> Iterator[Camera]:
         assert list(camera.hub) == []
 
 
-def test_a_pose_comes_to_everyone_in_the_group_once_its_sender_too(camera: Camera) -> None:
+def test_a_pose_is_delivered_once_to_every_member_including_its_sender(camera: Camera) -> None:
     clients = [camera.connect() for _ in range(3)]
     other = camera.connect("/ws/camera/other")
     clients[0].send('{"x":0.5,"y":1.25,"z":-3,"w":9}')
@@ -70,7 +70,9 @@ def test_the_group_without_a_name_is_camera_group(camera: Camera, path: str) -> 
 @pytest.mark.parametrize(
     ("payload", "code"), [("{", "bad_json"), ("[]", "bad_json"), ('{"x":"1"}', "bad_pose")]
 )
-def test_a_bad_pose_is_told_to_its_sender_alone(camera: Camera, payload: str, code: str) -> None:
+def test_a_bad_pose_is_answered_to_its_sender_alone(
+    camera: Camera, payload: str, code: str
+) -> None:
     sender, viewer = camera.connect(), camera.connect()
     sender.send(payload)
     assert [answer["error"] for answer in sender.objects()] == [code]
@@ -125,7 +127,7 @@ def test_a_viewer_that_falls_behind_gets_the_newest_pose_of_each_sender(camera: 
 
 @pytest.mark.parametrize("camera", ["close"], indirect=True)
 def test_a_viewer_that_falls_behind_leaves_while_it_is_served(camera: Camera) -> None:
-    """And whoever stands behind it in the group is served all the same."""
+    """The next member of the group is served nevertheless."""
     sender, slow, viewer = camera.connect(), camera.connect(peer_reads=False), camera.connect()
     slow.server.send(b"." * (BUFFER + 1))
     for x in range(100):
@@ -146,8 +148,8 @@ _almost = st.dictionaries(st.sampled_from(["x", "y", "z", "é", ""]), _values).m
 @example("")
 @example("\u3000")
 @example('{"x": ' + "9" * 118 + "}")
-def test_the_short_way_does_what_the_long_one_does(text: str) -> None:
-    """Of all that a short frame may hold: at most 125 bytes, well-formed UTF-8."""
+def test_the_short_path_has_the_same_effect_as_the_long_one(text: str) -> None:
+    """The payloads are all that a short frame may hold: at most 125 bytes, well-formed UTF-8."""
     payload = text.encode("utf-8", "surrogatepass")[:125]
     try:
         payload.decode()
@@ -172,7 +174,7 @@ def test_the_short_way_does_what_the_long_one_does(text: str) -> None:
     assert outcome(short) == outcome(received)
 
 
-def test_every_pose_but_the_first_takes_the_short_way(camera: Camera) -> None:
+def test_every_pose_except_the_first_takes_the_short_path(camera: Camera) -> None:
     sender = camera.connect()
     inlet = sender.server._inlet
     assert inlet.take == sender.server.received

@@ -102,7 +102,7 @@ def numbers(first: int, last: int) -> list[str]:
 # Saying something
 
 
-def test_a_message_comes_to_everyone_in_the_room_its_sender_too(room: Room) -> None:
+def test_a_message_is_delivered_to_every_member_including_its_sender(room: Room) -> None:
     clients = [room.connect() for _ in range(3)]
     other = room.connect(path="/ws/chat/other")
     clients[0].send({"message": "hällo", "id": 7, "user": "eve", "more": 1})
@@ -122,7 +122,7 @@ def test_a_message_names_the_user_of_its_senders_token(room: Room) -> None:
 @pytest.mark.parametrize(
     "config", [Config(chat=Chat(message_prefix="[relay] ", default_room="großer-saal"))]
 )
-def test_the_prefix_stands_before_every_message_and_the_room_without_a_name_is_configured(
+def test_the_configured_prefix_and_the_configured_default_room_are_used(
     room: Room,
 ) -> None:
     client = room.connect(path="/ws/chat/gro%C3%9Fer-saal/")
@@ -140,7 +140,7 @@ def test_the_prefix_stands_before_every_message_and_the_room_without_a_name_is_c
         ('{"message":1}', "bad_message"),
     ],
 )
-def test_a_bad_message_is_told_to_its_sender_alone(room: Room, payload: str, code: str) -> None:
+def test_a_bad_message_is_answered_to_its_sender_alone(room: Room, payload: str, code: str) -> None:
     sender, other = room.connect(), room.connect()
     sender.send(payload)
     assert [answer["error"] for answer in sender.objects()] == [code]
@@ -155,7 +155,7 @@ def test_a_blank_frame_is_ignored_and_an_empty_message_is_not(room: Room) -> Non
     assert texts(client) == [""]
 
 
-def test_a_message_that_cannot_be_kept_is_shown_to_nobody(room: Room) -> None:
+def test_a_message_that_cannot_be_stored_is_delivered_to_nobody(room: Room) -> None:
     sender, other = room.connect(), room.connect()
     room.history.error = StoreUnavailable("The message could not be kept.")
     sender.send({"message": "hi"})
@@ -166,7 +166,7 @@ def test_a_message_that_cannot_be_kept_is_shown_to_nobody(room: Room) -> None:
     assert texts(other) == ["hi"]
 
 
-def test_an_exception_while_a_message_is_kept_is_logged_once_and_told(room: Room) -> None:
+def test_an_exception_while_a_message_is_stored_is_logged_once_and_reported(room: Room) -> None:
     sender = room.connect()
     room.history.error = RuntimeError("keeping went wrong")
     sender.send({"message": "hi"})
@@ -176,7 +176,7 @@ def test_an_exception_while_a_message_is_kept_is_logged_once_and_told(room: Room
     assert str(event["log_failure"].value) == "keeping went wrong"
 
 
-def test_a_message_is_shown_once_it_is_kept_and_not_before(room: Room) -> None:
+def test_a_message_is_delivered_only_after_it_is_stored(room: Room) -> None:
     client = room.connect("?history=0")
     room.history.kept = []
     client.send({"message": "hi"})
@@ -185,7 +185,7 @@ def test_a_message_is_shown_once_it_is_kept_and_not_before(room: Room) -> None:
     assert texts(client) == ["hi"]
 
 
-def test_with_too_many_messages_unkept_their_sender_is_not_read_from(room: Room) -> None:
+def test_reading_from_a_sender_pauses_at_too_many_unstored_messages(room: Room) -> None:
     client = room.connect()
     room.history.kept = []
     for number in range(6):
@@ -196,7 +196,7 @@ def test_with_too_many_messages_unkept_their_sender_is_not_read_from(room: Room)
     assert len(room.history.kept) == 4
 
 
-def test_a_message_of_someone_who_left_is_shown_all_the_same(room: Room) -> None:
+def test_a_message_is_delivered_although_its_sender_has_left(room: Room) -> None:
     sender, other = room.connect(), room.connect()
     room.history.kept = []
     for _ in range(4):
@@ -238,7 +238,9 @@ def test_a_client_is_sent_a_thousand_messages_of_history_at_most(room: Room) -> 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "²", "1_0", "+1", "9" * 19, "9" * 5000])
 @pytest.mark.parametrize(("name", "code"), [("since", "bad_since"), ("history", "bad_request")])
-def test_a_number_that_is_none_is_refused(room: Room, name: str, code: str, value: str) -> None:
+def test_an_invalid_number_in_the_query_is_refused(
+    room: Room, name: str, code: str, value: str
+) -> None:
     assert room.connect(f"?{name}={value}").refusal == (400, code)
     assert list(room.hub) == []
 
@@ -266,7 +268,7 @@ def test_a_long_history_since_an_id_comes_page_by_page(room: Room) -> None:
 
 
 def test_a_slow_reader_is_sent_the_history_at_its_own_pace(room: Room) -> None:
-    """It may be far longer than what may wait for a client."""
+    """The history may be far longer than the send buffer of a client."""
     room.say(*("x" * 1000 for _ in range(500)))
     client = room.connect("?since=0", peer_reads=False)
     for _ in range(20):
@@ -293,8 +295,8 @@ def test_a_message_posted_while_the_history_is_read_arrives_once(
     assert len(got) == {"": 5, "?since=0": 5, "?history=0": 3}[query]
 
 
-def test_someone_who_reads_on_goes_live_in_a_room_where_much_is_said(room: Room) -> None:
-    """Though something is said during every read of the history."""
+def test_a_client_that_reads_goes_live_in_a_busy_room(room: Room) -> None:
+    """A message is posted during every read of the history."""
     room.say(*range(10))
     room.history.before_read = []
     client = room.connect("?since=0")
@@ -340,7 +342,7 @@ steps = st.lists(
 
 @settings(max_examples=60)
 @given(st.integers(0, 250), st.booleans(), st.booleans(), steps)
-def test_none_is_lost_and_none_comes_twice_whatever_is_said_when(
+def test_no_message_is_lost_or_repeated_in_any_order_of_posts_and_reads(
     earlier: int, reads: bool, since: bool, steps: list[int | str]
 ) -> None:
     """A number is so many messages; the words let a read go on, or the client read."""
@@ -381,7 +383,7 @@ def test_a_joiner_that_collects_more_than_the_bound_is_closed_as_too_slow(
     assert list(room.hub) == []
 
 
-def test_a_slow_joiner_holds_nobody_up(room: Room) -> None:
+def test_a_slow_join_delays_no_other_member(room: Room) -> None:
     room.history.before_read = []
     room.connect()
     room.history.before_read = None
@@ -390,7 +392,7 @@ def test_a_slow_joiner_holds_nobody_up(room: Room) -> None:
     assert len(quick.objects()) == 100
 
 
-def test_someone_who_joins_may_say_something_before_the_history_has_come(room: Room) -> None:
+def test_a_client_may_post_before_its_history_has_come(room: Room) -> None:
     room.say(*("x" * 1000 for _ in range(200)))
     client = room.connect("?since=0", peer_reads=False)
     client.transport.deliver(mask_frame(1, b'{"message":"me"}'))
@@ -403,7 +405,7 @@ def test_someone_who_joins_may_say_something_before_the_history_has_come(room: R
 # A history that does not reach back
 
 
-def test_when_the_history_does_not_reach_back_the_first_frame_says_so() -> None:
+def test_the_first_frame_announces_a_history_that_does_not_reach_back() -> None:
     with make_world(CONFIG) as (world, failures):
         room = Room(world, failures, keep=10)
         room.say(*range(1, 31))
@@ -416,7 +418,9 @@ def test_when_the_history_does_not_reach_back_the_first_frame_says_so() -> None:
 
 
 @pytest.mark.parametrize("earlier", [0, 3])
-def test_an_id_from_another_life_is_a_gap_and_everything_there_is(room: Room, earlier: int) -> None:
+def test_an_id_of_a_lost_history_gives_a_gap_and_every_stored_message(
+    room: Room, earlier: int
+) -> None:
     """The history was lost, and its ids began anew: what is said now has a smaller id."""
     room.say(*range(earlier))
     room.history.after_read = []
@@ -429,7 +433,7 @@ def test_an_id_from_another_life_is_a_gap_and_everything_there_is(room: Room, ea
     assert [message["id"] for message in rest] == list(range(1, earlier + 3))
 
 
-def test_messages_that_are_trimmed_while_the_history_is_sent_are_told_as_a_gap() -> None:
+def test_messages_trimmed_while_the_history_is_sent_are_announced_as_a_gap() -> None:
     with make_world() as (world, failures):
         room = Room(world, failures, keep=250)
         room.say(*range(1, 251))
@@ -468,7 +472,7 @@ def test_a_client_that_wants_no_history_may_join_while_the_history_is_unavailabl
     assert texts(client) == ["live"]
 
 
-def test_when_the_history_goes_away_between_two_pages_the_client_is_told_to_come_back(
+def test_a_client_is_asked_to_reconnect_if_the_history_fails_between_two_pages(
     room: Room,
 ) -> None:
     room.say(*range(1, 301))
@@ -483,7 +487,7 @@ def test_when_the_history_goes_away_between_two_pages_the_client_is_told_to_come
     assert list(room.hub) == []
 
 
-def test_without_a_client_a_message_that_cannot_be_kept_fails(room: Room) -> None:
+def test_a_post_without_a_client_fails_if_it_cannot_be_stored(room: Room) -> None:
     room.history.error = StoreUnavailable("The message could not be kept.")
     failure(room.factory.say("lobby", "hi"), StoreUnavailable)
 
@@ -537,15 +541,15 @@ def test_a_joiner_that_falls_behind_by_its_collected_frames_leaves_nothing(room:
     assert list(room.hub) == []
 
 
-def test_a_message_of_the_history_is_the_frame_that_was_live(room: Room) -> None:
+def test_a_message_of_the_history_is_the_frame_that_was_delivered_live(room: Room) -> None:
     live = room.connect()
     live.send({"message": "hi"})
     late = room.connect()
     assert late.payloads() == live.payloads() != []
 
 
-def test_news_of_the_room_are_no_messages_that_a_joiner_could_go_on_from() -> None:
-    """What stands before the first message in the collected frames says nothing about ids."""
+def test_announcements_of_the_room_do_not_count_as_messages_with_an_id() -> None:
+    """Frames before the first collected message say nothing about ids."""
     stand_in = _StandIn(10_000)
     news, message = text_frame(wire.CUT_OFF), text_frame(b'{"message":"x","id":7}')
     stand_in.write_items([(None, news)], news)

@@ -157,7 +157,9 @@ def test_upper_and_lower_case_are_one_pair(quiz: Quiz) -> None:
 @pytest.mark.parametrize(
     ("side", "asked"), [("unity", "add_headset"), ("android", "headset_present")]
 )
-def test_while_the_store_is_away_both_sides_are_refused(quiz: Quiz, side: str, asked: str) -> None:
+def test_both_sides_are_refused_while_the_store_is_unavailable(
+    quiz: Quiz, side: str, asked: str
+) -> None:
     first = quiz.unity()
     quiz.pairs.away.add(asked)
     client = quiz.world.connect(quiz.factory, f"/ws/difficulty/{side}/{UUID}")
@@ -168,7 +170,7 @@ def test_while_the_store_is_away_both_sides_are_refused(quiz: Quiz, side: str, a
 
 
 def test_a_headset_is_registered_before_it_knows_that_it_is_connected(quiz: Quiz) -> None:
-    """Whoever hears of it from the app may connect a phone at once."""
+    """A phone may connect as soon as the app of the headset shows the connection."""
     quiz.pairs.wait = Deferred()
     unity = quiz.unity()
     assert unity.status == 0
@@ -178,7 +180,7 @@ def test_a_headset_is_registered_before_it_knows_that_it_is_connected(quiz: Quiz
     assert quiz.android().status == 101
 
 
-def test_a_headset_that_goes_away_while_it_is_registered_is_not_there(quiz: Quiz) -> None:
+def test_a_headset_that_disconnects_during_its_registration_is_not_registered(quiz: Quiz) -> None:
     quiz.pairs.wait = Deferred()
     unity = quiz.unity()
     unity.transport.reset()
@@ -186,7 +188,7 @@ def test_a_headset_that_goes_away_while_it_is_registered_is_not_there(quiz: Quiz
     assert quiz.android().refusal == (400, "no_unity")
 
 
-def test_a_headset_that_is_replaced_before_it_is_open_is_closed_when_it_is(quiz: Quiz) -> None:
+def test_a_headset_replaced_before_it_is_open_is_closed_once_it_opens(quiz: Quiz) -> None:
     class Overtaken(SharedPairs):
         async def add_headset(self, uuid: str, headset: Headset) -> None:
             headset.replaced()
@@ -195,7 +197,7 @@ def test_a_headset_that_is_replaced_before_it_is_open_is_closed_when_it_is(quiz:
     assert quiz.unity().closed()[0] == 4001
 
 
-def test_a_headset_that_is_not_open_yet_takes_no_frame(quiz: Quiz) -> None:
+def test_a_frame_is_not_delivered_to_a_headset_that_is_not_open_yet(quiz: Quiz) -> None:
     class Hasty(SharedPairs):
         took: bool | None = None
 
@@ -207,7 +209,7 @@ def test_a_headset_that_is_not_open_yet_takes_no_frame(quiz: Quiz) -> None:
     assert pairs.took is False
 
 
-def test_a_phone_that_cannot_be_registered_is_told_and_sent_away(quiz: Quiz) -> None:
+def test_a_phone_that_cannot_be_registered_gets_an_error_and_is_closed(quiz: Quiz) -> None:
     quiz.unity()
     quiz.pairs.away.add("add_phone")
     android = quiz.android()
@@ -252,7 +254,7 @@ def test_a_request_is_drawn_for_the_headset_and_then_acknowledged(quiz: Quiz) ->
     assert android.objects() == [RECEIVED]
 
 
-def test_pairs_do_not_hear_each_other(quiz: Quiz) -> None:
+def test_a_frame_is_delivered_within_its_own_pair_only(quiz: Quiz) -> None:
     pairs = [(quiz.unity(uuid), quiz.android(uuid)) for uuid in (UUID, OTHER)]
     pairs[1][1].send({"difficulty": 1})
     quiz.draws.answer(0, draw(1))
@@ -270,7 +272,7 @@ def test_pairs_do_not_hear_each_other(quiz: Quiz) -> None:
         ('{"difficulty":1.5}', "bad_difficulty"),
     ],
 )
-def test_a_bad_request_is_told_to_the_phone_alone(quiz: Quiz, payload: str, code: str) -> None:
+def test_a_bad_request_is_answered_to_the_phone_alone(quiz: Quiz, payload: str, code: str) -> None:
     unity, android = quiz.both()
     android.send(payload)
     assert errors(android) == [code]
@@ -292,7 +294,7 @@ def test_a_difficulty_without_content_is_no_content(quiz: Quiz) -> None:
     assert unity.frames() == []
 
 
-def test_a_database_that_is_away_is_database_unavailable(quiz: Quiz) -> None:
+def test_an_unavailable_database_is_answered_with_database_unavailable(quiz: Quiz) -> None:
     unity, android = quiz.both()
     android.send({"difficulty": 1})
     quiz.draws.answer(0, DatabaseUnavailable("The database is away."))
@@ -300,7 +302,7 @@ def test_a_database_that_is_away_is_database_unavailable(quiz: Quiz) -> None:
     assert unity.frames() == []
 
 
-def test_an_exception_while_it_draws_is_logged_once_and_answered(quiz: Quiz) -> None:
+def test_an_exception_during_a_draw_is_logged_once_and_answered(quiz: Quiz) -> None:
     unity, android = quiz.both()
     for _ in range(2):
         android.send({"difficulty": 1})
@@ -341,7 +343,7 @@ def test_answers_keep_the_order_of_the_requests_though_draws_do_not(quiz: Quiz) 
 
 
 @given(st.lists(st.sampled_from(["draw", "none", "away", "bad"]), max_size=7), st.randoms())
-def test_any_draws_in_any_order_are_answered_once_and_in_order(
+def test_draws_completed_in_any_order_are_answered_once_and_in_order(
     kinds: list[str], random: Any
 ) -> None:
     with make_world(CONFIG) as (world, failures):
@@ -371,7 +373,7 @@ def test_any_draws_in_any_order_are_answered_once_and_in_order(
         assert unity.objects() == wanted
 
 
-def test_with_too_many_requests_under_way_the_phone_is_not_read_from(quiz: Quiz) -> None:
+def test_reading_from_a_phone_pauses_at_too_many_requests_in_progress(quiz: Quiz) -> None:
     _, android = quiz.both()
     for number in range(10):
         android.send({"difficulty": number})
@@ -385,7 +387,7 @@ def test_with_too_many_requests_under_way_the_phone_is_not_read_from(quiz: Quiz)
 # Who leaves and comes back
 
 
-def test_a_phone_is_told_when_the_headset_leaves_and_when_it_is_back(quiz: Quiz) -> None:
+def test_a_phone_is_notified_when_the_headset_leaves_and_reconnects(quiz: Quiz) -> None:
     unity, android = quiz.both()
     unity.begin_close()
     assert android.objects() == [DISCONNECTED]
@@ -400,7 +402,7 @@ def test_a_phone_is_told_when_the_headset_leaves_and_when_it_is_back(quiz: Quiz)
     assert back.objects() == [drawn(1)]
 
 
-def test_a_headset_that_leaves_while_a_draw_is_under_way_is_no_unity(quiz: Quiz) -> None:
+def test_a_headset_that_leaves_during_a_draw_is_no_unity(quiz: Quiz) -> None:
     unity, android = quiz.both()
     android.send({"difficulty": 1})
     unity.transport.reset()
@@ -409,7 +411,7 @@ def test_a_headset_that_leaves_while_a_draw_is_under_way_is_no_unity(quiz: Quiz)
     assert errors(android) == ["no_unity"]
 
 
-def test_a_headset_that_is_back_before_the_draw_ends_gets_it(quiz: Quiz) -> None:
+def test_a_headset_that_reconnects_before_the_draw_ends_gets_the_result(quiz: Quiz) -> None:
     unity, android = quiz.both()
     android.send({"difficulty": 1})
     unity.transport.reset()
@@ -448,7 +450,7 @@ def test_a_headset_that_falls_behind_by_the_frame_is_no_unity(quiz: Quiz) -> Non
     assert number > 5
 
 
-def test_a_phone_that_is_gone_while_a_draw_is_under_way_delivers_nothing(quiz: Quiz) -> None:
+def test_a_phone_that_disconnects_during_a_draw_delivers_nothing(quiz: Quiz) -> None:
     unity, android = quiz.both()
     for number in range(3):
         android.send({"difficulty": number})
@@ -459,7 +461,7 @@ def test_a_phone_that_is_gone_while_a_draw_is_under_way_delivers_nothing(quiz: Q
     assert unity.closed() == OPEN
 
 
-def test_a_headset_does_not_notice_phones_that_come_and_go(quiz: Quiz) -> None:
+def test_a_headset_is_not_notified_of_phones_that_connect_and_leave(quiz: Quiz) -> None:
     unity, android = quiz.both()
     android.begin_close()
     quiz.android()
@@ -469,7 +471,7 @@ def test_a_headset_does_not_notice_phones_that_come_and_go(quiz: Quiz) -> None:
 # Replacement
 
 
-def test_a_newer_headset_takes_the_place_of_the_older_one(quiz: Quiz) -> None:
+def test_a_newer_headset_replaces_the_older_one(quiz: Quiz) -> None:
     """A headset that lost its Wi-Fi comes back before its dead socket is noticed."""
     dead = quiz.unity(answers=False)
     android = quiz.android()
@@ -486,7 +488,7 @@ def test_a_newer_headset_takes_the_place_of_the_older_one(quiz: Quiz) -> None:
     assert android.objects() == [RECEIVED]
 
 
-def test_a_newer_phone_takes_the_place_of_the_older_one(quiz: Quiz) -> None:
+def test_a_newer_phone_replaces_the_older_one(quiz: Quiz) -> None:
     unity = quiz.unity()
     dead = quiz.android(answers=False)
     newer = quiz.android()
@@ -497,7 +499,7 @@ def test_a_newer_phone_takes_the_place_of_the_older_one(quiz: Quiz) -> None:
     assert dead.objects() == []
 
 
-def test_requests_of_a_phone_that_was_replaced_deliver_nothing(quiz: Quiz) -> None:
+def test_requests_of_a_replaced_phone_deliver_nothing(quiz: Quiz) -> None:
     unity, older = quiz.both()
     older.send({"difficulty": 1})
     newer = quiz.android()

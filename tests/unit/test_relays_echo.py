@@ -36,7 +36,7 @@ def test_every_message_comes_back_unchanged_and_of_its_kind(
     assert bytes(frame.data) == (payload.encode() if isinstance(payload, str) else payload)
 
 
-def test_a_message_may_have_the_size_that_is_set_for_echo_alone(world: World) -> None:
+def test_a_message_may_have_the_size_configured_for_echo_alone(world: World) -> None:
     client = world.connect(EchoFactory(world.context), "/ws/echo")
     client.send(b"x" * 100_000)
     assert len(client.frames()) == 1
@@ -54,21 +54,21 @@ def test_a_client_that_sends_and_does_not_read_is_closed_as_too_slow(world: Worl
 
 
 @pytest.mark.parametrize("path", ["/ws/echo/a", "/ws/echo/a/"])
-def test_the_path_does_not_go_on(world: World, path: str) -> None:
+def test_a_longer_path_is_refused(world: World, path: str) -> None:
     assert world.connect(EchoFactory(world.context), path).refusal == (404, "not_found")
 
 
-def test_without_the_setting_there_is_no_such_path() -> None:
+def test_the_path_does_not_exist_unless_echo_is_enabled() -> None:
     with make_world() as (world, _):
         client = world.connect(EchoFactory(world.context), "/ws/echo")
         assert client.refusal == (404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/ws/cam", "/elsewhere?token=x"])
-def test_any_other_path_is_refused(world: World, path: str) -> None:
+def test_an_unknown_path_is_refused(world: World, path: str) -> None:
     assert world.connect(UnknownFactory(world.context), path).refusal == (404, "not_found")
 
 
-def test_any_other_path_is_refused_with_a_close_code_too(world: World) -> None:
+def test_an_unknown_path_can_be_refused_with_a_close_code(world: World) -> None:
     client = world.connect(UnknownFactory(world.context), "/ws/cam?refuse=close")
     assert client.closed() == (4404, "not_found")

@@ -36,7 +36,7 @@ def test_the_404_sentence_names_the_paths_that_are_always_there() -> None:
     )
 
 
-def test_a_kind_of_its_own_is_in_every_sentence() -> None:
+def test_an_added_kind_is_in_every_sentence() -> None:
     own = Kind("shout", ("/ws/shout/{name}",), fanned_out=True, published="Shouts.")
     kinds = Kinds(*KINDS, own)
     assert kinds.not_found.endswith("/ws/push/{topic} and /ws/shout/{name}.")
@@ -79,7 +79,7 @@ def test_a_path_that_goes_on_is_refused_with_the_paths_of_its_kind(
         ("/ws/echo", Place()),
     ],
 )
-def test_a_path_says_which_side_and_which_name(path: str, place: Place) -> None:
+def test_a_path_gives_its_side_and_its_name(path: str, place: Place) -> None:
     config = Config(chat=Chat(default_room="hall"), echo=Echo(enabled=True))
     kind, segments = split_path(path)
     assert KINDS[kind].locate(segments, config) == place
@@ -99,7 +99,7 @@ def test_a_kind_that_is_off_has_no_path(path: str) -> None:
         *("/ws/push", "/ws/chat/a/b", "/ws/difficulty/unity", f"/ws/difficulty/other/{UUID}"),
     ],
 )
-def test_any_other_path_speaks_no_websocket(path: str) -> None:
+def test_an_unknown_path_speaks_no_websocket(path: str) -> None:
     assert not KINDS.speaks(path, Config())
 
 
@@ -134,7 +134,7 @@ def test_the_name_of_a_kind_that_is_not_fanned_out_is_no_group(group: str) -> No
     )
 
 
-def test_operators_and_programs_publish_to_topics_and_rooms() -> None:
+def test_operators_and_programs_may_publish_to_topics_and_rooms() -> None:
     assert KINDS.publishing == "push/TOPIC or chat/ROOM"
 
 

@@ -40,12 +40,12 @@ def test_a_published_payload_arrives_unchanged_at_every_client_of_its_topic(push
     assert there.frames() == []
 
 
-def test_a_topic_that_nobody_listens_to_gets_nothing(push: Push) -> None:
+def test_an_object_for_a_topic_without_members_is_delivered_to_nobody(push: Push) -> None:
     push.connect("/ws/push/build").begin_close()
     assert push.factory.groups.publish("push/build", b"{}") == 0
 
 
-def test_a_topic_and_a_camera_group_of_the_same_name_are_two(push: Push) -> None:
+def test_a_topic_and_a_camera_group_of_the_same_name_are_separate(push: Push) -> None:
     client = push.connect("/ws/push/build")
     push.hub.fan_out("camera/build", b"{}")
     assert client.frames() == []

@@ -1,4 +1,4 @@
-"""What a reload applies at once, what needs a restart, and how a process takes it."""
+"""A reload: settings applied at once, settings that need a restart, and its course in a process."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [(section, key) for section in WHEN for key in WHEN[section]]
 
 
-def test_every_setting_has_its_place_in_the_table() -> None:
+def test_every_setting_is_in_the_reload_table() -> None:
     assert {section: sorted(table) for section, table in WHEN.items()} == {
         section: sorted(kind.__struct_fields__) for section, kind in SECTIONS.items()
     }
@@ -53,7 +53,7 @@ def changed(config: Config, section: str, key: str) -> Config:
 
 
 @pytest.mark.parametrize(("section", "key"), SETTINGS)
-def test_a_change_is_taken_or_named_as_one_that_needs_a_restart(section: str, key: str) -> None:
+def test_a_change_is_applied_or_reported_as_needing_a_restart(section: str, key: str) -> None:
     new = changed(Config(), section, key)
     outcome = compare(Config(), new)
     (change,) = outcome.applied + outcome.restart
@@ -115,7 +115,7 @@ def test_a_reload_outcome_is_encoded_for_programs() -> None:
     }  # fmt: skip
 
 
-def test_no_secret_is_shown() -> None:
+def test_the_outcome_of_a_reload_shows_no_secret() -> None:
     old = Config(
         api=Api(key="hunter2"),
         auth=Auth(secret="hunter2" * 5),
@@ -141,7 +141,7 @@ def test_no_secret_is_shown() -> None:
 # -- what holds the configuration
 
 
-def test_a_watcher_is_called_after_a_change_of_what_it_watches_and_sees_the_new_one() -> None:
+def test_a_watcher_is_called_with_the_new_value_after_a_change_of_its_setting() -> None:
     current, seen = Current(Config()), []
     current.watch(lambda: seen.append(("chat", current.config.chat.history)), "chat", "echo")
     current.watch(lambda: seen.append(("any", current.config.chat.history)))
@@ -153,7 +153,7 @@ def test_a_watcher_is_called_after_a_change_of_what_it_watches_and_sees_the_new_
     assert len(seen) == 3
 
 
-def test_a_watcher_that_fails_is_logged_and_keeps_nobody_else_from_the_change() -> None:
+def test_a_failing_watcher_is_logged_and_does_not_stop_remaining_watchers() -> None:
     current, seen = Current(Config()), []
 
     def fail() -> None:
@@ -227,7 +227,7 @@ def test_a_right_configuration_holds_before_the_reload_is_announced_as_done() ->
     assert process.reloader.reload().applied == ()
 
 
-def test_a_wrong_one_changes_nothing_and_says_why() -> None:
+def test_a_wrong_configuration_changes_nothing_and_the_error_gives_the_reason() -> None:
     process = Process()
     process.wrong = "file: [chat] history = -1: no"
     with pytest.raises(ConfigError, match=r"^file: \[chat\] history = -1: no$"):
@@ -239,12 +239,12 @@ def test_a_wrong_one_changes_nothing_and_says_why() -> None:
     assert process.reloader.reload() == Outcome(Config())
 
 
-def test_a_change_is_one_line() -> None:
+def test_a_change_is_formatted_as_one_line() -> None:
     change = Change("chat", "message_prefix", '""', '"\\n"', When.NOW)
     assert str(change) == '[chat] message_prefix = "\\n" (was "")'
 
 
-def test_the_operators_table_is_this_table() -> None:
+def test_the_table_in_the_operators_guide_equals_the_reload_table() -> None:
     """docs/operate.md has each setting in the column of its kind."""
     text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
     rows = text.partition("| section | applied at once |")[2].partition("\n\n")[0].splitlines()[2:]

@@ -1,4 +1,4 @@
-"""What a start does not need is not imported: these commands run often, and by hand."""
+"""A start imports no module that it does not need: these commands run often, and by hand."""
 
 import json
 import os

@@ -58,7 +58,7 @@ def test_requests_during_an_interaction_share_the_next_and_fire_in_order() -> No
     assert scene.outcomes == [("a", "A"), ("b", "B"), ("c", "C")]
 
 
-def test_the_time_left_is_that_of_the_oldest_request() -> None:
+def test_a_batch_has_the_deadline_of_its_oldest_request() -> None:
     scene = Scene()
     scene.ask("a")
     scene.ask("b")
@@ -68,7 +68,7 @@ def test_the_time_left_is_that_of_the_oldest_request() -> None:
     assert scene.performed == [(["a"], 4.0), (["b", "c"], 1.0)]
 
 
-def test_when_the_database_is_away_everybody_who_waits_fails_at_once() -> None:
+def test_every_pending_request_fails_at_once_when_the_database_is_unavailable() -> None:
     scene = Scene(unavailable=StoreUnavailable)
     for request in "abc":
         scene.ask(request)
@@ -79,7 +79,7 @@ def test_when_the_database_is_away_everybody_who_waits_fails_at_once() -> None:
     assert scene.outcomes[-1] == ("d", "D")
 
 
-def test_another_error_fails_its_batch_only() -> None:
+def test_an_error_other_than_an_outage_fails_its_batch_only() -> None:
     scene = Scene()
     scene.ask("a")
     scene.ask("b")

@@ -74,7 +74,7 @@ def test_the_reason_of_an_error_hides_the_password() -> None:
     assert "hunter2" not in engine.label
 
 
-def test_sqlite_errors_are_told_apart_by_their_code(tmp_path: Path) -> None:
+def test_sqlite_errors_are_distinguished_by_their_code(tmp_path: Path) -> None:
     engine = SQLite(str(tmp_path / "a.db"), engines.Bounds(statement=0.01))
     one, other = engine.connect(), engine.connect()
     one.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What systemd is told, and told again if it reads too late."""
+"""Notifications to systemd, and their retries if systemd reads too late."""
 
 import pytest
 from twisted.internet.task import Clock
@@ -61,7 +61,7 @@ def test_the_notifier_reports_readiness_and_a_status(scene: Scene) -> None:
     ]
 
 
-def test_a_status_that_is_the_same_is_not_said_again(scene: Scene) -> None:
+def test_an_unchanged_status_is_not_sent_again(scene: Scene) -> None:
     scene.serve()
     scene.later(60)
     assert scene.systemd.heard == ["READY=1", "STATUS=Serving: 0 connections"]
@@ -81,7 +81,7 @@ def test_notifications_that_found_no_room_arrive_in_order_and_once(scene: Scene)
     assert len(scene.systemd.heard) == 3
 
 
-def test_a_sign_of_life_is_not_late_for_one_that_was_refused() -> None:
+def test_a_heartbeat_is_not_delayed_by_a_refused_one() -> None:
     scene = Scene(watchdog=4)
     scene.serve()
     scene.systemd.heard.clear()
@@ -103,7 +103,7 @@ def test_the_notifier_retries_ten_times_a_second_however_much_is_pending(scene: 
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_reloads_that_cannot_be_told_do_not_pile_up(scene: Scene, ready: bool) -> None:
+def test_unsent_reload_notifications_do_not_accumulate(scene: Scene, ready: bool) -> None:
     scene.systemd.room = ready
     scene.serve()
     scene.systemd.room = False
@@ -116,8 +116,8 @@ def test_reloads_that_cannot_be_told_do_not_pile_up(scene: Scene, ready: bool) -
     assert told == ["READY=1", *(["RELOADING=1", "READY=1"] if ready else []), "STOPPING=1"]
 
 
-def test_a_reload_that_was_told_always_ends(scene: Scene) -> None:
-    """Else the unit stays "reloading"."""
+def test_an_announced_reload_always_ends(scene: Scene) -> None:
+    """Otherwise the unit stays "reloading"."""
     scene.serve()
     with scene.notifier.reloading():
         scene.systemd.room = False
@@ -134,7 +134,7 @@ def test_a_reload_that_fails_ends_for_systemd_too(scene: Scene) -> None:
     assert scene.systemd.heard[2:] == ["RELOADING=1", "READY=1"]
 
 
-def test_a_process_that_does_not_serve_yet_has_no_condition_to_show(scene: Scene) -> None:
+def test_a_process_that_does_not_serve_yet_sends_no_status(scene: Scene) -> None:
     scene.systemd.room = False
     scene.notifier.stopping()
     scene.systemd.room = True

@@ -1,4 +1,4 @@
-"""What is counted for the metrics, where it happens: each event once, under a known label."""
+"""Counts for the metrics, made where events happen: each event once, under a known label."""
 
 from collections.abc import Callable, Iterator
 
@@ -70,7 +70,7 @@ def test_only_close_codes_that_are_known_have_a_label_of_their_own(
     assert sum(tally.closes_sent.values()) == sum(tally.closes_received.values()) == 1
 
 
-def test_however_many_codes_clients_think_of_there_are_few_labels() -> None:
+def test_arbitrary_close_codes_of_clients_share_few_labels() -> None:
     tally = Tally()
     for code in range(1000, 5000):
         tally.ended(code, code)
@@ -110,7 +110,7 @@ def test_a_refused_handshake_is_counted_under_its_code(world: World) -> None:
 # -- messages
 
 
-def test_messages_are_counted_whichever_way_they_come(world: World, camera: CameraFactory) -> None:
+def test_messages_are_counted_on_both_receive_paths(world: World, camera: CameraFactory) -> None:
     """Short text frames, binary ones and long ones; also after the connection is gone."""
     client = world.connect(camera, "/ws/camera")
     for payload in (POSE, b'{"x": 1}', {**POSE, "more": "x" * 1000}, "{"):

@@ -82,7 +82,7 @@ def test_a_wrong_setting_ends_the_process_with_the_status_for_it_and_one_line(
     assert said.err.count("\n") == 1
 
 
-def test_check_says_that_the_configuration_is_good_and_ends_the_process(
+def test_check_reports_a_good_configuration_and_ends_the_process(
     parse: Parse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of(parse, "--check") == 0
@@ -90,7 +90,7 @@ def test_check_says_that_the_configuration_is_good_and_ends_the_process(
     assert status_of(parse, "--check", "--config", "missing.toml") == tap.EX_CONFIG
 
 
-def test_version_is_said_though_the_configuration_is_wrong(
+def test_the_version_is_printed_although_the_configuration_is_wrong(
     parse: Parse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of(parse, "--version") == 0
@@ -111,7 +111,7 @@ def test_an_unknown_option_is_a_usage_error(parse: Parse) -> None:
 def test_the_configuration_is_read_again_from_where_it_came_from(
     parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though twistd has gone to another folder meanwhile."""
+    """twistd has changed its working directory meanwhile."""
     file = tmp_path / "my.toml"
     file.write_text("[chat]\nhistory = 7\n", encoding="utf-8")
     options = parse("-c", "my.toml", "-l", "tcp:1")

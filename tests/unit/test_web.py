@@ -53,7 +53,7 @@ def test_healthz_answers_while_everything_else_is_broken(backend: FakeBackend) -
         assert reply.headers["cache-control"] == "no-store"
 
 
-def test_readyz_says_yes_when_every_part_is_in_order(backend: FakeBackend) -> None:
+def test_readyz_answers_200_when_every_part_is_in_order(backend: FakeBackend) -> None:
     reply = ask(backend, "GET", "/readyz")
     assert reply.status == 200
     assert reply.json == {
@@ -75,14 +75,14 @@ def test_readyz_names_the_part_that_is_not_in_order(backend: FakeBackend) -> Non
     }
 
 
-def test_readyz_names_redis_when_it_is_away(backend: FakeBackend) -> None:
+def test_readyz_names_an_unavailable_redis(backend: FakeBackend) -> None:
     backend.redis_error = RedisUnavailable("10.0.0.1 is away")
     reply = ask(backend, "GET", "/readyz")
     assert reply.status == 503
     assert reply.json["parts"]["redis"] == {"ok": False, "message": RedisUnavailable.sentence}
 
 
-def test_readyz_says_no_while_draining_and_ends_the_connection(backend: FakeBackend) -> None:
+def test_readyz_answers_503_while_draining_and_ends_the_connection(backend: FakeBackend) -> None:
     backend.draining = True
     reply = ask(backend, "GET", "/readyz")
     assert reply.status == 503
@@ -114,7 +114,7 @@ def ask_metrics(
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])
-def test_metrics_are_for_the_same_machine(host: str, path: str) -> None:
+def test_metrics_are_served_to_the_same_machine(host: str, path: str) -> None:
     reply = ask_metrics(host, path=path)
     assert reply.status == 200
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -122,14 +122,14 @@ def test_metrics_are_for_the_same_machine(host: str, path: str) -> None:
     assert b"\nrelayd_workers 1.0\n" in reply.body
 
 
-def test_metrics_come_as_openmetrics_if_that_is_asked_for() -> None:
+def test_metrics_are_in_openmetrics_on_request() -> None:
     reply = ask_metrics("127.0.0.1", "Accept: application/openmetrics-text;version=1.0.0\r\n")
     assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert reply.body.endswith(b"# EOF\n")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0"])
-def test_metrics_are_not_for_others(host: str) -> None:
+def test_metrics_are_refused_to_other_machines(host: str) -> None:
     reply = ask_metrics(host)
     assert (reply.status, reply.json["error"]) == (403, "forbidden")
     assert "[metrics] allow" in reply.json["message"]
@@ -175,7 +175,7 @@ def test_a_request_that_a_proxy_has_forwarded_does_not_count_as_local(header: st
         ("", 403),
     ],
 )
-def test_a_trusted_proxy_says_whose_address_counts(
+def test_the_address_given_by_a_trusted_proxy_counts(
     host: str | None, client: str, status: int
 ) -> None:
     reply = ask_metrics(
@@ -197,11 +197,11 @@ def test_a_proxy_that_is_not_trusted_cannot_lend_an_address() -> None:
     assert reply.status == 403
 
 
-def test_behind_a_unix_socket_there_are_proxies() -> None:
+def test_a_client_of_a_unix_socket_counts_as_a_proxy_and_gets_no_metrics() -> None:
     assert ask_metrics(None, allow=("0.0.0.0/0", "::/0")).status == 403
 
 
-def test_metrics_that_are_turned_off_are_not_there() -> None:
+def test_disabled_metrics_are_answered_404() -> None:
     reply = ask_metrics("127.0.0.1", enabled=False)
     assert (reply.status, reply.json["error"]) == (404, "not_found")
 
@@ -239,7 +239,7 @@ def test_a_missing_or_wrong_key_is_answered_401(
 
 
 @pytest.mark.parametrize("path", ["/api/push/build.1", "/api/push/build.1/"])
-def test_a_push_goes_out_byte_for_byte(backend: FakeBackend, path: str) -> None:
+def test_a_push_is_delivered_byte_for_byte(backend: FakeBackend, path: str) -> None:
     body = b'{ "progress" : 0.50,\n "name": "\xc3\xa9" }'
     reply = ask(backend, "POST", path, body, BEARER.replace("Bearer", "bearer"))
     assert (reply.status, reply.json) == (200, {"clients": 3})
@@ -302,7 +302,7 @@ def test_a_bad_chat_message_is_answered_400(backend: FakeBackend, body: bytes, c
     assert backend.said == []
 
 
-def test_a_history_that_is_away_is_answered_503(backend: FakeBackend) -> None:
+def test_an_unavailable_history_is_answered_503(backend: FakeBackend) -> None:
     backend.say_result = StoreUnavailable("The history is away.")
     reply = ask(backend, "POST", "/api/chat/x", b'{"message":"a"}', BEARER)
     assert reply.status == 503
@@ -333,13 +333,13 @@ def push_head(framing: str) -> bytes:
     return f"POST /api/push/x HTTP/1.1\r\nHost: a\r\n{BEARER}{framing}\r\n\r\n".encode()
 
 
-def test_a_body_of_just_the_limit_is_taken() -> None:
+def test_a_body_of_exactly_the_limit_is_accepted() -> None:
     body = b'{"a":"' + b"x" * (LIMIT - 8) + b'"}'
     assert ask(limited(), "POST", "/api/push/x", body, BEARER).status == 200
     assert ask(limited(), "POST", "/api/push/x", body + b" ", BEARER).status == 413
 
 
-def test_a_content_length_over_the_limit_is_answered_before_the_body_comes() -> None:
+def test_a_content_length_over_the_limit_is_answered_before_the_body() -> None:
     backend = limited()
     client = Client(make_site(backend, Clock()))
     client.send(push_head("Content-Length: 1001"))
@@ -360,7 +360,7 @@ def test_a_client_that_waits_for_100_continue_gets_the_413_instead() -> None:
     assert client.is_closed()
 
 
-def test_100_continue_is_said_to_a_body_of_good_size() -> None:
+def test_100_continue_is_sent_for_a_body_within_the_limit() -> None:
     client = Client(make_site(limited(), Clock()))
     client.send(push_head("Content-Length: 7\r\nExpect: 100-continue"))
     assert [reply.status for reply in client.replies()] == [100]
@@ -463,7 +463,7 @@ def test_plain_http_on_a_websocket_path_is_answered_426(
     assert reply.headers["connection"] == "Upgrade"
 
 
-def test_426_and_the_end_of_a_connection_go_together(backend: FakeBackend) -> None:
+def test_a_426_ends_the_connection(backend: FakeBackend) -> None:
     reply = ask(backend, "GET", "/ws/camera", headers="Connection: close\r\n")
     assert reply.headers["connection"] == "close, Upgrade"
 
@@ -512,7 +512,7 @@ def test_an_exception_is_answered_500_and_logged(
     assert [event["log_failure"].value for event in failures] == [backend.say_result]
 
 
-def test_an_exception_at_once_is_answered_500_too(
+def test_a_synchronous_exception_is_answered_500(
     backend: FakeBackend, failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "connection_counts", lambda: 1 / 0)
@@ -523,7 +523,7 @@ def test_an_exception_at_once_is_answered_500_too(
     assert len(failures) == 1
 
 
-def test_a_client_that_goes_away_while_it_waits_leaves_no_error(
+def test_a_client_that_disconnects_while_it_waits_leaves_no_error(
     backend: FakeBackend, failures: list[LogEvent]
 ) -> None:
     waiting: Deferred[bytes] = Deferred()

@@ -37,7 +37,7 @@ def get(path: str, config: Config | None = None, status: int = 200) -> str:
     return reply.body.decode()
 
 
-def test_the_first_page_names_the_version_and_links_what_there_is() -> None:
+def test_the_first_page_names_the_version_and_links_every_enabled_page() -> None:
     page = get("/")
     assert __version__ in page
     links = {link["href"] for link in Tags(page).all("a")}
@@ -47,7 +47,7 @@ def test_the_first_page_names_the_version_and_links_what_there_is() -> None:
     assert ">41<" in page  # connections to /ws/camera
 
 
-def test_the_first_page_says_what_is_off() -> None:
+def test_the_first_page_names_disabled_features() -> None:
     off = get("/")
     on = get("/", Config(echo=Echo(enabled=True), api=Api(key="k")))
     assert off.count(">off<") == 2
@@ -121,7 +121,7 @@ def test_a_bad_room_is_answered_400(room: str, slash: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
-def test_a_file_is_served_as_what_it_is_or_not_at_all(path: Path) -> None:
+def test_a_file_is_served_with_its_type_or_not_at_all(path: Path) -> None:
     reply = ask(FakeBackend(), "GET", f"/static/{path.name}")
     if path.suffix == ".html":
         assert reply.status == 404
@@ -130,7 +130,7 @@ def test_a_file_is_served_as_what_it_is_or_not_at_all(path: Path) -> None:
     assert reply.headers["content-type"] == TYPES[path.suffix]
 
 
-def test_a_file_is_asked_for_each_time_and_sent_once() -> None:
+def test_a_file_is_revalidated_each_time_and_sent_once() -> None:
     first = ask(FakeBackend(), "GET", "/static/room.js")
     assert first.headers["cache-control"] == "no-cache"
     tag = first.headers["etag"]
@@ -156,7 +156,7 @@ def test_a_file_is_asked_for_each_time_and_sent_once() -> None:
         "/static/room.js/",
     ],
 )
-def test_there_is_no_way_out_of_the_folder_and_no_listing(path: str) -> None:
+def test_a_path_cannot_leave_the_folder_and_no_listing_is_served(path: str) -> None:
     reply = ask(FakeBackend(), "GET", path)
     assert (reply.status, reply.json["error"]) == (404, "not_found")
 

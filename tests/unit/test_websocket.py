@@ -144,7 +144,7 @@ def code_of(client: Client) -> str:
 # Messages
 
 
-def test_a_relay_is_opened_then_given_messages_then_left(client: Client) -> None:
+def test_a_relay_is_opened_then_receives_messages_then_is_left(client: Client) -> None:
     assert client.status == 101
     client.send("héllo")
     client.send(b"\x00\xff")
@@ -161,7 +161,7 @@ def test_payloads_of_a_relay_arrive_as_text_frames(client: Client) -> None:
     assert client.objects() == [{"x": 1}, {"error": "bad_pose", "message": "No."}]
 
 
-def test_a_frame_sent_while_it_opens_comes_behind_the_101(server: Server) -> None:
+def test_a_frame_sent_while_a_relay_opens_follows_the_101(server: Server) -> None:
     server.factory.on_opened = lambda relay: relay.send_payload(b'{"first":1}')
     client = server.connect()
     assert client.status == 101
@@ -222,7 +222,7 @@ def test_open_connections_are_counted_by_kind_until_their_tcp_connection_ends(
 # Exceptions in our own code
 
 
-def test_an_exception_while_a_message_is_received_is_logged_once_and_told(
+def test_an_exception_while_a_message_is_received_is_logged_once_and_reported(
     server: Server, client: Client
 ) -> None:
     def fail(relay: FakeRelay, payload: bytes) -> None:
@@ -238,7 +238,9 @@ def test_an_exception_while_a_message_is_received_is_logged_once_and_told(
     assert client.closed() == OPEN
 
 
-def test_an_exception_while_it_opens_is_logged_once_and_closes_with_1011(server: Server) -> None:
+def test_an_exception_while_a_relay_opens_is_logged_once_and_closes_with_1011(
+    server: Server,
+) -> None:
     def fail(relay: FakeRelay) -> None:
         raise RuntimeError("opened went wrong")
 
@@ -249,7 +251,7 @@ def test_an_exception_while_it_opens_is_logged_once_and_closes_with_1011(server:
     assert client.server.calls == ["admit", "opened", "left"]
 
 
-def test_an_exception_while_it_leaves_is_logged_once_and_holds_nothing_up(
+def test_an_exception_while_a_relay_leaves_is_logged_once_and_delays_nothing(
     server: Server, client: Client
 ) -> None:
     def fail(relay: FakeRelay) -> None:
@@ -263,7 +265,7 @@ def test_an_exception_while_it_leaves_is_logged_once_and_holds_nothing_up(
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_an_exception_in_a_spawned_coroutine_is_logged_once_and_told(
+def test_an_exception_in_a_spawned_coroutine_is_logged_once_and_reported(
     server: Server, client: Client, later: bool
 ) -> None:
     turn: Deferred[None] = Deferred()
@@ -360,7 +362,7 @@ odd_frames = st.builds(
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), odd_frames), max_size=8), st.booleans())
-def test_any_bytes_at_all_raise_nothing_and_close_with_a_code(
+def test_arbitrary_bytes_raise_nothing_and_close_with_a_code(
     data: list[bytes], in_one: bool
 ) -> None:
     with make_world(CONFIG) as (world, _):
@@ -385,7 +387,7 @@ def test_a_client_that_sends_too_fast_is_closed_with_4004(server: Server, client
     assert client.server.messages == [(b"x", False)] * 4 + [(b"y", False)] * 2
 
 
-def test_without_a_rate_limit_nobody_sends_too_fast(client: Client) -> None:
+def test_no_client_is_closed_for_its_rate_without_a_rate_limit(client: Client) -> None:
     for _ in range(500):
         client.send("x")
     assert client.closed() == OPEN
@@ -422,7 +424,7 @@ def test_a_client_that_falls_behind_and_still_does_not_read_is_aborted(slow: Cli
     assert not slow.transport.connected
 
 
-def test_the_pongs_of_a_peer_that_does_not_read_count_too(slow: Client) -> None:
+def test_pongs_for_a_peer_that_does_not_read_count_towards_its_buffer(slow: Client) -> None:
     for _ in range(LIMIT // 100):
         slow.transport.deliver(mask_frame(9, b"x" * 125))
     slow.transport.read()
@@ -440,7 +442,7 @@ def test_the_smallest_send_buffer_does_no_harm(server: Server, answers: bool) ->
     assert client.server.calls == ["admit", "opened", "left"]
 
 
-def test_one_slow_peer_does_not_hold_the_others_up(server: Server, slow: Client) -> None:
+def test_one_slow_peer_does_not_delay_other_peers(server: Server, slow: Client) -> None:
     quick = server.connect()
     for _ in range(100):
         for client in (slow, quick):
@@ -460,13 +462,13 @@ def test_writable_returns_when_the_peer_has_read(slow: Client) -> None:
     success(writable)
 
 
-def test_writable_is_cancelled_when_the_peer_leaves(slow: Client) -> None:
+def test_writable_is_cancelled_once_the_peer_leaves(slow: Client) -> None:
     writable = Deferred.fromCoroutine(slow.server.writable())
     slow.transport.reset()
     failure(writable, CancelledError)
 
 
-def test_writable_is_cancelled_when_the_peer_has_left(slow: Client) -> None:
+def test_writable_is_cancelled_at_once_after_the_peer_has_left(slow: Client) -> None:
     slow.transport.reset()
     failure(Deferred.fromCoroutine(slow.server.writable()), CancelledError)
 
@@ -474,7 +476,7 @@ def test_writable_is_cancelled_when_the_peer_has_left(slow: Client) -> None:
 # Messages that are being worked on
 
 
-def test_at_the_limit_no_more_is_read_until_half_of_it_is_free(
+def test_reading_pauses_at_the_limit_until_half_of_it_is_free(
     server: Server, client: Client
 ) -> None:
     server.factory.on_received = lambda relay, payload: relay.hold(1)
@@ -490,7 +492,9 @@ def test_at_the_limit_no_more_is_read_until_half_of_it_is_free(
 
 
 @pytest.mark.parametrize("config", [with_limits(max_waiting=1000)])
-def test_as_many_bytes_as_the_send_buffer_may_be_worked_on(server: Server, client: Client) -> None:
+def test_at_most_as_many_bytes_as_the_send_buffer_are_in_progress(
+    server: Server, client: Client
+) -> None:
     server.factory.on_received = lambda relay, payload: relay.hold(len(payload))
     for _ in range(12):
         client.send(b"x" * 1000)
@@ -510,7 +514,7 @@ def test_a_client_whose_reading_is_paused_still_gets_frames(server: Server, clie
     assert client.objects() == [{"x": 1}]
 
 
-def test_work_that_ends_after_its_connection_does_no_harm(server: Server, client: Client) -> None:
+def test_a_task_that_ends_after_its_connection_does_no_harm(server: Server, client: Client) -> None:
     server.factory.on_received = lambda relay, payload: relay.hold(1)
     for _ in range(4):
         client.send("x")
@@ -551,8 +555,8 @@ def test_a_peer_that_does_not_answer_is_closed_with_4002_and_aborted(mute: Clien
 
 
 @pytest.mark.usefixtures("keepalive")
-def test_any_byte_is_a_sign_of_life(mute: Client) -> None:
-    """Also the pieces of a message that comes slowly."""
+def test_any_received_byte_resets_the_silence_of_a_peer(mute: Client) -> None:
+    """The pieces of a message that comes slowly count, too."""
     for byte in mask_frame(1, b"slow"):
         mute.pass_time(15)
         mute.transport.deliver(bytes([byte]))
@@ -561,7 +565,7 @@ def test_any_byte_is_a_sign_of_life(mute: Client) -> None:
 
 
 @pytest.mark.usefixtures("keepalive")
-def test_a_silent_peer_that_does_not_read_is_aborted_all_the_same(slow: Client) -> None:
+def test_a_silent_peer_that_does_not_read_is_aborted(slow: Client) -> None:
     slow.pass_time(40)
     assert slow.transport.aborted
     assert not slow.transport.connected
@@ -596,7 +600,7 @@ def test_a_token_that_expires_after_its_connection_does_nothing(server: Server) 
 # The end
 
 
-def test_our_close_says_code_and_reason_after_what_was_sent(slow: Client) -> None:
+def test_a_close_by_relayd_has_code_and_reason_and_follows_sent_frames(slow: Client) -> None:
     slow.server.send_payload(b'{"last":1}')
     slow.server.close(CloseCode.RESTART, "restart")
     slow.transport.read()
@@ -612,13 +616,13 @@ def test_a_reason_that_is_too_long_is_cut(client: Client) -> None:
     assert reason == "é" * 61
 
 
-def test_our_close_that_is_answered_ends_the_connection(client: Client) -> None:
+def test_an_answered_close_by_relayd_ends_the_connection(client: Client) -> None:
     client.server.close(CloseCode.REPLACED, "replaced")
     assert client.closed() == (4001, "replaced")
     assert not client.transport.connected
 
 
-def test_our_close_that_is_not_answered_is_aborted(mute: Client) -> None:
+def test_an_unanswered_close_by_relayd_aborts_the_connection(mute: Client) -> None:
     mute.server.close(CloseCode.REPLACED, "replaced")
     mute.pass_time(4.5)
     assert mute.transport.connected
@@ -636,7 +640,7 @@ def test_a_peer_that_closes_and_does_not_read_is_aborted(slow: Client) -> None:
     assert not slow.transport.connected
 
 
-def test_closing_twice_closes_once_and_gives_no_more_time(mute: Client) -> None:
+def test_closing_twice_closes_once_and_does_not_extend_the_deadline(mute: Client) -> None:
     mute.server.close(CloseCode.REPLACED, "replaced")
     mute.pass_time(3)
     mute.server.close(CloseCode.RESTART, "restart")
@@ -645,7 +649,7 @@ def test_closing_twice_closes_once_and_gives_no_more_time(mute: Client) -> None:
     assert mute.transport.aborted
 
 
-def test_a_peer_cannot_buy_time_for_the_close_by_violations(slow: Client) -> None:
+def test_violations_do_not_extend_the_deadline_of_a_close(slow: Client) -> None:
     slow.server.close(CloseCode.REPLACED, "replaced")
     slow.pass_time(4)
     slow.transport.deliver(b"\xff\xff")
@@ -653,7 +657,7 @@ def test_a_peer_cannot_buy_time_for_the_close_by_violations(slow: Client) -> Non
     assert not slow.transport.connected
 
 
-def test_nothing_is_received_and_nothing_is_sent_once_we_close(mute: Client) -> None:
+def test_no_message_is_received_or_sent_after_a_close_by_relayd(mute: Client) -> None:
     mute.server.close(CloseCode.NORMAL)
     mute.send("late")
     mute.server.send_payload(b"late")
@@ -668,7 +672,7 @@ def test_messages_behind_a_close_in_the_same_segment_are_not_received(client: Cl
     assert client.server.messages == [(b"one", False)]
 
 
-def test_a_relay_that_closes_while_it_receives_is_given_no_more(
+def test_a_relay_that_closes_while_it_receives_gets_no_further_message(
     server: Server, mute: Client
 ) -> None:
     server.factory.on_received = lambda relay, payload: relay.close(CloseCode.NORMAL)
@@ -724,7 +728,7 @@ ENDS: dict[str, Callable[[Client], object]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("answers", [True, False])
-def test_however_a_connection_ends_its_relay_is_left_once_and_nothing_stays(
+def test_a_relay_is_left_once_and_no_state_remains_after_any_end_of_its_connection(
     server: Server, end: str, answers: bool
 ) -> None:
     client = server.connect(answers=answers, headers=token(1000))

@@ -59,7 +59,7 @@ def error_of(decode: Callable[[bytes], Any], payload: bytes) -> str:
 @example(code="bad_pose", payload=b'{"x":1e400}')
 @example(code="bad_difficulty", payload=b"[" * 100_000)
 def test_any_bytes_are_a_value_or_a_client_error(code: str, payload: bytes) -> None:
-    """And what the error is: `bad_json` exactly for what is no JSON object in UTF-8."""
+    """The error is `bad_json` exactly for payloads other than a JSON object in UTF-8."""
     try:
         DECODERS[code](payload)
     except ClientError as error:
@@ -105,12 +105,12 @@ def test_a_missing_coordinate_is_null(present: set[str]) -> None:
 
 @pytest.mark.parametrize("value", ['"1"', "true", "false", "[1]", "{}", '""', '"NaN"'])
 @pytest.mark.parametrize("name", ["x", "y", "z"])
-def test_a_coordinate_that_is_no_number_is_a_bad_pose(name: str, value: str) -> None:
+def test_a_coordinate_other_than_a_number_is_a_bad_pose(name: str, value: str) -> None:
     assert error_of(wire.decode_pose, f'{{"{name}":{value}}}'.encode()) == "bad_pose"
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 5000])
-def test_a_number_that_cannot_be_passed_on_is_a_bad_pose(number: str) -> None:
+def test_a_number_that_cannot_be_forwarded_is_a_bad_pose(number: str) -> None:
     assert error_of(wire.decode_pose, f'{{"x":{number}}}'.encode()) == "bad_pose"
 
 
@@ -124,13 +124,13 @@ def test_a_number_that_json_does_not_know_is_bad_json(code: str, number: str) ->
 
 
 @given(st.integers(-(10**30), 10**30), others)
-def test_a_difficulty_is_any_integer(difficulty: int, more: dict[str, Any]) -> None:
+def test_a_difficulty_may_be_any_integer(difficulty: int, more: dict[str, Any]) -> None:
     payload = json.dumps({**more, "difficulty": difficulty}).encode()
     assert wire.decode_difficulty(payload) == difficulty
 
 
 @pytest.mark.parametrize("value", ["1.5", '"1"', "true", "null", "[1]", "{}", "1" + "0" * 5000])
-def test_a_difficulty_that_is_no_integer_is_a_bad_difficulty(value: str) -> None:
+def test_a_difficulty_other_than_an_integer_is_a_bad_difficulty(value: str) -> None:
     payload = f'{{"difficulty":{value}}}'.encode()
     assert error_of(wire.decode_difficulty, payload) == "bad_difficulty"
 
@@ -140,19 +140,19 @@ def test_a_missing_difficulty_is_a_bad_difficulty() -> None:
 
 
 @given(st.text(), others)
-def test_a_chat_text_comes_out_as_it_went_in(text: str, more: dict[str, Any]) -> None:
+def test_a_chat_text_is_not_changed(text: str, more: dict[str, Any]) -> None:
     for ascii_only in (True, False):
         payload = json.dumps({**more, "message": text}, ensure_ascii=ascii_only).encode()
         assert wire.decode_chat(payload) == text
 
 
 @pytest.mark.parametrize("value", ["1", "true", "null", '["a"]', "{}"])
-def test_a_chat_text_that_is_no_string_is_a_bad_message(value: str) -> None:
+def test_a_chat_text_other_than_a_string_is_a_bad_message(value: str) -> None:
     assert error_of(wire.decode_chat, f'{{"message":{value}}}'.encode()) == "bad_message"
 
 
 @given(code=codes, blank=st.text("".join(c for c in map(chr, range(0x3001)) if c.isspace())))
-def test_a_blank_frame_is_nothing(code: str, blank: str) -> None:
+def test_a_blank_frame_is_parsed_as_nothing(code: str, blank: str) -> None:
     """Empty, or any of Unicode's white space."""
     assert DECODERS[code](blank.encode()) is None
     assert wire.is_blank(blank.encode())
@@ -178,7 +178,7 @@ def test_a_frame_that_only_looks_blank_is_bad_json(code: str, payload: str) -> N
 def test_bytes_that_are_not_utf8_are_bad_json_wherever_they_stand(
     code: str, valid: bytes, bad: bytes, key: bool
 ) -> None:
-    """Also inside members that nobody looks at."""
+    """This holds inside members that relayd ignores, too."""
     member = b'"%s":1' % bad if key else b'"other":["%s"]' % bad
     assert error_of(DECODERS[code], valid + member + b"}") == "bad_json"
 
@@ -194,12 +194,12 @@ def test_deep_nesting_is_bad_json(
     assert error_of(DECODERS[code], payload.encode()) == "bad_json"
 
 
-def test_nesting_as_it_occurs_is_read() -> None:
+def test_nesting_of_a_usual_depth_is_accepted() -> None:
     payload = b'{"other":' + b"[" * 100 + b"]" * 100 + b',"x":1}'
     assert wire.decode_pose(payload) == wire.Pose(x=1)
 
 
-def test_of_a_coordinate_that_is_there_twice_the_last_one_counts() -> None:
+def test_the_last_of_two_equal_coordinate_names_counts() -> None:
     """RFC 8259 section 4 leaves it open; browsers and Python take the last one."""
     assert wire.decode_pose(b'{"x":1,"y":5,"x":2}') == wire.Pose(x=2, y=5)
     assert error_of(wire.decode_pose, b'{"x":1,"x":"a"}') == "bad_pose"
@@ -218,7 +218,7 @@ def test_a_frame_that_is_not_one_object_is_bad_json(code: str, payload: bytes) -
 
 
 @given(any_bytes)
-def test_an_object_to_publish_is_passed_on_byte_for_byte_or_refused(payload: bytes) -> None:
+def test_an_object_to_publish_is_forwarded_byte_for_byte_or_refused(payload: bytes) -> None:
     if is_object(payload):
         assert wire.check_object(payload) == payload
     else:
@@ -255,7 +255,7 @@ def test_an_error_is_one_flat_object_with_code_and_sentence() -> None:
     }
 
 
-def test_ready_made_frames_say_what_the_contract_says() -> None:
+def test_prebuilt_frames_match_the_contract() -> None:
     assert json.loads(wire.RECEIVED) == {"status": "received"}
     assert json.loads(wire.UNITY_CONNECTED) == {"status": "unity_connected"}
     assert json.loads(wire.UNITY_DISCONNECTED) == {"status": "unity_disconnected"}

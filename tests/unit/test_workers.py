@@ -212,7 +212,7 @@ def test_a_worker_that_served_long_enough_is_started_at_once_again(
     assert len(running.spawned) == 6
 
 
-def test_a_worker_that_only_took_long_to_start_was_not_steady(
+def test_a_worker_that_only_took_long_to_start_does_not_count_as_steady(
     scene: Callable[..., Scene],
 ) -> None:
     running = scene(2).start()
@@ -224,7 +224,7 @@ def test_a_worker_that_only_took_long_to_start_was_not_steady(
         assert len(running.spawned) == count
 
 
-def test_a_worker_that_gives_no_sign_of_life_is_killed(scene: Callable[..., Scene]) -> None:
+def test_a_worker_without_heartbeats_is_killed(scene: Callable[..., Scene]) -> None:
     running = scene(2, silence=30.0).start()
     for each in running.spawned:
         each.serve()
@@ -237,7 +237,9 @@ def test_a_worker_that_gives_no_sign_of_life_is_killed(scene: Callable[..., Scen
     assert "worker 2 gave no sign of life for 35 s, so it is killed" in running.log
 
 
-def test_the_service_manager_hears_once_that_workers_serve(scene: Callable[..., Scene]) -> None:
+def test_the_service_manager_is_notified_once_that_workers_serve(
+    scene: Callable[..., Scene],
+) -> None:
     running = scene(2).start()
     for each in running.spawned * 2:
         each.serve(7)
@@ -262,7 +264,7 @@ def test_each_death_is_one_line_with_its_cause(scene: Callable[..., Scene]) -> N
     ]
 
 
-def test_if_no_worker_ever_serves_the_parent_ends_with_their_exit_status(
+def test_the_parent_ends_with_the_exit_status_of_workers_that_never_served(
     scene: Callable[..., Scene], statuses: list[int]
 ) -> None:
     running = scene(2).start()
@@ -276,7 +278,7 @@ def test_if_no_worker_ever_serves_the_parent_ends_with_their_exit_status(
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 78), (0, 0)])
-def test_different_statuses_and_none_at_all_are_1(
+def test_the_parent_ends_with_status_1_if_workers_differ_in_theirs(
     scene: Callable[..., Scene], statuses: list[int], first: int, second: int
 ) -> None:
     running = scene(2).start()
@@ -285,7 +287,7 @@ def test_different_statuses_and_none_at_all_are_1(
     assert statuses == [1]
 
 
-def test_if_one_has_served_the_parent_goes_on(
+def test_the_parent_continues_if_one_worker_has_served(
     scene: Callable[..., Scene], statuses: list[int]
 ) -> None:
     running = scene(2).start()
@@ -332,7 +334,7 @@ def test_stopping_passes_sigterm_on_and_waits_for_all(scene: Callable[..., Scene
     assert not running.reactor.getDelayedCalls()
 
 
-def test_the_service_manager_hears_at_once_that_the_workers_are_to_end(
+def test_the_service_manager_is_notified_at_once_that_the_workers_stop(
     scene: Callable[..., Scene],
 ) -> None:
     running = scene(2).start()
@@ -340,7 +342,7 @@ def test_the_service_manager_hears_at_once_that_the_workers_are_to_end(
     assert running.told == ["Stopping: 0 connections, 0 of 2 workers"]
 
 
-def test_a_new_configuration_goes_to_all_who_run_and_to_those_who_start_later(
+def test_a_new_configuration_reaches_running_workers_and_later_ones(
     scene: Callable[..., Scene],
 ) -> None:
     running = scene(2).start()
@@ -356,7 +358,7 @@ def test_a_new_configuration_goes_to_all_who_run_and_to_those_who_start_later(
     assert msgspec.json.decode(running.newest(2).written, type=Config) == new
 
 
-def test_stopping_while_a_worker_waits_for_its_restart(scene: Callable[..., Scene]) -> None:
+def test_stopping_cancels_the_pending_restart_of_a_worker(scene: Callable[..., Scene]) -> None:
     running = scene(2).start()
     running.newest(2).serve()
     running.newest(1).end(1)
@@ -384,13 +386,13 @@ def test_a_worker_that_does_not_end_is_killed(scene: Callable[..., Scene]) -> No
     success(stopped)
 
 
-def test_only_endpoints_that_can_be_shared_are_taken(scene: Callable[..., Scene]) -> None:
+def test_only_endpoints_that_can_be_shared_are_accepted(scene: Callable[..., Scene]) -> None:
     parent = scene(2, listen=("systemd:domain=INET:index=0",)).supervisor
     with pytest.raises(SystemExit, match="workers cannot share systemd:domain=INET:index=0"):
         parent.privilegedStartService()
 
 
-def test_a_folder_that_cannot_be_made_costs_cpu_time_and_nothing_else(
+def test_a_folder_that_cannot_be_created_costs_cpu_time_only(
     scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/proc/nowhere")
@@ -486,7 +488,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("handlers")
-def test_however_often_and_in_whichever_way_a_process_is_told_to_end_it_is_told_once() -> None:
+def test_repeated_signals_end_a_process_once() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
@@ -500,7 +502,7 @@ def test_however_often_and_in_whichever_way_a_process_is_told_to_end_it_is_told_
 
 
 @pytest.mark.usefixtures("handlers")
-def test_signals_come_too_late_when_the_parent_is_gone() -> None:
+def test_a_signal_is_ignored_once_a_process_has_begun_to_end() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     reactor = Ending()
@@ -521,7 +523,7 @@ def test_signals_come_too_late_when_the_parent_is_gone() -> None:
         (signal.SIG_IGN, [True, False], "reload"),  # the same, under nohup
     ],
 )
-def test_sighup_reloads_but_for_a_terminal_that_was_closed(
+def test_sighup_reloads_unless_its_terminal_was_closed(
     monkeypatch: pytest.MonkeyPatch, before: Any, terminals: list[bool], done: str
 ) -> None:
     calls: list[str] = []

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP side share: a stand-in for the rest of relayd, and a client."""
+"""Shared by the tests of the HTTP side: a stand-in for the rest of relayd, and a client."""
 
 import json
 from dataclasses import dataclass, field
