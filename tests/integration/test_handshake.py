@@ -356,7 +356,8 @@ def test_requests_an_upgrade_and_frames_may_share_one_segment(
 ) -> None:
     """Requests pipelined by a proxy or a hasty client are answered in order, and none is lost."""
     connection = dial(relayd)
-    connection.send(before, handshake("/ws/camera/pipelined"), text(POSE), text(POSE))
+    # echo: at a camera, the second pose may take the place of the first one on a busy machine
+    connection.send(before, handshake("/ws/echo"), text(POSE), text(POSE))
     for _ in range(before.count(b"HTTP/1.1")):
         response = connection.response(bodyless=before.startswith(b"HEAD"))
         assert response.status in (200, 404, 426)
