@@ -1,10 +1,10 @@
 """The groups of this process and their local members; fan-out in batches. Pure, given a clock.
 
-Sits between the brokers (which say what is to be sent to which group) and the outboxes of the
-connections (which are the members). A frame is built once and every member gets the same bytes.
-A quiet group is served at once; a busy one `coalesce` seconds after the first frame that waits,
-so that its cost is frames plus members, not frames times members. A batch to many members takes
-several calls, between which others have their turn.
+Sits between the brokers (which publish to groups) and the outboxes of the connections (which are
+the members). A frame is built once and every member gets the same bytes. A quiet group is served
+at once; a busy one `coalesce` seconds after the first pending frame, so that its cost is frames
+plus members, not frames times members. A batch to many members takes several calls, and the
+reactor serves other work between them.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -17,12 +17,22 @@ from relayd.tally import Buckets
 
 
 class Member(Protocol):
-    """A member of a group: an outbox, or its stand-in while its owner joins."""
+    """A member of a group: an outbox, or its stand-in while a client reads the history.
+
+    Attributes:
+        direct: the socket's `send` while frames may go straight to the socket, else None. The
+            caller reports a partial send to `interrupted` and an OSError to `broken`.
+    """
 
     direct: Callable[[bytes], int] | None
 
     def write_items(self, items: Sequence[Item], frames: bytes) -> None:
-        """Takes whole frames, one by one and joined; never raises, never blocks."""
+        """Receives whole frames; never raises, never blocks.
+
+        Args:
+            items: the frames with their keys, in order.
+            frames: the same frames, joined.
+        """
 
     def interrupted(self, frames: bytes, sent: int) -> None:
         """`direct` took only a part."""
@@ -32,7 +42,7 @@ class Member(Protocol):
 
 
 class Listener:
-    """A `Member` without a socket: a subclass takes whole frames in `write_items`."""
+    """A `Member` without a socket: a subclass receives whole frames in `write_items`."""
 
     direct: Callable[[bytes], int] | None = None
 
@@ -47,32 +57,33 @@ class Call(Protocol):
     """The part of `IDelayedCall` that a hub needs."""
 
     def active(self) -> bool:
-        """Whether it will be made."""
+        """Whether the call is still pending."""
 
     def cancel(self) -> None:
-        """It is not made. Raises if it is not active."""
+        """Cancels the call. Raises AlreadyCalled or AlreadyCancelled if it is not pending."""
 
 
 class Timing(Protocol):
     """The part of `IReactorTime` that a hub needs."""
 
     def seconds(self) -> float:
-        """Now."""
+        """The current time in seconds; only differences matter."""
 
     def callLater(self, delay: float, call: Callable[[], object], /) -> Call:  # noqa: N802
-        """Calls after so many seconds; returns what calls that off."""
+        """Makes a call after `delay` seconds; returns the pending call."""
 
 
 class Hub:
     """The groups of this process and their members.
 
     Args:
-        clock: for batches.
-        coalesce: seconds a frame may wait for others in a busy group; 0 to serve each at once.
+        clock: times the batches.
+        coalesce: seconds a frame may wait for other frames in a busy group; 0 to serve each at
+            once.
 
     Attributes:
-        latency: seconds from a frame's arrival to the last member it was handed to: of the first
-            frame of every batch that was waited for, and of one in 16 that were served at once.
+        latency: seconds from a frame's arrival to its delivery to the last member. Samples are the
+            first frame of every batch that waited, and one in 16 of the frames served at once.
     """
 
     def __init__(self, clock: Timing, coalesce: float) -> None:
@@ -83,7 +94,7 @@ class Hub:
 
     @property
     def delivered(self) -> int:
-        """Frames handed to members so far, counted once for each member."""
+        """Frames delivered to members so far, counted once for each member."""
         return self._deliveries.delivered
 
     @property
@@ -92,22 +103,22 @@ class Hub:
         return self._deliveries.batches
 
     def join(self, name: str, member: Member) -> None:
-        """Adds a member; it gets what is sent from now on. No effect if it is in the group."""
+        """Adds a member, which gets all later frames. No effect if it is in the group."""
         group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = Group(self._batching, self._deliveries)
         group.add(member)
 
     def leave(self, name: str, member: Member) -> None:
-        """Removes a member, after it got what was sent before. No effect if it is not in it.
+        """Removes a member after delivering the frames that wait for it.
 
-        Nothing stays of an empty group.
+        No effect if the member is not in the group. An empty group is deleted.
         """
         group = self._groups.get(name)
         if group is None or member not in group.members:
             return
         group.catch_up(member)
-        # what was sent may have been too much for it: then it has left
+        # if those frames overflowed its outbox, the member has left already
         if self._groups.get(name) is not group:
             return
         group.remove(member)
@@ -116,30 +127,36 @@ class Hub:
             group.cancel()
 
     def fan_out(self, name: str, payload: bytes, key: Hashable | None = None) -> int:
-        """Sends one JSON payload, framed once, to every member; returns how many there are.
+        """Sends one JSON payload, framed once, to every member.
 
         Args:
             name: the group.
             payload: the JSON.
-            key: whose newest state this is, if older ones need not reach a member that reads
-                slowly; None if each must.
+            key: identifies the sender whose newest state this is, if a slow reader may miss
+                older states; None if every payload must reach every member.
+
+        Returns:
+            The number of members in this process.
         """
         group = self._groups.get(name)
         return 0 if group is None else group.fan_out(key, payload)
 
     def publisher(self, name: str, key: Hashable | None = None) -> Callable[[bytes], int]:
-        """`fan_out` to one group, quicker, for one of its members to use while it is in it."""
+        """A faster `fan_out` to one group, for a member to use while it is in the group."""
         group = self._groups.get(name)
         return Publisher(group or Group(self._batching, self._deliveries), key)
 
     def catch_up(self, name: str, member: Member) -> None:
-        """Sends a member what waits in a group for its next batch. No effect if it is not in it."""
+        """Sends a member the frames that wait for the group's next batch.
+
+        No effect if the member is not in the group.
+        """
         group = self._groups.get(name)
         if group is not None:
             group.catch_up(member)
 
     def size(self, name: str) -> int:
-        """How many members of this process the group has."""
+        """The number of members that the group has in this process."""
         group = self._groups.get(name)
         return 0 if group is None else len(group.members)
 

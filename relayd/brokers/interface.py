@@ -3,7 +3,7 @@
 Sits between the relays (which reach other connections only through these) and an implementation
 (`memory`: everything inside this process). Every group of a process is named `kind/name`
 (`names.Kind.group`). Vocabulary after centrifuge: the hub holds the
-connections of this process, the broker carries what concerns other processes too.
+connections of this process, the broker reaches other processes too.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,17 @@ Publish = Callable[[bytes], int]
 
 
 class Groups(Protocol):
-    """Fan-out to all members of a group. A payload may be lost with its process."""
+    """Fan-out to all members of a group. A payload may be lost if its process ends."""
 
     async def prepare(self, group: str) -> None:
         """Connects a group to the other processes, for a member that is about to join.
 
         Raises:
-            Unavailable: it cannot be connected now.
+            Unavailable: the group cannot be connected now.
         """
 
     async def join(self, group: str, member: Member) -> None:
-        """Adds a member; from now on it gets everything published to the group.
+        """Adds a member, which gets everything published to the group from now on.
 
         Returns at once if the group has members in this process or was prepared a moment ago.
 
@@ -47,36 +47,47 @@ class Groups(Protocol):
         Args:
             group: the group.
             payload: the JSON.
-            key: whose newest state it is, where a member that reads slowly may get a newer one of
-                the same key instead; None where each must reach it.
+            key: identifies the sender whose newest state this is, if a slow reader may get a newer
+                payload of the same key instead; None if every payload must reach every member.
         """
 
     def publisher(self, group: str, key: int | None = None) -> Publish:
-        """`publish` to one group, for a member that does it often and only while it is one."""
+        """A faster `publish` to one group, for a member to use while it is in the group.
+
+        Args:
+            group: the group.
+            key: as for `publish`.
+        """
 
     def catch_up(self, group: str, member: Member) -> None:
-        """Sends a member what it is about to get anyway, now.
+        """Sends a member the payloads that wait for the group's next batch.
 
-        No effect if it is not in the group.
+        No effect if the member is not in the group.
         """
 
 
 class Rooms(Protocol):
-    """Groups with a history: a message is kept first and shown afterwards.
+    """Groups with a history: a message is stored before it is delivered.
 
-    What `last` and `since` return was shown to the members of the room's group before they return.
+    Entries that `last` and `since` return have been delivered to the members of the room's group
+    in this process before they return.
     """
 
     @property
     def appended(self) -> Buckets:
-        """How many messages were kept together, each time."""
+        """The number of messages stored together, for each transaction or script."""
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
-        """Keeps a message, then publishes it to the room's group, in one order for all.
+        """Stores a message, then publishes it to the room's group; all members see one order.
+
+        Args:
+            room: the room's name, in its canonical form.
+            message: the text as clients see it.
+            user: the sender's name, if a token gave one.
 
         Returns:
-            A Deferred that fires with the entry after it was published, or fails with
-            `StoreUnavailable`; then nobody was shown it.
+            A Deferred that fires with the entry after it was published. It fails with
+            `StoreUnavailable` if the store did not confirm the message.
         """
 
     async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
@@ -101,7 +112,7 @@ class Headset(Protocol):
         """Sends a JSON payload as one frame; False if the connection is not open (any more)."""
 
     def replaced(self) -> None:
-        """A newer connection has taken the place."""
+        """A newer connection of this side and UUID has replaced this one."""
 
 
 class Phone(Protocol):
@@ -111,10 +122,10 @@ class Phone(Protocol):
         """A headset has connected under the phone's UUID."""
 
     def headset_left(self) -> None:
-        """The headset is gone."""
+        """The headset under the phone's UUID has disconnected."""
 
     def replaced(self) -> None:
-        """A newer connection has taken the place."""
+        """A newer connection of this side and UUID has replaced this one."""
 
 
 class Pairs(Protocol):
@@ -124,27 +135,38 @@ class Pairs(Protocol):
         """Whether a headset is connected under the UUID."""
 
     async def add_headset(self, uuid: str, headset: Headset) -> None:
-        """Registers a headset; an older one is told that it was replaced."""
-
-    def remove_headset(self, uuid: str, headset: Headset) -> None:
-        """Takes a registration back; no effect if a newer one has taken its place."""
-
-    async def add_phone(self, uuid: str, phone: Phone) -> None:
-        """Registers a phone for news of the headset; an older one is told that it was replaced."""
-
-    def remove_phone(self, uuid: str, phone: Phone) -> None:
-        """Takes a registration back; no effect if a newer one has taken its place."""
-
-    async def deliver(self, uuid: str, payload: bytes) -> None:
-        """Returns after the frame was handed to the headset's connection.
+        """Registers a headset and notifies an older one that it was replaced.
 
         Raises:
-            NoUnity: nobody is connected under the UUID, or the connection is closing.
+            Unavailable: the headset cannot be registered now.
+        """
+
+    def remove_headset(self, uuid: str, headset: Headset) -> None:
+        """Removes a registration; no effect if a newer one has replaced it."""
+
+    async def add_phone(self, uuid: str, phone: Phone) -> None:
+        """Registers a phone, which is then notified when the headset comes or leaves.
+
+        An older phone under the UUID is notified that it was replaced.
+
+        Raises:
+            Unavailable: the phone cannot be registered now.
+        """
+
+    def remove_phone(self, uuid: str, phone: Phone) -> None:
+        """Removes a registration; no effect if a newer one has replaced it."""
+
+    async def deliver(self, uuid: str, payload: bytes) -> None:
+        """Sends a JSON payload to the headset; returns after its connection accepted the frame.
+
+        Raises:
+            NoUnity: no headset is connected under the UUID, or its connection is closing.
+            Unavailable: the outcome is unknown, or too many frames are in flight.
         """
 
 
 class Brokers(Protocol):
-    """All three, and their life."""
+    """The groups, rooms and pairs of a process, started and stopped together."""
 
     @property
     def groups(self) -> Groups: ...
@@ -159,4 +181,8 @@ class Brokers(Protocol):
         """Begins to connect to the other processes."""
 
     def stop(self) -> "Deferred[None]":
-        """Takes leave of them; every client is gone by then. Never fails."""
+        """Releases all leases and disconnects; call it after every client has disconnected.
+
+        Returns:
+            A Deferred that fires when all connections are closed. It never fails.
+        """

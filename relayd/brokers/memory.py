@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class MemoryGroups:
-    """`interface.Groups` inside one process: the hub is all there is."""
+    """`interface.Groups` inside one process, by the hub alone."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -45,11 +45,11 @@ class MemoryGroups:
 
 
 class MemoryRooms:
-    """`interface.Rooms` inside one process: kept in the database, then shown by the hub.
+    """`interface.Rooms` inside one process: stored in the database, then delivered by the hub.
 
     Args:
-        hub: the members.
-        history: keeps the messages.
+        hub: delivers to the members.
+        history: stores the messages.
         kind: the kind of path whose groups the rooms are.
     """
 
@@ -59,7 +59,7 @@ class MemoryRooms:
         self._kind = kind
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
-        # the history fires its Deferreds in the order of the ids: so all members see one order
+        # the history fires its Deferreds in the order of the ids, so all members see one order
         keeping = self._history.append(room, message, user)
         return keeping.addCallback(self._show, self._kind.group(room))
 
@@ -74,7 +74,7 @@ class MemoryRooms:
         return await self._read(self._history.since(room, position, limit))
 
     async def _read(self, reading: Awaitable[T]) -> T:
-        """Reads, then waits until committed entries have been delivered to the members."""
+        """Reads the history, then waits until committed entries have reached the members."""
         try:
             found = await reading
             await self._history.settled()
@@ -132,8 +132,8 @@ class MemoryBrokers:
     """`interface.Brokers` inside one process.
 
     Args:
-        hub: the members.
-        history: keeps the rooms' messages.
+        hub: delivers to the members.
+        history: stores the rooms' messages.
         kinds: the table of paths.
     """
 

@@ -1,7 +1,7 @@
 """One kind of path a file: its rules, its protocol and its factory.
 
 the table        paths.py         their paths, groups and words
-/ws/camera       camera.py        poses to everyone in a group
+/ws/camera       camera.py        poses to all members of a group
 /ws/difficulty   difficulty.py    a phone's request to the headset under its UUID
 /ws/chat         chat.py          rooms with a history
 /ws/push         push.py          receive only

@@ -1,4 +1,4 @@
-"""`/ws/camera[/{group}]`: every pose goes to everyone in the group, its sender too.
+"""`/ws/camera[/{group}]`: every pose goes to all members of the group, its sender included.
 
 A relay: sits between the WebSocket adapter and the broker's groups.
 """
@@ -18,7 +18,7 @@ class CameraProtocol(MemberProtocol):
     _publish: Publish | None = None
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """Passes a pose on. Raises ClientError: `bad_json`, `bad_pose`."""
+        """Publishes a pose to the group. Raises ClientError: `bad_json`, `bad_pose`."""
         pose = wire.decode_pose(payload)
         if pose is None:
             return
@@ -36,5 +36,5 @@ class CameraFactory(MemberFactory):
 
     @property
     def latest(self) -> bool:
-        """Whether a newer pose of a sender takes the place of one that waits for a slow viewer."""
+        """Whether a newer pose of a sender replaces an older one that waits for a slow viewer."""
         return self.context.current.config.camera.slow_viewers == "latest"

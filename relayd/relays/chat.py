@@ -1,8 +1,8 @@
-"""`/ws/chat[/{room}]`: rooms with a history; a message is kept first and shown afterwards.
+"""`/ws/chat[/{room}]`: rooms with a history; a message is stored before it is delivered.
 
 A relay: sits between the WebSocket adapter, the broker's groups (live messages) and its rooms
-(the history). A client that joins gets the history and then the live messages, none lost and none
-twice between the two: a stand-in collects what is said while the history is read.
+(the history). A client that joins gets the history and then the live messages. Between the two, no
+message is lost and none comes twice: a stand-in collects new messages while the history is read.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _MOST = 1000
 
 
 class ChatProtocol(MemberProtocol):
-    """Someone in a room."""
+    """A member of a room."""
 
     entry = KINDS["chat"]
     factory: "ChatFactory"
@@ -38,11 +38,12 @@ class ChatProtocol(MemberProtocol):
     _entries: "list[ChatEntry]" = []  # noqa: RUF012  replaced, never changed
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
-        """Begins to collect what is said in the room, reads the first of the history.
+        """Begins to collect the room's new messages, then reads the first page of its history.
 
         Raises:
             Refusal: 400 `bad_since` or `bad_request`.
-            Unavailable: the room cannot be connected to other processes, or its history not read.
+            Unavailable: the room cannot be connected to other processes, or its history cannot be
+                read.
         """
         factory = self.factory
         config = factory.context.current.config.chat
@@ -67,7 +68,7 @@ class ChatProtocol(MemberProtocol):
         """Sends the history at the pace of the reader, then goes live."""
         position = 0 if self._gap or self._since is None else self._since
         if self._gap:
-            # whatever the client counted from, it is not this history
+            # the client's position is not of this history
             self.send_payload(wire.GAP)
         while self._entries:
             for entry in self._entries:
@@ -78,7 +79,7 @@ class ChatProtocol(MemberProtocol):
         self._go_live(position)
 
     async def _read_on(self, position: int) -> "list[ChatEntry]":
-        """The next page after a position, unless the stand-in has all that follows."""
+        """The next page after a position; none if the stand-in has all later messages."""
         stand_in = self._stand_in
         if stand_in is None or stand_in.overrun or stand_in.reaches_back_to(position):
             return []
@@ -93,24 +94,24 @@ class ChatProtocol(MemberProtocol):
         return entries
 
     def _go_live(self, position: int) -> None:
-        """Takes the stand-in's place, in one turn of the reactor, and sends what it collected."""
+        """Replaces the stand-in and sends the frames it collected, in one turn of the reactor."""
         stand_in, self._stand_in = self._stand_in, None
         if stand_in is None or self.outbox is None:
             return
         self.spawn(self.join())
-        # gets what waits for the group's next batch
+        # the stand-in also gets the frames that wait for the group's next batch
         self.factory.groups.leave(self.group, stand_in)
         if stand_in.overrun:
             self.close(CloseCode.TOO_SLOW)
             return
         for frame in stand_in.frames:
             at = wire.read_position(frame)
-            # 0: news of the room, no message
+            # 0: a status of the room, such as restored, not a message
             if not at or at > position:
                 self.send(frame)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """Keeps and shows a message. Raises ClientError: `bad_json`, `bad_message`."""
+        """Posts a message to the room. Raises ClientError: `bad_json`, `bad_message`."""
         message = wire.decode_chat(payload)
         if message is not None:
             size = len(payload)
@@ -130,7 +131,7 @@ class ChatProtocol(MemberProtocol):
             self.fail("keeping a message", failure)
 
     def left(self) -> None:
-        """Leaves the room; the stand-in, too."""
+        """Leaves the room, and removes the stand-in from it."""
         super().left()
         if self._stand_in is not None:
             self.factory.groups.leave(self.group, self._stand_in)
@@ -138,10 +139,14 @@ class ChatProtocol(MemberProtocol):
 
 
 class _StandIn(Listener):
-    """A member that collects frames for someone who is still reading the history.
+    """A member that collects frames for a client that still reads the history.
 
     Args:
-        limit: bytes it collects at most.
+        limit: how many bytes the stand-in collects at most.
+
+    Attributes:
+        frames: the collected frames, oldest first; empty after an overrun.
+        overrun: whether more than `limit` bytes came.
     """
 
     def __init__(self, limit: int) -> None:
@@ -158,7 +163,7 @@ class _StandIn(Listener):
             self.frames.clear()
 
     def reaches_back_to(self, position: int) -> bool:
-        """Whether nothing is missing between a position and the first collected frame."""
+        """Whether no message is missing between a position and the first collected frame."""
         for frame in self.frames:
             if at := wire.read_position(frame):
                 return at <= position + 1
@@ -166,7 +171,7 @@ class _StandIn(Listener):
 
 
 class ChatFactory(MemberFactory):
-    """Builds the connections of `/ws/chat`; says things in their rooms."""
+    """Builds the connections of `/ws/chat`, and posts messages to the rooms."""
 
     protocol = ChatProtocol
 
@@ -175,7 +180,16 @@ class ChatFactory(MemberFactory):
         self.rooms = rooms
 
     def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
-        """Keeps a message, with the configured prefix, and shows it to the room."""
+        """Stores a message, with the configured prefix, and delivers it to the room.
+
+        Args:
+            room: the room's name, in its canonical form.
+            message: the text.
+            user: the sender's name, if a token gave one.
+
+        Returns:
+            A Deferred, as of `brokers.interface.Rooms.say`.
+        """
         return self.rooms.say(room, self.context.current.config.chat.message_prefix + message, user)
 
 

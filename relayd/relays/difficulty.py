@@ -21,7 +21,7 @@ _Request = Deferred[Draw | None] | ClientError | NoUnity
 
 
 class DifficultyProtocol(RelayProtocol):
-    """Either side, told apart by the path."""
+    """A headset or a phone; the path says which."""
 
     entry = KINDS["difficulty"]
     factory: "DifficultyFactory"
@@ -29,11 +29,14 @@ class DifficultyProtocol(RelayProtocol):
     side: "_Headset | _Phone | None" = None
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
-        """Registers a headset, before its app tells anybody.
+        """Registers a headset, or checks that a phone has one.
+
+        A headset is registered before its handshake is answered, so that a phone may connect as
+        soon as the headset's app has announced its UUID.
 
         Raises:
             Refusal: 400 `no_unity` for a phone without a headset.
-            Unavailable: the side cannot be registered now.
+            Unavailable: the headset cannot be registered or looked up now.
         """
         self.uuid = place.name
         if place.side == _Headset.name:
@@ -50,12 +53,12 @@ class DifficultyProtocol(RelayProtocol):
         self.side.opened()
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """A phone's request is queued; what a headset sends is ignored."""
+        """Queues a phone's request; ignores a headset's message."""
         assert self.side is not None
         self.side.received(payload)
 
     def left(self) -> None:
-        """Takes the registration back."""
+        """Removes the registration."""
         if self.side is not None:
             self.side.left()
 
@@ -65,7 +68,7 @@ class DifficultyProtocol(RelayProtocol):
 
 
 class _Headset:
-    """The Unity side: gets assignments (`brokers.interface.Headset`)."""
+    """The Unity side, which receives assignments (`brokers.interface.Headset`)."""
 
     name, is_headset = "unity", True
 
@@ -85,7 +88,7 @@ class _Headset:
 
     def assign(self, payload: bytes) -> bool:
         self._connection.send_payload(payload)
-        # not open yet; or the frame was the one too many for a headset that does not read
+        # false if the connection is not open yet, or if this frame overflowed its outbox
         return self._connection.can_send
 
     def replaced(self) -> None:
@@ -94,10 +97,10 @@ class _Headset:
 
 
 class _Phone:
-    """The Android side: asks, and gets one answer a request in the order of the requests.
+    """The Android side, which sends requests and gets one answer to each, in their order.
 
-    Draws begin as soon as they are asked for, so that they share an interaction; the answers are
-    given one after the other.
+    A draw begins as soon as its request arrives, so that draws share a database interaction; the
+    answers are sent one after the other.
     """
 
     name, is_headset = "android", False
@@ -109,7 +112,7 @@ class _Phone:
         self._alone = False
 
     def opened(self) -> None:
-        # the pairs tell it if the headset has left while its handshake was being answered
+        # the pairs report to the phone if the headset left during the phone's handshake
         connection = self._connection
         connection.spawn(connection.factory.pairs.add_phone(connection.uuid, self))
 
@@ -143,7 +146,7 @@ class _Phone:
             self._answering = False
 
     async def _answer(self, request: "_Request") -> bytes:
-        """Carries one request out; returns the frame for the phone."""
+        """Carries out one request; returns the JSON of the answer to the phone."""
         connection = self._connection
         try:
             if not isinstance(request, Deferred):

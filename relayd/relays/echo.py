@@ -1,4 +1,4 @@
-"""`/ws/echo`: every text and binary message back unchanged, blank ones too; off by default.
+"""`/ws/echo`: sends every text and binary message back unchanged, blank ones too; off by default.
 
 A relay for conformance suites and for checking a proxy.
 """
@@ -10,12 +10,12 @@ from relayd.relays.paths import KINDS
 
 
 class EchoProtocol(RelayProtocol):
-    """A connection that talks to itself."""
+    """A connection that gets its own messages back."""
 
     entry = KINDS["echo"]
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
-        """Lets everybody in."""
+        """Admits every client."""
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Sends it back."""

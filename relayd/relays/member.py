@@ -37,11 +37,11 @@ class MemberProtocol(RelayProtocol):
         assert self.outbox is not None
         await self.factory.groups.join(self.group, self.outbox)
         if not self.can_send:
-            # it left meanwhile
+            # the client left meanwhile
             self.factory.groups.leave(self.group, self.outbox)
 
     def flush(self) -> None:
-        """Sends what waits for this client in the group's next batch."""
+        """Sends the frames that wait for this client in the group's next batch."""
         if self.outbox is not None:
             self.factory.groups.catch_up(self.group, self.outbox)
 

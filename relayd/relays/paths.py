@@ -1,9 +1,9 @@
-"""The one table of the kinds of paths: what each is called, where it is found, how it is built.
+"""The one table of the kinds of paths: the names, the paths and the factory of each.
 
-Everything that knows a path, a group or the name of a kind reads it here: the front door, the
+Every part that needs a path, a group or the name of a kind reads this table: the front door, the
 hand-over between workers, handshakes, brokers, pages, 404 sentences, metrics, `relayctl`. A new
-kind is a module in this room, named as the kind, and a line here. Imports none of these modules:
-`relayctl` needs the table, not the relays.
+kind is a module in this room, named as the kind, and an entry here. This module imports none of
+the relays, because `relayctl` needs the table alone.
 """
 
 from collections.abc import Mapping
@@ -73,10 +73,10 @@ KINDS = Kinds(
 
 
 def build_factories(context: Any, parts: Mapping[str, object]) -> dict[str, Any]:
-    """Builds what answers each kind of path.
+    """Builds the factory of each kind of path.
 
     Args:
-        context: what all connections need (`connection.context.Context`).
+        context: the `connection.context.Context` that all connections share.
         parts: the brokers' groups, rooms and pairs and the draws, by these names.
 
     Returns:

@@ -1,6 +1,6 @@
-"""`/ws/push/{topic}`: what is published to the topic goes to everyone connected, as it is.
+"""`/ws/push/{topic}`: every payload published to the topic goes to its subscribers, unchanged.
 
-A relay: sits between the WebSocket adapter and the broker's groups. Published by the HTTP API.
+A relay: sits between the WebSocket adapter and the broker's groups. The HTTP API publishes.
 """
 
 from relayd import wire
@@ -16,7 +16,7 @@ class PushProtocol(MemberProtocol):
     factory: "PushFactory"
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """Raises ClientError: `read_only`, whatever was sent; a blank frame is ignored."""
+        """Refuses every message. Raises ClientError: `read_only`; ignores a blank frame."""
         if not wire.is_blank(payload):
             raise ClientError(ErrorCode.READ_ONLY)
 

@@ -1,4 +1,7 @@
-"""WebSocket handshakes on any other path: 404 with a body that says which paths there are."""
+"""WebSocket handshakes on any other path: 404 with a body that names the paths there are.
+
+A relay: sits on the WebSocket adapter; the front door uses it where no other relay fits.
+"""
 
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ErrorCode, Refusal
@@ -7,12 +10,12 @@ from relayd.relays.paths import KINDS
 
 
 class UnknownProtocol(RelayProtocol):
-    """A connection that is refused whatever it asks for."""
+    """A connection whose handshake is always refused."""
 
     entry = Kind("unknown", ())
 
     def locate(self, segments: list[str]) -> Place:
-        """Raises Refusal: 404."""
+        """Refuses every path. Raises Refusal: 404."""
         raise Refusal(ErrorCode.NOT_FOUND, KINDS.not_found)
 
 

@@ -1,17 +1,16 @@
-"""The way to and from programs that use Django Channels over the same Redis.
+"""Exchanges messages with programs that use Django Channels over the same Redis.
 
 `channels_redis.pubsub.RedisPubSubChannelLayer` publishes a group's messages to the Redis channel
-`<prefix>__group__<group>` as msgpack of the message's dict. Sits under `over_redis`, which asks it
-to subscribe and to publish; groups and messages are translated here, as the table of paths says:
+`<prefix>__group__<group>` as msgpack of the message's dict. Sits under `over_redis`, which
+subscribes and publishes through it; groups and messages are translated here by the table of paths:
 
     camera/NAME  group NAME        {"type": "camera_message", "message": {"x": …, "y": …, "z": …}}
     chat/ROOM    group chat_ROOM   {"type": "chat_message", "message": "…"}
     push/TOPIC   group push_TOPIC  {"type": "push_message", "message": {…}}
 
-A group whose name would be one of another kind is not joined: a camera group that begins with
-`chat_` or `push_`. What relayd publishes there
-carries a further member, `relayd`; every relayd leaves such messages out when they come, so none
-goes round. Consumers of Django ignore it.
+A group whose Django name would belong to another kind is not subscribed: a camera group that begins
+with `chat_` or `push_`. Each message that relayd publishes to Django has a further member,
+`relayd`, which consumers of Django ignore. Every relayd drops such messages, so none loops.
 """
 
 import re
@@ -28,7 +27,7 @@ from relayd.names import Content, Kinds, split_group
 from relayd.redis.server import RedisServer
 
 Take = Callable[[str, Any], object]
-"""Takes a message of Django: the group, and the JSON payload, or the text where that is kept."""
+"""Receives a message of Django: the group, and its JSON payload, or its text in a chat room."""
 
 # channels.layers.BaseChannelLayer.valid_group_name
 _VALID = re.compile(r"[a-zA-Z0-9._-]{1,99}")
@@ -39,7 +38,7 @@ class DjangoChannels:
 
     Args:
         server: the Redis that Django uses.
-        prefix: the channel layer's.
+        prefix: the prefix of the channel layer, as in Django's settings.
         process: the unique id of this process.
         kinds: the table of paths.
     """
@@ -52,7 +51,7 @@ class DjangoChannels:
         self._process = process
         self._kinds = {kind.name: (kind, kind.django) for kind in kinds if kind.django is not None}
         prefixes = {name: django.prefix for name, (_, django) in self._kinds.items()}
-        # what other kinds' names begin with
+        # the prefixes of other kinds, which a kind's names must not begin with
         self._taken = {
             name: tuple(other for other in prefixes.values() if len(other) > len(prefix))
             for name, prefix in prefixes.items()
@@ -60,28 +59,28 @@ class DjangoChannels:
         self._takers: dict[str, Take] = {}
 
     def give_to(self, kind: str, take: Take) -> None:
-        """Has the messages for a kind's groups taken by somebody."""
+        """Registers the receiver of Django's messages to the groups of a kind."""
         self._takers[kind] = take
 
     def channel(self, group: str) -> str | None:
-        """Redis' name for a group; None if Django Channels could not call it so."""
+        """The Redis channel of a group; None if Django Channels has no valid name for the group."""
         kind, name = split_group(group)
         if kind not in self._kinds:
             return None
         theirs = self._kinds[kind][1].group.format(name)
-        # a camera group may not pass itself off as a room: poses would end Django's chat consumers
+        # a camera group must not look like a room: poses would end Django's chat consumers
         if theirs.startswith(self._taken[kind]) or not _VALID.fullmatch(theirs):
             return None
         return f"{self._prefix}__group__{theirs}"
 
     async def subscribe(self, group: str) -> None:
-        """Takes what Django sends to a group from now on. Raises RedisUnavailable."""
+        """Receives Django's messages to a group from now on. Raises RedisUnavailable."""
         channel = self.channel(group)
         if channel is not None:
             await self._server.subscribe(channel, partial(self._received, group))
 
     def unsubscribe(self, group: str) -> None:
-        """Takes it no more."""
+        """Stops receiving Django's messages to a group."""
         channel = self.channel(group)
         if channel is not None:
             self._server.unsubscribe(channel)
@@ -102,7 +101,7 @@ class DjangoChannels:
             try:
                 packed = msgspec.msgpack.encode(data)
             except (OverflowError, msgspec.MsgspecError) as error:
-                # msgpack's integers have 64 bits; relayd's own clients have got it
+                # msgpack's integers have 64 bits; relayd's own clients got the message
                 self._log.warn("{group}: not sent to Django: {why}", group=group, why=str(error))
             else:
                 self._server.publish(channel.encode(), packed)
@@ -113,7 +112,7 @@ class DjangoChannels:
             event = msgspec.msgpack.decode(data)
             if not isinstance(event, dict) or "relayd" in event:
                 return
-            # Django Channels replaces the dots of a type
+            # Django Channels replaces the dots in a type before it dispatches
             if str(event.get("type")).replace(".", "_") != django.type:
                 return
             self._takers[kind.name](group, _checked(kind.content, event["message"]))
@@ -124,7 +123,7 @@ class DjangoChannels:
 
 
 def _checked(content: Content, message: Any) -> Any:
-    """The part of a message that clients may get. Raises ClientError or ValueError."""
+    """The checked payload or text that clients may get. Raises ClientError or ValueError."""
     if content is Content.TEXT:
         if not isinstance(message, str):
             raise ValueError("the message of a chat_message is a text")

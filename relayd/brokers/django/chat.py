@@ -1,10 +1,10 @@
-"""Chat messages of Django: every relayd receives them, one of them keeps them.
+"""Chat messages of Django: every relayd process receives them, one of them stores them.
 
-Sits beside `channels`, which hands over what Django says, and under `over_redis`, whose rooms keep
-it. The process that was the first to hear something in a room has a lease there, which each further
-message renews; the others leave it to that one. So messages keep their order and are kept once. If
-that process dies, what Django says in the next seconds is lost to relayd's clients, as Django's
-channel layer loses what nobody hears.
+Sits beside `channels`, which receives Django's messages, and under `over_redis`, whose rooms store
+them. The first process that receives a message for a room acquires a lease on the room, and each
+further message renews the lease; the other processes ignore the message. So messages keep their
+order and are stored once. If that process dies, Django's messages are lost to relayd's clients
+until the lease expires, as Django's channel layer loses messages without a receiver.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 
 _LEASE = 3000
-"""Milliseconds that a lease lasts after a message."""
+"""Milliseconds from a message to the end of the lease."""
 
 _MOST_WAITING = 10_000
 
@@ -33,13 +33,13 @@ return 1
 
 
 class DjangoChat:
-    """Keeps what Django says.
+    """Stores and delivers Django's chat messages.
 
     Args:
         server: the Redis that Django uses.
-        say: keeps the text of a message in a room, and shows it; raises Unavailable.
+        say: stores the text of a message in a room and delivers it; raises Unavailable.
         process: the unique id of this process.
-        prefix: what the keys' names begin with.
+        prefix: the prefix of all keys.
     """
 
     _log = Logger()
@@ -58,7 +58,7 @@ class DjangoChat:
         self._waiting: dict[str, deque[str]] = {}
 
     def take(self, group: str, text: str) -> None:
-        """Takes a message (`channels.Take`)."""
+        """Enqueues a message (`channels.Take`); drops it beyond `_MOST_WAITING` for the group."""
         waiting = self._waiting.get(group)
         if waiting is None:
             self._waiting[group] = deque([text])
@@ -66,7 +66,7 @@ class DjangoChat:
         elif len(waiting) < _MOST_WAITING:
             waiting.append(text)
         else:
-            self._log.warn("{group}: too much comes from Django, left out", group=group)
+            self._log.warn("{group}: too many messages from Django: one was dropped", group=group)
 
     async def _keep_all(self, group: str) -> None:
         waiting = self._waiting[group]

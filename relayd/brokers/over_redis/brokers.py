@@ -1,4 +1,4 @@
-"""The brokers of many processes: everything over Redis, put together.
+"""The brokers of many processes: groups, rooms and pairs over Redis.
 
 Implements `brokers.interface.Brokers`; top of the package.
 """
@@ -28,12 +28,12 @@ class RedisBrokers:
 
     Args:
         redis: the servers.
-        hub: the members in this process.
+        hub: delivers to the members in this process.
         config: the sections `redis`, `chat` and `limits`.
-        clock: for everything that waits.
-        now: Unix time in seconds.
+        clock: for batches, deadlines and renewals.
+        now: returns the Unix time in seconds.
         process: the unique id of this process.
-        drops: what could not be sent to other processes is counted there.
+        drops: counts payloads that could not be sent to other processes.
         kinds: the table of paths.
     """
 
@@ -105,4 +105,4 @@ class RedisBrokers:
             try:
                 await stop()
             except Exception:
-                self._log.failure("taking leave of Redis failed")
+                self._log.failure("disconnecting from Redis failed")

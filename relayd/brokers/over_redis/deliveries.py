@@ -2,16 +2,16 @@
 
 Under `pairs`; stands on `leases`. Four messages between two inboxes:
 
-    ask      the phone's process to the headset's, from a script that finds it: get ready
+    ask      the phone's process to the headset's, from a script that finds it: prepare to write
     ready    back: the headset is here
-    write    the phone's process, if it still waits: here is the frame
-    written  back: whether the connection took it
+    write    the phone's process, if its phone still waits: the frame
+    written  back: whether the headset's connection accepted the frame
 
-So the phone's process alone decides whether a frame is late. A request key in Redis cannot decide
-it: a command that was given up while Redis was stopped is still carried out when it goes on.
-A phone waits for `within` seconds. In the first half the other process must get ready, and it
-writes only if it is told to within the other half, by its own clock: so also a process that was
-stopped in between never writes a frame whose phone has been told that it failed.
+So the phone's process alone decides whether a frame is late. A request key in Redis could not
+decide this: Redis executes a command after a pause even if its sender has given the command up.
+A phone waits for `within` seconds. The headset's process must answer `ready` in the first half, and
+writes only if `write` arrives within the other half, by its own clock. So a process that was
+stopped in between never writes a frame after its phone got an error.
 """
 
 import itertools
@@ -32,7 +32,7 @@ from relayd.redis.server import RedisServer
 
 
 class Ready(msgspec.Struct, array_like=True, tag="ready"):
-    """To the asker: the headset can be given a frame."""
+    """To the asker: the headset's process is ready to write."""
 
     process: str
     number: int
@@ -47,7 +47,7 @@ class Write(msgspec.Struct, array_like=True, tag="write"):
 
 
 class Written(msgspec.Struct, array_like=True, tag="written"):
-    """To the asker: whether the headset's connection took the frame, or will not be given it."""
+    """To the asker: whether the headset's connection accepted the frame; False if it never will."""
 
     number: int
     success: bool
@@ -60,11 +60,11 @@ class NoAnswer(NoUnity):
 
 
 class _Request:
-    """A frame on its way.
+    """A frame in flight.
 
     Attributes:
-        found: whether Redis has said who holds the headset.
-        granted: whether the holder was told to write.
+        found: whether Redis has named the holder of the headset's lease.
+        granted: whether `write` was sent to the holder.
     """
 
     __slots__ = ("answer", "began", "found", "granted", "payload", "server")
@@ -78,7 +78,7 @@ class _Request:
         self.answer: Deferred[None] = Deferred()
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Ends it, once."""
+        """Fires the answer, with the error if there is one. No effect the second time."""
         if not self.answer.called:
             if error is None:
                 self.answer.callback(None)
@@ -86,7 +86,7 @@ class _Request:
                 self.answer.errback(error)
 
     def failed(self, failure: Failure) -> None:
-        """As an errback."""
+        """`finish` as an errback."""
         self.finish(failure.value)
 
 
@@ -94,12 +94,12 @@ class Deliveries:
     """Frames from phones of this process, and for headsets of this process.
 
     Args:
-        scripts: the way to Redis.
+        scripts: run on Redis.
         leases: the headsets of this process.
-        clock: for the time that a phone waits.
-        within: that time in seconds.
-        most: frames that may be on their way in each direction.
-        seconds: a clock that never goes back.
+        clock: for the deadline of each frame.
+        within: that deadline in seconds.
+        most: how many frames may be in flight in each direction.
+        seconds: returns the time of a monotonic clock, in seconds.
     """
 
     _log = Logger()
@@ -122,7 +122,8 @@ class Deliveries:
         self._seconds = seconds
         self._numbers = itertools.count(1)
         self._requests: dict[int, _Request] = {}
-        # for whom this process is ready, and since when; oldest first
+        # by asker and number, the lease that this process is ready to write for, and since when;
+        # oldest first
         self._offers: dict[tuple[str, int], tuple[Lease, float]] = {}
 
     async def deliver(self, uuid: str, payload: bytes) -> None:
@@ -130,10 +131,10 @@ class Deliveries:
 
         Raises:
             NoUnity: there is none, it is closing, or its process did not answer in time.
-            RedisUnavailable: Redis did not answer in time, or too many frames are on their way.
+            RedisUnavailable: Redis did not answer in time, or too many frames are in flight.
         """
         if len(self._requests) >= self._most:
-            raise RedisUnavailable("too many frames are on their way to headsets")
+            raise RedisUnavailable("too many frames are in flight to headsets")
         number = next(self._numbers)
         request = _Request(self._scripts.find(uuid), payload, self._seconds())
         self._requests[number] = request
@@ -148,7 +149,7 @@ class Deliveries:
                 timer.cancel()
 
     def stop(self) -> None:
-        """Gives up all that is on its way."""
+        """Fails all frames in flight."""
         for request in list(self._requests.values()):
             request.finish(RedisUnavailable("this process is stopping"))
         self._offers.clear()
@@ -157,7 +158,7 @@ class Deliveries:
         try:
             answer = await self._scripts.ask(uuid, number)
         except RedisUnavailable:
-            if request.granted:  # so it was found, and may be written
+            if request.granted:  # so the holder was found, and may still write
                 return
             raise
         request.found = True
@@ -186,7 +187,7 @@ class Deliveries:
     # -- messages to the asker
 
     def ready(self, process: str, number: int) -> None:
-        """The headset's process can write; tells it to, if there is enough time left."""
+        """Sends the frame to the headset's process, if enough time is left."""
         request = self._requests.get(number)
         if request is None or request.granted or request.answer.called:
             return
@@ -195,7 +196,7 @@ class Deliveries:
         request.granted = True
         write = Write(self._scripts.process, number, request.payload.decode())
         if not self._scripts.publish(request.server, process, write):
-            request.finish(RedisUnavailable(f"{request.server.name} went away"))
+            request.finish(RedisUnavailable(f"{request.server.name} became unavailable"))
 
     def written(self, number: int, success: bool) -> None:
         """The outcome of a delivery."""
@@ -206,7 +207,7 @@ class Deliveries:
     # -- messages to the process of the headset
 
     def ask(self, message: Ask) -> None:
-        """Gets ready, if the headset is here."""
+        """Answers `ready` if the headset is connected to this process."""
         if len(self._offers) >= self._most:
             self.tidy()
         server = self._scripts.find(message.uuid)
@@ -218,7 +219,7 @@ class Deliveries:
         self._scripts.publish(server, message.asker, Ready(self._scripts.process, message.number))
 
     def tidy(self) -> None:
-        """Forgets those who did not come back; to be called now and then."""
+        """Forgets askers that never sent `write`; call it periodically."""
         now = self._seconds()
         for key, (_, since) in list(self._offers.items()):
             if now - since <= self._within:
@@ -226,7 +227,7 @@ class Deliveries:
             del self._offers[key]
 
     def write(self, message: Write) -> None:
-        """Writes a frame, unless it is late."""
+        """Writes a frame to its headset, unless the frame is late, and reports the outcome."""
         lease, since = self._offers.pop((message.asker, message.number), (None, 0.0))
         if lease is None:
             return

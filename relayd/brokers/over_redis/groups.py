@@ -1,4 +1,4 @@
-"""Groups over Redis: what one process is told reaches the members of all processes.
+"""Groups over Redis: a payload published in one process reaches the members of all processes.
 
 Implements `brokers.interface.Groups`; sits on the hub and on `relayd.redis`. Inside a process the
 hub fans out, at once; Redis carries one copy for each other process, in batches that follow the
@@ -8,8 +8,8 @@ server that the group's name belongs to:
     ["process", key or null, payload, key or null, payload, ...]    from a relayd
     {...}                                                           one payload, from anybody else
 
-The first member of a group in this process subscribes, and if that fails it does not join; when the
-last one has left, the subscription stays for a second (after centrifuge).
+The first local member of a group makes the process subscribe, and does not join if that fails; the
+subscription outlives the last local member by a second (after centrifuge).
 """
 
 from functools import partial
@@ -41,17 +41,23 @@ class Topics(Protocol):
     """The receiver of the channels of one kind of group."""
 
     async def began(self, group: str) -> None:
-        """The channel is subscribed, for the first member. Raises RedisUnavailable."""
+        """The channel was subscribed for the first local member. Raises RedisUnavailable."""
 
     def received(self, group: str, data: bytes) -> None:
-        """Something came through the channel."""
+        """A message came through the channel."""
 
     def ended(self, group: str) -> None:
-        """The last member left; the channel is not subscribed any more."""
+        """The channel was unsubscribed, after the last local member left."""
 
 
 class _Channel:
-    """A group that has members here, or had some a moment ago."""
+    """The channel of a group that has local members, or had some within the last `LINGER`.
+
+    Attributes:
+        ready: whether Redis has confirmed the subscription.
+        waiting: Deferreds that fire when Redis has confirmed the subscription.
+        linger: the pending unsubscription, if the group has no local member.
+    """
 
     __slots__ = ("batch", "linger", "name", "ready", "server", "waiting")
 
@@ -68,14 +74,14 @@ class RedisGroups:
     """`interface.Groups` over Redis.
 
     Args:
-        hub: the members in this process.
+        hub: delivers to the members in this process.
         redis: the servers.
         clock: for batches.
         process: the unique id of this process.
-        prefix: what the channels' names begin with.
+        prefix: the prefix of the channels' names.
         coalesce: seconds a payload may wait for others on its way to Redis; 0 to send each at once.
-        drops: what could not be sent is counted there.
-        django: the way to programs that use Django Channels, if they are to be reached.
+        drops: counts payloads that could not be sent.
+        django: exchanges messages with Django Channels; None without Django.
     """
 
     _log = Logger()
@@ -166,7 +172,7 @@ class RedisGroups:
     # -- subscriptions
 
     async def _subscribe(self, group: str, channel: _Channel) -> None:
-        """Subscribes a group's channel; whoever waits for it hears how that went."""
+        """Subscribes a group's channel, and fires the Deferreds that wait for the subscription."""
         failure: Exception | None = None
         topics = self._topics.get(split_group(group)[0])
         receive = partial(self._received if topics is None else topics.received, group)
@@ -192,11 +198,11 @@ class RedisGroups:
             else:
                 ready.errback(failure)
         if failure is None:
-            # whoever wanted it may have gone away meanwhile
+            # the client that needed the channel may have disconnected meanwhile
             self._linger(group, channel)
 
     def _linger(self, group: str, channel: _Channel) -> None:
-        """Ends the subscription in a moment if nobody is in the group."""
+        """Schedules the unsubscription if the group has no local member."""
         if channel.linger is None and channel.ready and not self._hub.size(group):
             channel.linger = self._clock.callLater(LINGER, self._end, group, channel)
 
@@ -237,23 +243,23 @@ class RedisGroups:
         try:
             origin, *rest = map(bytes, _decode(data))
         except (msgspec.MsgspecError, RecursionError, ValueError):
-            self._log.warn("{group}: something on the channel is no message", group=group)
+            self._log.warn("{group}: invalid message on the channel, dropped", group=group)
             return
         for key, payload in zip(rest[::2], rest[1::2], strict=False):
             self._hub.fan_out(group, payload, None if key == b"null" else (origin, key))
 
     def _received_foreign(self, group: str, data: bytes) -> None:
-        """One payload of another program, delivered as it is."""
+        """Delivers one payload of another program unchanged."""
         try:
             self._hub.fan_out(group, wire.check_object(data))
         except ClientError as error:
             self._log.warn(
-                "{group}: what another program published is left out: {why}",
+                "{group}: invalid payload from another program, dropped: {why}",
                 group=group,
                 why=error.message,
             )
 
 
 def _item(key: int | None, payload: bytes) -> bytes:
-    """A payload as it stands in a batch."""
+    """A key and a payload as they stand in a batch."""
     return b"null,%b" % payload if key is None else b"%d,%b" % (key, payload)

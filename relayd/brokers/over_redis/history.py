@@ -1,13 +1,13 @@
-"""The chat history in Redis: a stream a room, written and read by scripts, so each step is atomic.
+"""The chat history in Redis: one stream per room, read and written by atomic scripts.
 
-Sits under `rooms`. Of a room, both on the server that its group belongs to:
+Sits under `rooms`. A room has two keys, both on the server that its group belongs to:
 
     <prefix>:{chat/ROOM}:messages   stream; an entry <id>-0 holds t (Unix time, ms) and b (the JSON)
     <prefix>:{chat/ROOM}:ids        hash: first, the first id there ever was; last, the newest;
                                     hole, the last id of a part that Redis has lost
 
-Ids are consecutive and begin with the Unix time in ms, so that those of a history that was lost are
-older than those of the next one. Trimmed by count and by age.
+Ids are consecutive and begin with the Unix time in ms, so that the ids of a lost history are lower
+than the ids of the next one. The stream is trimmed by count and by age.
 """
 
 from typing import Any
@@ -99,9 +99,9 @@ class RedisHistory:
     Args:
         redis: the servers.
         kind: the kind of path whose groups the rooms are.
-        prefix: what the keys' names begin with.
+        prefix: the prefix of all keys.
         keep: how many messages a room keeps.
-        age: seconds that a message is kept; 0 for as long as `keep` allows.
+        age: seconds after which a message is deleted; 0 for no limit by age.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class RedisHistory:
         self._age = int(age * 1000)
 
     async def append(self, room: str, drafts: list[ChatDraft], now: int) -> list[ChatEntry]:
-        """Keeps messages and publishes them to the room's channel, in one step.
+        """Stores messages and publishes them to the room's channel, in one script.
 
         Args:
             room: the room's name.
@@ -122,8 +122,8 @@ class RedisHistory:
             now: Unix time in ms.
 
         Raises:
-            RedisUnavailable: it may have been done all the same.
-            RedisRefused: it was not done.
+            RedisUnavailable: the outcome is unknown; the script may have run.
+            RedisRefused: the script did not run.
         """
         words: list[bytes | str | int] = [self.channel(room), now, self._keep, self._age]
         for draft in drafts:
@@ -140,8 +140,9 @@ class RedisHistory:
             room: the room's name.
             id: the last one seen.
             limit: how many messages at most.
-            shown: the last that this process has shown to anybody: its id is never given again,
-                even if Redis has lost it, and what it lost is known as missing from then on.
+            shown: the newest message that this process has delivered to members. Its id is never
+                assigned again, even if Redis has lost the message, and the lost part counts as
+                missing from then on.
 
         Returns:
             The newest id of the room (0: it never had a message), whether something after `id` is
@@ -175,7 +176,7 @@ class RedisHistory:
         return [ChatEntry(int(id.partition(b"-")[0]), fields[3]) for id, fields in reversed(answer)]
 
     def channel(self, room: str) -> str:
-        """The channel that carries what is said."""
+        """The channel that carries the room's new messages."""
         return f"{self._prefix}:{self._kind.group(room)}"
 
     def _keys(self, room: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
-"""The inbox of this process: one channel on every Redis, subscribed as soon as that is there.
+"""The inbox of this process: one channel on every Redis, subscribed when Redis becomes available.
 
-Under `pairs`; stands on `relayd.redis`, which brings a subscription back after an outage, but
-not one that it has never had.
+Under `pairs`; stands on `relayd.redis`, which restores a subscription after an outage, but only if
+Redis had confirmed the subscription before.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ class Inbox:
     Args:
         redis: the servers.
         channel: the name of the inbox.
-        receive: gets each message.
+        receive: called with each message.
     """
 
     _log = Logger()
@@ -39,12 +39,12 @@ class Inbox:
             server.watch(partial(self._changed, server))
 
     def start(self) -> None:
-        """Subscribes where Redis is already there."""
+        """Subscribes on the servers that are available; the others follow when they are."""
         for server in self._redis.servers:
             self._changed(server, server.available)
 
     def stop(self) -> None:
-        """Receives nothing from now on."""
+        """Unsubscribes everywhere; receives nothing from now on."""
         self._stopped = True
         self._open.clear()
         for server in self._redis.servers:
@@ -54,7 +54,7 @@ class Inbox:
         """Returns when messages through a server reach this process.
 
         Raises:
-            RedisUnavailable: they do not.
+            RedisUnavailable: the inbox cannot be subscribed there now.
         """
         if server in self._open:
             return
@@ -71,7 +71,7 @@ class Inbox:
 
     def _changed(self, server: RedisServer, available: bool) -> None:
         if available and not self._stopped:
-            Deferred.fromCoroutine(self.ready(server)).addErrback(lambda _: None)  # it is logged
+            Deferred.fromCoroutine(self.ready(server)).addErrback(lambda _: None)  # logged there
 
     async def _subscribe(self, server: RedisServer) -> None:
         failure: RedisUnavailable | None = None
@@ -84,7 +84,7 @@ class Inbox:
             failure = error
         except RedisRefused as error:
             failure = RedisUnavailable(str(error))
-            if not self._refused:  # it is tried again for each client
+            if not self._refused:  # once: each client tries again
                 self._refused = True
                 self._log.warn(
                     "Redis refuses the channel {name}: {error}", name=self._channel, error=error

@@ -1,9 +1,9 @@
-"""The leases of one process: who of its connections is registered under which UUID.
+"""The leases of one process: which of its connections is registered under which UUID.
 
-Under `pairs`; stands on `pair_scripts`. Redis decides who holds a lease. What is kept
-here is what the connections were told of it, so that each is told everything once: that it was
-replaced, and a phone that the headset came or left. Both come as messages, at once, and show in the
-next renewal, if the messages were lost.
+Under `pairs`; stands on `pair_scripts`. Redis decides which connection holds a lease. This module
+records what each connection was notified of, so that each change is reported once: that the
+connection was replaced, and to a phone that the headset came or left. Both changes arrive as
+messages at once, and show in the next renewal if the messages were lost.
 """
 
 import contextlib
@@ -30,15 +30,16 @@ class Lease:
     """One registration of this process.
 
     Attributes:
-        side: of the pair.
-        uuid: of the pair.
-        server: the Redis that it is on.
+        side: the side of the pair.
+        uuid: the UUID of the pair.
+        server: the Redis that has the lease.
         member: the connection.
-        token: its fencing token; 0 before there is one.
-        held: whether Redis has confirmed it.
-        over: whether it was taken back, replaced, or never came to be.
-        news: how often a message about the headset came for it.
-        present: whether its phone takes the headset to be there: it would not have come otherwise.
+        token: the fencing token; 0 before Redis assigned one.
+        held: whether Redis has confirmed that the connection holds the lease.
+        over: whether the lease was released, replaced, or never acquired.
+        news: how many messages about the headset came for the phone.
+        present: whether the phone, as last notified, has a headset; True at first, since a phone is
+            refused without one.
     """
 
     __slots__ = ("held", "member", "news", "over", "present", "server", "side", "token", "uuid")
@@ -56,7 +57,7 @@ class Lease:
 
     @property
     def claim(self) -> Claim:
-        """As the scripts take it."""
+        """The lease as an argument of the scripts."""
         return self.side, self.uuid, self.token
 
 
@@ -64,12 +65,12 @@ class Leases:
     """All leases of this process.
 
     Args:
-        scripts: the way to Redis.
-        clock: for what is done at the end of a turn.
+        scripts: run on Redis.
+        clock: for releases, which are batched at the end of a turn of the reactor.
         ready: returns when messages through a server reach this process; raises RedisUnavailable.
         grace: seconds after an outage of Redis before a headset whose lease is missing counts as
-            gone: its process may only not have registered it again.
-        seconds: a clock that never goes back.
+            disconnected: until then, its process may not have registered it again.
+        seconds: returns the time of a monotonic clock, in seconds.
     """
 
     _log = Logger()
@@ -88,7 +89,7 @@ class Leases:
         self._ready = ready
         self._grace = grace
         self._seconds = seconds
-        # more than one of a side and UUID only while a newer one is being registered
+        # a side and UUID has more than one only while a newer one is being registered
         self._leases: dict[tuple[Side, str], list[Lease]] = {}
         self._renewing: set[RedisServer] = set()
         self._back: dict[RedisServer, float] = {}  # when its last outage ended
@@ -106,12 +107,12 @@ class Leases:
         return None
 
     async def add(self, side: Side, uuid: str, member: Headset | Phone) -> None:
-        """Registers a connection; older ones of its side and UUID are told, wherever they are.
+        """Registers a connection; older ones of its side and UUID, in any process, are notified.
 
-        Returns also if it was taken back or replaced meanwhile.
+        Returns also if the connection was removed or replaced meanwhile.
 
         Raises:
-            RedisUnavailable: it is not registered.
+            RedisUnavailable: the connection is not registered.
         """
         lease = Lease(side, uuid, self._scripts.find(uuid), member)
         self._leases.setdefault((side, uuid), []).append(lease)
@@ -127,22 +128,22 @@ class Leases:
             raise
 
     def _overtaken(self, lease: Lease) -> bool:
-        """Whether one that came later has been given a token, though a smaller one.
+        """Whether a later connection already has a token, though a smaller one.
 
-        Which happens to who comes just when Redis is told the script's text.
+        The order may change while Redis gets the text of a script that it does not know yet.
         """
         leases = self._leases.get((lease.side, lease.uuid), [])
         return lease in leases and any(one.token for one in leases[leases.index(lease) + 1 :])
 
     def remove(self, side: Side, uuid: str, member: Headset | Phone) -> None:
-        """Takes a registration back, or keeps it from coming to be."""
+        """Releases the lease of a connection, or abandons its registration."""
         for lease in self._leases.get((side, uuid), ()):
             if lease.member is member:
                 self._end(lease)
                 return
 
     def replaced(self, side: Side, uuid: str, token: int) -> None:
-        """A message: a newer connection has taken the lease with this token."""
+        """A message: a newer connection has acquired the lease of this token."""
         lease = self.find(side, uuid, token)
         if lease is not None:
             self._replace(lease)
@@ -155,7 +156,7 @@ class Leases:
             self._tell(lease, present)
 
     def renew(self, server: RedisServer) -> None:
-        """Renews all leases on a server, unless that is under way."""
+        """Renews all leases on a server, unless a renewal is under way."""
         if server not in self._renewing:
             self._renewing.add(server)
             Deferred.fromCoroutine(self._renew(server)).addErrback(self._failed)
@@ -166,13 +167,13 @@ class Leases:
         self.renew(server)
 
     def stop(self) -> "Deferred[None]":
-        """Takes all leases back. The Deferred fires when Redis has heard of it, or is away."""
+        """Releases all leases. The Deferred fires when Redis has confirmed, or is unavailable."""
         for lease in list(self):
             self._end(lease)
         self._flush()
         return DeferredList(list(self._left)).addCallback(lambda _: None)
 
-    # -- taking and renewing
+    # -- acquiring and renewing
 
     async def _renew(self, server: RedisServer) -> None:
         try:
@@ -182,7 +183,7 @@ class Leases:
                 if batch:
                     await self._hold(server, batch)
         except RedisUnavailable:
-            pass  # which is logged where it is noticed; when Redis is back, all is renewed
+            pass  # the server logs the outage; its end renews all leases
         finally:
             self._renewing.discard(server)
 
@@ -190,7 +191,7 @@ class Leases:
         news = [lease.news for lease in leases]
         answers = await self._scripts.hold(server, [lease.claim for lease in leases])
         for lease, heard, answer in zip(leases, news, answers, strict=True):
-            if answer != REPLACED:  # also if it has left meanwhile: it had taken the place
+            if answer != REPLACED:  # also if the connection left meanwhile: it held the lease
                 for older in list(self._leases.get((lease.side, lease.uuid), ())):
                     if 0 < older.token < lease.token:
                         self._replace(older)
@@ -200,7 +201,7 @@ class Leases:
                 self._replace(lease)
                 continue
             fresh, lease.held = not lease.held, True
-            # a message that came after the question was sent may be newer than the answer
+            # a message that came after the script was sent may be newer than its answer
             if lease.side == "android" and lease.news == heard:
                 present = answer == PAIRED
                 if present or fresh or not self._in_doubt(server):
@@ -210,7 +211,7 @@ class Leases:
         back = self._back.get(server)
         return back is not None and self._seconds() - back < self._grace
 
-    # -- telling the connections
+    # -- notifying the connections
 
     def _replace(self, lease: Lease) -> None:
         self._drop(lease)
@@ -230,12 +231,12 @@ class Leases:
             else:
                 phone.headset_left()
         except Exception:
-            self._log.failure("telling a phone failed")
+            self._log.failure("notifying a phone failed")
 
-    # -- taking back
+    # -- releasing
 
     def _end(self, lease: Lease) -> None:
-        """Redis is told even if it has not confirmed it: it may hold it all the same."""
+        """Ends a lease, and releases it in Redis even if Redis never confirmed it."""
         if lease.over:
             return
         self._drop(lease)
@@ -263,11 +264,11 @@ class Leases:
                 left.addErrback(self._failed).addCallback(self._forget, left)
 
     async def _leave(self, server: RedisServer, claims: list[Claim]) -> None:
-        with contextlib.suppress(RedisUnavailable):  # then they expire
+        with contextlib.suppress(RedisUnavailable):  # then the leases expire
             await self._scripts.leave(server, claims)
 
     def _forget(self, _: object, left: "Deferred[None]") -> None:
         self._left.discard(left)
 
     def _failed(self, failure: Any) -> None:
-        self._log.failure("renewing or taking back leases failed", failure)
+        self._log.failure("renewing or releasing leases failed", failure)

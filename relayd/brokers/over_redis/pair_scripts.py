@@ -1,15 +1,16 @@
-"""Pairs in Redis: the keys, the scripts that alone touch them, the messages these publish.
+"""Pairs in Redis: the keys, the scripts that alone access them, the messages that these publish.
 
 Under `leases` and `deliveries`; stands on `relayd.redis`. Each side of a pair is a
 lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`. It
 expires unless its process renews it.
 
-Tokens are fencing tokens: a connection is first given one, greater than all before it, and then
-takes the lease with it. In one step, a command that reaches Redis after its sender gave it up could
-overwrite what is newer; so it is too old by then. Tokens begin at Redis' clock in microseconds, so
-they also grow when Redis has lost its data. All are even. `...:newest` is the greatest that ever
-held the lease, plus one when that one left: who has less in hand was replaced, or is late. It
-outlives the lease; `...:given` is the last token that was given to anybody.
+Tokens are fencing tokens: a connection first gets a token, greater than all before it, and then
+acquires the lease with it. If this were one step, a command that reaches Redis after its sender
+gave it up could overwrite a newer lease; with a token, such a command is too old. Tokens begin at
+Redis' clock in microseconds, so they also grow after Redis has lost its data. All are even.
+`...:newest` is the greatest token that ever held the lease, plus one after that one was released: a
+connection with a smaller token was replaced, or is late. This key outlives the lease.
+`...:given` is the last token that was assigned.
 
 Each process has an inbox, the channel `<prefix>:process:<process>`, on every server.
 """
@@ -28,10 +29,10 @@ from relayd.redis.shards import Redis
 
 Side = Literal["unity", "android"]
 Claim = tuple[Side, str, int]
-"""A side, a UUID and the token that takes or took this lease."""
+"""A side, a UUID and the token that acquires or holds this lease."""
 
 REPLACED, ALONE, PAIRED = 0, 1, 2
-"""The result of a claim: too old; held without the other side's lease; both held."""
+"""The result of a claim: token too old; lease held, the other side's is not; both held."""
 
 _TOKEN = Script("""
 -- A new token. KEYS: the last that was given, the newest that held the lease
@@ -126,7 +127,7 @@ return {holder, tonumber(token), receivers}
 
 
 class Replaced(msgspec.Struct, array_like=True, tag="replaced"):
-    """To the process of a lease: a newer connection has taken it."""
+    """To the process of a lease: a newer connection has acquired it."""
 
     side: Side
     uuid: str
@@ -142,7 +143,7 @@ class News(msgspec.Struct, array_like=True, tag="news"):
 
 
 class Ask(msgspec.Struct, array_like=True, tag="ask"):
-    """To the process of a headset's lease: can it be given a frame?"""
+    """To the process of a headset's lease: prepare to write a frame."""
 
     asker: str
     number: int
@@ -153,14 +154,14 @@ class Ask(msgspec.Struct, array_like=True, tag="ask"):
 class PairScripts:
     """The scripts, as Python functions of one process.
 
-    All of them raise RedisUnavailable, also for what Redis refuses: a client can only wait.
+    All of them raise RedisUnavailable, also where Redis refuses a command: a client can only wait.
 
     Args:
         redis: the servers.
         process: the unique id of this process.
-        prefix: what all names begin with.
-        ttl: seconds that a lease lives if it is not renewed.
-        memory: seconds for which tokens are remembered.
+        prefix: the prefix of all keys and channels.
+        ttl: seconds until a lease expires if it is not renewed.
+        memory: seconds for which Redis keeps `...:newest` and `...:given`.
     """
 
     _log = Logger()
@@ -177,7 +178,7 @@ class PairScripts:
         self.inbox = f"{self._inboxes}{process}"
 
     def find(self, uuid: str) -> RedisServer:
-        """The server that everything of a pair is on."""
+        """The server that has all keys of a pair."""
         return self._redis.find(f"pair/{uuid}")
 
     def publish(self, server: RedisServer, process: str, message: msgspec.Struct) -> bool:
@@ -191,31 +192,33 @@ class PairScripts:
         return bool(await with_key)
 
     async def token(self, side: Side, uuid: str) -> int:
-        """A new token."""
+        """Assigns a new token."""
         key = self._lease(side, uuid)
         keys = (f"{key}:given", f"{key}:newest")
         token: int = await self._run(self.find(uuid).run(_TOKEN, keys, (self._times[1],)))
         return token
 
     async def hold(self, server: RedisServer, claims: Iterable[Claim]) -> list[int]:
-        """Takes or renews leases, all on one server; whoever is concerned gets a message.
+        """Acquires or renews leases, all on one server.
+
+        Processes with a replaced connection, or with the phone of a new headset, get a message.
 
         Returns:
-            For each of them REPLACED, ALONE or PAIRED.
+            REPLACED, ALONE or PAIRED, for each claim.
         """
         answers: list[int] = await self._run(server.run(_HOLD, *self._words(claims)))
         return answers
 
     async def leave(self, server: RedisServer, claims: Iterable[Claim]) -> None:
-        """Takes leases back, all on one server, and makes sure that nobody takes them late."""
+        """Releases leases, all on one server; their tokens can never acquire them again."""
         await self._run(server.run(_LEAVE, *self._words(claims)))
 
     async def ask(self, uuid: str, number: int) -> tuple[str, int, int] | None:
-        """Asks the process that holds a headset to get ready for a frame, unless it is this one.
+        """Asks the process of a headset to prepare to write a frame, unless it is this process.
 
         Returns:
-            The process, the token of its lease, and how many got the message; None if nobody
-            holds one.
+            The process, the token of its lease, and how many subscribers got the message; None if
+            no headset has a lease.
         """
         args = (self.process, self._inboxes, number, uuid)
         answer = await self._run(self.find(uuid).run(_ASK, (self._lease("unity", uuid),), args))
@@ -241,7 +244,7 @@ class PairScripts:
         try:
             return await running
         except RedisRefused as error:
-            if error.code not in self._refused:  # once a code: it will be said again and again
+            if error.code not in self._refused:  # once for each code: every retry gets it again
                 self._refused.add(error.code)
                 self._log.warn("Redis refuses what pairs need: {error}", error=error)
             raise RedisUnavailable(str(error)) from error

@@ -1,8 +1,8 @@
 """Pairs over Redis: headset and phone may be connected to different processes.
 
-Implements `brokers.interface.Pairs`; puts its parts together. `leases` knows who of this
-process is registered, `deliveries` brings frames to headsets, `inbox` is how other
-processes reach this one, `pair_scripts` is all that Redis does.
+Implements `brokers.interface.Pairs` with its parts: `leases` has the registrations of this
+process, `deliveries` sends frames to headsets, `inbox` receives the messages of other processes,
+and `pair_scripts` has the scripts that Redis runs.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from relayd.redis.shards import Redis
 
 TTL = 7.0
 RENEWAL = 2.0
-"""With `TTL`: who dies loses its leases within 7 s, and phones have heard of it within 9 s."""
+"""With `TTL`: the leases of a dead process end within 7 s, and phones are notified within 9 s."""
 MEMORY = 3600.0
 WITHIN = 2.0
 MOST = 10_000
@@ -36,15 +36,15 @@ class RedisPairs:
     """`interface.Pairs` over Redis.
 
     Args:
-        redis: the servers; somebody else starts and stops them.
-        clock: for everything that waits.
+        redis: the servers; their owner starts and stops them.
+        clock: for renewals and deadlines.
         process: the unique id of this process, letters and digits.
-        prefix: what the names of all keys and channels begin with.
-        ttl: seconds that a lease lives if it is not renewed.
+        prefix: the prefix of all keys and channels.
+        ttl: seconds until a lease expires if it is not renewed.
         renewal: seconds between two renewals, less than half of `ttl`.
-        memory: seconds that Redis remembers of a connection that there was a newer one.
+        memory: seconds for which Redis remembers the newest fencing token of a lease.
         within: seconds that a phone waits for its receipt.
-        most: frames that may be on their way at once.
+        most: how many frames may be in flight at once.
     """
 
     _log = Logger()
@@ -74,15 +74,15 @@ class RedisPairs:
             server.watch(partial(self._changed, server))
 
     def start(self) -> None:
-        """Opens the inbox, now or as soon as Redis is there, and begins to renew."""
+        """Subscribes the inbox, now or when Redis becomes available, and begins to renew."""
         self._inbox.start()
         self._beat.start(self._renewal, now=False)
 
     def stop(self) -> "Deferred[None]":
-        """Takes all leases back; to be called before the servers are stopped.
+        """Releases all leases; call it before the servers are stopped.
 
         Returns:
-            A Deferred that fires when Redis has heard of it, or does not answer.
+            A Deferred that fires when Redis has confirmed, or does not answer.
         """
         if self._beat.running:
             self._beat.stop()
@@ -124,7 +124,7 @@ class RedisPairs:
         try:
             message = _decoder.decode(data)
         except (msgspec.MsgspecError, RecursionError) as error:
-            self._log.warn("something in the inbox is no message: {error}", error=error)
+            self._log.warn("invalid message in the inbox, dropped: {error}", error=error)
             return
         match message:
             case Replaced():

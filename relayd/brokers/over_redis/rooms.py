@@ -1,9 +1,9 @@
-"""Rooms over Redis: kept in a stream and published in one step, shown in one order everywhere.
+"""Rooms over Redis: stored in a stream and published in one script, delivered in one order.
 
-Implements `brokers.interface.Rooms`; sits on `history` and on the hub. What is said comes to
-every process, the sender's too, through the room's channel only, so all see one order. A process
-knows the last id that it has shown in each room where it has members: what the channel skips, and
-what was said while Redis was away, it fetches from the history.
+Implements `brokers.interface.Rooms`; sits on `history` and on the hub. New messages reach every
+process, the sender's too, through the room's channel only, so all members see one order. A process
+knows the last id that it delivered in each room where it has members. Messages that the channel
+skips, or that were posted during an outage of Redis, are fetched from the history.
 """
 
 from collections import deque
@@ -42,14 +42,14 @@ class _Room:
     """A room that has members in this process.
 
     Attributes:
-        position: the last id that was shown to them; None until it is known where they begin.
-        newest: the last that was shown, if any was.
+        position: the last id that was delivered to them; None until the history has been read.
+        newest: the last entry that was delivered, if any was.
         early: entries from the channel that are not delivered yet.
         catching_up: whether missed entries are being fetched now.
         again: whether to fetch once more afterwards.
         retry: the timer of the next attempt.
         cut_off: whether the members were sent CUT_OFF.
-        waiting: the ids that somebody waits for, each with the Deferred that fires then.
+        waiting: ids, each with a Deferred that fires when the id has been delivered.
     """
 
     def __init__(self) -> None:
@@ -75,18 +75,18 @@ class RedisRooms:
     """`interface.Rooms` over Redis.
 
     Args:
-        hub: the members in this process.
-        groups: has the rooms' channels read.
+        hub: delivers to the members in this process.
+        groups: subscribes the rooms' channels.
         redis: the servers.
-        history: where messages are kept.
+        history: stores the messages.
         kind: the kind of path whose groups the rooms are.
-        clock: for deadlines.
-        now: Unix time in seconds.
-        deadline: seconds that a reader waits until what it read was shown.
-        django: the way to programs that use Django Channels, if they are to be reached.
+        clock: for deadlines and retries.
+        now: returns the Unix time in seconds.
+        deadline: seconds that a reader waits for the delivery of the entries that it has read.
+        django: exchanges messages with Django Channels; None without Django.
 
     Attributes:
-        appended: messages that were kept together, by one script.
+        appended: how many messages one script stored, for each script.
     """
 
     _log = Logger()
@@ -119,7 +119,7 @@ class RedisRooms:
         for server in redis.servers:
             server.watch(partial(self._changed, server))
 
-    # -- what relays ask for
+    # -- called by relays
 
     def say(
         self, room: str, message: str, user: str | None = None, *, to_django: bool = True
@@ -128,7 +128,7 @@ class RedisRooms:
         outgoing = self._outgoing.setdefault(room, _Outgoing())
         server = self._redis.find(self._kind.group(room))
         if not server.available or len(outgoing.drafts) >= _MOST_WAITING:
-            said.errback(StoreUnavailable(f"{server.name} is away or too slow"))
+            said.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
             self._tidy(room, outgoing)
             return said
         draft = ChatDraft.of(message, int(self._now() * 1000), user)
@@ -161,7 +161,10 @@ class RedisRooms:
             raise StoreUnavailable(str(error)) from error
 
     async def _shown(self, room: str, id: int) -> None:
-        """Returns when an id has been shown to the members in this process, if there are any."""
+        """Returns when an id has been delivered to the members in this process.
+
+        Returns at once if the room has none.
+        """
         state = self._rooms.get(room)
         if state is None or (state.position is not None and state.position >= id):
             return
@@ -171,9 +174,9 @@ class RedisRooms:
         try:
             await shown
         except Exception as error:
-            raise StoreUnavailable("what was said does not come through the channel") from error
+            raise StoreUnavailable("the channel does not deliver new messages") from error
 
-    # -- saying
+    # -- posting
 
     async def _send(self, room: str, outgoing: _Outgoing) -> None:
         outgoing.sending = True
@@ -189,7 +192,7 @@ class RedisRooms:
                 self.appended.observe(len(entries))
             except Exception as error:
                 if not isinstance(error, RedisUnavailable | RedisRefused):
-                    self._log.failure("keeping messages of {room} failed", room=room)
+                    self._log.failure("storing messages of {room} failed", room=room)
                 for _, said in batch:
                     said.errback(StoreUnavailable(str(error)))
                 continue
@@ -203,7 +206,7 @@ class RedisRooms:
             self._outgoing.pop(room, None)
 
     def _after_shown(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
-        """Fires when the members in this process have seen it; it is kept in any case."""
+        """Fires when the entry was delivered in this process, or after `deadline`."""
         shown = Deferred.fromCoroutine(self._shown(room, entry.id))
         return shown.addErrback(lambda _: None).addCallback(lambda _: entry)
 
@@ -217,7 +220,7 @@ class RedisRooms:
     async def began(self, group: str) -> None:
         room = split_group(group)[1]
         state = self._rooms[room] = self._rooms.get(room) or _Room()
-        # whoever joins reads the history after this: what is older comes from there
+        # a client that joins reads the history after this, and older messages come from there
         last, _, _ = await self._history.since(room, 2**53, 1)
         state.position = last
         self._release(room, state)
@@ -228,7 +231,7 @@ class RedisRooms:
             first, *bodies = map(bytes, _decode(data))
             entries = [ChatEntry(id, body) for id, body in enumerate(bodies, int(first))]
         except (msgspec.MsgspecError, RecursionError, ValueError):
-            self._log.warn("{group}: something on the channel is no message", group=group)
+            self._log.warn("{group}: invalid message on the channel, dropped", group=group)
             return
         state = self._rooms.get(room)
         if state is None:
@@ -246,9 +249,9 @@ class RedisRooms:
                 shown.cancel()
 
     def _release(self, room: str, state: _Room, *, complete: bool = False) -> None:
-        """Shows what came through the channel.
+        """Delivers the entries that came through the channel.
 
-        If something before it is missing, that is fetched first, unless it was (`complete`).
+        Fetches missing entries before them first, unless `complete` says that this is done.
         """
         assert state.position is not None
         early, state.early = state.early, []
@@ -271,7 +274,7 @@ class RedisRooms:
             for shown in done:
                 shown.callback(None)
 
-    # -- Redis goes and comes
+    # -- outages of Redis
 
     def _changed(self, server: RedisServer, available: bool) -> None:
         for room, state in tuple(self._rooms.items()):
@@ -284,7 +287,7 @@ class RedisRooms:
                 self._hub.fan_out(self._kind.group(room), wire.CUT_OFF)
 
     async def _catch_up(self, room: str, state: _Room) -> None:
-        """Shows what was said while nothing came through the channel."""
+        """Delivers the entries that did not come through the channel."""
         if state.catching_up:
             state.again = True
             return
@@ -306,7 +309,7 @@ class RedisRooms:
             return
         available = self._redis.find(self._kind.group(room)).available
         if not complete:
-            # if Redis is away, its return begins this anew; if it was only slow, nobody else does
+            # the end of an outage begins this anew; if Redis was only slow, this timer does
             if available and state.retry is None:
                 state.retry = self._clock.callLater(_RETRY, self._retry, room, state)
             return
@@ -328,7 +331,7 @@ class RedisRooms:
             last, gap, entries = await self._history.since(room, position, _PAGE, state.newest)
             if gap:
                 self._hub.fan_out(self._kind.group(room), wire.GAP)
-                # what was shown before is not shown again
+                # delivered entries are not delivered again
                 state.position = max(position, entries[0].id - 1 if entries else last)
             for entry in entries:
                 self._show(room, state, entry)
