@@ -87,9 +87,9 @@ class Application:
         """Publishes to a group; returns how many clients of this process got it."""
         return self._groups.publish(group, payload)
 
-    async def say(self, room: str, message: str) -> bytes:
+    async def post(self, room: str, message: str) -> bytes:
         """Says something in a room. Raises StoreUnavailable."""
-        return (await self._chat.say(room, message)).body
+        return (await self._chat.post(room, message)).body
 
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd."""

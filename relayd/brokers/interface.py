@@ -77,7 +77,7 @@ class Rooms(Protocol):
     def appended(self) -> Buckets:
         """The number of messages stored together, for each transaction or script."""
 
-    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         """Stores a message, then publishes it to the room's group; all members see one order.
 
         Args:

@@ -58,7 +58,7 @@ class MemoryRooms:
         self._history = history
         self._kind = kind
 
-    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         # the history fires its Deferreds in the order of the ids, so all members see one order
         keeping = self._history.append(room, message, user)
         return keeping.addCallback(self._show, self._kind.group(room))

@@ -174,7 +174,7 @@ class ProcessControl(Reloading):
             raise Refusal(ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
         name = names.split_group(publish.target)[1]
         if kind.keeps_history:
-            said = await self._application.say(kind.parse(name), publish.text)
+            said = await self._application.post(kind.parse(name), publish.text)
             found: dict[str, Any] = msgspec.json.decode(said)
             return found
         payload = wire.check_object(publish.text.encode())

@@ -113,18 +113,18 @@ def _push(config: Config, group: str, payload: bytes) -> tuple[dict[str, Any], s
 
 
 def _say(config: Config, kind: Kind, room: str, text: str) -> tuple[dict[str, Any], str]:
-    async def say(redis: Redis, reactor: Any) -> bytes:
+    async def post(redis: Redis, reactor: Any) -> bytes:
         hub = Hub(reactor, config.limits.coalesce)
         brokers = RedisBrokers(
             redis, hub, config,
             clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(), kinds=KINDS,
         )  # fmt: skip
-        return (await brokers.rooms.say(room, config.chat.message_prefix + text)).body
+        return (await brokers.rooms.post(room, config.chat.message_prefix + text)).body
 
-    return _said(room, msgspec.json.decode(run_with_redis(config, kind.group(room), say)))
+    return _posted(room, msgspec.json.decode(run_with_redis(config, kind.group(room), post)))
 
 
-def _said(room: str, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _posted(room: str, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return message, f"said in {room} as message {message['id']}"
 
 
@@ -143,7 +143,7 @@ def _publish_to_one(config: Config, kind: Kind, name: str, text: str) -> tuple[d
         body = wire.encode({"message": text}) if kind.keeps_history else text.encode()
         answer = _post(config, f"/api/{quote(group)}", body)
     if kind.keeps_history:
-        return _said(name, answer)
+        return _posted(name, answer)
     return answer, f"{counted(answer['clients'], 'client', 'clients')} of {group} got it"
 
 

@@ -116,13 +116,13 @@ class ChatProtocol(MemberProtocol):
         if message is not None:
             size = len(payload)
             self.hold(size)
-            said = self.factory.say(self.room, message, self.guest.user)
-            said.addCallbacks(self._said, self._not_said, (size,), {}, (size,), {})
+            posted = self.factory.post(self.room, message, self.guest.user)
+            posted.addCallbacks(self._posted, self._not_posted, (size,), {}, (size,), {})
 
-    def _said(self, entry: ChatEntry, size: int) -> None:
+    def _posted(self, entry: ChatEntry, size: int) -> None:
         self.release(size)
 
-    def _not_said(self, failure: Failure, size: int) -> None:
+    def _not_posted(self, failure: Failure, size: int) -> None:
         self.release(size)
         error = failure.value
         if isinstance(error, Unavailable):
@@ -179,7 +179,7 @@ class ChatFactory(MemberFactory):
         super().__init__(context, groups)
         self.rooms = rooms
 
-    def say(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         """Stores a message, with the configured prefix, and delivers it to the room.
 
         Args:
@@ -188,9 +188,11 @@ class ChatFactory(MemberFactory):
             user: the sender's name, if a token gave one.
 
         Returns:
-            A Deferred, as of `brokers.interface.Rooms.say`.
+            A Deferred, as of `brokers.interface.Rooms.post`.
         """
-        return self.rooms.say(room, self.context.current.config.chat.message_prefix + message, user)
+        return self.rooms.post(
+            room, self.context.current.config.chat.message_prefix + message, user
+        )
 
 
 def _natural(params: dict[str, list[str]], name: str, code: ErrorCode) -> int | None:

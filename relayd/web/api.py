@@ -61,5 +61,5 @@ class Api:
             return json_answer({"clients": self._backend.publish(kind.group(name), payload)})
         message = wire.decode_chat(payload)
         assert message is not None  # an object is not blank
-        said = await self._backend.say(name, message)
-        return Answer(body=said, headers={"Cache-Control": "no-store"})
+        posted = await self._backend.post(name, message)
+        return Answer(body=posted, headers={"Cache-Control": "no-store"})

@@ -30,7 +30,7 @@ class Backend(Protocol):
     def publish(self, group: str, payload: bytes) -> int:
         """Sends a payload to a group; returns the number of clients of this process it went to."""
 
-    async def say(self, room: str, message: str) -> bytes:
+    async def post(self, room: str, message: str) -> bytes:
         """Says something in a room.
 
         Returns:

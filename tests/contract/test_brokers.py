@@ -232,18 +232,18 @@ class TestRooms:
             await members.join(process, "chat/a") for process in (cluster.here, cluster.there)
         ]
         other = await members.join(cluster.there, "chat/b")
-        entry = await cluster.here.rooms.say("a", "héllo", "ada")
+        entry = await cluster.here.rooms.post("a", "héllo", "ada")
         message = json.loads(entry.body)
         assert (message["message"], message["user"], message["id"]) == ("héllo", "ada", entry.id)
         for listener in listeners:
             assert await listener.inbox.take(1) == [entry.body]
         assert await cluster.there.rooms.last("a", 10, 10) == [entry]
-        elsewhere = await cluster.here.rooms.say("b", "barrier")
+        elsewhere = await cluster.here.rooms.post("b", "barrier")
         assert await other.inbox.take(1) == [elsewhere.body]
 
     @pytest_twisted.ensureDeferred
     async def test_a_message_without_a_user_names_none(self, cluster: Cluster) -> None:
-        entry = await cluster.here.rooms.say("a", "hi")
+        entry = await cluster.here.rooms.post("a", "hi")
         assert "user" not in json.loads(entry.body)
 
     @pytest_twisted.ensureDeferred
@@ -255,8 +255,8 @@ class TestRooms:
         ]
         said: list[Deferred[ChatEntry]] = []
         for number in range(10):
-            said.append(cluster.here.rooms.say("a", f"here {number}"))
-            said.append(cluster.there.rooms.say("a", f"there {number}"))
+            said.append(cluster.here.rooms.post("a", f"here {number}"))
+            said.append(cluster.there.rooms.post("a", f"there {number}"))
         entries = sorted(await gatherResults(said), key=lambda entry: entry.id)
         ids = [entry.id for entry in entries]
         assert ids == list(range(ids[0], ids[0] + 20))
@@ -265,7 +265,7 @@ class TestRooms:
 
     @pytest_twisted.ensureDeferred
     async def test_messages_of_one_process_keep_their_order(self, cluster: Cluster) -> None:
-        said = [cluster.here.rooms.say("a", str(number)) for number in range(20)]
+        said = [cluster.here.rooms.post("a", str(number)) for number in range(20)]
         ids = [entry.id for entry in await gatherResults(said)]
         assert ids == sorted(ids)
         texts = [
@@ -280,7 +280,7 @@ class TestRooms:
     ) -> None:
         listener = await members.join(cluster.here, "chat/a")
         for _ in range(5):
-            entry = await cluster.here.rooms.say("a", "hi")
+            entry = await cluster.here.rooms.post("a", "hi")
             assert await listener.inbox.take(0) == [entry.body]
 
     @pytest_twisted.ensureDeferred
@@ -292,7 +292,7 @@ class TestRooms:
         said: list[Deferred[ChatEntry]] = []
         shown: list[object] = []
         for number in range(20):
-            said.append(cluster.here.rooms.say("a", str(number)))
+            said.append(cluster.here.rooms.post("a", str(number)))
             if number % 2:
                 entries = await cluster.here.rooms.last("a", 99, 99)
             else:
@@ -303,8 +303,8 @@ class TestRooms:
 
     @pytest_twisted.ensureDeferred
     async def test_the_last_messages_come_oldest_first(self, cluster: Cluster) -> None:
-        entries = [await cluster.here.rooms.say("a", str(number)) for number in range(10)]
-        await cluster.here.rooms.say("b", "elsewhere")
+        entries = [await cluster.here.rooms.post("a", str(number)) for number in range(10)]
+        await cluster.here.rooms.post("b", "elsewhere")
         for count in (0, 1, 9, 10, 11):
             wanted = entries[len(entries) - min(count, 10) :]
             assert await cluster.there.rooms.last("a", count, count) == wanted
@@ -312,7 +312,7 @@ class TestRooms:
 
     @pytest_twisted.ensureDeferred
     async def test_messages_since_an_id_come_page_by_page(self, cluster: Cluster) -> None:
-        entries = [await cluster.here.rooms.say("a", str(number)) for number in range(10)]
+        entries = [await cluster.here.rooms.post("a", str(number)) for number in range(10)]
         position, got = entries[1].id, []
         for _ in range(4):
             gap, page = await cluster.there.rooms.since("a", position, 3)
@@ -325,13 +325,13 @@ class TestRooms:
     @pytest_twisted.ensureDeferred
     async def test_since_0_returns_the_whole_history(self, cluster: Cluster) -> None:
         assert await cluster.here.rooms.since("a", 0, 10) == (False, [])
-        entry = await cluster.here.rooms.say("a", "first")
+        entry = await cluster.here.rooms.post("a", "first")
         assert await cluster.there.rooms.since("a", 0, 10) == (False, [entry])
 
     @pytest_twisted.ensureDeferred
     async def test_messages_that_are_no_longer_kept_are_a_gap(self, cluster: Cluster) -> None:
         """The rooms of these tests keep 20 messages."""
-        said = [cluster.here.rooms.say("a", str(number)) for number in range(30)]
+        said = [cluster.here.rooms.post("a", str(number)) for number in range(30)]
         entries = await gatherResults(said)
         assert await cluster.there.rooms.since("a", entries[8].id, 99) == (True, entries[10:])
         assert await cluster.there.rooms.since("a", entries[9].id, 99) == (False, entries[10:])
@@ -341,7 +341,7 @@ class TestRooms:
     async def test_an_id_beyond_the_newest_is_a_gap_and_returns_the_whole_history(
         self, cluster: Cluster
     ) -> None:
-        entries = [await cluster.here.rooms.say("a", str(number)) for number in range(3)]
+        entries = [await cluster.here.rooms.post("a", str(number)) for number in range(3)]
         position = entries[-1].id + 1
         assert await cluster.there.rooms.since("a", position, 99) == (True, entries)
         assert await cluster.there.rooms.since("nobody", 1, 99) == (True, [])

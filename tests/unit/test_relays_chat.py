@@ -56,10 +56,10 @@ class Room:
     def connect(self, query: str = "", *, path: str = "/ws/chat", **options: Any) -> Client:
         return self.world.connect(self.factory, path + query, **options)
 
-    def say(self, *messages: object) -> None:
+    def post(self, *messages: object) -> None:
         """Says something without a client."""
         for message in messages:
-            self.factory.say("lobby", str(message))
+            self.factory.post("lobby", str(message))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_the_configured_prefix_and_the_configured_default_room_are_used(
 ) -> None:
     client = room.connect(path="/ws/chat/gro%C3%9Fer-saal/")
     room.connect().send({"message": "hi"})
-    success(room.factory.say("großer-saal", "there"))
+    success(room.factory.post("großer-saal", "there"))
     assert texts(client) == ["[relay] hi", "[relay] there"]
 
 
@@ -225,14 +225,14 @@ def test_a_message_is_delivered_although_its_sender_has_left(room: Room) -> None
 def test_a_joiner_gets_the_requested_history_oldest_first_and_then_the_live_messages(
     room: Room, query: str, expected: list[str]
 ) -> None:
-    room.say(*range(1, 11))
+    room.post(*range(1, 11))
     client = room.connect(query)
-    room.say(11, 12)
+    room.post(11, 12)
     assert texts(client) == [*expected, "11", "12"]
 
 
 def test_a_client_is_sent_a_thousand_messages_of_history_at_most(room: Room) -> None:
-    room.say(*range(1, 1101))
+    room.post(*range(1, 1101))
     assert len(room.connect("?history=1100").objects()) == 1000
 
 
@@ -261,7 +261,7 @@ def test_a_path_that_names_no_room_is_refused(
 
 
 def test_a_long_history_since_an_id_comes_page_by_page(room: Room) -> None:
-    room.say(*range(1, 451))
+    room.post(*range(1, 451))
     client = room.connect("?since=0")
     assert ids(client) == list(range(1, 451))
     assert room.history.pages == [(position, 100) for position in (0, 100, 200, 300, 400, 450)]
@@ -269,12 +269,12 @@ def test_a_long_history_since_an_id_comes_page_by_page(room: Room) -> None:
 
 def test_a_slow_reader_is_sent_the_history_at_its_own_pace(room: Room) -> None:
     """The history may be far longer than the send buffer of a client."""
-    room.say(*("x" * 1000 for _ in range(500)))
+    room.post(*("x" * 1000 for _ in range(500)))
     client = room.connect("?since=0", peer_reads=False)
     for _ in range(20):
         client.transport.read_some()
     assert ids(client) == list(range(1, 501))
-    room.say("live")
+    room.post("live")
     client.transport.read()
     assert texts(client) == ["live"]
 
@@ -284,12 +284,12 @@ def test_a_slow_reader_is_sent_the_history_at_its_own_pace(room: Room) -> None:
 def test_a_message_posted_while_the_history_is_read_arrives_once(
     room: Room, query: str, place: str
 ) -> None:
-    room.say(1, 2)
+    room.post(1, 2)
     setattr(room.history, place, [])
     client = room.connect(query)
-    room.say(3, 4)
+    room.post(3, 4)
     let_all_go(room)
-    room.say(5)
+    room.post(5)
     got = ids(client)
     assert got == list(range(6 - len(got), 6))
     assert len(got) == {"": 5, "?since=0": 5, "?history=0": 3}[query]
@@ -297,13 +297,13 @@ def test_a_message_posted_while_the_history_is_read_arrives_once(
 
 def test_a_client_that_reads_goes_live_in_a_busy_room(room: Room) -> None:
     """A message is posted during every read of the history."""
-    room.say(*range(10))
+    room.post(*range(10))
     room.history.before_read = []
     client = room.connect("?since=0")
     for _ in range(20):
         if not room.history.before_read:
             break
-        room.say("more")
+        room.post("more")
         let_go(room.history.before_read)
         client.pump()
     assert not room.history.before_read
@@ -315,12 +315,12 @@ def test_a_message_kept_before_and_delivered_after_the_history_was_read_arrives_
 ) -> None:
     """A COMMIT is seen by a reader before the writer has heard of it."""
     room.history.kept = []
-    room.say("committed")
+    room.post("committed")
     client = room.connect(query)
     room.history.tell()
     room.history.kept = None
     assert texts(client) == ["committed"]
-    room.say("live")
+    room.post("live")
     assert texts(client) == ["live"]
 
 
@@ -328,7 +328,7 @@ def test_a_message_kept_before_and_delivered_while_the_history_is_read_arrives_o
     room: Room,
 ) -> None:
     room.history.kept, room.history.after_read = [], []
-    room.say("committed")
+    room.post("committed")
     client = room.connect()
     room.history.tell()
     let_go(room.history.after_read)
@@ -348,13 +348,13 @@ def test_no_message_is_lost_or_repeated_in_any_order_of_posts_and_reads(
     """A number is so many messages; the words let a read go on, or the client read."""
     with make_world(CONFIG) as (world, failures):
         room = Room(world, failures)
-        room.say(*range(earlier))
+        room.post(*range(earlier))
         said = earlier
         room.history.before_read, room.history.after_read = [], []
         client = room.connect("?since=0" if since else "?history=1000", peer_reads=reads)
         for step in steps:
             if isinstance(step, int):
-                room.say(*range(step))
+                room.post(*range(step))
                 said += step
             elif step == "reads":
                 client.transport.read_some()
@@ -377,7 +377,7 @@ def test_a_joiner_that_collects_more_than_the_bound_is_closed_as_too_slow(
 ) -> None:
     room.history.before_read = []
     client = room.connect()
-    room.say(*("x" * 1000 for _ in range(12)))
+    room.post(*("x" * 1000 for _ in range(12)))
     let_go(room.history.before_read)
     assert client.closed() == (4003, "too slow")
     assert list(room.hub) == []
@@ -388,12 +388,12 @@ def test_a_slow_join_delays_no_other_member(room: Room) -> None:
     room.connect()
     room.history.before_read = None
     quick = room.connect()
-    room.say(*range(100))
+    room.post(*range(100))
     assert len(quick.objects()) == 100
 
 
 def test_a_client_may_post_before_its_history_has_come(room: Room) -> None:
-    room.say(*("x" * 1000 for _ in range(200)))
+    room.post(*("x" * 1000 for _ in range(200)))
     client = room.connect("?since=0", peer_reads=False)
     client.transport.deliver(mask_frame(1, b'{"message":"me"}'))
     client.transport.read()
@@ -408,7 +408,7 @@ def test_a_client_may_post_before_its_history_has_come(room: Room) -> None:
 def test_the_first_frame_announces_a_history_that_does_not_reach_back() -> None:
     with make_world(CONFIG) as (world, failures):
         room = Room(world, failures, keep=10)
-        room.say(*range(1, 31))
+        room.post(*range(1, 31))
         client = room.connect("?since=19")
         first, *rest = client.objects()
         assert (first["gap"], first["error"]) == (True, "gap")
@@ -422,12 +422,12 @@ def test_an_id_of_a_lost_history_gives_a_gap_and_every_stored_message(
     room: Room, earlier: int
 ) -> None:
     """The history was lost, and its ids began anew: what is said now has a smaller id."""
-    room.say(*range(earlier))
+    room.post(*range(earlier))
     room.history.after_read = []
     client = room.connect("?since=1000")
-    room.say("meanwhile")
+    room.post("meanwhile")
     let_all_go(room)
-    room.say("live")
+    room.post("live")
     first, *rest = client.objects()
     assert first["gap"] is True
     assert [message["id"] for message in rest] == list(range(1, earlier + 3))
@@ -436,11 +436,11 @@ def test_an_id_of_a_lost_history_gives_a_gap_and_every_stored_message(
 def test_messages_trimmed_while_the_history_is_sent_are_announced_as_a_gap() -> None:
     with make_world() as (world, failures):
         room = Room(world, failures, keep=250)
-        room.say(*range(1, 251))
+        room.post(*range(1, 251))
         room.history.before_read = []
         client = room.connect("?since=0", peer_reads=False)
         let_go(room.history.before_read)  # the first page: 1 to 200
-        room.say(*range(251, 551))  # 301 to 550 are kept
+        room.post(*range(251, 551))  # 301 to 550 are kept
         room.history.before_read, waiting = None, room.history.before_read
         let_go(waiting)
         client.transport.read()
@@ -468,14 +468,14 @@ def test_a_client_that_wants_no_history_may_join_while_the_history_is_unavailabl
     client = room.connect("?history=0")
     assert client.status == 101
     room.history.error = None
-    room.say("live")
+    room.post("live")
     assert texts(client) == ["live"]
 
 
 def test_a_client_is_asked_to_reconnect_if_the_history_fails_between_two_pages(
     room: Room,
 ) -> None:
-    room.say(*range(1, 301))
+    room.post(*range(1, 301))
     room.history.before_read = []
     client = room.connect("?since=0")
     let_go(room.history.before_read)
@@ -489,7 +489,7 @@ def test_a_client_is_asked_to_reconnect_if_the_history_fails_between_two_pages(
 
 def test_a_post_without_a_client_fails_if_it_cannot_be_stored(room: Room) -> None:
     room.history.error = StoreUnavailable("The message could not be kept.")
-    failure(room.factory.say("lobby", "hi"), StoreUnavailable)
+    failure(room.factory.post("lobby", "hi"), StoreUnavailable)
 
 
 # Leaving
@@ -500,7 +500,7 @@ def test_a_post_without_a_client_fails_if_it_cannot_be_stored(room: Room) -> Non
 def test_a_client_that_leaves_while_the_history_is_read_leaves_nothing(
     room: Room, place: str, query: str
 ) -> None:
-    room.say(1)
+    room.post(1)
     setattr(room.history, place, [])
     client = room.connect(query)
     assert room.hub.size("chat/lobby") == 1
@@ -509,7 +509,7 @@ def test_a_client_that_leaves_while_the_history_is_read_leaves_nothing(
 
 
 def test_a_reader_that_leaves_between_two_pages_leaves_nothing(room: Room) -> None:
-    room.say(*range(300))
+    room.post(*range(300))
     room.history.before_read = []
     client = room.connect("?since=0")
     let_go(room.history.before_read)
@@ -519,7 +519,7 @@ def test_a_reader_that_leaves_between_two_pages_leaves_nothing(room: Room) -> No
 
 
 def test_a_client_that_leaves_while_the_history_is_sent_leaves_nothing(room: Room) -> None:
-    room.say(*("x" * 1000 for _ in range(200)))
+    room.post(*("x" * 1000 for _ in range(200)))
     client = room.connect("?since=0", peer_reads=False)
     client.transport.reset()
     assert list(room.hub) == []
@@ -527,14 +527,14 @@ def test_a_client_that_leaves_while_the_history_is_sent_leaves_nothing(room: Roo
 
 def test_a_joiner_that_falls_behind_by_its_collected_frames_leaves_nothing(room: Room) -> None:
     """Errors wait for it already; what was said meanwhile is too much on top of them."""
-    room.say(1)
+    room.post(1)
     room.history.after_read = []
     client = room.connect("?since=0", peer_reads=False, answers=False)
     let_go(room.history.after_read)  # the page with the one message; the next one has none
     client.server.send(b"." * (BUFFER + 1))
     for _ in range(20):
         client.transport.deliver(mask_frame(1, b"no JSON"))
-    room.say(*("x" * 1000 for _ in range(9)))
+    room.post(*("x" * 1000 for _ in range(9)))
     let_all_go(room)
     assert client.server.state != client.server.STATE_OPEN
     client.transport.reset()

@@ -39,7 +39,7 @@ class FakeBackend:
         self.published.append((group, payload))
         return 3
 
-    async def say(self, room: str, message: str) -> bytes:
+    async def post(self, room: str, message: str) -> bytes:
         self.said.append((room, message))
         if isinstance(self.say_result, Exception):
             raise self.say_result

@@ -89,7 +89,7 @@ class DjangoChannels:
         """Sends a JSON payload to the consumers in a group."""
         self._send(group, msgspec.json.decode(payload))
 
-    def say(self, group: str, text: str) -> None:
+    def post(self, group: str, text: str) -> None:
         """Sends the text of a chat message to the consumers in a room."""
         self._send(group, text)
 

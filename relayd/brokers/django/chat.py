@@ -37,7 +37,7 @@ class DjangoChat:
 
     Args:
         server: the Redis that Django uses.
-        say: stores the text of a message in a room and delivers it; raises Unavailable.
+        post: stores the text of a message in a room and delivers it; raises Unavailable.
         process: the unique id of this process.
         prefix: the prefix of all keys.
     """
@@ -47,12 +47,12 @@ class DjangoChat:
     def __init__(
         self,
         server: RedisServer,
-        say: Callable[[str, str], Awaitable[object]],
+        post: Callable[[str, str], Awaitable[object]],
         process: str,
         prefix: str,
     ) -> None:
         self._server = server
-        self._say = say
+        self._post = post
         self._process = process
         self._prefix = prefix
         self._waiting: dict[str, deque[str]] = {}
@@ -74,7 +74,7 @@ class DjangoChat:
         while waiting:
             try:
                 if await self._server.run(_TAKE, [key], [self._process, _LEASE]):
-                    await self._say(split_group(group)[1], waiting[0])
+                    await self._post(split_group(group)[1], waiting[0])
             except (RedisRefused, Unavailable) as error:
                 self._log.warn(
                     "{group}: a message from Django is lost: {why}", group=group, why=str(error)

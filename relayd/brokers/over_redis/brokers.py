@@ -84,7 +84,7 @@ class RedisBrokers:
             django=django,
         )
         if django is not None:
-            keep = partial(self.rooms.say, to_django=False)
+            keep = partial(self.rooms.post, to_django=False)
             chat = DjangoChat(redis.servers[0], keep, process, settings.prefix)
             for kind in kinds.fanned_out:
                 if kind.keeps_history:

@@ -121,24 +121,24 @@ class RedisRooms:
 
     # -- called by relays
 
-    def say(
+    def post(
         self, room: str, message: str, user: str | None = None, *, to_django: bool = True
     ) -> "Deferred[ChatEntry]":
-        said: Deferred[ChatEntry] = Deferred()
+        posted: Deferred[ChatEntry] = Deferred()
         outgoing = self._outgoing.setdefault(room, _Outgoing())
         server = self._redis.find(self._kind.group(room))
         if not server.available or len(outgoing.drafts) >= _MOST_WAITING:
-            said.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
+            posted.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
             self._tidy(room, outgoing)
-            return said
+            return posted
         draft = ChatDraft.of(message, int(self._now() * 1000), user)
-        outgoing.drafts.append((draft, said))
-        said.addCallback(self._after_shown, room)
+        outgoing.drafts.append((draft, posted))
+        posted.addCallback(self._after_delivery, room)
         if self._django is not None and to_django:
-            said.addCallback(self._tell_django, room, message)
+            posted.addCallback(self._forward_to_django, room, message)
         if not outgoing.sending:
             Deferred.fromCoroutine(self._send(room, outgoing))
-        return said
+        return posted
 
     async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
         if count <= 0:
@@ -193,11 +193,11 @@ class RedisRooms:
             except Exception as error:
                 if not isinstance(error, RedisUnavailable | RedisRefused):
                     self._log.failure("storing messages of {room} failed", room=room)
-                for _, said in batch:
-                    said.errback(StoreUnavailable(str(error)))
+                for _, posted in batch:
+                    posted.errback(StoreUnavailable(str(error)))
                 continue
-            for entry, (_, said) in zip(entries, batch, strict=True):
-                said.callback(entry)
+            for entry, (_, posted) in zip(entries, batch, strict=True):
+                posted.callback(entry)
         outgoing.sending = False
         self._tidy(room, outgoing)
 
@@ -205,14 +205,14 @@ class RedisRooms:
         if not outgoing.sending and not outgoing.drafts:
             self._outgoing.pop(room, None)
 
-    def _after_shown(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
+    def _after_delivery(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
         """Fires when the entry was delivered in this process, or after `deadline`."""
         shown = Deferred.fromCoroutine(self._shown(room, entry.id))
         return shown.addErrback(lambda _: None).addCallback(lambda _: entry)
 
-    def _tell_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
+    def _forward_to_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
         assert self._django is not None
-        self._django.say(self._kind.group(room), message)
+        self._django.post(self._kind.group(room), message)
         return entry
 
     # -- the channels (`groups.Topics`)
