@@ -16,7 +16,7 @@ _NOT_CLAIMS = (ValueError, TypeError, AttributeError, OverflowError)
 """Exceptions for claims of the wrong kind, which a valid signature does not exclude."""
 
 
-class Guest(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True):
     """The claims of a token about its bearer.
 
     Attributes:
@@ -60,7 +60,9 @@ class Admission:
         """Notes that the process is about to end; clients that have connected are still let in."""
         self.stopping = True
 
-    def admit(self, kind: str, *, origin: str | None, token: str | None, connections: int) -> Guest:
+    def admit(
+        self, kind: str, *, origin: str | None, token: str | None, connections: int
+    ) -> Identity:
         """Checks one handshake.
 
         Args:
@@ -76,10 +78,10 @@ class Admission:
         allowed = self._current.config.server.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
-        guest = self._read(token)
-        if guest.scope is not None and kind not in guest.scope:
+        identity = self._read(token)
+        if identity.scope is not None and kind not in identity.scope:
             raise Refusal(ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")
-        return guest
+        return identity
 
     def check_room(self, connections: int) -> None:
         """Checks what may have changed while a handshake waited.
@@ -96,18 +98,18 @@ class Admission:
         if limit and connections >= limit:
             raise Refusal(ErrorCode.TOO_MANY, f"This server serves {limit} connections at most.")
 
-    def _read(self, token: str | None) -> Guest:
+    def _read(self, token: str | None) -> Identity:
         """Reads a token (RFC 7519, signed with HS256)."""
         auth = self._current.config.auth
         if not auth.secret:
-            return Guest()
+            return Identity()
         if token is None:
             if auth.required:
                 raise Refusal(
                     ErrorCode.UNAUTHORIZED,
                     "This server needs a token: as ?token= or as Authorization: Bearer.",
                 )
-            return Guest()
+            return Identity()
         try:
             claims = jwt.decode(
                 token,
@@ -124,7 +126,7 @@ class Admission:
             user = claims.get("sub")
             if user is not None:
                 user.encode()
-            guest = Guest(
+            identity = Identity(
                 user=user,
                 expires=_seconds(claims["exp"]) if "exp" in claims else None,
                 scope=frozenset(claims["scope"].split()) if "scope" in claims else None,
@@ -135,9 +137,9 @@ class Admission:
         now = self.now()
         if not_before > now:
             raise Refusal(ErrorCode.UNAUTHORIZED, "The token is not valid yet.")
-        if guest.expires is not None and guest.expires <= now:
+        if identity.expires is not None and identity.expires <= now:
             raise Refusal(ErrorCode.UNAUTHORIZED, "The token has expired.")
-        return guest
+        return identity
 
 
 def _seconds(claim: object) -> float:

@@ -17,7 +17,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from relayd import forwarded, names, private
-from relayd.connection.admission import Guest
+from relayd.connection.admission import Identity
 from relayd.connection.context import Context
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal, Unavailable
@@ -45,7 +45,7 @@ class Handshake(WebSocketServerProtocol):
 
     factory: Any
     transport: Any
-    guest = Guest()
+    identity = Identity()
     since = 0.0
     """Unix time at which the handshake was answered."""
 
@@ -163,7 +163,7 @@ class Handshake(WebSocketServerProtocol):
     async def _admit(self, request: ConnectionRequest) -> None:
         context = self.context
         try:
-            self.guest = context.admission.admit(
+            self.identity = context.admission.admit(
                 self.kind,
                 origin=request.headers.get("origin"),
                 token=_find_token(request),

@@ -171,8 +171,8 @@ class RelayProtocol(Observed):
             context.drops,
         )
         context.keepalive.add(self)
-        if self.guest.expires is not None:
-            remaining = self.guest.expires - context.admission.now()
+        if self.identity.expires is not None:
+            remaining = self.identity.expires - context.admission.now()
             if remaining < _YEARS:
                 self._expiry = context.clock.callLater(max(0, remaining), self._token_expired)
         if limits.messages_per_second:

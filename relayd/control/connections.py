@@ -39,7 +39,7 @@ def describe(connection: RelayProtocol) -> Client:
         kind=connection.kind,
         path=connection.path,
         peer=str(connection.peer),
-        user=connection.guest.user,
+        user=connection.identity.user,
         since=connection.since,
         messages=messages(connection),
         waiting=0 if outbox is None else outbox.waiting,

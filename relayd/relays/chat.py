@@ -116,7 +116,7 @@ class ChatProtocol(MemberProtocol):
         if message is not None:
             size = len(payload)
             self.hold(size)
-            posted = self.factory.post(self.room, message, self.guest.user)
+            posted = self.factory.post(self.room, message, self.identity.user)
             posted.addCallbacks(self._posted, self._not_posted, (size,), {}, (size,), {})
 
     def _posted(self, entry: ChatEntry, size: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relayd.config import Auth, Config, Limits, Server
 from relayd.config.current import Current
-from relayd.connection.admission import Admission, Guest
+from relayd.connection.admission import Admission, Identity
 from relayd.errors import Refusal
 from tests.unit.fakes import NOW
 
@@ -30,7 +30,7 @@ def admit(
     kind: str = "chat",
     origin: str | None = None,
     connections: int = 0,
-) -> Guest:
+) -> Identity:
     """One handshake at the time NOW."""
     return Admission(Current(config), lambda: NOW).admit(
         kind, origin=origin, token=token, connections=connections
@@ -55,7 +55,7 @@ def sign(claims: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS25
 
 def test_every_client_is_admitted_by_default() -> None:
     for origin in (None, "https://example.org", "null", "file://"):
-        assert admit(Config(), origin=origin, connections=10_000) == Guest()
+        assert admit(Config(), origin=origin, connections=10_000) == Identity()
 
 
 def test_no_client_is_admitted_while_the_server_drains() -> None:
@@ -69,7 +69,7 @@ def test_no_client_is_admitted_while_the_server_drains() -> None:
 
 def test_clients_are_admitted_up_to_the_limit() -> None:
     config = Config(limits=Limits(max_connections=3))
-    assert admit(config, connections=2) == Guest()
+    assert admit(config, connections=2) == Identity()
     for connections in (3, 4):
         with pytest.raises(Refusal) as caught:
             admit(config, connections=connections)
@@ -98,14 +98,14 @@ def test_pages_of_the_listed_origins_and_native_apps_are_admitted(
     origins = ("https://example.org", "http://localhost:3000")
     config = Config(server=Server(allowed_origins=origins))
     if good:
-        assert admit(config, origin=origin) == Guest()
+        assert admit(config, origin=origin) == Identity()
     else:
         assert refused(lambda: admit(config, origin=origin)) == (403, "origin_not_allowed")
 
 
 def test_only_native_apps_are_admitted_without_a_listed_origin() -> None:
     config = Config(server=Server(allowed_origins=()))
-    assert admit(config) == Guest()
+    assert admit(config) == Identity()
     assert refused(lambda: admit(config, origin="null"))[0] == 403
 
 
@@ -114,23 +114,25 @@ def test_only_native_apps_are_admitted_without_a_listed_origin() -> None:
 
 def test_tokens_are_ignored_without_a_secret() -> None:
     for token in (None, "", "nonsense", sign({"exp": NOW - 1, "scope": "push"})):
-        assert admit(Config(), token=token) == Guest()
+        assert admit(Config(), token=token) == Identity()
 
 
 def test_a_token_is_optional_unless_it_is_required() -> None:
-    assert admit(OPTIONAL) == Guest()
+    assert admit(OPTIONAL) == Identity()
     assert refused(lambda: admit(REQUIRED)) == (401, "unauthorized")
 
 
 def test_a_token_gives_the_user_the_expiry_and_the_scope() -> None:
     token = sign({"sub": "ada", "exp": NOW + 60, "nbf": NOW - 60, "scope": "chat camera"})
     for config in (OPTIONAL, REQUIRED):
-        guest = admit(config, token=token)
-        assert guest == Guest(user="ada", expires=NOW + 60, scope=frozenset({"chat", "camera"}))
+        identity = admit(config, token=token)
+        assert identity == Identity(
+            user="ada", expires=NOW + 60, scope=frozenset({"chat", "camera"})
+        )
 
 
 def test_a_token_may_have_no_claims() -> None:
-    assert admit(REQUIRED, token=sign({})) == Guest()
+    assert admit(REQUIRED, token=sign({})) == Identity()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,7 +198,7 @@ def test_a_token_that_is_not_signed_with_our_secret_is_refused(token: str) -> No
 def test_our_secret_with_another_algorithm_is_refused(algorithm: str) -> None:
     secret = "s" * 64
     config = Config(auth=Auth(secret=secret))
-    assert admit(config, token=sign({}, secret=secret)) == Guest()
+    assert admit(config, token=sign({}, secret=secret)) == Identity()
     token = sign({}, secret=secret, algorithm=algorithm)
     assert refused(lambda: admit(config, token=token)) == (401, "unauthorized")
 
@@ -230,11 +232,11 @@ def test_any_claims_of_a_signed_token_end_in_a_guest_or_a_refusal(claims: dict[s
     try:
         # PyJWT checks some types before it signs; a signer elsewhere does not
         token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, algorithm="HS256")
-        guest = admit(OPTIONAL, token=token)
+        identity = admit(OPTIONAL, token=token)
     except Refusal as refusal:
         status = refusal.status
     else:
         status = 101
-        assert guest.user is None or isinstance(guest.user, str)
-        assert guest.expires is None or guest.expires > NOW
+        assert identity.user is None or isinstance(identity.user, str)
+        assert identity.expires is None or identity.expires > NOW
     assert status in (101, 401, 403)

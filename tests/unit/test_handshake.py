@@ -527,4 +527,4 @@ def test_a_token_is_read_from_the_query_or_the_header(
         return
     assert client.status == 101
     shown = "{}" in query or (header or "").lower().startswith("bearer ")
-    assert client.server.guest.user == ("ada" if shown else None)
+    assert client.server.identity.user == ("ada" if shown else None)

@@ -582,7 +582,7 @@ def token(seconds: float) -> dict[str, str]:
 
 def test_a_connection_is_closed_with_4005_when_its_token_expires(server: Server) -> None:
     client = server.connect(headers=token(30))
-    assert client.server.guest.user == "ada"
+    assert client.server.identity.user == "ada"
     client.pass_time(29.5)
     assert client.closed() == OPEN
     client.pass_time(0.5)
