@@ -34,7 +34,7 @@ def measure() -> dict[str, float]:
 
     owner: Any = None
     inlet = Inlet(owner)
-    inlet.short, inlet.longest, inlet.take = True, 125, lambda payload, binary: None
+    inlet.short, inlet.longest, inlet.receive = True, 125, lambda payload, binary: None
     frame = Frame(Opcode.TEXT, payload).serialize(mask=True)
     steps["a frame read"] = _best(lambda: inlet.feed(frame), 1)
     ten = frame * 10

@@ -19,7 +19,8 @@ class RelayFactory(WebSocketServerFactory):
 
     Attributes:
         opened: connections that were let in so far.
-        messages: messages that came from clients that are gone; see `Inlet.taken` for the others.
+        messages: messages from connections that have ended; `Inlet.received_count` counts those of
+            an open one.
         answers: frames sent to one connection alone.
     """
 

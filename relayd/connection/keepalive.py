@@ -17,7 +17,7 @@ from relayd.logs import Logger
 class Peer(Protocol):
     """A connection as the sweep sees it."""
 
-    heard: bool
+    alive: bool
     """Set by the connection whenever bytes come in, cleared by the sweep."""
 
     silent: float
@@ -82,8 +82,8 @@ class Keepalive:
 
     def _sweep(self) -> None:
         for peer in tuple(self._peers):
-            if peer.heard:
-                peer.heard = False
+            if peer.alive:
+                peer.alive = False
                 peer.silent = 0.0
                 continue
             before = peer.silent

@@ -91,13 +91,16 @@ class RelayProtocol(Observed):
         if logs.is_on(LogLevel.debug):
             self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
 
-    def shorten(self, take: Callable[[bytes, bool], None]) -> None:
-        """Has short text frames go to `take` from now on, which does for them what `received` does.
+    def shorten(self, receive: Callable[[bytes, bool], None]) -> None:
+        """Passes short text frames to `receive` from now on, in place of `received`.
 
-        No effect while each message has to be counted against a rate limit.
+        No effect on a client with a rate limit, whose messages are counted one by one.
+
+        Args:
+            receive: called with the payload and False; must have the effect of `received`.
         """
         if self._inlet is not None and self._bucket is None:
-            self._inlet.take = take
+            self._inlet.receive = receive
 
     async def writable(self) -> None:
         """Returns when the peer has read what was sent. Raises CancelledError when it left."""
@@ -192,7 +195,7 @@ class RelayProtocol(Observed):
         inlet = transport.inlet if polled else Inlet(self)
         inlet.owner = self
         inlet.longest = self.factory.longest_short_frame if private.shows_frames(self) else 0
-        inlet.take = self.received if self._bucket is None else self._take
+        inlet.receive = self.received if self._bucket is None else self._receive
         self._inlet = inlet
 
     def dataReceived(self, data: bytes) -> None:
@@ -223,15 +226,15 @@ class RelayProtocol(Observed):
         if self.state != self.STATE_OPEN:
             return
         assert self._inlet is not None
-        self._inlet.taken += 1
+        self._inlet.received_count += 1
         try:
             if self._observer is not None:
                 self._observer.received(payload, isBinary)
-            self._take(payload, isBinary)
+            self._receive(payload, isBinary)
         except Exception:
             self.failed()
 
-    def _take(self, payload: bytes, is_binary: bool) -> None:
+    def _receive(self, payload: bytes, is_binary: bool) -> None:
         """A whole message; counts it against the rate limit, if the client has one."""
         if self._bucket is not None and not self._bucket.take(self.context.clock.seconds()):
             self.close(CloseCode.RATE_LIMIT)
@@ -269,14 +272,14 @@ class RelayProtocol(Observed):
             self.outbox.write(data)
 
     @property
-    def heard(self) -> bool:
+    def alive(self) -> bool:
         """Whether bytes came since it was last set to False (`keepalive.Peer`)."""
-        return self._inlet is None or self._inlet.heard
+        return self._inlet is None or self._inlet.alive
 
-    @heard.setter
-    def heard(self, value: bool) -> None:
+    @alive.setter
+    def alive(self, value: bool) -> None:
         if self._inlet is not None:
-            self._inlet.heard = value
+            self._inlet.alive = value
 
     # -- the end
 
@@ -360,7 +363,7 @@ class RelayProtocol(Observed):
             self.outbox.close()
         messages = 0
         if self._inlet is not None:
-            messages, self._inlet.taken = self._inlet.taken, 0
+            messages, self._inlet.received_count = self._inlet.received_count, 0
             self.factory.messages += messages
         self.context.keepalive.remove(self)
         self.context.connections.remove(self)

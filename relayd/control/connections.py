@@ -28,7 +28,7 @@ def find(connections: Connections, id: str) -> RelayProtocol | None:
 
 def messages(connection: RelayProtocol) -> int:
     """How many messages came from it."""
-    return 0 if connection.inlet is None else connection.inlet.taken
+    return 0 if connection.inlet is None else connection.inlet.received_count
 
 
 def describe(connection: RelayProtocol) -> Client:

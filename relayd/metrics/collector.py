@@ -292,7 +292,7 @@ def _look_through(connections: Iterable[Any]) -> _Found:
         kind = connection.kind
         found.open[kind] += 1
         if connection.inlet is not None:
-            found.taken[kind] += connection.inlet.taken
+            found.taken[kind] += connection.inlet.received_count
         outbox = connection.outbox
         if outbox is not None and outbox.waiting:
             found.waiting += outbox.waiting

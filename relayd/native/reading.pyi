@@ -11,15 +11,15 @@ from relayd.sockets.poller import Owner
 
 class Inlet:
     owner: Owner
-    take: Callable[[bytes, bool], None]
+    receive: Callable[[bytes, bool], None]
     observer: Observer | None
     transport: Any
     descriptor: int
     longest: int
-    heard: bool
+    alive: bool
     short: bool
     missing: int
-    taken: int
+    received_count: int
     def __init__(self, owner: Owner) -> None: ...
     def feed(self, data: bytes) -> None: ...
 

@@ -5,7 +5,7 @@ Sits under `sockets.poller`, which says what is read and ends a connection whose
 `framing` takes a short frame apart; a `Passage` takes its payload on to a group. The owner of an
 inlet parses all other bytes: longer frames, other kinds of frames, parts of frames.
 
-Re-entry: `take`, `parse`, `failed`, `ended`, an observer and the calls run inside the loop. They
+Re-entry: `receive`, `parse`, `failed`, `ended`, an observer and the calls run inside the loop. They
 may add, remove and end any inlet (the loop looks each up when its turn comes), set and cancel
 calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `feed` of
 the inlet that called them.
@@ -58,7 +58,7 @@ cdef class Inlet:
 
     Attributes:
         owner: gets what is not read here: `sockets.poller.Owner`.
-        take: gets the payload of every short text frame, and False: it is not binary.
+        receive: called with the payload of every short text frame, and False: not binary.
         observer: hears of each of them before (`sockets.observer.Observer`); None for nobody.
         short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
             holds nothing.
@@ -66,45 +66,45 @@ cdef class Inlet:
             parser holds a part; 0 if it holds none.
         longest: bytes of payload that a short frame may have, `framing.LONGEST_SHORT_PAYLOAD` at
             most; 0 before the WebSocket is open.
-        heard: set whenever bytes come.
-        taken: messages that went to `take`; the owner counts its own here, too.
+        alive: set to True whenever bytes come; the keepalive clears it.
+        received_count: messages that went to `receive`; the owner counts its own here, too.
         transport: whose socket is read, where the poller does it.
         descriptor: that socket's.
     """
 
     cdef public object owner, transport
-    cdef object _take  # where there is an observer, an `_Observed` around `take`
+    cdef object _receive  # where there is an observer, an `_Observed` around `receive`
     cdef public int descriptor, longest
     cdef public Py_ssize_t missing
-    cdef public bint heard, short
-    cdef public long long taken
+    cdef public bint alive, short
+    cdef public long long received_count
 
     def __init__(self, object owner):
         self.owner = owner
         self.longest = 0
         self.missing = 0
         self.short = False
-        self.heard = True
+        self.alive = True
         self.descriptor = -1
 
     @property
-    def take(self):
-        if type(self._take) is _Observed:
-            return (<_Observed> self._take).take
-        return self._take
+    def receive(self):
+        if type(self._receive) is _Observed:
+            return (<_Observed> self._receive).receive
+        return self._receive
 
-    @take.setter
-    def take(self, take):
-        self._take = take if self.observer is None else _Observed(self.observer, take)
+    @receive.setter
+    def receive(self, receive):
+        self._receive = receive if self.observer is None else _Observed(self.observer, receive)
 
     @property
     def observer(self):
-        return (<_Observed> self._take).observer if type(self._take) is _Observed else None
+        return (<_Observed> self._receive).observer if type(self._receive) is _Observed else None
 
     @observer.setter
     def observer(self, observer):
-        take = self.take
-        self._take = take if observer is None else _Observed(observer, take)
+        receive = self.receive
+        self._receive = receive if observer is None else _Observed(observer, receive)
 
     def feed(self, bytes data not None):
         """Reads bytes that came in: short frames here, the rest is for the owner.
@@ -116,16 +116,16 @@ cdef class Inlet:
     cdef int _feed(self, const char *data, Py_ssize_t size, bytes whole) except -1:
         cdef Py_ssize_t at = 0, end, part
         cdef bytes payload
-        self.heard = True
+        self.alive = True
         while at < size:
             if self.short:
                 end = at
                 payload = short_text(data, size, &end, self.longest)
                 if payload is not None:
                     at = end
-                    self.taken += 1
+                    self.received_count += 1
                     try:
-                        self._take(payload, False)
+                        self._receive(payload, False)
                     except Exception:
                         self.owner.failed()
                     continue
@@ -144,17 +144,17 @@ cdef class Inlet:
 
 
 cdef class _Observed:
-    """A `take` of which an observer hears before."""
+    """Notifies an observer of each message, then calls `receive`."""
 
-    cdef readonly object observer, take
+    cdef readonly object observer, receive
 
-    def __init__(self, object observer, object take):
+    def __init__(self, object observer, object receive):
         self.observer = observer
-        self.take = take
+        self.receive = receive
 
     def __call__(self, bytes payload, bint is_binary):
         self.observer.received(payload, is_binary)
-        self.take(payload, is_binary)
+        self.receive(payload, is_binary)
 
 
 cdef class Passage:
@@ -164,7 +164,7 @@ cdef class Passage:
         decode: bytes to a message; raises if they are none.
         encode: that message to bytes.
         publish: takes them.
-        otherwise: takes what could not be decoded, as an inlet's `take` does.
+        otherwise: takes what could not be decoded, as an inlet's `receive` does.
     """
 
     cdef object _decode, _encode, _publish, _otherwise

@@ -59,7 +59,7 @@ class Connection:
         process: which Redis process this is, as far as `greeting` could find out.
         ended: fires with the reason, once, as soon as nothing more can be sent.
         closed: fires when the transport is closed.
-        heard: set whenever something comes in.
+        alive: set to True whenever bytes come; cleared at a deadline.
     """
 
     log = Logger()
@@ -69,7 +69,7 @@ class Connection:
         self.process = label
         self.ended: Deferred[str] = Deferred()
         self.closed: Deferred[None] = Deferred()
-        self.heard = False
+        self.alive = False
         self._clock = clock
         self._settings = settings
         self._transport: Any = None
@@ -243,7 +243,7 @@ class Connection:
 
     def _overdue(self) -> None:
         # A reactor that was held up runs its timers before it reads: let it read first.
-        self.heard = False
+        self.alive = False
         self._timer = self._clock.callLater(_GRACE, self._judge)
 
     def _judge(self) -> None:
@@ -253,7 +253,7 @@ class Connection:
         silent = f"no answer in {deadline:.1f} s"
         calls = [entry for entry in self._pending if isinstance(entry, _Call)]
         late = [call for call in calls if call.due <= now]
-        if late and (not self.heard or now - late[0].due > _PATIENCE * deadline):
+        if late and (not self.alive or now - late[0].due > _PATIENCE * deadline):
             self.abort(silent)
             return
         if calls:  # also if all are late: whether something still comes is to be seen

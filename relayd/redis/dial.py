@@ -140,7 +140,7 @@ def _protocol_class() -> Any:
 
         def dataReceived(self, data: bytes, unpause: bool = False) -> None:
             # as in the base class but for its conversions, which take four fifths of the time
-            self._connection.heard = True
+            self._connection.alive = True
             received, parser = self._connection.received, self._parser
             try:
                 parser.feed(data)

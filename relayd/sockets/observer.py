@@ -2,7 +2,7 @@
 
 Sits under `outbox` and beside `native.reading`, whose `Inlet` has such a slot, too. The WebSocket
 adapter has both told of one observer; `control.trace` is one. Without an observer nothing is asked
-for a frame: an inlet's `take` and an outbox' `direct` are what they are.
+for a frame: an inlet's `receive` and an outbox' `direct` are what they are.
 """
 
 from typing import Protocol

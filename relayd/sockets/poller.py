@@ -37,7 +37,7 @@ class Owner(Protocol):
         """Takes bytes that are not a short frame, or not known to be one."""
 
     def failed(self) -> None:
-        """`take` raised the exception that is being handled."""
+        """`receive` raised the exception that is being handled."""
 
 
 @implementer(IReadDescriptor)

@@ -72,7 +72,7 @@ class Relay(RelayProtocol):
         self.held = []
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        self.events.append(("message", payload, is_binary, self.heard))
+        self.events.append(("message", payload, is_binary, self.alive))
         what = payload[:1]
         if what == RAISE:
             raise RuntimeError("a bug")
@@ -109,7 +109,7 @@ class Slow(Relay):
     """Reads with Autobahn's parser alone."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = True
+        self.alive = True
         Handshake.dataReceived(self, data)
 
 
@@ -147,7 +147,7 @@ class Side:
         del events[:]
         for number, segment in enumerate(segments, 1):
             # keepalive clears it from time to time
-            relay.heard = False
+            relay.alive = False
             transport.deliver(segment)
             events.append(("read", self._state(relay)))
             if resume_every and number % resume_every == 0:
@@ -170,7 +170,7 @@ class Side:
         frame = relay.current_frame
         return (
             relay.state,
-            relay.heard,
+            relay.alive,
             relay._reading,
             relay.wasClean,
             relay.failedByMe,

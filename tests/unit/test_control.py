@@ -231,7 +231,7 @@ def test_a_trace_is_attached_to_a_connection_and_detached_again(world: World) ->
     hub = Hub(world.clock, 0.0)
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
     server = client.server
-    taking = server.inlet.take
+    taking = server.inlet.receive
     one, two = Listener(), Listener()
     close_one = trace.trace(server, lambda: 7.0).open(one)
     close_two = trace.trace(server, lambda: 7.0).open(two)
@@ -247,7 +247,7 @@ def test_a_trace_is_attached_to_a_connection_and_detached_again(world: World) ->
     client.send({"x": 1})
     assert (one.take(), two.take()) == ([], [])
     assert server.observer is server.inlet.observer is server.outbox.observer is None
-    assert server.inlet.take != taking  # the shorter way, which was found meanwhile
+    assert server.inlet.receive != taking  # the shorter way, which was found meanwhile
     assert len(client.payloads()) == 4
 
 

@@ -165,7 +165,7 @@ def read_short(
     owner = Owner()
     inlet = Inlet(owner)
     inlet.short, inlet.longest = True, longest
-    inlet.take = lambda payload, is_binary: taken.append(payload)
+    inlet.receive = lambda payload, is_binary: taken.append(payload)
     inlet.feed(data)
     return taken, owner.parsed
 

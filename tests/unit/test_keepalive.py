@@ -18,7 +18,7 @@ class FakePeer:
     """A peer that notes when it was pinged and closed."""
 
     def __init__(self, clock: Clock, *, breaks: bool = False) -> None:
-        self.heard = False
+        self.alive = False
         self.silent = 0.0
         self.pings: list[float] = []
         self.closes: list[float] = []
@@ -81,7 +81,7 @@ def test_an_active_peer_is_neither_pinged_nor_closed(clock: Clock, keepalive: Ke
     keepalive.add(peer)
     for _ in range(10):
         pass_time(clock, INTERVAL - 2 * STEP)
-        peer.heard = True
+        peer.alive = True
     assert (peer.pings, peer.closes) == ([], [])
 
 
@@ -93,7 +93,7 @@ def test_a_peer_that_answers_each_ping_is_pinged_again_and_never_closed(
     for _ in range(200):
         pass_time(clock, 0.5)
         if peer.pings and clock.seconds() - peer.pings[-1] == TIMEOUT - 2 * STEP:
-            peer.heard = True
+            peer.alive = True
     assert len(peer.pings) == pytest.approx(100 / (INTERVAL + TIMEOUT - 2 * STEP), abs=1)
     assert peer.closes == []
 

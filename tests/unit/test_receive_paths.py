@@ -179,13 +179,13 @@ class PlainInlet:
     def __init__(self, read: Reader, owner: Relay) -> None:
         self._read = read
         self.owner = owner
-        self.take: Any = None
-        self.longest = self.taken = self.missing = 0
+        self.receive: Any = None
+        self.longest = self.received_count = self.missing = 0
         self.short = False
-        self.heard = True
+        self.alive = True
 
     def feed(self, data: bytes) -> None:
-        self.heard = True
+        self.alive = True
         at = 0
         while at < len(data):
             found = self._read(data, at, self.longest) if self.short else None
@@ -196,9 +196,9 @@ class PlainInlet:
                 at = end
                 continue
             payload, at = found
-            self.taken += 1
+            self.received_count += 1
             try:
-                self.take(payload, False)
+                self.receive(payload, False)
             except Exception:
                 self.owner.failed()
 

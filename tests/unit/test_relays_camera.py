@@ -177,9 +177,9 @@ def test_the_short_path_has_the_same_effect_as_the_long_one(text: str) -> None:
 def test_every_pose_except_the_first_takes_the_short_path(camera: Camera) -> None:
     sender = camera.connect()
     inlet = sender.server._inlet
-    assert inlet.take == sender.server.received
+    assert inlet.receive == sender.server.received
     sender.send({"x": 1})
-    assert isinstance(inlet.take, Passage)
+    assert isinstance(inlet.receive, Passage)
     sender.send({"x": 2})
     sender.send({"x": "3"})
     first, second, error = sender.objects()

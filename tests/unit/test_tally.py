@@ -117,10 +117,10 @@ def test_messages_are_counted_on_both_receive_paths(world: World, camera: Camera
         client.send(payload)
     inlet = client.server.inlet
     assert camera.opened == 1
-    assert (camera.messages, inlet.taken) == (0, 4)
+    assert (camera.messages, inlet.received_count) == (0, 4)
     assert camera.answers == 1  # the error; poses are deliveries
     client.transport.end()
-    assert (camera.messages, inlet.taken) == (4, 0)
+    assert (camera.messages, inlet.received_count) == (4, 0)
 
 
 # -- the hub
