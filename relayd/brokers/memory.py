@@ -61,7 +61,7 @@ class MemoryRooms:
     def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         # the history fires its Deferreds in the order of the ids, so all members see one order
         keeping = self._history.append(room, message, user)
-        return keeping.addCallback(self._show, self._kind.group(room))
+        return keeping.addCallback(self._deliver, self._kind.group(room))
 
     @property
     def appended(self) -> Buckets:
@@ -82,7 +82,7 @@ class MemoryRooms:
             raise StoreUnavailable(str(error)) from error
         return found
 
-    def _show(self, entry: ChatEntry, group: str) -> ChatEntry:
+    def _deliver(self, entry: ChatEntry, group: str) -> ChatEntry:
         self._hub.fan_out(group, entry.body)
         return entry
 

@@ -41,7 +41,7 @@ class Connections:
 
         def decided(result: object) -> object:
             self._arriving -= 1
-            self._tell_if_all_arrived()
+            self._report_if_all_arrived()
             return result
 
         admission.addBoth(decided)
@@ -50,10 +50,10 @@ class Connections:
         """Fires when no handshake waits for its admission; the last one is about to be answered."""
         arrived: Deferred[None] = Deferred()
         self._arrived.append(arrived)
-        self._tell_if_all_arrived()
+        self._report_if_all_arrived()
         return arrived
 
-    def _tell_if_all_arrived(self) -> None:
+    def _report_if_all_arrived(self) -> None:
         if not self._arriving:
             waiting, self._arrived = self._arrived, []
             for arrived in waiting:

@@ -23,7 +23,7 @@ from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.logs import Logger, printable
 from relayd.native.framing import LONGEST_REASON, PING_FRAME, missing_of_head, text_frame
-from relayd.sockets.outbox import make_outbox
+from relayd.sockets.outbox import build_outbox
 from relayd.sockets.poller import Inlet, PolledTransport
 
 __all__ = ["RelayFactory", "RelayProtocol"]
@@ -167,7 +167,7 @@ class RelayProtocol(Observed):
             self._close(4000 + self._refusal.status, self._refusal.code.value)
             return
         self.factory.opened += 1
-        self.outbox = make_outbox(
+        self.outbox = build_outbox(
             self.transport,
             limits.send_buffer,
             self._fell_behind,

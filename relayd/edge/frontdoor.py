@@ -198,7 +198,7 @@ class FrontDoor(Protocol):
             self._channel.leave()
             self._channel = None
         handover = self.factory.handover
-        if handover is not None and handover.give(self.transport, data):
+        if handover is not None and handover.hand_over(self.transport, data):
             return
         factory = self.factory.find(split_target(data)[0])
         protocol: Any = factory.buildProtocol(self.transport.getPeer())
@@ -316,15 +316,15 @@ class FrontDoorFactory(Factory):
             door.transport.loseConnection()
         settled: Deferred[None] = Deferred()
         self._settling.append(settled)
-        self._tell_if_settled()
+        self._report_if_settled()
         return settled
 
     def understood(self, door: FrontDoor) -> None:
         """It is known what a connection is for, or it is gone."""
         self.fresh.discard(door)
-        self._tell_if_settled()
+        self._report_if_settled()
 
-    def _tell_if_settled(self) -> None:
+    def _report_if_settled(self) -> None:
         if self._settling and not self.fresh:
             settling, self._settling = self._settling, []
             for settled in settling:

@@ -132,7 +132,7 @@ class Handover:
         self._socket.close()
         self._socket = None
 
-    def give(self, transport: object, data: bytes) -> bool:
+    def hand_over(self, transport: object, data: bytes) -> bool:
         """Hands a connection to the worker it belongs to, if that is another one.
 
         Args:
@@ -188,7 +188,7 @@ class Handover:
             self._log.error("a connection that was handed over is lost: no descriptor is free")
         for descriptor in descriptors:
             if self._is_full(descriptor):
-                self._say(0.0)
+                self._write_beat(0.0)
             try:
                 adopt(self._ports[data[0]], socket.socket(fileno=descriptor), data[1:])
             except Exception:
@@ -199,16 +199,16 @@ class Handover:
         try:
             lowest = os.dup(self.fileno())
         except OSError:
-            self._say(0.0)
+            self._write_beat(0.0)
             return
         os.close(lowest)
-        self._say(0.0 if self._is_full(lowest) else self._now())
+        self._write_beat(0.0 if self._is_full(lowest) else self._now())
 
     def _is_full(self, descriptor: int) -> bool:
         """Whether few descriptors are free, for one that was the lowest of them a moment ago."""
         return descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE
 
-    def _say(self, beat: float) -> None:
+    def _write_beat(self, beat: float) -> None:
         """When this worker was last ready to take connections."""
         struct.pack_into("d", self._beats, 8 * (self._number - 1), beat)
 

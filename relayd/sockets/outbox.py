@@ -318,7 +318,7 @@ def _nothing() -> None:
     pass
 
 
-def make_outbox(transport: Any, limit: int, overflow: Callable[[], None], drops: Drops) -> Outbox:
+def build_outbox(transport: Any, limit: int, overflow: Callable[[], None], drops: Drops) -> Outbox:
     """The right outbox for a transport."""
     plain = isinstance(transport, tcp.Connection) and not transport.TLS
     return (SocketOutbox if plain else BufferedOutbox)(transport, limit, overflow, drops)

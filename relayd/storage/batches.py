@@ -34,10 +34,10 @@ class Batches(Generic[Request, Answer]):
         seconds: a clock, in seconds.
         deadline: seconds a request may take, its waiting included.
         batch: the most requests in one batch.
-        batch_weight: the weight at which a batch is full, in the unit of `ask`; one request is
-            always taken.
+        batch_weight: the weight at which a batch is full, in the unit of `enqueue`; a batch has
+            at least one request.
         waiting: the most requests that wait; beyond it, a request fails at once.
-        weight: the greatest weight that waits, in the unit of `ask`; beyond it likewise.
+        weight: the greatest weight that waits, in the unit of `enqueue`; beyond it likewise.
         unavailable: the exception of all that fails because the database is away.
     """
 
@@ -66,7 +66,7 @@ class Batches(Generic[Request, Answer]):
         self._busy = False
         self._settling: list[Deferred[None]] = []
 
-    def ask(self, request: Request, weight: int = 0) -> "Deferred[Answer]":
+    def enqueue(self, request: Request, weight: int = 0) -> "Deferred[Answer]":
         """Adds a request.
 
         Returns:

@@ -69,7 +69,7 @@ class Draws:
         """
         if not _SMALLEST <= difficulty <= _GREATEST:
             return succeed(None)
-        return self._batches.ask(difficulty).addCallback(self._drawn, self._database.seconds())
+        return self._batches.enqueue(difficulty).addCallback(self._drawn, self._database.seconds())
 
     def _drawn(self, draw: Draw | None, asked: float) -> Draw | None:
         self.latency.observe(self._database.seconds() - asked)

@@ -98,7 +98,7 @@ class History:
         """
         time = int(self._clock() * 1000)
         draft = ChatDraft.of(message, time, user)
-        return self._batches.ask(
+        return self._batches.enqueue(
             _Message(room, draft, time), weight=len(draft.head) + len(room.encode())
         )
 

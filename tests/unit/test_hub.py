@@ -15,7 +15,7 @@ from websockets.frames import Opcode
 from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.native.framing import text_frame
-from relayd.sockets.outbox import Item, make_outbox
+from relayd.sockets.outbox import Item, build_outbox
 from tests.unit.fakes import BUFFER, Transport, logged_lines, parse_frames
 
 COALESCE = 0.005
@@ -518,7 +518,7 @@ def test_a_slow_member_gets_the_newest_of_each_key_and_fast_members_get_all(
 ) -> None:
     """With real outboxes."""
     transports = [Transport(clock), Transport(clock, peer_reads=False)]
-    outboxes = [make_outbox(transport, 1000, lambda: None, Drops()) for transport in transports]
+    outboxes = [build_outbox(transport, 1000, lambda: None, Drops()) for transport in transports]
     for outbox in outboxes:
         batching.join("g", outbox)
     outboxes[1].write(text_frame(b"." * BUFFER))

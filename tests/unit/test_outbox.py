@@ -22,7 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 
 from relayd.drops import DropReason, Drops
-from relayd.sockets.outbox import BufferedOutbox, Item, Outbox, SocketOutbox, make_outbox
+from relayd.sockets.outbox import BufferedOutbox, Item, Outbox, SocketOutbox, build_outbox
 from tests.unit.fakes import BUFFER, FakeObserver, Transport, failure, has_fired, success
 
 LIMIT = 1000
@@ -140,7 +140,7 @@ class SocketBox(Box):
         )
         self.transport.connected = 1
         self.transport.write(HANDSHAKE)
-        self.outbox = make_outbox(self.transport, limit, self.overflowed, self.drops)
+        self.outbox = build_outbox(self.transport, limit, self.overflowed, self.drops)
         assert type(self.outbox) is SocketOutbox
         self.turn()
         if not peer_reads:
@@ -196,7 +196,7 @@ class BufferedBox(Box):
     ) -> None:
         super().__init__(limit, then)
         self.transport = Transport(Clock(), peer_reads=peer_reads)
-        self.outbox = make_outbox(self.transport, limit, self.overflowed, self.drops)
+        self.outbox = build_outbox(self.transport, limit, self.overflowed, self.drops)
         assert type(self.outbox) is BufferedOutbox
 
     @property
@@ -652,7 +652,7 @@ def test_other_transports_have_no_direct_way() -> None:
     # Twisted hands a producer to its TLS layer then
     secured.transport.protocol.registerProducer = lambda producer, streaming: None
     assert (
-        type(make_outbox(secured.transport, LIMIT, secured.overflowed, secured.drops))
+        type(build_outbox(secured.transport, LIMIT, secured.overflowed, secured.drops))
         is BufferedOutbox
     )
     assert BufferedBox().outbox.direct is None
@@ -946,7 +946,7 @@ async def test_every_byte_arrives_in_order_through_a_real_socket(
     far = Far(family)
     transport: Any = far.protocol.transport
     transport.write(HANDSHAKE)
-    outbox = make_outbox(transport, 1 << 30, lambda: pytest.fail("overflow"), Drops())
+    outbox = build_outbox(transport, 1 << 30, lambda: pytest.fail("overflow"), Drops())
     assert type(outbox) is SocketOutbox
     expected, number = HANDSHAKE, 0
 
@@ -1000,7 +1000,7 @@ async def test_every_byte_arrives_in_order_through_a_real_socket(
 @pytest_twisted.ensureDeferred
 async def test_the_newest_frame_of_each_key_arrives_through_a_real_socket() -> None:
     far = Far(socket.AF_INET)
-    outbox = make_outbox(far.protocol.transport, 1 << 20, lambda: pytest.fail("overflow"), Drops())
+    outbox = build_outbox(far.protocol.transport, 1 << 20, lambda: pytest.fail("overflow"), Drops())
     try:
         await far.turn()
         filling = b"." * 1_000_000
@@ -1021,7 +1021,7 @@ async def test_the_newest_frame_of_each_key_arrives_through_a_real_socket() -> N
 @pytest_twisted.ensureDeferred
 async def test_no_frame_is_written_to_a_reset_connection() -> None:
     far = Far(socket.AF_INET)
-    outbox = make_outbox(far.protocol.transport, LIMIT, lambda: pytest.fail("overflow"), Drops())
+    outbox = build_outbox(far.protocol.transport, LIMIT, lambda: pytest.fail("overflow"), Drops())
     await far.turn()
     success(outbox.drained())
     far.peer.close()

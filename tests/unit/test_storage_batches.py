@@ -24,11 +24,11 @@ class Scene:
             self._perform, seconds=self.clock.seconds, deadline=4.0, **bounds
         )
 
-    def ask(self, request: str, weight: int = 0) -> None:
+    def enqueue(self, request: str, weight: int = 0) -> None:
         def ended(outcome: Any) -> None:
             self.outcomes.append((request, outcome))
 
-        self.batches.ask(request, weight).addBoth(ended)
+        self.batches.enqueue(request, weight).addBoth(ended)
 
     def succeed(self) -> None:
         requests, _ = self.performed[-1]
@@ -50,7 +50,7 @@ class Scene:
 def test_requests_during_an_interaction_share_the_next_and_fire_in_order() -> None:
     scene = Scene()
     for request in "abc":
-        scene.ask(request)
+        scene.enqueue(request)
     assert [requests for requests, _ in scene.performed] == [["a"]]
     scene.succeed()
     assert [requests for requests, _ in scene.performed] == [["a"], ["b", "c"]]
@@ -60,10 +60,10 @@ def test_requests_during_an_interaction_share_the_next_and_fire_in_order() -> No
 
 def test_a_batch_has_the_deadline_of_its_oldest_request() -> None:
     scene = Scene()
-    scene.ask("a")
-    scene.ask("b")
+    scene.enqueue("a")
+    scene.enqueue("b")
     scene.clock.advance(3)
-    scene.ask("c")
+    scene.enqueue("c")
     scene.succeed()
     assert scene.performed == [(["a"], 4.0), (["b", "c"], 1.0)]
 
@@ -71,18 +71,18 @@ def test_a_batch_has_the_deadline_of_its_oldest_request() -> None:
 def test_every_pending_request_fails_at_once_when_the_database_is_unavailable() -> None:
     scene = Scene(unavailable=StoreUnavailable)
     for request in "abc":
-        scene.ask(request)
+        scene.enqueue(request)
     scene.fail(DatabaseUnavailable("gone"))
     assert scene.failures() == [(request, StoreUnavailable) for request in "abc"]
-    scene.ask("d")
+    scene.enqueue("d")
     scene.succeed()
     assert scene.outcomes[-1] == ("d", "D")
 
 
 def test_an_error_other_than_an_outage_fails_its_batch_only() -> None:
     scene = Scene()
-    scene.ask("a")
-    scene.ask("b")
+    scene.enqueue("a")
+    scene.enqueue("b")
     scene.fail(ZeroDivisionError())
     assert scene.failures() == [("a", ZeroDivisionError)]
     scene.succeed()
@@ -92,19 +92,19 @@ def test_an_error_other_than_an_outage_fails_its_batch_only() -> None:
 @pytest.mark.parametrize(("bounds", "weight"), [({"waiting": 2}, 0), ({"weight": 20}, 10)])
 def test_beyond_the_bound_a_request_fails_at_once(bounds: dict[str, int], weight: int) -> None:
     scene = Scene(**bounds)
-    scene.ask("under way", weight)
+    scene.enqueue("under way", weight)
     for request in "abc":
-        scene.ask(request, weight)
+        scene.enqueue(request, weight)
     assert scene.failures() == [("c", DatabaseUnavailable)]
     scene.succeed()
-    scene.ask("d", weight)
+    scene.enqueue("d", weight)
     assert len(scene.outcomes) == 2
 
 
 def test_a_batch_is_bounded() -> None:
     scene = Scene(batch=2)
     for request in "abcd":
-        scene.ask(request)
+        scene.enqueue(request)
     for _ in range(3):
         scene.succeed()
     assert [requests for requests, _ in scene.performed] == [["a"], ["b", "c"], ["d"]]

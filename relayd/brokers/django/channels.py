@@ -26,7 +26,7 @@ from relayd.logs import Logger
 from relayd.names import Content, Kinds, split_group
 from relayd.redis.server import RedisServer
 
-Take = Callable[[str, Any], object]
+Receiver = Callable[[str, Any], object]
 """Receives a message of Django: the group, and its JSON payload, or its text in a chat room."""
 
 # channels.layers.BaseChannelLayer.valid_group_name
@@ -52,15 +52,15 @@ class DjangoChannels:
         self._kinds = {kind.name: (kind, kind.django) for kind in kinds if kind.django is not None}
         prefixes = {name: django.prefix for name, (_, django) in self._kinds.items()}
         # the prefixes of other kinds, which a kind's names must not begin with
-        self._taken = {
+        self._reserved = {
             name: tuple(other for other in prefixes.values() if len(other) > len(prefix))
             for name, prefix in prefixes.items()
         }
-        self._takers: dict[str, Take] = {}
+        self._receivers: dict[str, Receiver] = {}
 
-    def give_to(self, kind: str, take: Take) -> None:
+    def register(self, kind: str, receiver: Receiver) -> None:
         """Registers the receiver of Django's messages to the groups of a kind."""
-        self._takers[kind] = take
+        self._receivers[kind] = receiver
 
     def channel(self, group: str) -> str | None:
         """The Redis channel of a group; None if Django Channels has no valid name for the group."""
@@ -69,7 +69,7 @@ class DjangoChannels:
             return None
         theirs = self._kinds[kind][1].group.format(name)
         # a camera group must not look like a room: poses would end Django's chat consumers
-        if theirs.startswith(self._taken[kind]) or not _VALID.fullmatch(theirs):
+        if theirs.startswith(self._reserved[kind]) or not _VALID.fullmatch(theirs):
             return None
         return f"{self._prefix}__group__{theirs}"
 
@@ -115,7 +115,7 @@ class DjangoChannels:
             # Django Channels replaces the dots in a type before it dispatches
             if str(event.get("type")).replace(".", "_") != django.type:
                 return
-            self._takers[kind.name](group, _checked(kind.content, event["message"]))
+            self._receivers[kind.name](group, _checked(kind.content, event["message"]))
         except (
             msgspec.MsgspecError, ClientError, LookupError, RecursionError, TypeError, ValueError
         ) as error:  # fmt: skip

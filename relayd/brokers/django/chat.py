@@ -24,7 +24,7 @@ _LEASE = 3000
 
 _MOST_WAITING = 10_000
 
-_TAKE = Script("""
+_ACQUIRE = Script("""
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -57,8 +57,8 @@ class DjangoChat:
         self._prefix = prefix
         self._waiting: dict[str, deque[str]] = {}
 
-    def take(self, group: str, text: str) -> None:
-        """Enqueues a message (`channels.Take`); drops it beyond `_MOST_WAITING` for the group."""
+    def receive(self, group: str, text: str) -> None:
+        """Enqueues a message (`channels.Receiver`); drops it if too many wait."""
         waiting = self._waiting.get(group)
         if waiting is None:
             self._waiting[group] = deque([text])
@@ -73,7 +73,7 @@ class DjangoChat:
         key = f"{self._prefix}:{{{group}}}:django"
         while waiting:
             try:
-                if await self._server.run(_TAKE, [key], [self._process, _LEASE]):
+                if await self._server.run(_ACQUIRE, [key], [self._process, _LEASE]):
                     await self._post(split_group(group)[1], waiting[0])
             except (RedisRefused, Unavailable) as error:
                 self._log.warn(

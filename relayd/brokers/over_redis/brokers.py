@@ -88,9 +88,9 @@ class RedisBrokers:
             chat = DjangoChat(redis.servers[0], keep, process, settings.prefix)
             for kind in kinds.fanned_out:
                 if kind.keeps_history:
-                    django.give_to(kind.name, chat.take)
+                    django.register(kind.name, chat.receive)
                 else:
-                    django.give_to(kind.name, lambda group, payload: hub.fan_out(group, payload))
+                    django.register(kind.name, lambda group, payload: hub.fan_out(group, payload))
         self.pairs = RedisPairs(redis, clock, process, settings.prefix)
 
     def start(self) -> None:

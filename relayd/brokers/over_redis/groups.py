@@ -109,7 +109,7 @@ class RedisGroups:
         self._channels: dict[str, _Channel] = {}
         self._topics: dict[str, Topics] = {}
 
-    def leave_to(self, kind: str, topics: Topics) -> None:
+    def delegate(self, kind: str, topics: Topics) -> None:
         """Passes messages on the channels of a kind's groups to `topics`, not to the hub."""
         self._topics[kind] = topics
 

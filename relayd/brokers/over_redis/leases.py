@@ -153,7 +153,7 @@ class Leases:
         lease = self.find("android", uuid, token)
         if lease is not None:
             lease.news += 1
-            self._tell(lease, present)
+            self._report(lease, present)
 
     def renew(self, server: RedisServer) -> None:
         """Renews all leases on a server, unless a renewal is under way."""
@@ -190,7 +190,7 @@ class Leases:
     async def _hold(self, server: RedisServer, leases: list[Lease]) -> None:
         news = [lease.news for lease in leases]
         answers = await self._scripts.hold(server, [lease.claim for lease in leases])
-        for lease, heard, answer in zip(leases, news, answers, strict=True):
+        for lease, before, answer in zip(leases, news, answers, strict=True):
             if answer != REPLACED:  # also if the connection left meanwhile: it held the lease
                 for older in list(self._leases.get((lease.side, lease.uuid), ())):
                     if 0 < older.token < lease.token:
@@ -202,10 +202,10 @@ class Leases:
                 continue
             fresh, lease.held = not lease.held, True
             # a message that came after the script was sent may be newer than its answer
-            if lease.side == "android" and lease.news == heard:
+            if lease.side == "android" and lease.news == before:
                 present = answer == PAIRED
                 if present or fresh or not self._in_doubt(server):
-                    self._tell(lease, present)
+                    self._report(lease, present)
 
     def _in_doubt(self, server: RedisServer) -> bool:
         back = self._back.get(server)
@@ -220,7 +220,7 @@ class Leases:
         except Exception:
             self._log.failure("replacing a connection failed")
 
-    def _tell(self, lease: Lease, present: bool) -> None:
+    def _report(self, lease: Lease, present: bool) -> None:
         if lease.present == present:
             return
         lease.present = present

@@ -115,7 +115,7 @@ class RedisRooms:
         self.appended = Buckets(SIZES)
         self._rooms: dict[str, _Room] = {}
         self._outgoing: dict[str, _Outgoing] = {}
-        groups.leave_to(kind.name, self)
+        groups.delegate(kind.name, self)
         for server in redis.servers:
             server.watch(partial(self._changed, server))
 
@@ -144,14 +144,14 @@ class RedisRooms:
         if count <= 0:
             return []
         entries = await self._read(self._history.last(room, count))
-        await self._shown(room, entries[-1].id if entries else 0)
+        await self._delivered(room, entries[-1].id if entries else 0)
         return entries[:limit]
 
     async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
         state = self._rooms.get(room)
         shown = state.newest if state else None
         _, gap, entries = await self._read(self._history.since(room, position, limit, shown))
-        await self._shown(room, entries[-1].id if entries else 0)
+        await self._delivered(room, entries[-1].id if entries else 0)
         return gap, entries
 
     async def _read(self, reading: Coroutine[Any, Any, T]) -> T:
@@ -160,7 +160,7 @@ class RedisRooms:
         except (RedisUnavailable, RedisRefused) as error:
             raise StoreUnavailable(str(error)) from error
 
-    async def _shown(self, room: str, id: int) -> None:
+    async def _delivered(self, room: str, id: int) -> None:
         """Returns when an id has been delivered to the members in this process.
 
         Returns at once if the room has none.
@@ -207,7 +207,7 @@ class RedisRooms:
 
     def _after_delivery(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
         """Fires when the entry was delivered in this process, or after `deadline`."""
-        shown = Deferred.fromCoroutine(self._shown(room, entry.id))
+        shown = Deferred.fromCoroutine(self._delivered(room, entry.id))
         return shown.addErrback(lambda _: None).addCallback(lambda _: entry)
 
     def _forward_to_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
@@ -260,9 +260,9 @@ class RedisRooms:
                 state.early = early[place:]
                 Deferred.fromCoroutine(self._catch_up(room, state))
                 return
-            self._show(room, state, entry)
+            self._deliver(room, state, entry)
 
-    def _show(self, room: str, state: _Room, entry: ChatEntry) -> None:
+    def _deliver(self, room: str, state: _Room, entry: ChatEntry) -> None:
         if state.position is not None and entry.id <= state.position:
             return
         state.position = entry.id
@@ -334,5 +334,5 @@ class RedisRooms:
                 # delivered entries are not delivered again
                 state.position = max(position, entries[0].id - 1 if entries else last)
             for entry in entries:
-                self._show(room, state, entry)
+                self._deliver(room, state, entry)
             more = len(entries) == _PAGE
