@@ -1,7 +1,7 @@
 """Counts the frames that clients did not get, by reason. Pure.
 
-relayd leaves something out only where the protocol allows it, and counts it here: one registry for
-the process, read by whoever reports on it.
+relayd drops a frame only where the protocol allows that, and counts the frame here. A process has
+one registry, which the metrics read.
 """
 
 from collections import Counter
@@ -12,21 +12,21 @@ class DropReason(StrEnum):
     """Why a frame did not reach a member of its group."""
 
     REPLACED = "replaced"
-    """The client read slowly; a newer pose of the same sender took this one's place."""
+    """The client read slowly; a newer pose of the same sender replaced this one."""
     TOO_SLOW = "too_slow"
-    """The client read so slowly that it was closed with 4003; this still waited for it."""
+    """The client read so slowly that it was closed with 4003; this frame still waited for it."""
     REDIS_AWAY = "redis_away"
     """Redis was away or busy, so other processes did not get this pose or push."""
 
 
 class Drops:
-    """Frames left out since the process started."""
+    """Frames dropped since the process started, by reason."""
 
     def __init__(self) -> None:
         self._counts = Counter[DropReason]()
 
     def count(self, reason: DropReason, frames: int = 1) -> None:
-        """So many more were left out."""
+        """Counts dropped frames."""
         self._counts[reason] += frames
 
     def __getitem__(self, reason: DropReason) -> int:

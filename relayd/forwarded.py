@@ -1,9 +1,9 @@
 """The client's address behind a proxy, from a header that trusted proxies set. Pure.
 
 On the ground, read by the configuration, the handshakes and the pages. A client may write anything
-into `X-Forwarded-For` and `Forwarded`; each proxy adds, at the right, the address it has seen. So
-the hops are read from the right for as long as the one that tells them is trusted, and of two
-headers only the configured one: the other may have come from the client as it is.
+into `X-Forwarded-For` and `Forwarded`; each proxy appends the address of its own peer. So hops are
+read from the right for as long as the proxy that added them is trusted, and only from the
+configured header: the other one may come unchanged from the client.
 """
 
 import functools
@@ -41,16 +41,16 @@ def parse_trusted(text: str) -> Network | None:
 
 
 class Proxies:
-    """The proxies that are believed.
+    """The trusted proxies.
 
     Args:
         trusted: networks, addresses, and `unix:`.
         header: `x-forwarded-for` or `forwarded`, the one that they set.
 
     Attributes:
-        header: that.
-        ignored: whether `client` has left out what somebody on this machine, who is not trusted,
-            said: most likely a proxy that was not configured.
+        header: as given.
+        ignored: whether `client` has ignored the header of an untrusted peer on this machine, most
+            likely a proxy that was not configured.
     """
 
     def __init__(self, trusted: Iterable[str], header: str) -> None:
@@ -61,17 +61,17 @@ class Proxies:
         self.ignored = False
 
     def trusts(self, host: str) -> bool:
-        """Whether a hop is a proxy that is believed: an IP address, or `unix:`."""
+        """Whether a hop, an IP address or `unix:`, is a trusted proxy."""
         if host == UNIX:
             return self._unix
         address = _parse_address(host)
         return address is not None and any(address in network for network in self._networks)
 
     def client(self, host: str, value: str | None) -> str:
-        """The right-most hop that is not trusted: whoever that is, it is not made up.
+        """The right-most hop that is not trusted: its address comes from a trusted proxy.
 
         Args:
-            host: who has connected, an IP address or `unix:`.
+            host: the peer of the connection, an IP address or `unix:`.
             value: the header of that name, all its lines joined with commas; None without one.
 
         Returns:
@@ -94,7 +94,7 @@ class Proxies:
 
 
 def host_of(address: object) -> str:
-    """The IP address of who has connected (twisted.internet.address), or `unix:`."""
+    """The IP address of a peer (twisted.internet.address), or `unix:`."""
     return getattr(address, "host", UNIX)
 
 

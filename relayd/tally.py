@@ -1,6 +1,6 @@
-"""Counts that nobody but the metrics needs: refusals, close codes, times in buckets. Pure.
+"""Counts that only the metrics need: refusals, close codes, times in buckets. Pure.
 
-Plain integers: what counts here may lie on the way of a frame. `metrics` reads them when asked.
+All counts are plain integers, because some are updated for each frame. `metrics` reads them.
 """
 
 from bisect import bisect_left
@@ -18,7 +18,7 @@ SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Bounds for how much is done at once."""
 
 REFUSALS = tuple(sorted(code for code in ErrorCode if Where.HANDSHAKE in code.where))
-"""The codes that a handshake is refused with, as far as is known; others are counted, too."""
+"""The codes of refused handshakes, which the metrics list from the start; others appear later."""
 
 NO_CODE, OTHER_CODE = "none", "other"
 # RFC 6455 section 7.4 and its registry at IANA; 4000 + the status of a refusal (`?refuse=close`)
@@ -62,8 +62,8 @@ class Tally:
 
     Attributes:
         refused: handshakes by the code they were refused with.
-        closes_sent: connections that have ended, by the close code they were sent.
-        closes_received: the same, by the code that came from the client.
+        closes_sent: ended connections by the close code that relayd sent.
+        closes_received: ended connections by the close code that the client sent.
     """
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ class Assignment(msgspec.Struct):
 
 
 class ChatEntry(msgspec.Struct, frozen=True):
-    """One message of a room, as everyone in it sees it and as its history keeps it.
+    """One message of a room, as its members receive it and as its history stores it.
 
     Attributes:
         id: its position in the room's history; grows by one from message to message.
@@ -127,7 +127,7 @@ _chat_decoder = msgspec.json.Decoder(ChatInput)
 
 _LONGEST_DOUBLE = 308
 decode_short_pose = _pose_decoder.decode
-"""`decode_pose` of at most 125 bytes of UTF-8, quicker; it raises where that has more to say."""
+"""A faster `decode_pose` for at most 125 bytes of UTF-8; raises where that distinguishes cases."""
 RECEIVED = b'{"status":"received"}'
 UNITY_CONNECTED = b'{"status":"unity_connected"}'
 UNITY_DISCONNECTED = b'{"status":"unity_disconnected"}'

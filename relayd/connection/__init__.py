@@ -1,1 +1,1 @@
-"""One WebSocket: its handshake, its life, its end, and who may have one."""
+"""One WebSocket: its admission, handshake, life and end."""

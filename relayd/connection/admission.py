@@ -1,6 +1,6 @@
 """Admission of clients: draining, the number of connections, origin, token. Pure, given a clock.
 
-Asked by the WebSocket adapter once per handshake, before the path's own rules.
+The WebSocket adapter checks each handshake here once, before the path's own rules.
 """
 
 import math
@@ -35,11 +35,11 @@ class Admission:
 
     Args:
         current: holds the configuration.
-        time: the time in Unix seconds.
+        time: returns the time in Unix seconds.
 
     Attributes:
         now: the same as `time`.
-        draining: whether nobody is let in at the moment.
+        draining: whether every handshake is refused at the moment.
         stopping: whether the process is about to end.
     """
 
@@ -49,15 +49,15 @@ class Admission:
         self.draining = self.stopping = False
 
     def drain(self) -> None:
-        """Lets nobody in from now on."""
+        """Refuses every handshake from now on."""
         self.draining = True
 
     def undrain(self) -> None:
-        """Lets clients in again."""
+        """Admits clients again."""
         self.draining = False
 
     def stop(self) -> None:
-        """Notes that the process is about to end; clients that have connected are still let in."""
+        """Notes that the process is about to end; pending handshakes are still admitted."""
         self.stopping = True
 
     def admit(
@@ -84,7 +84,7 @@ class Admission:
         return identity
 
     def check_room(self, connections: int) -> None:
-        """Checks what may have changed while a handshake waited.
+        """Checks again, after a handshake waited, the rules whose outcome may have changed.
 
         Args:
             connections: how many connections are open.

@@ -1,6 +1,6 @@
 """The parts that all connections of this process share.
 
-Beside `handshake` and `websocket`; `assembly` makes the one there is.
+Beside `handshake` and `websocket`; `assembly` builds the one of a process.
 """
 
 import msgspec
@@ -15,7 +15,17 @@ from relayd.tally import Tally
 
 
 class Context(msgspec.Struct):
-    """The parts that all connections share."""
+    """The parts that all connections share.
+
+    Attributes:
+        current: holds the configuration.
+        clock: for all timers of connections.
+        admission: the rules of every path.
+        connections: the open connections.
+        keepalive: the sweep over them.
+        drops: counts frames that clients did not get.
+        tally: counts refusals and close codes.
+    """
 
     current: Current
     clock: IReactorTime

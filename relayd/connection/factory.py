@@ -1,4 +1,4 @@
-"""Builds the connections of one kind of path: what all of them have in common is set here.
+"""Builds the connections of one kind of path, with the options that all of them share.
 
 Sits between `handshake` and `websocket`, whose `RelayProtocol` it builds, on Autobahn.
 """
@@ -15,10 +15,10 @@ class RelayFactory(WebSocketServerFactory):
     """Builds the connections of one kind of path.
 
     Args:
-        context: what all connections need.
+        context: the parts that all connections share.
 
     Attributes:
-        opened: connections that were let in so far.
+        opened: connections that were admitted so far.
         messages: messages from connections that have ended; `Inlet.received_count` counts those of
             an open one.
         answers: frames sent to one connection alone.
@@ -40,13 +40,13 @@ class RelayFactory(WebSocketServerFactory):
         return self.context.current.config.limits.max_message_size
 
     def _configure(self) -> None:
-        """Has connections that are built from now on follow the configuration that holds now."""
+        """Applies the current configuration to connections that are built from now on."""
         size = self.max_message_size
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
             failByDrop=False,
-            # our own timers, on the clock we were given, take the place of Autobahn's
+            # our own timers, on the clock of the context, replace Autobahn's
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             maxFramePayloadSize=size,
@@ -61,5 +61,5 @@ class RelayFactory(WebSocketServerFactory):
 
     @property
     def kind(self) -> str:
-        """The path it answers: `/ws/<kind>`."""
+        """The name of the kind of path, `/ws/<kind>`."""
         return self.protocol.entry.name

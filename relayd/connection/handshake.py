@@ -1,8 +1,7 @@
-"""From a request head to 101 or a refusal: the part of a connection that comes before it opens.
+"""From a request head to 101 or a refusal: a connection before it opens.
 
-Sits under `websocket`, on Autobahn. What Autobahn leaves open is closed here: refusals with a
-body, checks that take time while the peer goes away or already sends, and exceptions in our own
-code.
+Sits under `websocket`, on Autobahn. Handles three cases that Autobahn does not: refusals with a
+body; checks that take time while the peer disconnects or already sends; exceptions in our own code.
 """
 
 import itertools
@@ -33,12 +32,12 @@ _CODES = {code.status: code for code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode
 class Handshake(WebSocketServerProtocol):
     """A connection that is not open yet.
 
-    `admit` decides, `left` undoes what it did: it is called exactly once for every connection
-    whose `admit` was called, also when the peer went away while `admit` was waiting.
+    `admit` decides, and `left` undoes the effects of `admit`: `left` is called exactly once for
+    every connection whose `admit` was called, also if the peer disconnected during `admit`.
     """
 
     entry: Kind
-    """Its line of the table of paths."""
+    """The entry of its kind in the table of paths."""
 
     _log = Logger()
     log = txaio.make_logger("error")  # type: ignore[attr-defined]
@@ -69,7 +68,7 @@ class Handshake(WebSocketServerProtocol):
 
     @property
     def path(self) -> str:
-        """The path it asked for, without the query, printable."""
+        """The requested path, without the query, printable."""
         return "" if self._request is None else printable(self._request.path)
 
     @property
@@ -99,20 +98,20 @@ class Handshake(WebSocketServerProtocol):
         """Decides whether the handshake is answered with 101.
 
         Args:
-            place: what the path says.
-            params: the query as `urllib.parse.parse_qs` gives it.
+            place: the parts of the path.
+            params: the query, as `urllib.parse.parse_qs` returns it.
 
         Raises:
-            Refusal: the handshake is answered with its status and body.
-            Unavailable: 503 with its code.
+            Refusal: the answer is its status and body.
+            Unavailable: the answer is 503 with its code.
         """
         raise NotImplementedError
 
     def left(self) -> None:
-        """The connection is over; undo what `admit` did (and `opened`, if it came so far)."""
+        """The connection has ended: undoes `admit`, and `opened` if that was called."""
 
     def connectionMade(self) -> None:
-        """The front door has handed a connection over."""
+        """The front door has handed over a connection."""
         self._number = next(_ids)
         super().connectionMade()
         address = self.transport.getPeer()
@@ -126,7 +125,7 @@ class Handshake(WebSocketServerProtocol):
         self, request: ConnectionRequest
     ) -> "Deferred[None]":
         """Autobahn has understood a handshake: admits it, at once or later."""
-        # none is ever accepted, so none is to be found wrong
+        # no extension is ever accepted, so Autobahn need not validate the offered ones
         self.websocket_extensions = []
         # Autobahn drops parameters without a value
         query = urlsplit(private.request_target(self, request)).query
@@ -145,7 +144,7 @@ class Handshake(WebSocketServerProtocol):
         return admission
 
     def _find_client(self, request: ConnectionRequest) -> None:
-        """From now on the peer is the client, not the proxy that has connected for it."""
+        """Sets `peer` to the client's own address if a trusted proxy forwards it."""
         settings = self.context.current.config.proxy
         proxies = forwarded.proxies(settings.trusted, settings.header)
         host, hinted = forwarded.host_of(self.transport.getPeer()), proxies.ignored
@@ -184,7 +183,10 @@ class Handshake(WebSocketServerProtocol):
             self._refuse(Refusal(ErrorCode.INTERNAL))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Refuses with a status, or accepts in order to close for who cannot read a status."""
+        """Refuses with a status; with `?refuse=close`, accepts and closes instead.
+
+        Browsers' scripts cannot read the status of a refused handshake, but a close code.
+        """
         self._refusal = refusal
         assert self._request is not None
         self._log_refusal(refusal, self.path)
@@ -214,7 +216,7 @@ class Handshake(WebSocketServerProtocol):
         return None
 
     def succeedHandshake(self, res: object) -> None:
-        """Answers with 101, unless the peer went away while `admit` was waiting."""
+        """Answers with 101, unless the peer disconnected during `admit`."""
         self._admission = None
         if self.state == self.STATE_CONNECTING:
             if not self._reading:
@@ -225,13 +227,13 @@ class Handshake(WebSocketServerProtocol):
                 self.dataReceived(early)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Answers with an error status, unless the peer went away meanwhile."""
+        """Answers with an error status, unless the peer disconnected meanwhile."""
         self._admission = None
         if self.state == self.STATE_CONNECTING:
             super().failHandshake(reason, code, responseHeaders)
 
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
-        """Writes a refusal the way the contract has it: a flat JSON body with its length."""
+        """Writes a refusal as docs/protocol.md describes it: a flat JSON body with its length."""
         refusal = self._refusal
         if refusal is None:
             refusal = Refusal(_CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.", status=code)
@@ -249,7 +251,7 @@ class Handshake(WebSocketServerProtocol):
         )
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from the peer; those that come before the handshake is answered wait for it."""
+        """Bytes from the peer; during the admission they are kept until it has ended."""
         if self._admission is None:
             _parse(self, data)
             return
@@ -258,12 +260,12 @@ class Handshake(WebSocketServerProtocol):
             self.pause_reading()
 
     def pause_reading(self) -> None:
-        """Takes no more bytes from the peer, which the kernel soon tells it."""
+        """Stops reading from the peer; TCP's flow control then slows the peer down."""
         self._reading = False
         self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
-        """Takes bytes again."""
+        """Reads from the peer again."""
         self._reading = True
         self.transport.resumeProducing()
 
@@ -276,7 +278,7 @@ class Handshake(WebSocketServerProtocol):
             self._admission.cancel()
 
     def _leave(self) -> None:
-        """Lets the relay go of the connection, once."""
+        """Calls `left` once, if `admit` was called."""
         if not self._asked:
             return
         self._asked = False

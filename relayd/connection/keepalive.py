@@ -1,8 +1,8 @@
-"""Notices peers that are gone: one sweep over all connections instead of timers in each.
+"""Detects dead peers: one sweep over all connections instead of timers in each.
 
-Sits beside the WebSocket adapter. A connection that was silent for `interval` seconds is pinged
-(RFC 6455 section 5.5.2); one that stays silent for `timeout` more is closed with 4002. Any byte
-received counts as life. Times are exact to one sweep, a tenth of the interval.
+Sits beside the WebSocket adapter. A connection that was silent for `[keepalive] ping_interval`
+seconds is pinged (RFC 6455 section 5.5.2); one that stays silent for `pong_timeout` more is closed
+with 4002. Any received byte ends the silence. Times are exact to one sweep, a tenth of the shorter.
 """
 
 from typing import Protocol
@@ -21,7 +21,7 @@ class Peer(Protocol):
     """Set by the connection whenever bytes come in, cleared by the sweep."""
 
     silent: float
-    """Seconds without a byte, as far as the sweep has seen; kept here by the sweep."""
+    """Seconds without a byte, as counted by the sweep, which stores them here."""
 
     def ping(self) -> None:
         """Sends a ping."""
@@ -77,7 +77,7 @@ class Keepalive:
         self._peers.add(peer)
 
     def remove(self, peer: Peer) -> None:
-        """No longer watches it; no effect if it was not watched."""
+        """Stops watching a connection; no effect if it was not watched."""
         self._peers.discard(peer)
 
     def _sweep(self) -> None:

@@ -1,7 +1,7 @@
 """The frames of one connection, and the slot for their observer.
 
-Sits between `handshake` and `websocket`, which tells the observer itself where something is done
-before Autobahn's own work.
+Sits between `handshake` and `websocket`. The latter notifies the observer itself of messages and
+pings, which it handles before Autobahn does.
 """
 
 from twisted.internet.protocol import connectionDone
@@ -31,7 +31,7 @@ class Observed(Handshake):
 
     @property
     def observer(self) -> Observer | None:
-        """Hears of all that passes through; None for nobody."""
+        """The observer of all frames of the connection; None without one."""
         return self._observer
 
     @observer.setter
@@ -43,7 +43,7 @@ class Observed(Handshake):
             self.outbox.observer = observer
 
     def onPong(self, payload: bytes) -> None:
-        """A pong came in; for the keepalive it is enough that bytes did."""
+        """A pong came in. The keepalive needs no notice: its bytes were counted already."""
         if self._observer is not None:
             self._observer.ponged(payload)
         super().onPong(payload)

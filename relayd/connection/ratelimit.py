@@ -1,12 +1,15 @@
-"""A token bucket: how many messages a client may send. Pure, given the time."""
+"""A token bucket, which limits the messages that a client sends. Pure, given the time.
+
+Beside `websocket`, which has one for each client if `[limits] messages_per_second` is set.
+"""
 
 
 class TokenBucket:
-    """Two seconds' worth of messages at once, then so many a second.
+    """Allows a burst of two seconds' worth of messages, then `rate` messages a second.
 
     Args:
         rate: messages a second.
-        now: the time in seconds, of whatever clock `take` is called with.
+        now: the time in seconds, by the same clock as in `take`.
     """
 
     __slots__ = ("_at", "_rate", "_tokens")

@@ -1,6 +1,6 @@
-"""The open connections of this process: how many, of which kind; closing them all. Pure.
+"""The open connections of this process: counts them and closes them all. Pure.
 
-Kept by the WebSocket adapter, read by the pages and by whoever drains the process.
+The WebSocket adapter updates it; the pages, the control socket and a drain read it.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ class Connection(Protocol):
 
 
 class Connections:
-    """Every connection from its open handshake to the end of its TCP connection."""
+    """Every connection from its answered handshake to the end of its TCP connection."""
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
@@ -47,7 +47,7 @@ class Connections:
         admission.addBoth(decided)
 
     def all_arrived(self) -> "Deferred[None]":
-        """Fires when no handshake waits for its admission; the last one is about to be answered."""
+        """Fires when no handshake waits for its admission; the answer to the last follows."""
         arrived: Deferred[None] = Deferred()
         self._arrived.append(arrived)
         self._report_if_all_arrived()
@@ -78,7 +78,7 @@ class Connections:
         return len(self._open)
 
     def counts(self) -> dict[str, int]:
-        """How many there are of each kind of path."""
+        """The number of open connections, by the kind of path."""
         return dict(Counter(connection.kind for connection in self._open))
 
     def close_all(self, code: CloseCode) -> None:
@@ -87,7 +87,7 @@ class Connections:
             connection.close(code)
 
     def abort_all(self) -> None:
-        """Drops every connection that is still there."""
+        """Drops every connection that is still open."""
         for connection in tuple(self._open):
             connection.abort()
 

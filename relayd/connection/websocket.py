@@ -1,8 +1,8 @@
-"""The Autobahn adapter: one open connection, to its last byte, whatever its path.
+"""The Autobahn adapter: one open connection on any path, to its last byte.
 
 Sits between `handshake` (which it continues, through `observed`) and the relays, which subclass
-`RelayProtocol` and see only `admit`, `opened`, `received` and `left`. What Autobahn leaves open is
-closed here: peers that do not read, do not answer, or send too much, and exceptions in our code.
+`RelayProtocol` and see only `admit`, `opened`, `received` and `left`. Handles the cases that
+Autobahn does not: peers that do not read, do not answer, or send too much; exceptions in our code.
 """
 
 import sys
@@ -34,10 +34,10 @@ _YEARS = 1e9
 class RelayProtocol(Observed):
     """One WebSocket connection of relayd.
 
-    A relay overrides `admit`, `opened`, `received`, `left`, and `encode_error` where its path
-    words errors in its own way. `left` is called exactly once for every connection whose `admit`
-    was called, as soon as the connection is of no use any more: before its TCP connection ends
-    when we or the peer begin to close, and also when it went away while `admit` was waiting.
+    A relay overrides `admit`, `opened`, `received`, `left`, and `encode_error` where its path has
+    its own form of errors. `left` is called exactly once for every connection whose `admit` was
+    called: when either side begins the closing handshake, or when the TCP connection ends without
+    one, also during `admit`.
     """
 
     _log = Logger()
@@ -58,10 +58,10 @@ class RelayProtocol(Observed):
         """The handshake is answered; frames may be sent."""
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """A whole message. Raises ClientError for what is the sender's mistake."""
+        """Handles a whole message. Raises ClientError for a mistake of the sender."""
 
     def flush(self) -> None:
-        """Sends what this client is about to get: its pong and its errors come behind that."""
+        """Sends the pending frames of this client, before its pong or an error."""
 
     def encode_error(self, code: ErrorCode, message: str) -> bytes:
         """The JSON of an error frame."""
@@ -85,7 +85,7 @@ class RelayProtocol(Observed):
         self.send(text_frame(payload))
 
     def send_error(self, code: ErrorCode, message: str) -> None:
-        """Tells this client, and nobody else, what was wrong."""
+        """Sends an error to this client alone."""
         self.flush()
         self.send_payload(self.encode_error(code, message))
         if logs.is_on(LogLevel.debug):
@@ -103,17 +103,17 @@ class RelayProtocol(Observed):
             self._inlet.receive = receive
 
     async def writable(self) -> None:
-        """Returns when the peer has read what was sent. Raises CancelledError when it left."""
+        """Returns when the peer has read all sent frames. Raises CancelledError if it left."""
         if self.outbox is None:
             raise CancelledError
         await self.outbox.drained()
 
     def close(self, code: int, reason: str | None = None) -> None:
-        """Begins the closing handshake (RFC 6455 section 7.1.2); what was sent goes out first.
+        """Begins the closing handshake (RFC 6455 section 7.1.2), after all frames sent before.
 
         Args:
-            code: what the close frame says.
-            reason: the same in words, cut off after 123 bytes; None for that of a `CloseCode`.
+            code: the code of the close frame.
+            reason: its reason, cut off after 123 bytes; None for the one of a `CloseCode`.
         """
         if reason is None:
             reason = code.reason if isinstance(code, CloseCode) else ""
@@ -124,18 +124,18 @@ class RelayProtocol(Observed):
         self.transport.abortConnection()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs a coroutine of this connection; a failure is logged and told to the client."""
+        """Runs a coroutine of this connection; logs a failure and reports it to the client."""
         Deferred.fromCoroutine(coroutine).addErrback(self._spawn_failed)
 
     def fail(self, what: str, failure: Failure | None = None) -> None:
-        """Logs an error of our own (the one being handled, by default) and tells the client."""
+        """Logs an error of our own (by default the one being handled) and reports `internal`."""
         self._log.failure("{conn} {path}: {what} failed", failure, what=what, **self.facts)
         self.send_error(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
 
     def hold(self, size: int) -> None:
-        """Counts one message of `size` bytes that is being worked on.
+        """Counts one message of `size` bytes as in progress.
 
-        At `max_waiting` messages or `send_buffer` bytes, no more is read from this client.
+        At `max_waiting` messages or `send_buffer` bytes, reading from this client pauses.
         """
         limits = self.context.current.config.limits
         self._waiting += 1
@@ -145,7 +145,7 @@ class RelayProtocol(Observed):
             self.pause_reading()
 
     def release(self, size: int) -> None:
-        """One message of `size` bytes less; reading goes on when half of the limit is free."""
+        """Counts one message of `size` bytes as done; at half of the limits, reading resumes."""
         limits = self.context.current.config.limits
         self._waiting -= 1
         self._waiting_bytes -= size
@@ -189,7 +189,7 @@ class RelayProtocol(Observed):
             self.close(CloseCode.INTERNAL_ERROR)
 
     def _open_inlet(self) -> None:
-        """Short frames need not go through Autobahn from now on."""
+        """Has the inlet read short frames from now on, instead of Autobahn."""
         transport = self.transport
         polled = isinstance(transport, PolledTransport)
         inlet = transport.inlet if polled else Inlet(self)
@@ -206,7 +206,7 @@ class RelayProtocol(Observed):
             self._inlet.feed(data)
 
     def parse(self, data: bytes) -> None:
-        """Bytes that are not one short frame after the other (`sockets.poller.Owner`)."""
+        """Passes bytes to Autobahn, which reads all but short frames (`sockets.poller.Owner`)."""
         super().dataReceived(data)
         inlet = self._inlet
         if inlet is None or not inlet.longest:
@@ -235,14 +235,17 @@ class RelayProtocol(Observed):
             self.failed()
 
     def _receive(self, payload: bytes, is_binary: bool) -> None:
-        """A whole message; counts it against the rate limit, if the client has one."""
+        """Handles a whole message; counts it against the rate limit, if the client has one."""
         if self._bucket is not None and not self._bucket.take(self.context.clock.seconds()):
             self.close(CloseCode.RATE_LIMIT)
         else:
             self.received(payload, is_binary)
 
     def failed(self) -> None:
-        """The exception being handled is the client's mistake, or ours (`sockets.poller.Owner`)."""
+        """Reports the exception that is being handled to the client (`sockets.poller.Owner`).
+
+        A ClientError is the client's mistake; any other exception is ours, and is logged.
+        """
         error = sys.exc_info()[1]
         if isinstance(error, ClientError):
             self.send_error(error.code, error.message)
@@ -258,14 +261,14 @@ class RelayProtocol(Observed):
             self.fail("a task", failure)
 
     def onPing(self, payload: bytes) -> None:
-        """A pong comes behind what was sent before the ping, as far as this client gets it."""
+        """Answers a ping with a pong, behind all frames sent to this client before."""
         if self._observer is not None:
             self._observer.pinged(payload)
         self.flush()
         super().onPing(payload)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Autobahn's own frames, pongs above all, wait in line and count like ours."""
+        """Sends Autobahn's own frames, such as pongs, through the outbox and its limit."""
         if self.outbox is None or self.outbox.finished:
             self.transport.write(data)
         else:
@@ -273,7 +276,7 @@ class RelayProtocol(Observed):
 
     @property
     def alive(self) -> bool:
-        """Whether bytes came since it was last set to False (`keepalive.Peer`)."""
+        """Whether bytes came since this was last set to False (`keepalive.Peer`)."""
         return self._inlet is None or self._inlet.alive
 
     @alive.setter
@@ -284,12 +287,12 @@ class RelayProtocol(Observed):
     # -- the end
 
     def ping(self) -> None:
-        """Asks a silent peer for a sign of life (`keepalive.Peer`)."""
+        """Pings a silent peer (`keepalive.Peer`)."""
         self.send(PING_FRAME)
         self._log.debug("{conn} {path} was silent and is pinged", **self.facts)
 
     def close_silent(self) -> None:
-        """No sign of life came (`keepalive.Peer`)."""
+        """Closes with 4002, since the peer stayed silent (`keepalive.Peer`)."""
         self.close(CloseCode.IDLE)
 
     def _token_expired(self) -> None:
@@ -312,9 +315,9 @@ class RelayProtocol(Observed):
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Every closing handshake begins or is answered here; the peer has only so long for it."""
+        """Begins or answers the closing handshake, and bounds its time by `close_timeout`."""
         self._long_way()
-        # what was sent to its groups before comes before the close
+        # frames that its groups published before precede the close
         self._leave()
         if self.outbox is not None:
             self.outbox.finish()
@@ -322,11 +325,13 @@ class RelayProtocol(Observed):
         self._abort_later()
 
     def dropConnection(self, abort: bool = False) -> None:
-        """Ends the TCP connection once what was sent is read, or a moment later all the same.
+        """Ends the TCP connection when all sent bytes are read, or after `close_timeout`.
 
-        Autobahn would abort it where a reset takes our close frame with it: `abort` is ignored.
-        No effect at a second violation of the protocol: the first is answered, and the peer's
-        answer to that, which makes the end a clean one, is still to come.
+        No effect on a second violation of the protocol: the first was answered with a close, and
+        the peer's answer to that close, which makes the end a clean one, is still pending.
+
+        Args:
+            abort: ignored. Autobahn would abort, and the reset could discard our close frame.
         """
         if self.state == self.STATE_CLOSING and not self.wasClean:
             return
@@ -352,7 +357,7 @@ class RelayProtocol(Observed):
         self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The TCP connection has ended, at whatever moment."""
+        """The TCP connection has ended, in any state."""
         self._gone = True
         for timer in (self._expiry, self._abortion):
             if timer is not None:
@@ -387,7 +392,7 @@ class RelayProtocol(Observed):
             )
 
     def _reason(self) -> str:
-        """Why it was closed, in the words of the side that began to close it."""
+        """The reason given by the side that began the close."""
         # Autobahn keeps ours as UTF-8, whatever its types say
         ours: Any = self.localCloseReason
         return printable(ours.decode() if ours else self.remoteCloseReason or "")

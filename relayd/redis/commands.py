@@ -32,7 +32,7 @@ class Script:
 
     Attributes:
         text: the script.
-        sha1: what Redis knows it by.
+        sha1: its digest in hexadecimal, by which EVALSHA finds it.
     """
 
     text: str

@@ -1,16 +1,16 @@
 """One connection to Redis: commands go out, their replies come in, in the same order.
 
-Stands on `replies`; `dial` connects it, `link` keeps one up. What it promises:
+Stands on `replies`; `dial` connects it, `link` keeps one up. Its guarantees:
 
-- What is not answered is bounded, in number and in bytes; what does not fit is refused at once.
-- Whoever waits for a reply waits no longer than the deadline. The place of a reply that is late
-  stays in the queue, so no reply goes to somebody else; a connection on which nothing at all came
-  meanwhile is ended.
-- When it ends, `ended` fires first, then everything that waits fails.
-- What is sent in one turn of the reactor is one write.
+- Unanswered commands are bounded, in number and in bytes; a command over the bounds is refused at
+  once.
+- A caller waits for a reply no longer than the deadline. A late reply keeps its place in the queue,
+  so replies and commands stay matched; a connection that received nothing meanwhile is ended.
+- When it ends, `ended` fires first, then all pending calls fail.
+- All commands of one turn of the reactor are one write.
 
-txredisapi parses the replies (`dial`). Its own queue is not used: it has no bound, and a Deferred
-or two for each reply, also for those that nobody wants to see.
+txredisapi parses the replies (`dial`). Its own queue is not used: the queue has no bound, and
+creates a Deferred or two for each reply, also for replies without a receiver.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ _LAST_WORDS = 1.0  # seconds for what was written before `close`
 
 
 class _Call:
-    """A command whose reply somebody waits for."""
+    """A command whose reply is awaited."""
 
     __slots__ = ("answer", "due", "size")
 
@@ -56,7 +56,8 @@ class Connection:
 
     Attributes:
         label: as given.
-        process: which Redis process this is, as far as `greeting` could find out.
+        process: identifies the Redis process, once `greeting` has asked for its run id; else the
+            label.
         ended: fires with the reason, once, as soon as nothing more can be sent.
         closed: fires when the transport is closed.
         alive: set to True whenever bytes come; cleared at a deadline.
@@ -98,7 +99,7 @@ class Connection:
         return refused
 
     def send(self, command: bytes) -> "Deferred[Any]":
-        """As `call`, over the bounds: for pings and for what clears up."""
+        """As `call`, but exempt from the bounds: for greetings, pings, and restored channels."""
         call = _Call(len(command), self._clock.seconds() + self._settings.deadline)
         answer = call.answer
         assert answer is not None
@@ -113,7 +114,7 @@ class Connection:
         return answer
 
     def post(self, command: bytes) -> bool:
-        """Sends a command whose reply nobody wants.
+        """Sends a command without a receiver for the reply.
 
         Returns:
             Whether it was sent.
@@ -127,7 +128,7 @@ class Connection:
         return True
 
     def abort(self, reason: str) -> None:
-        """Ends it at once; what was written may be lost."""
+        """Ends the connection at once; written commands may be lost."""
         if self._end(reason) and self._transport is not None:
             self._transport.abortConnection()
 
@@ -144,7 +145,7 @@ class Connection:
         if self._end("it is closed"):
             timer = self._clock.callLater(_LAST_WORDS, self._transport.abortConnection)
             self.closed.addCallback(lambda _: timer.active() and timer.cancel())
-            # Redis drops what it has not read yet as soon as it cannot write an answer
+            # Redis drops commands that it has not read yet as soon as it cannot write an answer
             self._last_answers = unanswered
             if not unanswered:
                 self._transport.loseConnection()
@@ -256,7 +257,7 @@ class Connection:
         if late and (not self.alive or now - late[0].due > _PATIENCE * deadline):
             self.abort(silent)
             return
-        if calls:  # also if all are late: whether something still comes is to be seen
+        if calls:  # also if all are late: bytes may still come
             then = deadline if len(late) == len(calls) else calls[len(late)].due - now
             self._timer = self._clock.callLater(then, self._overdue)
         for call in late:
@@ -267,7 +268,7 @@ class SubscriberConnection(Connection):
     """A connection for subscriptions.
 
     Args:
-        receivers: who gets the messages of a channel.
+        receivers: the receiver of each channel's messages.
     """
 
     def __init__(
@@ -282,7 +283,7 @@ class SubscriberConnection(Connection):
 
     def received(self, reply: Any) -> None:
         if type(reply) is not list or len(reply) != 3 or reply[0] != b"message":
-            # all else comes once for each command, and in order: confirmations, pongs, errors
+            # every other reply answers one command, in order: confirmations, pongs, errors
             super().received(reply)
             return
         receive = self._receivers.get(reply[1])

@@ -1,7 +1,7 @@
 """Connects to an address: TCP, TLS with everything verified, or a unix socket.
 
-Stands on `connection`; `server` and `sentinel` dial. The only place that knows txredisapi, of which
-the parser is used: the connection's own work is in `connection`.
+Stands on `connection`; `server` and `sentinel` dial. The only module that uses txredisapi, for its
+parser: the queue of commands is in `connection`.
 """
 
 import functools
@@ -47,8 +47,8 @@ class Dialer:
         """Connects `connection` to an address.
 
         Raises:
-            RedisUnavailable: it could not be connected, or not in time. What is wrong with a
-                certificate shows in the first command.
+            RedisUnavailable: the connection failed or took too long. A bad certificate shows in
+                the first command only.
         """
         connecting = self._endpoint(address).connect(_Once(connection))
         connecting.addTimeout(self._deadline, self._reactor, self._late)

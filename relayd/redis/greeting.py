@@ -1,7 +1,7 @@
-"""The first words on a connection: log in, choose the database, make sure it is a master.
+"""The first commands on a connection: log in, select the database, check that it is a master.
 
-Stands on `connection`. All is sent at once, and none of it by txredisapi, whose own login gives up
-for ever when a connection breaks in the middle of it.
+Stands on `connection`. All commands are sent at once, and not by txredisapi, whose own login never
+retries after a connection breaks in the middle of it.
 """
 
 import re
@@ -19,16 +19,16 @@ from relayd.redis.urls import Credentials
 async def greet(connection: Connection, credentials: Credentials, db: int, name: str) -> None:
     """Makes a connection to a master ready for commands.
 
-    `connection.process` becomes what tells this Redis process from every other, if it says so.
+    `connection.process` becomes the run id of the Redis process, if INFO returns one.
 
     Args:
         connection: just connected.
-        credentials: who we are.
-        db: the database.
-        name: what the connection is called in Redis' list of clients.
+        credentials: user and password.
+        db: the number of the database.
+        name: the name of the connection in CLIENT LIST.
 
     Raises:
-        RedisUnavailable: it cannot be used, not now or not by us.
+        RedisUnavailable: the server is no usable master, or refuses the credentials.
     """
     needed = _login(credentials)
     if db:
@@ -43,10 +43,10 @@ async def greet(connection: Connection, credentials: Credentials, db: int, name:
 
 
 async def greet_sentinel(connection: Connection, credentials: Credentials, name: str) -> None:
-    """Makes a connection to a sentinel ready for questions.
+    """Makes a connection to a sentinel ready for queries.
 
     Raises:
-        RedisUnavailable: it cannot be used, not now or not by us.
+        RedisUnavailable: the sentinel cannot be used, or refuses the credentials.
     """
     await _ask(connection, _login(credentials), [("CLIENT", "SETNAME", name)])
 
@@ -63,7 +63,11 @@ def _login(credentials: Credentials) -> list[tuple[Word, ...]]:
 async def _ask(
     connection: Connection, needed: list[tuple[Word, ...]], wanted: list[tuple[Word, ...]]
 ) -> list[Any]:
-    """The replies to what is wanted, errors among them; raises the first error of the needed."""
+    """Sends commands; returns the replies to `wanted`, with errors as values.
+
+    Raises:
+        RedisUnavailable: a command of `needed` failed, or the connection ended.
+    """
     calls = [connection.send(pack(words)) for words in (*needed, *wanted)]
     outcomes = await DeferredList(calls, consumeErrors=True)
     replies = [outcome if success else outcome.value for success, outcome in outcomes]

@@ -1,7 +1,7 @@
-"""Keeps one connection up: connects, pings, and connects again for ever, whatever went wrong.
+"""Keeps one connection up: connects, pings, and reconnects with backoff after every failure.
 
 Stands on `connection`; a server is a pair of links. Twisted's ClientService would leave a
-connection open whose greeting failed, and knows no hurry, so the loop is our own.
+connection open whose greeting failed, and cannot retry at once, so the loop is our own.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Stats:
 
 
 class Link:
-    """A connection that heals itself.
+    """A connection that is restored after every failure.
 
     Args:
         connect: opens a connection that is ready for use. It is called again after any exception.
@@ -89,7 +89,11 @@ class Link:
         running.addErrback(lambda failure: self.log.failure("a link broke", failure))
 
     def stop(self) -> "Deferred[None]":
-        """Ends it after writing pending commands; the Deferred fires when all is closed."""
+        """Closes the connection after writing pending commands.
+
+        Returns:
+            A Deferred that fires when the connection is closed.
+        """
         self._stopping = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -100,7 +104,7 @@ class Link:
         return closed
 
     def redial(self, reason: str) -> None:
-        """Ends the connection, or the attempt, or the pause, and connects at once."""
+        """Ends the connection, the attempt or the pause, and connects at once."""
         if self.connection is not None:
             self._hurry = True
             self.connection.abort(reason)
@@ -142,7 +146,7 @@ class Link:
         return None
 
     async def _serve(self, connection: Connection) -> None:
-        """Until the connection is gone."""
+        """Returns when the connection has ended."""
         since = self._clock.seconds()
         gone: Deferred[None] = Deferred()
 
@@ -159,7 +163,7 @@ class Link:
         self.connection = connection
         self._stats.reconnects += self._connected_before
         self._connected_before = True
-        # not awaited: it may end while `up` is called, and everybody is to know at once
+        # a callback: the connection may end during `up`, and `down` must follow at once
         connection.ended.addCallback(ended)
         if self.connection is not None:
             self._ping()
@@ -169,7 +173,7 @@ class Link:
                 connection.abort("it could not be used")
                 raise
         await gone
-        # one that did not last counts as one more failed attempt
+        # a connection that did not last counts as one more failed attempt
         if self._clock.seconds() - since > self._settings.longest_delay:
             self._delay = self._settings.first_delay
 

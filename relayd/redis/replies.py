@@ -1,4 +1,4 @@
-"""Tells refused commands from a Redis that is as good as unavailable.
+"""Distinguishes refused commands from a Redis that is in effect unavailable.
 
 Stands on `relayd.errors` only. Redis begins an error with its code in capitals (`WRONGTYPE …`);
 before version 7, an error inside a script has the code in the middle.
@@ -14,14 +14,14 @@ WRONG_SERVER = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "READONLY"})
 """Error codes of a server that is not, or no longer, the right one: connect anew."""
 
 AWAY = WRONG_SERVER | {"BUSY", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "OOM"}
-"""Nothing is wrong with the command: the same may succeed in a moment."""
+"""Error codes of a server that cannot serve now: the same command may succeed in a moment."""
 
 
 class RedisRefused(RelaydError):
     """Redis answered a command with an error, and would do so again.
 
     Args:
-        text: what Redis said.
+        text: the error reply of Redis.
 
     Attributes:
         code: its first word, such as `NOPERM`, `NOSCRIPT`, `WRONGTYPE`; `ERR` for many others.
@@ -42,7 +42,7 @@ def as_exception(text: str, label: str) -> RedisRefused | RedisUnavailable:
     """The exception for an error reply.
 
     Args:
-        text: what Redis said.
+        text: the error reply of Redis.
         label: the server's name, for the log.
     """
     if code_of(text) in AWAY:

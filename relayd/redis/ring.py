@@ -1,7 +1,7 @@
-"""Which shard a key belongs to: a consistent hash, the same in every process and every run.
+"""Finds the shard of a key: a consistent hash, the same in every process and every run.
 
-Pure. Each shard has a number of points on a ring of 2^64; a key belongs to the next point. A shard
-more takes about its share of the keys from all others, and no other key moves.
+Pure. Each shard has a number of points on a ring of 2^64; a key belongs to the next point. Adding a
+shard takes its share of the keys evenly from the others, and no other key moves.
 """
 
 from bisect import bisect
@@ -16,8 +16,8 @@ class Ring:
     """A consistent hash over named shards.
 
     Args:
-        names: what the shards are called, in any order; all processes must say the same.
-        points: how many points of the ring each of them has.
+        names: the names of the shards, in any order; all processes must use the same names.
+        points: how many points of the ring each shard has.
 
     Raises:
         ValueError: there is no name, or one of them twice.

@@ -1,8 +1,8 @@
-"""Where the master is: asks the sentinels in turn, and notices when they name another.
+"""Finds the master: queries the sentinels in turn, and detects a failover.
 
-Stands on `dial` and `greeting`; a server whose URL is `sentinel://` has one. Each time a link
-connects it asks afresh. One more connection asks every second, so a new master is noticed even if
-the old one still answers; it is believed once it says itself that it is a master.
+Stands on `dial` and `greeting`; a server whose URL is `sentinel://` has one. Each attempt of a link
+to connect queries a sentinel. One more connection queries every second, so a new master is found
+even if the old one still answers; its own ROLE must confirm that it is a master.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class Masters:
         target: the service and its sentinels.
         dialer: makes connections.
         clock: provides IReactorTime.
-        settings: for the connections; the interval of the questions.
+        settings: for the connections; the interval of the queries.
         moved: called with the address when another server has become the master.
     """
 
@@ -70,7 +70,7 @@ class Masters:
             self._watching.cancel()
 
     async def find(self) -> TCP:
-        """Asks the sentinels, until one knows.
+        """Queries the sentinels until one names the master.
 
         Raises:
             RedisUnavailable: none of them does.
@@ -93,7 +93,7 @@ class Masters:
         raise RedisUnavailable(reason)
 
     def doubt(self) -> None:
-        """The last answer was of no use: another sentinel is asked first next time."""
+        """The last answer led to no usable master: queries another sentinel first next time."""
         if self._first == self._answered:
             self._first = (self._first + 1) % len(self._target.sentinels)
 
@@ -134,7 +134,7 @@ class Masters:
                 await deferLater(self._clock, self._settings.sentinel_interval)
 
     async def _keep_asking(self, number: int) -> None:
-        """As long as the sentinel answers."""
+        """Queries one sentinel until it fails to answer. Raises RedisUnavailable then."""
         connection = await self._open(number)
         try:
             while True:

@@ -1,10 +1,10 @@
-"""One Redis, as relayd sees it: commands, publishing, subscriptions, and whether it is there.
+"""One Redis, as relayd sees it: commands, publishing, subscriptions, availability.
 
-Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. Two connections to
-the same Redis process, for one that has subscriptions may do little else. What Redis' access lists
-must allow besides the commands and channels that are used: PING, SUBSCRIBE, UNSUBSCRIBE; better
-also ROLE, INFO and CLIENT SETNAME: without ROLE a replica is noticed when it refuses to write,
-without INFO nobody notices that one address leads to two servers.
+Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. A server has two
+connections to the same Redis process, because a connection with subscriptions may do little else.
+Redis' access lists must allow, besides the commands and channels that relayd uses: PING, SUBSCRIBE,
+UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is detected
+only when it refuses to write; without INFO, one address of two servers is not detected.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,16 +35,16 @@ _SENTINEL_DEADLINE = 1.0  # seconds at the most for one sentinel: another may kn
 class RedisServer:
     """One Redis.
 
-    Nothing is ever kept for later: while Redis is away, commands fail, what is published is dropped
-    and subscriptions are refused, all of it at once.
+    Nothing is queued for later: while Redis is unavailable, commands fail, publications are dropped
+    and subscriptions are refused, all of them at once.
 
     Args:
-        target: where it is, of `urls.parse`.
+        target: its address, from `urls.parse`.
         reactor: provides IReactorTCP, IReactorUNIX, IReactorTime and name resolution.
         settings: bounds and times.
 
     Attributes:
-        name: what tells it from other shards.
+        name: distinguishes this shard from others.
 
     Raises:
         ConfigError: hiredis is missing, or the file with the authorities is wrong.
@@ -86,7 +86,7 @@ class RedisServer:
 
     @property
     def available(self) -> bool:
-        """Whether both connections are there and everything that is wanted is subscribed."""
+        """Whether both connections are up and all wanted channels are subscribed."""
         return self._available
 
     @property
@@ -105,11 +105,11 @@ class RedisServer:
         return sum(stats.reconnects for stats in self._both_stats)
 
     def watch(self, callback: Callable[[bool], None]) -> None:
-        """Has `callback` called at each change of `available`.
+        """Registers a callback for each change of `available`.
 
-        False comes once an outage, before anything fails that waits for Redis; True once a
-        recovery, when everything that is wanted is subscribed again. All callbacks hear of one
-        change before any hears of the next. What a callback raises is logged.
+        The callback gets False once for each outage, before any pending command fails, and True
+        once for each recovery, when all wanted channels are subscribed again. All callbacks are
+        notified of one change before any is notified of the next. Their exceptions are logged.
         """
         self._watchers.append(callback)
 
@@ -139,9 +139,9 @@ class RedisServer:
             The reply: bytes, int, None or a list of these.
 
         Raises:
-            RedisUnavailable: Redis is away or did not answer within the deadline, or too many
-                commands are unanswered. Only if it was away or they were too many, it is sure that
-                the command was not carried out.
+            RedisUnavailable: Redis is unavailable or did not answer within the deadline, or too
+                many commands are unanswered. After a missed deadline, the command may have been
+                executed.
             RedisRefused: Redis answered with an error.
         """
         connection = self._commands.connection
@@ -152,7 +152,7 @@ class RedisServer:
     async def run(
         self, script: Script, keys: Iterable[Word] = (), args: Iterable[Word] = ()
     ) -> Any:
-        """Runs a script; its text is only sent if Redis does not know it.
+        """Runs a script; sends its text only if Redis does not have it.
 
         Args:
             script: what to run.
@@ -179,28 +179,29 @@ class RedisServer:
         """Publishes to a channel; nobody waits for the reply.
 
         Returns:
-            False if it was dropped, because Redis is away or too many commands are unanswered.
+            False if the payload was dropped, because Redis is unavailable or too many commands are
+            unanswered.
         """
         connection = self._commands.connection
         return connection is not None and connection.post(pack_publish(channel, payload))
 
     def subscribe(self, channel: str | bytes, receive: Receive) -> "Deferred[None]":
-        """Has `receive` called with each message of a channel, until `unsubscribe`.
+        """Calls `receive` with each message of a channel, until `unsubscribe`.
 
-        One receiver a channel: the last wish holds. A subscription is brought back after an outage;
-        what was published meanwhile is lost. What `receive` raises is logged.
+        A channel has one receiver, the one of the last call. A subscription is restored after an
+        outage; messages published meanwhile are lost. Exceptions of `receive` are logged.
 
         Returns:
-            A Deferred that fires when Redis has confirmed it; messages come after that. It fails
-            with RedisUnavailable if Redis is away, full or too slow, with RedisRefused if it says
-            no, with CancelledError if `unsubscribe` or another `subscribe` for the channel came
-            first. But for the last, nothing is registered for the channel then. To cancel it is to
-            unsubscribe.
+            A Deferred that fires when Redis has confirmed; messages come after that. It fails with
+            RedisUnavailable if Redis is unavailable, full or too slow, and with RedisRefused if
+            Redis refuses the channel; the channel then has no receiver. It fails with
+            CancelledError if `unsubscribe` or another `subscribe` for the channel came first.
+            Cancelling the Deferred unsubscribes.
         """
         return self._subscriptions.subscribe(_encode(channel), receive)
 
     def unsubscribe(self, channel: str | bytes) -> None:
-        """Ends the subscription of a channel, if there is one; nothing is received from now on."""
+        """Ends the subscription of a channel, if there is one, and removes its receiver."""
         self._subscriptions.unsubscribe(_encode(channel))
 
     async def _connect_commands(self) -> Connection:

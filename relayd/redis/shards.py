@@ -1,4 +1,4 @@
-"""All Redis servers of an installation, and which of them a key belongs to.
+"""All Redis servers of an installation; finds the server of a key.
 
 Top of the package.
 """
@@ -17,10 +17,10 @@ from relayd.redis.urls import Target
 class Redis:
     """One or more servers; each holds its share of the keys.
 
-    All processes must be given the same targets, spelled in the same way, in any order.
+    All processes must get the same targets, spelled in the same way, in any order.
 
     Args:
-        targets: of `urls.parse_all`.
+        targets: from `urls.parse_all`.
         reactor: as for `RedisServer`.
         settings: bounds and times, for each server.
 
@@ -40,11 +40,11 @@ class Redis:
 
     @property
     def available(self) -> bool:
-        """Whether all servers are."""
+        """Whether all servers are available."""
         return all(server.available for server in self.servers)
 
     def when_available(self) -> "Deferred[None]":
-        """Fires when commands may be sent to every server for the first time; may be cancelled."""
+        """Fires when all servers are available for the first time; may be cancelled."""
         there: Deferred[None] = Deferred()
 
         def look(_: bool) -> None:

@@ -1,8 +1,8 @@
-"""The channels that somebody wants, and how Redis is told: the last wish for a channel holds.
+"""The channels that relayd wants, and their subscription in Redis: the last wish for each holds.
 
 Stands on `connection`; a server has one. Redis answers the commands of a connection in their order,
-so the last one sent for a channel decides, and each confirmation belongs to one wish. One channel a
-command: an error then concerns one channel, too.
+so the last command for a channel decides, and each confirmation belongs to one wish. Each command
+names one channel, so an error concerns one channel, too.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ _AT_ONCE = 1000  # channels that are restored in one go, each within the deadlin
 
 
 class _Wish:
-    """Somebody wants a channel.
+    """A wanted channel, with its receiver.
 
     Attributes:
-        asked: whether Redis may know of it, from this wish or from the one before it.
-        waiting: who waits until Redis has confirmed it for the first time.
+        asked: whether SUBSCRIBE may have been sent, for this wish or the one that it replaced.
+        waiting: fires when Redis first confirms the subscription; None afterwards.
     """
 
     __slots__ = ("asked", "channel", "receive", "waiting")
@@ -45,7 +45,7 @@ class Subscriptions:
         label: the server's name, for the log.
 
     Attributes:
-        receivers: who gets the messages of a channel; for `SubscriberConnection`.
+        receivers: the receiver of each confirmed channel, for `SubscriberConnection`.
     """
 
     def __init__(self, label: str) -> None:
@@ -82,11 +82,11 @@ class Subscriptions:
             _cancel(wish)
 
     async def restore(self, connection: SubscriberConnection) -> None:
-        """Asks for all channels that are wanted, on a new connection.
+        """Subscribes all wanted channels on a new connection.
 
         Raises:
-            RedisUnavailable: not all of them could be confirmed.
-            RedisRefused: as above, because Redis does not allow it.
+            RedisUnavailable: Redis did not confirm all of them.
+            RedisRefused: Redis refused one of them.
         """
         self._connection = connection
         self._restored = False
@@ -103,7 +103,7 @@ class Subscriptions:
         self._restored = True
 
     def lost(self) -> None:
-        """The connection is gone; what was confirmed stays wanted."""
+        """The connection has ended; confirmed channels stay wanted."""
         self._connection = None
 
     def _confirmed(self, _: object, wish: _Wish) -> None:

@@ -55,7 +55,7 @@ class TCP:
         host: a name or an IP address, without brackets.
         port: 1 to 65535.
         tls: whether the connection is encrypted, and the certificate verified.
-        tls_name: whom the certificate must be for; the host, if empty.
+        tls_name: the name that the certificate must have; the host, if empty.
     """
 
     host: str
@@ -105,7 +105,7 @@ class Sentinels:
         sentinel_credentials: for the sentinels.
         db: the database.
         tls: whether the connection to the master is encrypted.
-        tls_name: whom the master's certificate must be for; its address, if empty.
+        tls_name: the name that the master's certificate must have; its address, if empty.
     """
 
     sentinels: tuple[TCP, ...]

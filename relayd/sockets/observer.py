@@ -1,15 +1,15 @@
 """The observer of one connection, which sees every frame: the interface of its one slot.
 
 Sits under `outbox` and beside `native.reading`, whose `Inlet` has such a slot, too. The WebSocket
-adapter has both told of one observer; `control.trace` is one. Without an observer nothing is asked
-for a frame: an inlet's `receive` and an outbox' `direct` are what they are.
+adapter sets the same observer in both; `control.trace` is one. Without an observer a frame costs
+nothing extra: an inlet's `receive` and an outbox' `direct` are called without a check.
 """
 
 from typing import Protocol
 
 
 class Observer(Protocol):
-    """Hears of each thing before it is done."""
+    """Is notified of each event before it is handled."""
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """A whole message came in."""
@@ -25,7 +25,7 @@ class Observer(Protocol):
 
         Args:
             frames: one behind the other.
-            waits: whether they cannot go now, because the peer has not read what is before them.
+            waits: whether they are queued, because the peer has not read the frames before them.
         """
 
     def close_received(self, code: int | None, reason: bytes | None) -> None:

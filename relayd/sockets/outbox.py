@@ -1,11 +1,11 @@
-"""Writes to one connection: at once while the peer reads; in order and bounded when not.
+"""Writes to one connection: at once while the peer reads; else queued, in order and bounded.
 
 Sits between the WebSocket adapter and its transport; outboxes are the members of the hub's groups.
 
-Twisted's `transport.write` collects, and asks epoll before and after: three system calls a frame.
-While nothing of a plain connection is buffered anywhere, its frames go straight to the socket. What
-the kernel does not take goes to the transport, and what comes after it is kept here until the
-transport says that its buffer is empty. So no byte overtakes another.
+Twisted's `transport.write` collects bytes, and changes the epoll instance before and after: three
+system calls a frame. While nothing of a plain connection is buffered, its frames go straight to the
+socket. Bytes that the kernel does not accept go to the transport, and later frames wait here until
+the transport's buffer is empty. So no byte overtakes another.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ from relayd.sockets.observer import Observer
 from relayd.sockets.poller import PolledTransport
 
 Item = tuple[Hashable | None, bytes]
-"""A frame, and a key if a newer frame of the same key may take its place."""
+"""A frame, with a key if a newer frame of the same key may replace it, else None."""
 
 _CHUNK = 64 * 1024
 
@@ -32,18 +32,20 @@ class Outbox(Recipient):
     """The frames of one connection on their way to its peer.
 
     Args:
-        transport: where they go.
-        limit: bytes that may wait here, over what the transport and the kernel hold.
-        overflow: called once, when something does not fit, after it and all that waited was let
-            go.
+        transport: the connection's transport.
+        limit: bytes that may wait here, beyond those that the transport and the kernel hold.
+        overflow: called once, when a frame does not fit, after that frame and all waiting frames
+            were dropped.
+        drops: counts dropped and replaced frames.
 
     Attributes:
-        direct: the socket's `send` while frames may go straight to it, else None. Who calls it
-            hands what was not taken to `interrupted`, and an OSError to `broken`.
-        observer: hears of all that goes out; None for nobody. While there is one, `direct` is no
-            `Sender`, so a group calls it for each of its sends.
-        waiting: bytes that wait here.
-        replaced: how many frames were left out because a newer one took their place.
+        direct: the socket's `send` while frames may go straight to the socket, else None. Its
+            caller reports a partial send to `interrupted`, and an OSError to `broken`.
+        observer: is notified of all outgoing frames; None without one. With an observer, `direct`
+            is not a `Sender`, so a group calls it for each of its sends.
+        finished: whether `finish` or `close` was called; further frames are dropped.
+        waiting: how many bytes wait here.
+        replaced: how many frames were replaced by a newer one of the same key.
     """
 
     __slots__ = (
@@ -91,11 +93,11 @@ class Outbox(Recipient):
             self._go_straight(direct.send if isinstance(direct, _ObservedSend) else direct)
 
     def _go_straight(self, send: Callable[[bytes], int]) -> None:
-        """Nothing waits any more: frames go to `send`, past the transport."""
+        """Sends frames with `send` from now on, past the transport; nothing waits any more."""
         self.direct = send if self._observer is None else _ObservedSend(self._observer, send)
 
     def write(self, frames: bytes) -> None:
-        """Sends one or more whole frames, or keeps them until the peer has read what is before."""
+        """Sends one or more whole frames, or enqueues them behind the waiting ones."""
         if self.direct is not None:
             try:
                 sent = self.direct(frames)
@@ -117,7 +119,12 @@ class Outbox(Recipient):
                 self._transport.write(frames)
 
     def write_items(self, items: Sequence[Item], frames: bytes) -> None:
-        """Sends `frames`, the items joined; if they must wait, newer ones replace older ones."""
+        """Sends frames, or enqueues them; an enqueued frame replaces an older one of its key.
+
+        Args:
+            items: the frames with their keys, in order.
+            frames: the same frames, joined.
+        """
         if not self._blocked or self.finished:
             self.write(frames)
             return
@@ -130,18 +137,18 @@ class Outbox(Recipient):
                 self._replace(key, frame)
 
     def interrupted(self, frames: bytes, sent: int) -> None:
-        """The kernel took only a part: the rest goes first, everything else waits."""
+        """The kernel accepted only `sent` bytes: the transport gets the rest, later frames wait."""
         raise NotImplementedError
 
     def broken(self) -> None:
-        """The socket is dead. Nothing more is sent; the reactor says so to its owner."""
+        """The socket is dead: sends nothing more, and has the reactor end the connection."""
         self.finish()
         self._transport.abortConnection()
 
     def drained(self) -> "Deferred[None]":
-        """Fires when the peer has read all that waited; at once if nothing does.
+        """Fires when nothing waits here and the transport's buffer is empty.
 
-        Cancelled by `close`, and at once after it.
+        Cancelled by `close`; cancelled at once after `finish` or `close`.
         """
         reader: Deferred[None] = Deferred()
         if self.finished:
@@ -153,7 +160,7 @@ class Outbox(Recipient):
         return reader
 
     def finish(self) -> None:
-        """Hands what waits to the transport; nothing is taken from now on. For a close."""
+        """Flushes the queue to the transport and drops all further frames, for a close."""
         if self.finished:
             return
         self.finished = True
@@ -163,12 +170,12 @@ class Outbox(Recipient):
             self._transport.write(self._take())
 
     def clear(self) -> None:
-        """Lets go of what waits here; what the transport took already still goes out."""
+        """Drops the queue; bytes that the transport holds are still sent."""
         self._frames = self._newest = None
         self.waiting = 0
 
     def close(self) -> None:
-        """The connection is gone; who waits for `drained` is cancelled."""
+        """The connection has ended: drops the queue and cancels the Deferreds of `drained`."""
         self.clear()
         self.finished = True
         self.direct = None
@@ -180,7 +187,7 @@ class Outbox(Recipient):
         self.waiting += len(frame)
         if self.waiting <= self._limit:
             return True
-        # the frame that did not fit is one of them
+        # counts the frame that did not fit, too
         left_out = 1 + len(self._frames or ()) + len(self._newest or ())
         self._drops.count(DropReason.TOO_SLOW, left_out)
         self.clear()
@@ -209,7 +216,7 @@ class Outbox(Recipient):
             self._newest[key] = frame
 
     def _take(self) -> bytes:
-        """The next bytes of what waits, whole frames, about a transport's buffer full."""
+        """Removes the next frames of the queue, about 64 KiB; returns them joined."""
         chunk: list[bytes] = []
         size = 0
         while self._frames and size < _CHUNK:
@@ -230,7 +237,7 @@ class Outbox(Recipient):
 
 
 class _ObservedSend:
-    """A `direct` of which an observer hears before; being no `Sender`, it is always called."""
+    """A `direct` that notifies an observer first. Not a `Sender`, so a group always calls it."""
 
     def __init__(self, observer: Observer, send: Callable[[bytes], int]) -> None:
         self._observer = observer
@@ -251,7 +258,7 @@ class SocketOutbox(Outbox):
         self, transport: Any, limit: int, overflow: Callable[[], None], drops: Drops
     ) -> None:
         super().__init__(transport, limit, overflow, drops)
-        # the answer to the handshake is in the transport's buffer
+        # the answer to the handshake may still be in the transport's buffer
         self._wait()
 
     def interrupted(self, frames: bytes, sent: int) -> None:
@@ -259,7 +266,7 @@ class SocketOutbox(Outbox):
         self._wait()
 
     def _wait(self) -> None:
-        """As a pull producer we are called whenever the transport's buffer is empty."""
+        """Enqueues frames until `resumeProducing` reports that the transport's buffer is empty."""
         self.direct = None
         self._blocked = True
         self._armed = False
@@ -319,6 +326,6 @@ def _nothing() -> None:
 
 
 def build_outbox(transport: Any, limit: int, overflow: Callable[[], None], drops: Drops) -> Outbox:
-    """The right outbox for a transport."""
+    """Builds the outbox that fits a transport; the arguments are those of `Outbox`."""
     plain = isinstance(transport, tcp.Connection) and not transport.TLS
     return (SocketOutbox if plain else BufferedOutbox)(transport, limit, overflow, drops)

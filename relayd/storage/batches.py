@@ -1,8 +1,8 @@
-"""Requests that are asked for while an interaction is under way share the next one.
+"""Requests that arrive during a database interaction share the next one.
 
-`draws` and `history` stand on it. Every bound of the queue is here, and so is the rule that keeps
-everybody's wait short: when the database is away, all who wait learn it together. A batch of frames
-is another thing, which waits for time to pass and has no answer: `native.batching`.
+`draws` and `history` stand on it. The bounds of the queue are here, and the rule that keeps waits
+short: when the database is unavailable, all pending requests fail together. Batches of frames,
+which wait for time to pass and have no answer, are in `native.batching`.
 """
 
 import itertools
@@ -29,16 +29,16 @@ class Batches(Generic[Request, Answer]):
     """Turns single requests into batches, one at a time.
 
     Args:
-        perform: does a batch; gets the requests in order and the seconds it may take; returns as
-            many answers, in order.
-        seconds: a clock, in seconds.
-        deadline: seconds a request may take, its waiting included.
+        perform: carries out a batch; gets the requests in order and the seconds it may take;
+            returns as many answers, in order.
+        seconds: returns the time of a clock, in seconds.
+        deadline: seconds a request may take, its time in the queue included.
         batch: the most requests in one batch.
         batch_weight: the weight at which a batch is full, in the unit of `enqueue`; a batch has
             at least one request.
-        waiting: the most requests that wait; beyond it, a request fails at once.
-        weight: the greatest weight that waits, in the unit of `enqueue`; beyond it likewise.
-        unavailable: the exception of all that fails because the database is away.
+        waiting: the most pending requests; beyond that, a request fails at once.
+        weight: the greatest pending weight, in the unit of `enqueue`; beyond that likewise.
+        unavailable: the exception of requests that fail because the database is unavailable.
     """
 
     def __init__(
@@ -69,9 +69,13 @@ class Batches(Generic[Request, Answer]):
     def enqueue(self, request: Request, weight: int = 0) -> "Deferred[Answer]":
         """Adds a request.
 
+        Args:
+            request: an argument of `perform`.
+            weight: its share of `batch_weight` and of the pending weight, in the caller's unit.
+
         Returns:
-            What fires with its answer; answers fire in the order of the requests. Fails with
-            `unavailable` when the database is away or too much waits already.
+            A Deferred that fires with the answer, in the order of the requests. It fails with
+            `unavailable` when the database is unavailable or the queue is full.
         """
         answer: Deferred[Answer] = Deferred()
         if len(self._queue) >= self._most or self._weight + weight > self._heaviest:
@@ -86,7 +90,7 @@ class Batches(Generic[Request, Answer]):
         return answer
 
     def settled(self) -> "Deferred[None]":
-        """Fires when all answers of the batch under way were given; at once if there is none."""
+        """Fires after all answers of the batch in flight have fired; at once if there is none."""
         settled: Deferred[None] = Deferred()
         if self._busy:
             self._settling.append(settled)

@@ -1,7 +1,7 @@
 """Draws: up to three quizzes of a difficulty and one action of it, uniformly, without repetition.
 
-Stands on `pool` and on the dense slots that migration 0002 keeps: the rows of a difficulty are
-numbered 1 to n without a gap, by triggers, whoever changes the tables. So a draw is a few
+Stands on `pool` and on the dense slots of migration 0002: triggers number the rows of a difficulty
+1 to n without a gap, whichever program changes the tables. So a draw is a few
 primary-key look-ups however large the table is (docs/decisions/0002-draws.md).
 """
 
@@ -44,7 +44,7 @@ class Draws:
         database: with migration 0002.
 
     Attributes:
-        latency: seconds from a request to its draw; those that failed are not in it.
+        latency: seconds from a request to its draw, without failed requests.
     """
 
     def __init__(self, database: Database) -> None:
@@ -58,7 +58,7 @@ class Draws:
         )
 
     def draw(self, difficulty: int) -> "Deferred[Draw | None]":
-        """Draws anew from the rows that are there now.
+        """Draws from the current rows.
 
         Args:
             difficulty: as in the tables.

@@ -92,11 +92,11 @@ class Engine(ABC):
 
     @abstractmethod
     def is_away(self, error: BaseException) -> bool:
-        """Whether the database is away, too slow, full or not migrated; else it is our fault."""
+        """Whether the database is unavailable, too slow, full or not migrated; else it is a bug."""
 
     @abstractmethod
     def is_lost(self, connection: Any, error: BaseException) -> bool:
-        """Whether the connection is of no more use after the error."""
+        """Whether the connection is unusable after the error."""
 
     @abstractmethod
     def interrupt(self, connection: Any) -> None:
@@ -191,7 +191,7 @@ class SQLite(Engine):
         }
 
     def connect(self) -> sqlite3.Connection:
-        """Opens the file; makes it, and its folder, if need be."""
+        """Opens the file; creates the file and its folder if they are missing."""
         self.make_folder()
         connection = sqlite3.connect(*self.arguments, **self.keywords)
         try:
@@ -202,7 +202,7 @@ class SQLite(Engine):
         return connection
 
     def make_folder(self) -> None:
-        """Makes the folder of the file; what goes wrong shows when the file is opened."""
+        """Creates the folder of the file; a failure shows when the file is opened."""
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -223,13 +223,13 @@ class SQLite(Engine):
         return away or self.is_unprepared(error)
 
     def is_unprepared(self, error: BaseException) -> bool:
-        """SQLite has no code of its own for it."""
+        """Reads the message, because SQLite has no result code for a missing table."""
         return isinstance(error, sqlite3.OperationalError) and str(error).startswith(
             "no such table"
         )
 
     def is_lost(self, connection: Any, error: BaseException) -> bool:
-        """Opening again is cheap, and mends a file that was away."""
+        """True whenever the file is unavailable: opening it again is cheap, and may help."""
         return self.is_away(error)
 
     def interrupt(self, connection: Any) -> None:
@@ -290,7 +290,7 @@ class PostgreSQL(Engine):
         connection.autocommit = True
 
     def sql(self, text: str) -> str:
-        """psycopg2 takes the statement as it is."""
+        """Returns the statement unchanged, for psycopg2."""
         return text
 
     def is_away(self, error: BaseException) -> bool:

@@ -1,8 +1,8 @@
-"""The history of the chat rooms: append, the last ones, the ones since an id.
+"""The history of the chat rooms: append, the last messages, the messages since an id.
 
-Stands on `pool` and on the tables of migration 0003. Ids are given inside the transaction that
-keeps the message, from the room's row: consecutive, never given twice, also by several processes
-on one database (docs/decisions/0003-history-ids.md).
+Stands on `pool` and on the tables of migration 0003. The transaction that stores a message assigns
+its id from the room's row: ids are consecutive and never assigned twice, also with several
+processes on one database (docs/decisions/0003-history-ids.md).
 """
 
 import time
@@ -57,11 +57,11 @@ class History:
 
     Args:
         database: with migration 0003.
-        clock: Unix time in seconds.
+        clock: returns the Unix time in seconds.
         keep: how many messages a room keeps.
 
     Attributes:
-        appended: messages that were kept together, in one transaction.
+        appended: how many messages one transaction stored, for each transaction.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class History:
         )
 
     def append(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
-        """Keeps a message. Messages that arrive during a COMMIT share the next one.
+        """Stores a message. Messages that arrive during a COMMIT share the next one.
 
         Args:
             room: the room's name.
-            message: the text as clients are to see it.
+            message: the text as clients see it.
             user: the sender's name, if a token gave one.
 
         Returns:
-            Fires after the COMMIT, in the order of the calls. Fails with StoreUnavailable; the
-            message may be in the history all the same if the connection broke during the COMMIT,
-            but no other message ever gets its id.
+            A Deferred that fires with the entry after the COMMIT, in the order of the calls. It
+            fails with StoreUnavailable. The message may still be in the history if the connection
+            broke during the COMMIT, but no other message ever gets its id.
         """
         time = int(self._clock() * 1000)
         draft = ChatDraft.of(message, time, user)
@@ -105,7 +105,7 @@ class History:
     async def settled(self) -> None:
         """Returns when the Deferreds of the transaction under way have fired.
 
-        What a read has seen before is then also known to who waited for these Deferreds.
+        Entries that an earlier read returned have then been reported to their senders, too.
         """
         await self._batches.settled()
 
@@ -176,7 +176,7 @@ class History:
         return entries
 
     def _take(self, cursor: Cursor, room: str, start: int, count: int) -> Iterable[int]:
-        """Takes the room's next ids, locks its row until COMMIT, and trims what is too old."""
+        """Assigns the room's next ids, locks its row until COMMIT, and trims old messages."""
         cursor.execute(self._take_ids, (room, start, start, start + count - 1))
         had_oldest, last = cursor.fetchone()
         oldest = max(had_oldest, last - self._keep + 1)

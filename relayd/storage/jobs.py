@@ -17,18 +17,18 @@ from relayd.storage.engines import Engine
 class Connections:
     """The argument of a job from adbapi: its thread's connection, opened at the first use.
 
-    Takes the place of adbapi.Connection, whose commit and rollback would talk to a server that may
-    be gone; transactions are the job's own affair.
+    Replaces adbapi.Connection, whose commit and rollback would use a connection that may be dead;
+    each job runs its own transaction.
     """
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     def commit(self) -> None:
-        """Nothing: every connection is in autocommit mode."""
+        """Does nothing: every connection is in autocommit mode."""
 
     def rollback(self) -> None:
-        """Nothing: see commit."""
+        """Does nothing, as `commit`."""
 
     def has_one(self) -> bool:
         """Whether this thread has a connection from an earlier job."""
@@ -44,7 +44,7 @@ class Connections:
 
 
 class Pool(adbapi.ConnectionPool):
-    """adbapi's pool, on an engine, with threads that cannot keep the process.
+    """adbapi's pool, on an engine, with threads that cannot keep the process alive.
 
     Args:
         engine: makes the connections.
@@ -57,7 +57,7 @@ class Pool(adbapi.ConnectionPool):
     def __init__(self, engine: Engine, give_up_all: Callable[[], None], **options: Any) -> None:
         super().__init__(engine.module, *engine.arguments, **engine.keywords, **options)
         self._give_up_all = give_up_all
-        # a thread that nothing could free must not keep the process
+        # a thread that cannot be freed must not keep the process alive
         self.threadpool.threadFactory = functools.partial(  # type: ignore[assignment]
             threading.Thread, daemon=True
         )
@@ -69,7 +69,7 @@ class Pool(adbapi.ConnectionPool):
 
 
 class Job:
-    """One interaction on its way through a pool thread.
+    """One interaction in a pool thread.
 
     `_lock` orders the reactor, which may give the job up, and the thread, which may close the
     connection: only a connection that is surely still this job's own is interrupted.
@@ -88,14 +88,19 @@ class Job:
         self._began = False
 
     def give_up(self) -> None:
-        """In the reactor: nobody waits any more. Frees the thread; never blocks."""
+        """Abandons the job and frees its thread; called in the reactor, never blocks."""
         with self._lock:
             self._given_up = True
             if self._connection is not None:
                 self._engine.interrupt(self._connection)
 
     def __call__(self, connections: Connections) -> Any:
-        """In a pool thread: the interaction's result. Raises DatabaseUnavailable, or as it does."""
+        """Runs the job in a pool thread; returns the interaction's result.
+
+        Raises:
+            DatabaseUnavailable: the database is unavailable, or the job was given up.
+            Exception: any other exception of the interaction.
+        """
         had_one = connections.has_one()
         try:
             return self._attempt(connections)
@@ -132,7 +137,7 @@ class Job:
                 if engine.is_away(error):
                     raise DatabaseUnavailable(engine.reason(error)) from error
             raise
-        if self._let_go():  # the socket may be shut: the next job is not to find that out
+        if self._let_go():  # the socket may be shut down: the next job must not get it
             connections.throw_away()
         return result
 
@@ -148,14 +153,14 @@ class Job:
             cursor.close()
 
     def _let_go(self) -> bool:
-        """The connection is the pool's again; returns whether the job was given up meanwhile."""
+        """Returns the connection to the pool; True if the job was given up meanwhile."""
         with self._lock:
             self._connection = None
             return self._given_up
 
 
 class _Lost(Exception):
-    """The connection broke under the interaction; another one may do."""
+    """The connection broke during the interaction; another connection may work."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

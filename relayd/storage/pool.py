@@ -1,12 +1,12 @@
 """The one door to the database: named, timed, bounded interactions on an adbapi pool.
 
-Stands on `engines` and `jobs`; `draws` and `history` stand on it. What it promises:
+Stands on `engines` and `jobs`; `draws` and `history` stand on it. Its guarantees:
 
-- `run` never keeps its caller longer than the deadline, whatever the server does. When the deadline
+- `run` never keeps its caller longer than the deadline, even if the server hangs. When the deadline
   passes, the caller gets DatabaseUnavailable, and a thread that hangs in the connection is freed
   from outside, so that neither the pool nor a shutdown hangs with it.
-- A connection that broke is thrown away. A read is then tried once more on a new one; a write only
-  if not even its BEGIN came through, for a COMMIT may have been carried out.
+- A broken connection is discarded. A read is then retried once on a new one; a write only if its
+  BEGIN failed, because a later statement, or the COMMIT, may have been executed.
 - An outage is logged when it begins and when it ends, once for each name, not once per query.
 """
 
@@ -34,9 +34,9 @@ class Stats:
     """The statistics of the interactions of one name.
 
     Attributes:
-        count: how many were asked for.
-        failures: how many of these failed, for whatever reason.
-        seconds: how long they took, waiting for a thread included.
+        count: how many were requested.
+        failures: how many of these failed, for any reason.
+        seconds: how long they took, the wait for a thread included.
     """
 
     count: int = 0
@@ -53,13 +53,13 @@ class Database:
         pool_size: how many threads, each with a connection of its own.
         connect_timeout: seconds a connection may take.
         statement_timeout: seconds one statement may take.
-        deadline: seconds anybody who calls `run` waits at the longest.
+        deadline: seconds that a call of `run` takes at most.
 
     Attributes:
-        engine: what is particular to the kind of database.
+        engine: the parts that depend on the kind of database.
         deadline: as given.
-        stats: what was done, by the interactions' names.
-        threads: as many interactions can be under way; the others wait.
+        stats: the statistics of each interaction, by its name.
+        threads: how many interactions run at once; others wait.
         given_up: interactions whose thread was freed because the deadline had passed.
 
     Raises:
@@ -134,20 +134,20 @@ class Database:
         """Runs an interaction in a pool thread.
 
         Args:
-            name: what it is called in `stats` and in the log.
+            name: the name in `stats` and in the log.
             interaction: called with a DB-API cursor and `args`, outside the reactor's thread.
-            *args: whatever the interaction needs.
-            write: runs it inside one transaction, never twice. Without it, every statement stands
-                alone, and the interaction may be run a second time after a lost connection.
+            *args: further arguments of the interaction.
+            write: True runs the interaction inside one transaction, never twice. False runs each
+                statement alone, and retries the interaction after a lost connection.
             timeout: seconds to wait if that is less than the deadline.
 
         Returns:
-            What the interaction returned.
+            The result of the interaction.
 
         Raises:
-            DatabaseUnavailable: the database is away, too slow or full, the deadline passed, or too
-                many interactions wait already. A write may have happened all the same.
-            Exception: whatever else the interaction raised.
+            DatabaseUnavailable: the database is unavailable, too slow or full, the deadline passed,
+                or too many interactions are pending. A write may have been committed.
+            Exception: any other exception of the interaction.
         """
         stats = self.stats.setdefault(name, Stats())
         stats.count += 1
@@ -170,14 +170,14 @@ class Database:
         """Makes sure that the database answers and has the tables of the newest migration.
 
         Raises:
-            DatabaseUnavailable: it does not, or has not.
+            DatabaseUnavailable: the database does not answer, or lacks a table.
         """
         await self.run("check schema", _check_schema)
 
     async def close(self) -> None:
-        """Ends the threads and their connections, also of an interaction that hangs.
+        """Ends the threads and their connections, also of a hanging interaction.
 
-        Interactions under way have until their deadline; new ones are refused from now on.
+        Interactions in flight have until their deadline; new ones are refused from now on.
         """
         if self._closed is None:
             self._closed = Deferred()

@@ -1,7 +1,7 @@
 """Prepares the database when relayd starts: its schema, and samples in a new one.
 
 Stands on `schema` and `samples`; `node` and `workers` start it. An embedded database is ready
-before the first client. A server that is away is waited for in the background.
+before the first client. A database server is prepared in the background, with retries.
 """
 
 import threading
@@ -26,7 +26,7 @@ class Preparation:
 
     Args:
         reactor: provides IReactorTime and IReactorFromThreads.
-        settings: which database, and what to do with it.
+        settings: the section `[database]`.
 
     Raises:
         ConfigError: the URL is wrong.
@@ -44,7 +44,7 @@ class Preparation:
         """Prepares the database if it is an embedded one. Blocks.
 
         Raises:
-            SystemExit: it cannot be used; the text says why.
+            SystemExit: the database cannot be used; the text says why.
         """
         if not self._settings.migrate or not self._embedded:
             return
@@ -109,7 +109,7 @@ class Preparation:
                 return
 
     def _in_thread(self, work: Callable[[], None]) -> "Deferred[None]":
-        """Runs something in a thread that does not keep the process, however long it hangs."""
+        """Runs a function in a daemon thread, which cannot keep the process alive if it hangs."""
         done: Deferred[None] = Deferred()
 
         def run() -> None:

@@ -1,12 +1,12 @@
-"""Brings a database's schema up to date, takes it back, says where it stands.
+"""Applies the migrations of a database, rolls them back, and lists their state.
 
 Runs the SQL files of `schema/<dialect>/` through yoyo-migrations, on connections of `engines`. All
 of it blocks: the daemon calls it in a thread before it serves, `relayctl` calls it directly.
 
-yoyo is led differently in three points. A migration and the note that it was applied are one
-transaction, so a kill leaves both or neither. The lock that keeps two migrators apart belongs to
-the connection or the process and goes with it (yoyo's own is a row that stays). And nothing asks
-the network for the name of this machine.
+We override yoyo in three ways. A migration and the record that it was applied are one transaction,
+so a kill leaves both or neither. The lock against concurrent migrations belongs to the connection
+or the process and ends with it (yoyo's own is a row that stays). The name of this machine is read
+without the network.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _ADVISORY_LOCK = 0x72656C6179640001  # any number that nobody else takes
 
 
 class SchemaError(RelaydError):
-    """The schema could not be brought where it was to go. Nothing of the failed step stays."""
+    """A migration or rollback failed. Nothing of the failed step stays."""
 
 
 @dataclass(frozen=True)
