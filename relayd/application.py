@@ -1,6 +1,6 @@
 """The services of a process for pages, HTTP API and operator (`web.backend.Backend`).
 
-Sits under `control` and `node`; the parts that it asks are arguments.
+Sits under `control` and `node`; the parts that it calls are arguments.
 """
 
 import os
@@ -29,13 +29,13 @@ class Application:
         process: its unique id.
         worker: its number among those of one parent; None for a process without a parent.
         context: the configuration and the connections.
-        ports: where it listens.
-        hub: its groups.
-        database: asked for its health.
-        redis: the same; None for one process alone.
-        groups: published to.
-        chat: says things in rooms.
-        figures: what the metrics show of all processes of this relayd. Raises Refusal.
+        ports: the ports of the process.
+        hub: the groups of the process.
+        database: its health is reported.
+        redis: its health is reported; None for one process alone.
+        groups: publish payloads.
+        chat: posts messages in rooms.
+        figures: returns the metrics of all processes of this relayd. Raises Refusal.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Application:
 
     @property
     def draining(self) -> bool:
-        """Whether nobody is to come in any more, for a while or for good."""
+        """Whether no new clients are admitted, for a while or for good."""
         return self._context.admission.draining or self.stopping
 
     @property
@@ -84,11 +84,11 @@ class Application:
         return self._context.connections.counts()
 
     def publish(self, group: str, payload: bytes) -> int:
-        """Publishes to a group; returns how many clients of this process got it."""
+        """Publishes to a group; returns the number of clients of this process that got it."""
         return self._groups.publish(group, payload)
 
     async def post(self, room: str, message: str) -> bytes:
-        """Says something in a room. Raises StoreUnavailable."""
+        """Posts a message in a room; returns its JSON object. Raises StoreUnavailable."""
         return (await self._chat.post(room, message)).body
 
     async def figures(self) -> list[Family]:
@@ -96,11 +96,11 @@ class Application:
         return await self._figures()
 
     async def check_database(self) -> None:
-        """Raises DatabaseUnavailable with the reason."""
+        """Checks the database. Raises DatabaseUnavailable with the reason."""
         await self._database.check_schema()
 
     def check_redis(self) -> None:
-        """Raises RedisUnavailable with the reason, if there is a Redis to be reached."""
+        """Checks Redis, if it is configured. Raises RedisUnavailable with the reason."""
         if self._redis is not None and not self._redis.available:
             raise RedisUnavailable("a Redis is away")
 

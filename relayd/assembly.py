@@ -1,9 +1,9 @@
 """Builds and wires the parts of a process: one that is alone, a worker, or the parent of workers.
 
-Sits under `tap`, on everything else. The only place that does so, and it builds from bottom to top:
-each part is complete when its constructor returns, so it is given what stands below it and never
-learns of what is built later. The way of a frame through what is wired here: `frontdoor` →
-`websocket` → `relays/` → `brokers/` → `hub` → the sockets.
+Sits under `tap`, on everything else. No other module wires parts. Construction goes from bottom to
+top: each part is complete when its constructor returns, so its arguments are parts of lower layers,
+and it never learns of a part that is built later. A frame goes through `frontdoor` → `websocket` →
+`relays/` → `brokers/` → `hub` → the sockets.
 """
 
 import os
@@ -55,10 +55,10 @@ from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Lifecycle, Notifier, Systemd
-from relayd.web.site import make_site
+from relayd.web.site import build_site
 from relayd.workers.roster import Roster, count
 from relayd.workers.supervisor import Supervisor
-from relayd.workers.worker import BEAT, FromParent, SignsOfLife, Worker
+from relayd.workers.worker import HEARTBEAT_INTERVAL, FromParent, Heartbeat, Worker
 
 _log = Logger()
 
@@ -69,16 +69,19 @@ def assemble(
     reactor: Any,
     command: Callable[[int], list[str]],
 ) -> Node | Supervisor:
-    """Builds what a process runs that was started by hand or by a service manager.
+    """Builds the service of a process that was started by hand or by a service manager.
 
     Args:
-        config: what it was started with.
-        read: reads the configuration again, from where it came from. Raises ConfigError.
+        config: the configuration at the start.
+        read: reads the configuration again, from the same sources. Raises ConfigError.
         reactor: the reactor.
-        command: the command line of a worker, by its number.
+        command: returns the command line of a worker, by its number.
+
+    Returns:
+        A node that serves clients, or the supervisor of `[server] workers`.
 
     Raises:
-        SystemExit: systemd has passed something that relayd cannot listen on.
+        SystemExit: systemd has passed a descriptor that relayd cannot listen on.
     """
     end = end_once(reactor)
     systemd = Systemd.inherited(os.environ)
@@ -86,7 +89,7 @@ def assemble(
     if endpoints:
         one = len(endpoints) == 1
         _log.info(
-            "systemd passed {count}, in the place of [server] listen: {places}",
+            "systemd passed {count}, used instead of [server] listen: {places}",
             count="a listening socket" if one else f"{len(endpoints)} listening sockets",
             places=", ".join(endpoints),
         )
@@ -113,17 +116,17 @@ def assemble(
             reloader=reloader,
             command=command,
             end=end,
-            silence=systemd.watchdog and max(systemd.watchdog, 3 * BEAT),
+            heartbeat_timeout=systemd.watchdog and max(systemd.watchdog, 3 * HEARTBEAT_INTERVAL),
         )
     reload_at_hangup(reactor, reloader.try_to_reload, end)
     return service
 
 
 def assemble_worker(worker: Worker, reactor: Any) -> Node:
-    """Builds what a process runs that was started by its parent.
+    """Builds the service of a process that was started by its parent.
 
     Args:
-        worker: what it has inherited.
+        worker: the inheritance of this process.
         reactor: the reactor.
     """
     end = end_once(reactor)
@@ -132,7 +135,7 @@ def assemble_worker(worker: Worker, reactor: Any) -> Node:
     node = build_node(
         current,
         reactor,
-        lifecycle=SignsOfLife(reactor),
+        lifecycle=Heartbeat(reactor),
         listener=worker.listener(reactor),
         worker=worker,
     )
@@ -141,7 +144,7 @@ def assemble_worker(worker: Worker, reactor: Any) -> Node:
 
 
 def _with_sockets(config: Config, endpoints: tuple[str, ...]) -> Config:
-    """The configuration with the sockets from systemd, if any, in the place of its own."""
+    """The configuration with the sockets from systemd, if any, in place of `[server] listen`."""
     if not endpoints:
         return config
     server = msgspec.structs.replace(config.server, listen=endpoints)
@@ -162,10 +165,10 @@ def build_node(
     Args:
         current: holds the configuration.
         reactor: for time, threads and reading.
-        lifecycle: is told where the process stands.
-        listener: where the endpoints listen: the reactor, or `Inherited`.
-        reloader: reads the configuration again; None for a worker, whose parent does.
-        worker: what the process has inherited, if it is a worker.
+        lifecycle: is notified when the process serves, and when it stops.
+        listener: opens the endpoints: the reactor, or `Inherited`.
+        reloader: reads the configuration again; None for a worker, whose parent does that.
+        worker: the inheritance of the process, if it is a worker.
     """
     config = current.config
     _follow_log_level(current)
@@ -224,7 +227,7 @@ def build_node(
         context, hub, brokers.groups, application, relays.values(), figures,
         place=place, reloader=reloader,
     )  # fmt: skip
-    # only its parent asks a worker, and the place is the worker's, whoever was there before
+    # the socket of a worker is for its parent alone, and replaces that of a worker before it
     control_socket = ControlSocket(
         reactor,
         place,
@@ -232,7 +235,7 @@ def build_node(
         mode=FOR_THE_GROUP if worker is None else FOR_ITS_PARENT,
         takes_over=worker is not None,
     )
-    site, unknown = make_site(application, reactor), UnknownFactory(context)
+    site, unknown = build_site(application, reactor), UnknownFactory(context)
     door = FrontDoorFactory(current, reactor, relays, unknown, site, context.tally, handover)
     return Node(
         reactor,
@@ -262,19 +265,19 @@ def build_supervisor(
     reloader: Reloader,
     command: Callable[[int], list[str]],
     end: Callable[[], object],
-    silence: float = 0.0,
+    heartbeat_timeout: float = 0.0,
 ) -> Supervisor:
     """Builds the parent of workers.
 
     Args:
         current: holds the configuration.
         reactor: for time, processes and reading.
-        lifecycle: is told where relayd stands.
-        listener: where the endpoints listen: the reactor, or `Inherited`.
+        lifecycle: is notified when relayd serves, and when it stops.
+        listener: opens the endpoints: the reactor, or `Inherited`.
         reloader: reads the configuration again, for all workers.
-        command: the command line of a worker, by its number.
+        command: returns the command line of a worker, by its number.
         end: ends the parent.
-        silence: seconds after which a worker that gives no sign of life is killed; 0 for never.
+        heartbeat_timeout: seconds without a heartbeat after which a worker is killed; 0 for never.
     """
     config = current.config
     _follow_log_level(current)
@@ -299,12 +302,12 @@ def build_supervisor(
         control_socket=ControlSocket(
             reactor, place, ControlSite(control, reactor), beside=paths.values()
         ),
-        silence=silence,
+        heartbeat_timeout=heartbeat_timeout,
     )
 
 
 def _follow_log_level(current: Current) -> None:
-    """Has `[log] level` hold from the next reload that changes it."""
+    """Applies `[log] level` after each reload that changes it."""
     current.watch(lambda: logs.set_level(current.config.log.level), "log")
 
 

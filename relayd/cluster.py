@@ -1,13 +1,13 @@
-"""Which processes there are: each registers itself in Redis with a lease, anybody may read them.
+"""The register of all processes in Redis: each process registers itself with a lease.
 
-Sits under `node`, which starts it, and beside nobody: `relayctl status` reads what is written here.
+Sits under `node`, which starts it; `relayctl status` and `relayctl doctor` read the register.
 Every 3 seconds a process writes, on the server that `<prefix>:processes` belongs to:
 
     <prefix>:process:<id>:status    its report (JSON); expires after 10 s: that is the lease
-    <prefix>:process:<id>:last      the same for an hour, to say who is gone
+    <prefix>:process:<id>:last      the same for an hour, to describe dead processes
     <prefix>:processes              sorted set of the ids, by Redis' own time of the last report
 
-A process that stops takes all three back. One that died is "gone" for an hour, then forgotten.
+A process that stops removes all three. A process that died is listed as "gone" for an hour.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from relayd.redis.shards import Redis
 INTERVAL = 3.0
 """Seconds between two reports of a process."""
 LEASE = 10.0
-"""Seconds without a report after which a process is gone."""
+"""Seconds without a report after which a process counts as dead."""
 MEMORY = 3600.0
-"""Seconds that a process that is gone is remembered."""
+"""Seconds for which a dead process is listed."""
 
 # ARGV: id, report, lease in ms, memory in ms
 _REPORT = Script("""
@@ -53,15 +53,15 @@ class Report(msgspec.Struct, kw_only=True):
         pid: process id on it.
         worker: number among the workers of one parent; None where there is none.
         started: Unix time.
-        listen: where it listens.
+        listen: the places where it listens.
         connections: open WebSocket connections by kind of path.
         groups: groups that have members in it.
         delivered: frames handed to its clients since it started, counted once for each client.
         deliveries_per_second: the same since the report before.
-        drops: frames left out since it started, by reason.
-        redis_round_trip: seconds the last ping took, of the slowest server; None before the first.
-        draining: whether it is about to stop.
-        clock: Unix time on its machine when it wrote this; 0 from versions that did not say.
+        drops: frames that clients did not get since it started, by reason.
+        redis_round_trip: seconds of the last ping of the slowest server; None before the first.
+        draining: whether it admits no new clients.
+        clock: Unix time on its machine when it wrote this; 0 from versions without this member.
     """
 
     id: str
@@ -82,13 +82,13 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Seen(msgspec.Struct, kw_only=True):
-    """A process as the others see it.
+    """A process as the register shows it.
 
     Attributes:
         id: its id.
         state: "ok", "draining" or "gone".
         seen: Unix time of its last report, by the clock of Redis.
-        report: that report; None if it cannot be read (one of another version, say).
+        report: that report; None if it cannot be decoded, such as one of another version.
     """
 
     id: str
@@ -98,13 +98,13 @@ class Seen(msgspec.Struct, kw_only=True):
 
 
 class Membership:
-    """Keeps this process registered. Redis may be away: then it is tried again.
+    """Keeps this process registered, and renews its lease. Retries while Redis is unavailable.
 
     Args:
-        redis: started and stopped by somebody else.
+        redis: the servers; the caller starts and stops them.
         clock: provides IReactorTime.
-        prefix: what the keys begin with.
-        report: what is to be written now.
+        prefix: of all keys.
+        report: returns the report of this moment.
         process: the unique id of this process.
     """
 
@@ -118,52 +118,52 @@ class Membership:
         self._report = report
         self._process = process
         self._keys = (*_keys(prefix, process), _set_key(prefix))
-        self._loop = LoopingCall(self.tell)
+        self._loop = LoopingCall(self.report_now)
         self._loop.clock = clock
-        self._counted: tuple[float, int] | None = None  # when, and what was delivered by then
+        self._counted: tuple[float, int] | None = None  # time, and deliveries until then
         self._rate = 0.0
-        self._telling = 0
+        self._in_flight = 0
         self._idle: list[Deferred[None]] = []
         self._refused = False
         self._stopped = False
         self._server.watch(self._changed)
 
     def start(self) -> None:
-        """Begins to report."""
+        """Reports now and every `INTERVAL` seconds."""
         self._loop.start(INTERVAL)
 
     def stop(self) -> "Deferred[None]":
-        """Takes the registration back. Never fails; ends within a deadline of Redis or two."""
+        """Removes the registration. Never fails; fires within two deadlines of Redis."""
         self._stopped = True
         if self._loop.running:
             self._loop.stop()
         return Deferred.fromCoroutine(self._leave())
 
-    def tell(self) -> None:
-        """Reports now; no effect while Redis is away."""
+    def report_now(self) -> None:
+        """Writes a report; no effect while Redis is unavailable."""
         if self._server.available and not self._stopped:
-            Deferred.fromCoroutine(self._tell()).addErrback(self._failed)
+            Deferred.fromCoroutine(self._write()).addErrback(self._failed)
 
     def _changed(self, available: bool) -> None:
         if available and self._loop.running:
-            self.tell()
+            self.report_now()
 
-    async def _tell(self) -> None:
-        self._telling += 1
+    async def _write(self) -> None:
+        self._in_flight += 1
         try:
             text = msgspec.json.encode(self._measured())
             args = (self._process, text, _milliseconds(LEASE), _milliseconds(MEMORY))
             await self._server.run(_REPORT, self._keys, args)
             self._refused = False
         finally:
-            self._telling -= 1
-            if not self._telling:
+            self._in_flight -= 1
+            if not self._in_flight:
                 idle, self._idle = self._idle, []
                 for waiting in idle:
                     waiting.callback(None)
 
     def _measured(self) -> Report:
-        """A report with the rate; of an extra report, it is that of the one before."""
+        """A report with the rate. A report between two intervals repeats the last rate."""
         report, now = self._report(), self._clock.seconds()
         then, before = self._counted or (now, report.delivered)
         if now - then >= INTERVAL / 2:
@@ -174,7 +174,7 @@ class Membership:
         return report
 
     async def _leave(self) -> None:
-        if self._telling:  # a report that comes behind would undo it
+        if self._in_flight:  # a report that arrives later would register the process again
             idle: Deferred[None] = Deferred()
             self._idle.append(idle)
             await idle
@@ -186,21 +186,21 @@ class Membership:
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, RedisUnavailable):
-            return  # that is logged where it is noticed
+            return  # `redis.server` has logged it
         if not isinstance(failure.value, RedisRefused):
             self._log.failure("registering this process failed", failure)
         elif not self._refused:
             self._refused = True
             why = str(failure.value)
-            self._log.warn("this process cannot be registered, trying on: {why}", why=why)
+            self._log.warn("this process cannot be registered, will retry: {why}", why=why)
 
 
 async def read_processes(redis: Redis, prefix: str) -> list[Seen]:
-    """All processes that are registered, or were within the last hour; the oldest first.
+    """Reads all processes that are registered, or were within the last hour; the oldest first.
 
     Raises:
-        RedisUnavailable: Redis is away.
-        RedisRefused: Redis does not let us.
+        RedisUnavailable: Redis cannot be reached.
+        RedisRefused: Redis refuses a command, for example for lack of rights.
     """
     server = redis.find(_set_key(prefix))
     seconds, microseconds = await server.call("TIME")

@@ -1,7 +1,7 @@
 """The life of one process: start, listen, drain, stop.
 
-Sits above the parts, which `assembly` makes. The service that twistd runs: prepare the database,
-listen, and at the end drain: no new clients, 1012 to everyone, then the stores.
+Sits above the parts, which `assembly` builds. The service that twistd runs prepares the database,
+listens, and drains at the end: it stops admission, sends 1012 to all clients, closes the stores.
 """
 
 import contextlib
@@ -39,20 +39,20 @@ class Node(Service):
 
     Args:
         reactor: provides IReactorCore and IReactorTime.
-        context: the configuration, and what is known of the connections.
-        lifecycle: is told when clients are let in, and when that is over.
+        context: the configuration, admission and the registry of connections.
+        lifecycle: is notified when clients are admitted, and when the process stops.
         poller: reads all connections.
         ports: are opened first.
         door: the factory behind every port.
-        handover: the way to the other workers of the same parent, if there is one.
+        handover: hands connections to the other workers of the same parent; None without them.
         preparation: prepares the database.
         database: closed last.
         brokers: connect the clients, here and in other processes.
-        redis: waited for before clients are let in; None for one process alone.
-        membership: registers the process, where there is Redis.
+        redis: is connected before clients are admitted; None for one process alone.
+        membership: registers the process in Redis; None without Redis.
         figures: for the metrics.
-        control: answers the operator.
-        control_socket: where the operator asks.
+        control: answers the operator's requests.
+        control_socket: accepts the operator's connections.
     """
 
     _log = Logger()
@@ -93,7 +93,7 @@ class Node(Service):
         self._control_socket = control_socket
 
     def privilegedStartService(self) -> None:
-        """Opens the ports, while the process may still be root; nobody is accepted yet.
+        """Opens the ports, while the process may still be root; no client is accepted yet.
 
         Raises:
             SystemExit: a port cannot be opened; the text says which and why.
@@ -105,8 +105,8 @@ class Node(Service):
         """Prepares the database and starts the parts.
 
         An embedded database is ready before the first client, and so is Redis, if it answers
-        within its deadline. A server that is away is waited for in the background, while what
-        does not need it works.
+        within its deadline. An unavailable server is retried in the background; paths that do not
+        need it work meanwhile.
 
         Raises:
             SystemExit: the embedded database cannot be used; the text says why.
@@ -119,13 +119,13 @@ class Node(Service):
         self._preparation.start()
         if self._membership is not None:
             self._membership.start()
-        self._announce()
+        self._log_start()
         self._control.start()
         self._control_socket.open()
-        self._reactor.callWhenRunning(Deferred.fromCoroutine, self._let_in())
+        self._reactor.callWhenRunning(Deferred.fromCoroutine, self._accept())
 
-    async def _let_in(self) -> None:
-        """Accepts clients: those who come while Redis is being connected wait."""
+    async def _accept(self) -> None:
+        """Accepts clients once Redis is connected; earlier ones wait in the listen queue."""
         if self._redis is not None:
             deadline = self._context.current.config.redis.deadline
             with contextlib.suppress(defer.TimeoutError):
@@ -137,28 +137,31 @@ class Node(Service):
             self._lifecycle.serving(self.condition)
 
     def stopService(self) -> "Deferred[None]":
-        """Drains; fires when every client is gone, or after `drain_timeout`, and all is closed."""
+        """Drains; fires when all connections have ended and all parts are stopped.
+
+        Clients that are still connected after `drain_timeout` are dropped.
+        """
         super().stopService()
         self._lifecycle.stopping()
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
-        await self._take_nobody_in()
-        await self._see_everybody_off()
-        await self._stop_the_parts()
+        await self._stop_accepting()
+        await self._close_connections()
+        await self._stop_parts()
 
-    async def _take_nobody_in(self) -> None:
-        """Ends listening; clients that had connected by then get an answer."""
+    async def _stop_accepting(self) -> None:
+        """Closes the ports; connections that are already accepted get an answer."""
         context = self._context
         context.admission.stop()
         self._log.info("stopping: {count} connections to close", count=len(context.connections))
         self._preparation.stop()
         if self._membership is not None:
-            self._membership.tell()
+            self._membership.report_now()
         if self._handover is not None:
             self._handover.stop()
         await self._ports.close()
-        # a client that was accepted a moment ago is let in and told to come again, not refused
+        # a client in its handshake is admitted, so that it gets 1012 (reconnect) and no refusal
         with contextlib.suppress(defer.TimeoutError):
             await Deferred.fromCoroutine(self._settle()).addTimeout(_GRACE, self._reactor)
         context.admission.drain()
@@ -166,20 +169,23 @@ class Node(Service):
     async def _settle(self) -> None:
         await self._door.settled()
         await self._context.connections.all_arrived()
-        await deferLater(self._reactor, 0)  # the last answer is on its way then
+        await deferLater(self._reactor, 0)  # the last answer is written by then
 
-    async def _see_everybody_off(self) -> None:
+    async def _close_connections(self) -> None:
         """Closes all connections; drops those that are still open after `drain_timeout`."""
         connections = self._context.connections
         connections.close_all(CloseCode.RESTART)
-        patience = self._context.current.config.server.drain_timeout
+        timeout = self._context.current.config.server.drain_timeout
         try:
-            await connections.all_gone().addTimeout(patience, self._reactor)
+            await connections.all_gone().addTimeout(timeout, self._reactor)
         except Exception:
-            self._log.warn("{count} did not go, dropped", count=len(connections))
+            self._log.warn(
+                "{count} connections did not close within drain_timeout, so they are dropped",
+                count=len(connections),
+            )
             connections.abort_all()
 
-    async def _stop_the_parts(self) -> None:
+    async def _stop_parts(self) -> None:
         self._context.keepalive.stop()
         self._figures.stop()
         if self._membership is not None:
@@ -193,13 +199,13 @@ class Node(Service):
         self._poller.stop()
 
     def condition(self) -> Condition:
-        """How many clients are served, and whether more are let in."""
+        """The number of connections, and the state of the service."""
         count = len(self._context.connections)
         what = "Draining" if self._context.admission.draining else "Serving"
         what = what if self.running else "Stopping"
         return Condition(count, f"{what}: {count} connections")
 
-    def _announce(self) -> None:
+    def _log_start(self) -> None:
         places = self._ports.places()
         self._log.info(
             "relayd {version} listens on {places}", version=__version__, places=", ".join(places)

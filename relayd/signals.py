@@ -1,6 +1,7 @@
 """Signals: SIGTERM and SIGINT end the process, SIGHUP has it read its configuration again.
 
-Sits under `assembly` and `workers`, which put them in place. Twisted's own handlers do the ending.
+Sits under `assembly` and `workers`, which install the handlers. Twisted's own handlers stop the
+reactor.
 """
 
 import os
@@ -10,16 +11,16 @@ from typing import Any
 
 
 def end_once(reactor: Any) -> Callable[[], bool]:
-    """Returns what ends the process; SIGTERM and SIGINT do so, too.
+    """Returns a function that ends the process; SIGTERM and SIGINT count as calls of it.
 
-    Only the first call has an effect and returns True: to the reactor a second one is an error,
-    and it is common that a service manager and a parent both send a signal.
+    Only the first call has an effect and returns True: the reactor treats a second stop as an
+    error, and a service manager and a parent often both send a signal.
     """
-    asked = False
+    requested = False
 
     def first() -> bool:
-        nonlocal asked
-        before, asked = asked, True
+        nonlocal requested
+        before, requested = requested, True
         return not before
 
     def end() -> bool:
@@ -32,46 +33,47 @@ def end_once(reactor: Any) -> Callable[[], bool]:
         theirs: Any = signal.getsignal(number)
         signal.signal(number, lambda number, frame: first() and theirs(number, frame))
 
-    # the reactor has its handlers in place then
+    # the reactor has installed its handlers by then
     reactor.callWhenRunning(guard, signal.SIGTERM)
     reactor.callWhenRunning(guard, signal.SIGINT)
     return end
 
 
 def reload_at_hangup(reactor: Any, reload: Callable[[], object], end: Callable[[], object]) -> None:
-    """Has SIGHUP reload, or end the process if it comes from a terminal that was closed.
+    """Makes SIGHUP reload, or end the process if its terminal was closed.
 
     Args:
         reactor: the reactor.
         reload: called in the reactor's thread.
-        end: called there if the process has had a terminal and has lost it; not under nohup.
+        end: called in the reactor's thread if the process had a terminal and has lost it; never
+            under nohup.
     """
-    to_survive = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    had_one = False
+    under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    had_terminal = False
 
-    def look() -> None:
-        nonlocal had_one
+    def note_terminal() -> None:
+        nonlocal had_terminal
         # a daemon has left its terminal by then
-        had_one = has_terminal()
+        had_terminal = has_terminal()
 
     def hung_up() -> None:
-        closed = had_one and not to_survive and not has_terminal()
+        closed = had_terminal and not under_nohup and not has_terminal()
         (end if closed else reload)()
 
     signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(hung_up))
-    reactor.callWhenRunning(look)
+    reactor.callWhenRunning(note_terminal)
 
 
 def ignore_hangup() -> None:
-    """Leaves SIGHUP to the parent, for a process that it may reach as one of a group."""
+    """Ignores SIGHUP in a worker: a signal to the process group is for the parent alone."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def pass_on_rotation(send: Callable[[int], object]) -> None:
-    """Has the workers begin new log files when twistd does, at SIGUSR1.
+def forward_rotation(send: Callable[[int], object]) -> None:
+    """Makes the workers rotate their log files when twistd does, at SIGUSR1.
 
     Args:
-        send: sends a signal to them, by its number.
+        send: sends a signal to the workers, by its number.
     """
     rotate = signal.getsignal(signal.SIGUSR1)
     if not callable(rotate):

@@ -1,8 +1,8 @@
 """The two ways between systemd and a service: passed sockets, and notifications.
 
 At the ground: imports nothing of ours. Sockets that systemd has opened (sd_listen_fds(3)) are
-described as Twisted endpoints, so that they take the place of `[server] listen` wherever that is
-read. The other way goes sd_notify(3): whether relayd serves, how many it serves, that it lives.
+described as Twisted endpoints, so that they replace `[server] listen` wherever that is read.
+sd_notify(3) reports to systemd that relayd serves, its number of clients, and its heartbeats.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 STATUS_INTERVAL = 5.0
-"""Seconds between two looks at what `systemctl status` shows."""
+"""Seconds between two updates of the line in `systemctl status`."""
 
-_AGAIN = 0.1
-"""Seconds until systemd is told again what it had no room for."""
+_RETRY_DELAY = 0.1
+"""Seconds until a notification is sent again for which systemd's queue had no room."""
 
 _NO_REACTOR: Any = None
 
@@ -30,8 +30,8 @@ class Condition(NamedTuple):
     """The condition that a process reports every few seconds.
 
     Attributes:
-        connections: how many WebSockets are open.
-        sentence: the same in words, and whether it serves, drains or stops.
+        connections: the number of open WebSockets.
+        sentence: the same in words, and whether the process serves, drains or stops.
     """
 
     connections: int
@@ -39,10 +39,10 @@ class Condition(NamedTuple):
 
 
 class Lifecycle(Protocol):
-    """Is told where a process stands: `Notifier` tells systemd, a worker's line its parent."""
+    """Reports the state of a process: `Notifier` to systemd, `Heartbeat` to a worker's parent."""
 
     def serving(self, condition: Callable[[], Condition]) -> None:
-        """Clients are let in from now on; `condition` may be asked at any time."""
+        """Clients are admitted from now on; `condition` may be called at any time."""
 
     def stopping(self) -> None:
         """The process has begun to end."""
@@ -53,29 +53,29 @@ class Systemd:
 
     Attributes:
         sockets: descriptors of listening sockets.
-        watchdog: seconds within which systemd wants a sign of life; 0 if it wants none.
+        watchdog: seconds within which systemd expects a heartbeat; 0 if it expects none.
     """
 
     def __init__(
-        self, *, sockets: tuple[int, ...] = (), notify: str = "", watchdog: float = 0.0
+        self, *, sockets: tuple[int, ...] = (), notify_socket: str = "", watchdog: float = 0.0
     ) -> None:
         self.sockets = sockets
         self.watchdog = watchdog
-        self._notify = notify
+        self._notify_socket = notify_socket
 
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> "Systemd":
         """Reads the environment and removes the variables, so that no child claims them, too.
 
         Raises:
-            SystemExit: a descriptor is no socket that streams are accepted from.
+            SystemExit: a descriptor is not a listening stream socket.
         """
         sockets = tuple(_inherited_sockets(environ))
         microseconds = environ.get("WATCHDOG_USEC", "")
         ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         found = cls(
             sockets=sockets,
-            notify=environ.get("NOTIFY_SOCKET", ""),
+            notify_socket=environ.get("NOTIFY_SOCKET", ""),
             watchdog=int(microseconds) / 1e6 if ours and microseconds.isdecimal() else 0.0,
         )
         for name in ("LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
@@ -99,31 +99,31 @@ class Systemd:
             listens = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if opened.type != socket.SOCK_STREAM or not listens:
             raise SystemExit(
-                f"relayd: systemd passed descriptor {descriptor}, from which no connections can "
-                "be accepted: the socket unit needs ListenStream= and Accept=no"
+                f"relayd: systemd passed descriptor {descriptor}, which accepts no connections: "
+                "the socket unit needs ListenStream= and Accept=no"
             )
 
     def endpoints(self) -> tuple[str, ...]:
-        """The sockets, described as `[server] listen` would do it."""
+        """The sockets as endpoint descriptions, in the form of `[server] listen`."""
         return tuple(map(_endpoint, self.sockets))
 
-    def tell(self, *lines: str) -> bool:
-        """Sends assignments, such as READY=1; nobody may be there to hear them.
+    def notify(self, *lines: str) -> bool:
+        """Sends assignments, such as READY=1; no effect without systemd.
 
         Returns:
-            False: systemd reads so late that the kernel takes no more for it (unix(7), and
-            max_dgram_qlen in its sysctls); they are to be sent again.
+            False if the queue of systemd's socket is full (unix(7), and max_dgram_qlen in its
+            sysctls): the caller sends them again later.
         """
-        if not self._notify:
+        if not self._notify_socket:
             return True
-        address = self._notify
+        address = self._notify_socket
         if address.startswith("@"):
             address = "\0" + address[1:]
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line,
         ):
-            # systemd that does not read must not stop the relay
+            # a systemd that does not read must not block the relay
             line.setblocking(False)
             try:
                 line.sendto("\n".join(lines).encode(), address)
@@ -133,12 +133,12 @@ class Systemd:
 
 
 def _inherited_sockets(environ: Mapping[str, str]) -> Iterator[int]:
-    """The descriptors of sd_listen_fds(3); Twisted takes them out of the environment."""
+    """The descriptors of sd_listen_fds(3); Twisted removes their variables from the environment."""
     if "LISTEN_FDNAMES" not in environ:  # since version 227 systemd names what it passes
         return
     with contextlib.suppress(IndexError):
         for index in itertools.count():
-            # the domain is not looked at before it listens
+            # Twisted uses the domain only when it listens
             described: Any = serverFromString(_NO_REACTOR, f"systemd:domain=UNIX:index={index}")
             yield described.fileno
 
@@ -155,79 +155,78 @@ def _endpoint(descriptor: int) -> str:
 
 
 class Notifier:
-    """Tells systemd how this process is doing; again, if it reads too late to have room for it.
+    """Notifies systemd of the state of this process, and retries while its queue is full.
 
     Args:
-        reactor: provides IReactorTime, on which the signs of life are given: if it hangs, there
-            are none.
-        systemd: gets what is told.
+        reactor: provides IReactorTime, which times the heartbeats: none is sent while it hangs.
+        systemd: sends the notifications.
     """
 
     def __init__(self, reactor: Any, systemd: Systemd) -> None:
         self._systemd = systemd
         self._reactor = reactor
         self._condition: Callable[[], Condition] | None = None  # None until it serves
-        self._shown = ""
-        self._untold: list[tuple[str, ...]] = []  # at most 3: no reload is added to others
-        self._again: IDelayedCall | None = None
-        self._beat = LoopingCall(self._sign_of_life)
-        self._beat.clock = reactor
+        self._status_sent = ""
+        self._unsent: list[tuple[str, ...]] = []  # at most 3: a reload is skipped if others wait
+        self._retry: IDelayedCall | None = None
+        self._loop = LoopingCall(self._heartbeat)
+        self._loop.clock = reactor
 
     def serving(self, condition: Callable[[], Condition]) -> None:
-        """It serves now; from here on its condition is shown (`Lifecycle`)."""
-        if self._beat.running:
+        """Notifies that the process serves, and of its condition from now on (`Lifecycle`)."""
+        if self._loop.running:
             return
         self._condition = condition
-        self._tell("READY=1")
-        self._beat.start(min(STATUS_INTERVAL, self._systemd.watchdog / 2 or STATUS_INTERVAL))
+        self._enqueue("READY=1")
+        self._loop.start(min(STATUS_INTERVAL, self._systemd.watchdog / 2 or STATUS_INTERVAL))
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """It reads its configuration again, until the end of the `with`, whatever the outcome."""
-        if not self._untold:
-            # systemd 253 and newer wants to know when, to tell this reload from an earlier one
-            self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Notifies of a reload that lasts until the end of the `with`, whether it fails or not."""
+        if not self._unsent:
+            # systemd 253 and newer needs the time, to distinguish this reload from an earlier one
+            self._enqueue("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
         finally:
-            if self._untold[-1:] != [("READY=1",)]:
-                self._tell("READY=1")
+            if self._unsent[-1:] != [("READY=1",)]:
+                self._enqueue("READY=1")
 
     def stopping(self) -> None:
-        """It ends; signs of life go on, for a drain takes its time (`Lifecycle`)."""
-        self._tell("STOPPING=1")
-        if self._beat.running:
-            self._sign_of_life()
+        """Notifies of the end; heartbeats go on, because a drain takes time (`Lifecycle`)."""
+        self._enqueue("STOPPING=1")
+        if self._loop.running:
+            self._heartbeat()
 
-    def _tell(self, *lines: str) -> None:
-        """Tells what systemd acts on; if it has no room, again until it has, in order."""
-        self._untold.append(lines)
-        self._tell_rest()
+    def _enqueue(self, *lines: str) -> None:
+        """Sends assignments that change systemd's state of the unit: in order, none is lost."""
+        self._unsent.append(lines)
+        self._flush()
 
-    def _tell_rest(self) -> None:
-        while self._untold and self._systemd.tell(*self._untold[0]):
-            del self._untold[0]
-        if self._untold:
-            self._soon_again()
+    def _flush(self) -> None:
+        while self._unsent and self._systemd.notify(*self._unsent[0]):
+            del self._unsent[0]
+        if self._unsent:
+            self._retry_later()
 
-    def _sign_of_life(self) -> None:
+    def _heartbeat(self) -> None:
         if self._condition is None:
             return
         lines = ["WATCHDOG=1"] if self._systemd.watchdog else []
         status = self._condition().sentence
-        if status != self._shown:
+        if status != self._status_sent:
             lines.append(f"STATUS={status}")
         if not lines:
             return
-        if self._systemd.tell(*lines):
-            self._shown = status
+        if self._systemd.notify(*lines):
+            self._status_sent = status
         else:
-            self._soon_again()
+            self._retry_later()
 
-    def _soon_again(self) -> None:
-        if self._again is None or not self._again.active():
-            self._again = self._reactor.callLater(_AGAIN, self._catch_up)
+    def _retry_later(self) -> None:
+        if self._retry is None or not self._retry.active():
+            self._retry = self._reactor.callLater(_RETRY_DELAY, self._try_again)
 
-    def _catch_up(self) -> None:
-        self._tell_rest()
-        self._sign_of_life()
+    def _try_again(self) -> None:
+        self._flush()
+        self._heartbeat()

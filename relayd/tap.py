@@ -1,6 +1,6 @@
 """The command line of `twistd relayd`: its options, and the service that twistd is to run.
 
-The top of all. Takes the reactor; what is built for it is in `assembly`.
+The top layer. It imports the reactor and hands it to `assembly`, which builds the service.
 """
 
 import os
@@ -43,7 +43,7 @@ file in the working directory is read too), systemd's credentials, the files con
 beside the file given with --config, that file, the default. etc/relayd.toml shows every
 setting."""
 
-    optFlags: ClassVar = [["check", None, "Check the configuration, say what is wrong, and exit."]]
+    optFlags: ClassVar = [["check", None, "Check the configuration, report errors, and exit."]]
     optParameters: ClassVar = [["config", "c", None, "Read settings from this TOML file."]]
     compData: ClassVar = usage.Completions(
         optActions={"config": usage.CompleteFiles("*.toml", descr="a TOML file")}
@@ -95,13 +95,13 @@ setting."""
         """Reads the configuration from where it came from at the start.
 
         Raises:
-            ConfigError: what is wrong.
+            ConfigError: the configuration is wrong; the text says where.
         """
-        # twistd has gone to another folder, perhaps
+        # twistd may have changed the working directory
         return self._read(self._folder)
 
     def _read(self, folder: str = "") -> Loaded:
-        """Reads the configuration; relative paths start from a folder, "" is the working one."""
+        """Reads the configuration; `folder` is the base of relative paths, "" the working one."""
         return read(
             self["config"],
             os.environ,

@@ -1,4 +1,4 @@
-"""Which handler answers which public path; `make_site` is what the rest of relayd uses.
+"""Which handler answers which public path; `build_site` is what the rest of relayd uses.
 
 The top module of `web`. The pages of the chat redirect to the form with the slash
 at its end, because their links are relative.
@@ -22,7 +22,7 @@ from relayd.web.request import Request
 from relayd.web.routes import Route, RoutedSite
 from relayd.web.static_files import StaticFiles
 
-__all__ = ["Backend", "Site", "make_site"]
+__all__ = ["Backend", "Site", "build_site"]
 
 
 class Site(RoutedSite):
@@ -107,7 +107,7 @@ class Site(RoutedSite):
         ]
 
 
-def make_site(backend: Backend, reactor: Any) -> Site:
+def build_site(backend: Backend, reactor: Any) -> Site:
     """Makes the HTTP side.
 
     Args:

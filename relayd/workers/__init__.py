@@ -1,4 +1,4 @@
 """Many processes on one machine: a parent opens the ports, its workers share them."""
 
 VARIABLE = "_RELAYD_WORKER"
-"""Names the variable of the environment in which a worker finds its number, from 1."""
+"""The environment variable with the number of a worker, from 1."""

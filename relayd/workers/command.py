@@ -1,6 +1,6 @@
-"""The command line of a worker: that of its parent, but for what only a parent does.
+"""The command line of a worker: that of its parent, without the parent's own tasks.
 
-Beside `supervisor`, which runs it; `tap` has the options of twistd that it follows.
+Beside `supervisor`, which runs it; `tap` passes the options of twistd.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,18 +14,18 @@ from relayd.workers.worker import log_observer
 
 
 def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], list[str]]:
-    """How workers are started: as this process was, but for what only a parent does.
+    """Derives the command line of the workers from that of this process.
 
-    A worker neither becomes a daemon nor writes a pidfile; user, folder and umask are inherited.
-    Where its log goes, it finds as its parent did; beside a log file of the parent it has one of
-    its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
+    A worker neither becomes a daemon nor writes a pidfile; it inherits user, folder and umask. It
+    chooses the destination of its log by the same rules as its parent. Beside a log file of the
+    parent it writes its own, relayd-w1.log beside relayd.log; for syslog the prefix ends in -w1.
 
     Args:
         twistd: twistd's own options.
         script: the path of twistd.
 
     Returns:
-        The arguments for Python, by the number of the worker.
+        A function from the number of a worker to the arguments for Python.
     """
     given = twistd or {}
     program = ["-P", "-c", "from twisted.scripts.twistd import run; run()"]
@@ -35,7 +35,7 @@ def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], li
     if given.get("reactor"):
         program.append(f"--reactor={given['reactor']}")
     file = given.get("logfile") or ("" if given.get("nodaemon", True) else "twistd.log")
-    # a worker may be started when twistd has gone to another folder
+    # twistd may have changed the working directory before a worker starts
     path = None if file in ("", "-") else Path(file).absolute()
 
     def log_options(number: int) -> list[str]:
@@ -46,7 +46,7 @@ def command(twistd: Mapping[str, Any] | None, script: str) -> Callable[[int], li
         if given.get("syslog"):
             return ["--syslog", f"--prefix={given['prefix']}-w{number}"]
         if path is not None:
-            # not behind the suffix: twistd would take it for an older part of the parent's
+            # not behind the suffix: twistd would treat it as a rotated file of the parent
             return [f"--logfile={path.with_stem(f'{path.stem}-w{number}')}"]
         return [f"--logger={fullyQualifiedName(log_observer)}"]
 

@@ -1,6 +1,6 @@
-"""The folder that the workers of one parent share: made, locked and removed by the parent.
+"""The folder that the workers of one parent share: created, locked and removed by the parent.
 
-At the ground, under `workers`; what is in it, and what for, says `handover`.
+At the ground of `workers`. `edge.handover` describes the files in it.
 """
 
 import contextlib
@@ -13,53 +13,57 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PREFIX = "relayd-workers-"
-_YOUNG = 60.0  # seconds in which a folder may not be locked yet
+_YOUNG = 60.0  # seconds during which a new folder may still be unlocked
 
 
 class Folder:
     """The shared folder of the workers. Their parent creates it first, and holds a lock on it.
 
-    The lock (flock(2)) says that the parent lives: systemd-tmpfiles leaves alone what is locked,
-    and the next parent removes what is not.
+    The lock (flock(2)) shows that the parent is alive: systemd-tmpfiles skips a locked folder, and
+    the next parent removes an unlocked one.
 
     Args:
-        workers: how many there are.
-        within: the folder to make it in.
+        workers: the number of workers.
+        within: the folder in which it is created.
 
     Attributes:
         path: of the folder.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
 
     def __init__(self, workers: int, within: str) -> None:
         _remove_dead(Path(within))
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=within))  # closed to others
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=within))  # mode 0700
         (self.path / "beats").write_bytes(bytes(8 * workers))
         self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     @classmethod
-    def make(cls, workers: int, environ: Mapping[str, str]) -> "Folder":
-        """In the first folder that systemd has made for this service, else among temporary files.
+    def create(cls, workers: int, environ: Mapping[str, str]) -> "Folder":
+        """Creates it in the first of systemd's runtime directories, else among temporary files.
+
+        Args:
+            workers: the number of workers.
+            environ: the environment; `RUNTIME_DIRECTORY` as in systemd.exec(5).
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         within = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
         return cls(workers, within or tempfile.gettempdir())
 
     def remove(self) -> None:
-        """Removes it; no worker is left."""
+        """Removes it, after all workers have ended."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
 def _remove_dead(within: Path) -> None:
-    """Removes what parents have left that were killed."""
+    """Removes the folders of parents that were killed."""
     for folder in within.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is locked, or gone meanwhile
+        with contextlib.suppress(OSError):  # it is locked, or was removed meanwhile
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 facts = os.fstat(lock)

@@ -14,11 +14,11 @@ from relayd.control.worker_metrics import Workers
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that keeps dying is started for the third time, and at the most."""
 STEADY = 10.0
-"""Seconds that a worker has to serve until its next death counts as its first."""
+"""Seconds of service after which the delay starts again at zero."""
 
 
 def count(workers: int | str) -> int:
-    """How many `[server] workers` are: "auto" is one for each core that we may use."""
+    """The number of `[server] workers`: "auto" is one for each core that we may use."""
     return len(os.sched_getaffinity(0)) if workers == "auto" else int(workers)
 
 
@@ -30,17 +30,17 @@ class Entry:
 
     Attributes:
         process: an IProcessTransport while it runs, else None.
-        started: when it was started last.
-        heard: when it gave its last sign of life.
-        connections: how many it had then.
-        starts: how often it was started.
+        started: time of its last start.
+        last_heartbeat: time of its last heartbeat.
+        connections: open WebSockets, as of the last heartbeat.
+        starts: number of its starts.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: Any = None
         self.started = 0.0
-        self.heard = 0.0
+        self.last_heartbeat = 0.0
         self.connections = 0
         self.starts = 0
         self._serving_since: float | None = None
@@ -49,36 +49,37 @@ class Entry:
 
     @property
     def serves(self) -> bool:
-        """Whether it has clients, or may have."""
+        """Whether it accepts clients."""
         return self._serving_since is not None
 
     def starting(self, now: float) -> None:
-        """It is about to be started."""
+        """Notes a start at the time `now`."""
         self._retry = None
         self.starts += 1
         self.started = now
 
-    def runs(self, process: Any) -> None:
-        """It has been started (IProcessTransport)."""
+    def started_as(self, process: Any) -> None:
+        """Notes the process that was started (IProcessTransport)."""
         self.process = process
 
-    def gave_sign(self, now: float, connections: int) -> bool:
-        """It gave a sign of life; returns whether that was its first."""
-        self.heard = now
+    def heartbeat(self, now: float, connections: int) -> bool:
+        """Notes a heartbeat; returns whether it is the first since the start."""
+        self.last_heartbeat = now
         self.connections = connections
         first = not self.serves
         if first:
             self._serving_since = now
         return first
 
-    def is_silent(self, now: float, silence: float) -> bool:
-        """Whether it serves, and has given no sign of life for more than `silence` seconds."""
-        return self.process is not None and self.serves and now - self.heard > silence
+    def is_hung(self, now: float, timeout: float) -> bool:
+        """Whether it serves, and has sent no heartbeat for more than `timeout` seconds."""
+        return self.process is not None and self.serves and now - self.last_heartbeat > timeout
 
     def ended(self, now: float) -> float:
-        """It has ended; returns in how many seconds it is to start again.
+        """Notes the end of the process; returns the seconds until the next start.
 
-        Nothing at first, and the longer, the more often it has died before it was steady.
+        0 after the first end; the delay then doubles with each end before `STEADY` seconds of
+        service, from `FIRST_DELAY` up to `LONGEST_DELAY`.
         """
         self.process = None
         if self._serving_since is not None and now - self._serving_since >= STEADY:
@@ -87,12 +88,12 @@ class Entry:
         wait, self._delay = self._delay, min(2 * self._delay or FIRST_DELAY, LONGEST_DELAY)
         return wait
 
-    def waits_for(self, retry: IDelayedCall) -> None:
-        """It starts again when this call is made."""
+    def restart_with(self, retry: IDelayedCall) -> None:
+        """Notes the delayed call that starts it again."""
         self._retry = retry
 
     def cancel_retry(self) -> None:
-        """It does not start again."""
+        """Cancels the next start."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -102,7 +103,7 @@ class Roster:
     """All workers of a parent.
 
     Args:
-        workers: how many there are to be.
+        workers: the number of workers.
     """
 
     def __init__(self, workers: int) -> None:
@@ -119,7 +120,7 @@ class Roster:
         return [each for each in self if each.process is not None and (each.serves or not serving)]
 
     def connections(self) -> int:
-        """How many WebSockets are open in all of them, by what they said last."""
+        """Open WebSockets of all workers, as of their last heartbeats."""
         return sum(each.connections for each in self if each.serves)
 
     def summary(self) -> Workers:

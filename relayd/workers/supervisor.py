@@ -1,7 +1,7 @@
-"""The parent of workers: accepts nobody, keeps them running and passes signals on.
+"""The parent of workers: accepts no clients, keeps the workers running, and forwards signals.
 
-Sits above `roster`, which keeps what is known of them, and `control`; `assembly` makes it. What a
-worker is given, and what it does with it, is in `worker`.
+Sits above `roster`, which holds their states, and `control`; `assembly` builds it. `worker` lists
+the descriptors and variables that a worker inherits.
 """
 
 import atexit
@@ -27,16 +27,22 @@ from relayd.control.worker_metrics import WorkerFigures
 from relayd.edge.handover import CANNOT
 from relayd.edge.ports import Ports
 from relayd.logs import Logger
-from relayd.signals import pass_on_rotation
+from relayd.signals import forward_rotation
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Condition, Lifecycle
 from relayd.workers import VARIABLE
 from relayd.workers.folder import Folder
 from relayd.workers.roster import Entry, Roster
-from relayd.workers.worker import BEAT, FIRST_SOCKET, FROM_PARENT, HANDOVER, TO_PARENT
+from relayd.workers.worker import (
+    FIRST_SOCKET,
+    FROM_PARENT,
+    HANDOVER,
+    HEARTBEAT_INTERVAL,
+    TO_PARENT,
+)
 
 MARGIN = 5.0
-"""Seconds that a worker may take to end, beyond what its configuration allows it for."""
+"""Seconds that a worker may take to end, beyond the timeouts of its configuration."""
 
 
 class Supervisor(Service):
@@ -44,17 +50,17 @@ class Supervisor(Service):
 
     Args:
         reactor: provides IReactorCore, IReactorProcess and IReactorTime.
-        current: holds the configuration, which the workers are handed, also after each reload.
+        current: holds the configuration, which the workers get at their start and after a reload.
         roster: the workers.
-        command: the command line of a worker, by its number.
+        command: returns the command line of a worker, by its number.
         end: ends the parent.
-        lifecycle: is told when the first worker serves, and when all of them are to end.
+        lifecycle: is notified when the first worker serves, and when relayd stops.
         ports: are opened here and shared by the workers.
         preparation: prepares the database, if it is an embedded one.
-        figures: sums what the metrics show of the workers.
-        control: answers the operator.
-        control_socket: where the operator asks.
-        silence: seconds after which a worker that gives no sign of life is killed, to be started
+        figures: sums the metrics of the workers.
+        control: answers the operator's requests.
+        control_socket: accepts the operator's connections.
+        heartbeat_timeout: seconds without a heartbeat after which a worker is killed and started
             again; 0 for never.
     """
 
@@ -74,7 +80,7 @@ class Supervisor(Service):
         figures: WorkerFigures,
         control: Parent,
         control_socket: ControlSocket,
-        silence: float = 0.0,
+        heartbeat_timeout: float = 0.0,
     ) -> None:
         self._reactor = reactor
         self._current = current
@@ -87,31 +93,31 @@ class Supervisor(Service):
         self._figures = figures
         self._control = control
         self._control_socket = control_socket
-        self._silence = silence
-        self._failed: dict[int, int] = {}  # exit statuses before any worker ever served
+        self._heartbeat_timeout = heartbeat_timeout
+        self._failed: dict[int, int] = {}  # exit statuses, until a worker serves
         self._any_served = False
         self._stopping = False
         self._folder: Folder | None = None
         self._place_of_handover: dict[str, str] = {}
         self._waiting: list[Deferred[None]] = []
-        self._listening = LoopingCall(self._kill_the_silent)
-        self._listening.clock = reactor
+        self._watchdog = LoopingCall(self._kill_hung_workers)
+        self._watchdog.clock = reactor
         current.watch(self._pass_on_configuration)
 
     def privilegedStartService(self) -> None:
         """Opens the ports, while the process may still be root.
 
         Raises:
-            SystemExit: a port cannot be opened, or not be shared; the text says which and why.
+            SystemExit: a port cannot be opened or shared; the text says which and why.
         """
         super().privilegedStartService()
         for description in self._current.config.server.listen:
             if description.partition(":")[0] not in ("tcp", "tcp6", "unix", "ssl"):
                 raise SystemExit(
-                    f"relayd: [server] workers cannot share {description}: that works with tcp:, "
+                    f"relayd: [server] workers cannot share {description}: they can share tcp:, "
                     "tcp6:, unix: and ssl: endpoints"
                 )
-        self._ports.open(_Nobody())
+        self._ports.open(_NoClients())
 
     def startService(self) -> None:
         """Prepares the embedded database, then starts the workers.
@@ -123,7 +129,7 @@ class Supervisor(Service):
         self._preparation.prepare_embedded()
         if self._current.config.server.spread == "groups":
             try:
-                self._folder = Folder.make(len(self._roster), os.environ)
+                self._folder = Folder.create(len(self._roster), os.environ)
             except OSError as error:
                 self._log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
             else:
@@ -136,14 +142,14 @@ class Supervisor(Service):
             count=len(self._roster),
             places=", ".join(self._ports.places()),
         )
-        pass_on_rotation(lambda number: self._signal(number, serving=True))
+        forward_rotation(lambda number: self._signal(number, serving=True))
         for worker in self._roster:
             self._start(worker)
-        if self._silence:
-            self._listening.start(BEAT, now=False)
+        if self._heartbeat_timeout:
+            self._watchdog.start(HEARTBEAT_INTERVAL, now=False)
 
     def condition(self) -> Condition:
-        """How many workers serve how many clients, and whether more are let in."""
+        """The number of connections and of serving workers, and the state of the service."""
         serving = len(self._roster.running(serving=True))
         connections = self._roster.connections()
         what = "Draining" if self._control.draining else "Serving"
@@ -152,19 +158,19 @@ class Supervisor(Service):
         return Condition(connections, f"{what}: {connections} connections, {workers}")
 
     def stopService(self) -> "Deferred[None]":
-        """Has all workers drain; fires when they have ended, killed if they take too long."""
+        """Drains all workers; fires when all have ended, by a kill after the timeout."""
         super().stopService()
         self._stopping = True
         self._lifecycle.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     def _configuration(self) -> bytes:
-        """The configuration as a worker reads it: one line."""
+        """The configuration as a worker reads it: one line of JSON."""
         return msgspec.json.encode(self._current.config) + b"\n"
 
     def _pass_on_configuration(self) -> None:
         for worker in self._roster.running():
-            with contextlib.suppress(KeyError):  # it is ending, its pipe closed
+            with contextlib.suppress(KeyError):  # the worker is ending and its pipe is closed
                 worker.process.writeToChild(FROM_PARENT, self._configuration())
 
     def _start(self, worker: Entry) -> None:
@@ -184,14 +190,14 @@ class Supervisor(Service):
         except OSError as error:
             self._ended(worker, f"it could not be started: {error.strerror}", os.EX_OSERR)
         else:
-            worker.runs(process)
+            worker.started_as(process)
             self._log.info(
                 "worker {number} is process {pid}", number=worker.number, pid=process.pid
             )
 
-    def heard(self, worker: Entry, connections: int) -> None:
-        """A worker serves, and has so many connections."""
-        if not worker.gave_sign(self._reactor.seconds(), connections):
+    def heartbeat(self, worker: Entry, connections: int) -> None:
+        """Notes a heartbeat of a worker, with the number of its connections."""
+        if not worker.heartbeat(self._reactor.seconds(), connections):
             return
         self._log.info("worker {number} serves", number=worker.number)
         self._control.served(worker.number)
@@ -199,20 +205,25 @@ class Supervisor(Service):
             self._any_served = True
             self._lifecycle.serving(self.condition)
 
-    def _kill_the_silent(self) -> None:
-        """A worker whose reactor hangs serves nobody, but is not dead by itself."""
+    def _kill_hung_workers(self) -> None:
+        """Kills workers whose reactor hangs: such a process serves no client and does not end."""
         now = self._reactor.seconds()
         for worker in self._roster:
-            if worker.is_silent(now, self._silence):
+            if worker.is_hung(now, self._heartbeat_timeout):
                 self._log.error(
-                    "worker {number} gave no sign of life for {silent:.0f} s, so it is killed",
+                    "worker {number} sent no heartbeat for {silent:.0f} s, so it is killed",
                     number=worker.number,
-                    silent=now - worker.heard,
+                    silent=now - worker.last_heartbeat,
                 )
                 worker.process.signalProcess(signal.SIGKILL)
 
     def exited(self, worker: Entry, reason: Any) -> None:
-        """The process of a worker has ended (twisted.internet.error.ProcessTerminated or Done)."""
+        """Handles the end of a worker's process.
+
+        Args:
+            worker: the worker.
+            reason: `ProcessTerminated` or `ProcessDone` of twisted.internet.error.
+        """
         how = f"exit status {reason.exitCode}"
         if reason.signal is not None:
             how = f"killed by {signal.Signals(reason.signal).name}"
@@ -222,7 +233,7 @@ class Supervisor(Service):
         now = self._reactor.seconds()
         wait = worker.ended(now)
         if self._stopping:
-            self._note_gone()
+            self._check_all_ended()
             return
         self._log.error(
             "worker {number} ended after {lived:.1f} s: {how}; starts again {when}",
@@ -236,37 +247,37 @@ class Supervisor(Service):
             if len(self._failed) == len(self._roster):
                 self._give_up(how)
                 return
-        worker.waits_for(self._reactor.callLater(wait, self._start, worker))
+        worker.restart_with(self._reactor.callLater(wait, self._start, worker))
 
     def _give_up(self, how: str) -> None:
-        """No worker could be started at all."""
+        """Ends relayd, since no worker could be started."""
         self._log.critical("no worker can be started, so relayd ends; the last one: {how}", how=how)
         statuses = set(self._failed.values())
         status = statuses.pop() if len(statuses) == 1 else 1
-        # twistd ends with 0 whatever happened to a service; an exit handler has the last word
+        # twistd exits with 0 even if a service failed; an exit handler runs after it
         atexit.register(os._exit, status or 1)
         self._end()
 
     async def _stop(self) -> None:
-        if self._listening.running:
-            self._listening.stop()
+        if self._watchdog.running:
+            self._watchdog.stop()
         for worker in self._roster:
             worker.cancel_retry()
         self._signal(signal.SIGTERM)
         await self._ports.close()
-        # what a worker's drain takes at the most: its clients, then its database
+        # a worker drains its clients, then waits for its database
         config = self._current.config
-        patience = config.server.drain_timeout + config.database.deadline + MARGIN
+        timeout = config.server.drain_timeout + config.database.deadline + MARGIN
         try:
-            await self._all_gone().addTimeout(patience, self._reactor)
+            await self._all_ended().addTimeout(timeout, self._reactor)
         except Exception:
             self._log.warn(
-                "killed, for not ending in {patience:g} s: workers {numbers}",
-                patience=patience,
+                "workers {numbers} did not end within {timeout:g} s, so they are killed",
+                timeout=timeout,
                 numbers=", ".join(str(worker.number) for worker in self._roster.running()),
             )
             self._signal(signal.SIGKILL)
-            await self._all_gone()
+            await self._all_ended()
         self._figures.stop()
         await self._control_socket.close()
         if self._folder is not None:
@@ -275,24 +286,24 @@ class Supervisor(Service):
 
     def _signal(self, number: int, *, serving: bool = False) -> None:
         for worker in self._roster.running(serving=serving):
-            # not reaped yet, so the id is still its own
+            # the process is not reaped yet, so its id cannot have been reused
             worker.process.signalProcess(number)
 
-    def _all_gone(self) -> "Deferred[None]":
-        gone: Deferred[None] = Deferred()
-        self._waiting.append(gone)
-        self._note_gone()
-        return gone
+    def _all_ended(self) -> "Deferred[None]":
+        ended: Deferred[None] = Deferred()
+        self._waiting.append(ended)
+        self._check_all_ended()
+        return ended
 
-    def _note_gone(self) -> None:
+    def _check_all_ended(self) -> None:
         if not self._roster.running():
             waiting, self._waiting = self._waiting, []
-            for gone in waiting:
-                gone.callback(None)
+            for ended in waiting:
+                ended.callback(None)
 
 
-class _Nobody(Factory):
-    """Behind the parent's ports, which accept nobody."""
+class _NoClients(Factory):
+    """The factory of the parent's ports, which never accept a client."""
 
     noisy = False
 
@@ -315,7 +326,7 @@ class _Child(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         if newest := [line for line in data.split(b"\n") if line.isdigit()]:
-            self._supervisor.heard(self._worker, int(newest[-1]))
+            self._supervisor.heartbeat(self._worker, int(newest[-1]))
 
     def processExited(self, reason: Failure) -> None:
         self._supervisor.exited(self._worker, reason.value)

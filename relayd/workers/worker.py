@@ -1,17 +1,17 @@
-"""One of the processes of `[server] workers`: what it has inherited from its parent.
+"""One of the processes of `[server] workers`: its inheritance and its pipes to the parent.
 
-A worker is a `twistd relayd` like any other. `tap` asks what it has inherited, `assembly` wires it.
-Its parent (`supervisor`) gives it
+A worker is a `twistd relayd` like any other. `tap` reads the inheritance, `assembly` wires it.
+Its parent (`supervisor`) passes
 
     VARIABLE           its number, in the environment
-    HANDOVER           how many workers there are, a colon, and the folder of `handover`, in the
-                       environment; not there if they do not hand connections to each other
+    HANDOVER           the number of workers, a colon, and the folder of `handover`, in the
+                       environment; absent if workers do not hand connections to each other
     FROM_PARENT        a pipe: the configuration (JSON, one line), another after each reload
-    TO_PARENT          a pipe: as soon as it serves, and every 5 seconds from then on, it writes a
-                       line there: how many connections it has
+    TO_PARENT          a pipe: the heartbeats of the worker, a line every 5 seconds from the moment
+                       when it serves, with the number of its connections
     FIRST_SOCKET ...   the listening sockets, in the order of [server] listen
 
-A worker without a parent, whatever became of it, drains and ends.
+A worker drains and ends when its parent has ended for any reason.
 """
 
 import contextlib
@@ -40,8 +40,8 @@ from relayd.workers import VARIABLE
 
 HANDOVER = "_RELAYD_HANDOVER"
 FROM_PARENT, TO_PARENT, FIRST_SOCKET = 3, 4, 5  # file descriptors
-BEAT = 5.0
-"""Seconds between two signs of life of a worker."""
+HEARTBEAT_INTERVAL = 5.0
+"""Seconds between two heartbeats of a worker."""
 
 _log = Logger()
 
@@ -52,9 +52,9 @@ class Worker(msgspec.Struct, frozen=True):
     Attributes:
         number: from 1.
         config: the parent's, so that all workers have the same.
-        rest: what came through the pipe behind it.
-        workers: how many there are that hand connections to each other; 0 if they do not.
-        folder: where they do so.
+        rest: bytes that were read from the pipe behind the configuration.
+        workers: the number of workers that hand connections to each other; 0 if they do not.
+        folder: the folder of their hand-over sockets.
     """
 
     number: int
@@ -68,13 +68,13 @@ class Worker(msgspec.Struct, frozen=True):
         """Reads the inheritance of this process, where the environment has `VARIABLE`.
 
         Raises:
-            SystemExit: the parent is gone already.
+            SystemExit: the parent has ended already.
         """
         data = b""
         while b"\n" not in data:
             more = os.read(FROM_PARENT, 65536)
             if not more:
-                raise SystemExit("relayd: the parent of this worker is gone")
+                raise SystemExit("relayd: the parent of this worker has ended")
             data += more
         line, _, rest = data.partition(b"\n")
         workers, _, folder = environ.get(HANDOVER, "").partition(":")
@@ -87,17 +87,20 @@ class Worker(msgspec.Struct, frozen=True):
         )
 
     def listener(self, reactor: Any) -> Inherited:
-        """Where the endpoints are to listen."""
+        """The inherited sockets, on which the endpoints listen."""
         last = FIRST_SOCKET + len(self.config.server.listen)
         return Inherited(reactor, range(FIRST_SOCKET, last))
 
     def handover(self, reactor: Any, ports: Ports, current: Current) -> Handover | None:
-        """The way to the other workers, if they hand connections to each other.
+        """Builds the hand-over to the other workers.
 
         Args:
             reactor: the reactor.
-            ports: where this process listens.
-            current: has the names of groups that paths leave out.
+            ports: the ports of this process.
+            current: holds the default names of groups, which paths may omit.
+
+        Returns:
+            None if workers do not hand connections to each other, or if the folder is missing.
         """
         if not self.workers:
             return None
@@ -108,46 +111,48 @@ class Worker(msgspec.Struct, frozen=True):
         try:
             folder = Path(self.folder)
             return Handover(reactor, ports, folder, self.number, self.workers, find_group)
-        except OSError as error:  # somebody has cleaned up
+        except OSError as error:  # the folder was removed
             _log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
             return None
 
 
-class SignsOfLife:
-    """Tells the parent that this worker serves, again and again (`systemd.Lifecycle`).
+class Heartbeat:
+    """Reports to the parent every few seconds that this worker serves (`systemd.Lifecycle`).
 
     Args:
-        reactor: provides IReactorTime: if it hangs, there are no signs of life.
+        reactor: provides IReactorTime: no heartbeat is sent while it hangs.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
     def serving(self, condition: Callable[[], Condition]) -> None:
-        """It serves; from now on the parent is told, each time with how many connections."""
+        """Sends heartbeats from now on, each with the number of connections."""
         os.set_blocking(TO_PARENT, False)
-        beat = LoopingCall(self._give_one, condition)
-        beat.clock = self._reactor
-        beat.start(BEAT)
+        loop = LoopingCall(self._send, condition)
+        loop.clock = self._reactor
+        loop.start(HEARTBEAT_INTERVAL)
 
-    def _give_one(self, condition: Callable[[], Condition]) -> None:
-        # a parent that does not read, or is gone, must not stop the relay
+    def _send(self, condition: Callable[[], Condition]) -> None:
+        # a parent that does not read, or has ended, must not stop the relay
         with contextlib.suppress(OSError):
             os.write(TO_PARENT, b"%d\n" % condition().connections)
 
     def stopping(self) -> None:
-        """Nothing: the parent has said so, or sees the process end."""
+        """Does nothing: the parent has ordered the stop, or sees the process end."""
 
 
 @implementer(IReadDescriptor)
 class FromParent:
-    """The pipe from the parent: a configuration a line, after each reload; its end is the parent's.
+    """The pipe from the parent: one configuration a line, after each reload.
+
+    The pipe is closed when the parent ends; the worker then ends, too.
 
     Args:
         reactor: provides IReactorFDSet.
         current: gets the configurations.
         end: ends the process; returns False if it is ending already.
-        rest: what has been read of the pipe already.
+        rest: bytes that were read from the pipe already.
     """
 
     def __init__(
@@ -164,7 +169,7 @@ class FromParent:
         self._reactor.addReader(self)
 
     def doRead(self) -> None:
-        """Something has come, or the end (`IReadDescriptor`)."""
+        """Reads configurations, or the end of the pipe (`IReadDescriptor`)."""
         data = os.read(FROM_PARENT, 65536)
         if data:
             self._data += data
@@ -185,14 +190,14 @@ class FromParent:
     def _ended(self) -> None:
         self._reactor.removeReader(self)
         if self._end():
-            _log.warn("the parent process is gone, so this one ends, too")
+            _log.warn("the parent process has ended, so this one ends, too")
 
     def fileno(self) -> int:
-        """The pipe's (`IReadDescriptor`)."""
+        """The descriptor of the pipe (`IReadDescriptor`)."""
         return FROM_PARENT
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor has found the pipe broken, or has ended (`IReadDescriptor`)."""
+        """The pipe is broken, or the reactor has stopped (`IReadDescriptor`)."""
         self._ended()
 
     def logPrefix(self) -> str:
@@ -201,5 +206,5 @@ class FromParent:
 
 
 def log_observer() -> ILogObserver:
-    """The log of a worker whose parent was told to log to stdout (twistd --logger)."""
+    """The log observer of a worker whose parent logs to stdout by option (twistd --logger)."""
     return TextLines(sys.stdout, int(os.environ.get(VARIABLE, "0")))

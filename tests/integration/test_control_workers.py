@@ -235,7 +235,7 @@ def test_a_worker_replaces_the_control_socket_of_one_that_still_lives(
         assert (local["missing"], len(local["processes"])) == ([], 2)
         for pid in old:
             os.kill(pid, signal.SIGCONT)
-        eventually(lambda: daemon.log.count("the parent process is gone") == 2)
+        eventually(lambda: daemon.log.count("the parent process has ended") == 2)
         eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in old))
         assert relayctl.json("status")["missing"] == []
     finally:

@@ -120,7 +120,7 @@ def test_a_passed_socket_replaces_the_listen_setting(
     service.hear("READY=1")
     connect(service, "/ws/camera")
     place = f"tcp:{service.port}:interface=127.0.0.1"
-    line = f"systemd passed a listening socket, in the place of [server] listen: {place}"
+    line = f"systemd passed a listening socket, used instead of [server] listen: {place}"
     assert line in service.log
 
 
@@ -221,7 +221,7 @@ def test_a_unix_socket_of_another_process_is_not_removed(serve: Serve, tmp_path:
         assert path.exists()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))  # nobody answers, nobody refuses
-    assert f"in the place of [server] listen: unix:{path}" in service.log
+    assert f"used instead of [server] listen: unix:{path}" in service.log
 
 
 def test_a_passed_descriptor_that_does_not_listen_ends_the_start(serve: Serve) -> None:
@@ -230,7 +230,7 @@ def test_a_passed_descriptor_that_does_not_listen_ends_the_start(serve: Serve) -
         service = serve(datagrams)
         assert service.process is not None
         assert service.process.wait(PATIENCE) == 1
-    assert "relayd: systemd passed descriptor 3, from which no connections can be" in (service.log)
+    assert "relayd: systemd passed descriptor 3, which accepts no connections" in (service.log)
 
 
 # -- the end, and the next start

@@ -146,7 +146,7 @@ def test_workers_whose_parent_is_killed_drain_and_end(
     daemon.kill()
     assert [read_close(client)[0] for client in clients] == [1012] * 4
     eventually(lambda: all(map(has_ended, pids(daemon).values())))
-    assert daemon.log.count("the parent process is gone, so this one ends, too") == 2
+    assert daemon.log.count("the parent process has ended, so this one ends, too") == 2
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", daemon.port))
 

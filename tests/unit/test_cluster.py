@@ -132,7 +132,7 @@ def test_a_refusal_of_redis_is_logged_once_until_the_command_works_again(scene: 
         scene.pass_by(9)
         scene.redis.failure = None
         scene.pass_by(3)
-    assert scene.log == ["this process cannot be registered, trying on: NOPERM no"] * 2
+    assert scene.log == ["this process cannot be registered, will retry: NOPERM no"] * 2
 
 
 def test_the_rate_is_what_was_delivered_between_two_reports(scene: Scene) -> None:
@@ -148,7 +148,7 @@ def test_an_extra_report_does_not_spoil_the_rate(scene: Scene) -> None:
     scene.report.delivered = 600
     scene.pass_by(INTERVAL)
     scene.report.delivered = 601
-    scene.membership.tell()
+    scene.membership.report_now()
     scene.pass_by(INTERVAL)
     assert [each.deliveries_per_second for each in scene.reports()] == [200.0, 200.0, 0.3]
 
@@ -156,7 +156,7 @@ def test_an_extra_report_does_not_spoil_the_rate(scene: Scene) -> None:
 def test_a_draining_process_may_report_between_two_regular_reports(scene: Scene) -> None:
     scene.reports()
     scene.report.draining = True
-    scene.membership.tell()
+    scene.membership.report_now()
     assert [each.draining for each in scene.reports()] == [True]
 
 
@@ -170,13 +170,13 @@ def test_a_stopping_process_removes_its_registration(scene: Scene) -> None:
     scene.pass_by(60)
     scene.redis.turn(False)
     scene.redis.turn(True)
-    scene.membership.tell()
+    scene.membership.report_now()
     assert len(scene.redis.told) == 2
 
 
 def test_a_report_in_flight_does_not_follow_the_removal(scene: Scene) -> None:
     scene.redis.answers = []
-    scene.membership.tell()
+    scene.membership.report_now()
     scene.redis.told.clear()
     stopped = scene.membership.stop()
     assert scene.redis.told == []

@@ -25,7 +25,7 @@ from relayd.metrics.totals import describe_workers
 from relayd.relays.camera import CameraFactory
 from relayd.relays.echo import EchoFactory
 from relayd.relays.unknown import UnknownFactory
-from relayd.web.site import make_site
+from relayd.web.site import build_site
 from tests.unit.fakes import Client, Transport, World, make_world, mask_frame, parse_frames
 
 HEAD_SIZE = 1000
@@ -89,7 +89,7 @@ class House:
             world.clock,
             {factory.kind: factory for factory in relays},
             UnknownFactory(world.context),
-            make_site(self.backend, world.clock),
+            build_site(self.backend, world.clock),
             world.context.tally,
         )
 

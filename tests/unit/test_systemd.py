@@ -10,15 +10,15 @@ class Late(Systemd):
     """Has room only if it is told so."""
 
     def __init__(self, watchdog: float = 0.0) -> None:
-        super().__init__(notify="@nobody", watchdog=watchdog)
+        super().__init__(notify_socket="@nobody", watchdog=watchdog)
         self.room = True
-        self.asked = 0
-        self.heard: list[str] = []
+        self.attempts = 0
+        self.notified: list[str] = []
 
-    def tell(self, *lines: str) -> bool:
-        self.asked += 1
+    def notify(self, *lines: str) -> bool:
+        self.attempts += 1
         if self.room:
-            self.heard += [line for line in lines if not line.startswith("MONOTONIC_USEC=")]
+            self.notified += [line for line in lines if not line.startswith("MONOTONIC_USEC=")]
         return self.room
 
 
@@ -54,7 +54,7 @@ def test_the_notifier_reports_readiness_and_a_status(scene: Scene) -> None:
     scene.serve()
     scene.status = "Serving: 1 connections"
     scene.later(5.1)
-    assert scene.systemd.heard == [
+    assert scene.systemd.notified == [
         "READY=1",
         "STATUS=Serving: 0 connections",
         "STATUS=Serving: 1 connections",
@@ -64,7 +64,7 @@ def test_the_notifier_reports_readiness_and_a_status(scene: Scene) -> None:
 def test_an_unchanged_status_is_not_sent_again(scene: Scene) -> None:
     scene.serve()
     scene.later(60)
-    assert scene.systemd.heard == ["READY=1", "STATUS=Serving: 0 connections"]
+    assert scene.systemd.notified == ["READY=1", "STATUS=Serving: 0 connections"]
 
 
 def test_notifications_that_found_no_room_arrive_in_order_and_once(scene: Scene) -> None:
@@ -73,33 +73,33 @@ def test_notifications_that_found_no_room_arrive_in_order_and_once(scene: Scene)
     scene.notifier.stopping()
     scene.status = "Stopping: 0 connections"
     scene.later(3)
-    assert scene.systemd.heard == []
+    assert scene.systemd.notified == []
     scene.systemd.room = True
     scene.later(0.15)
-    assert scene.systemd.heard == ["READY=1", "STOPPING=1", "STATUS=Stopping: 0 connections"]
+    assert scene.systemd.notified == ["READY=1", "STOPPING=1", "STATUS=Stopping: 0 connections"]
     scene.later(60)
-    assert len(scene.systemd.heard) == 3
+    assert len(scene.systemd.notified) == 3
 
 
 def test_a_heartbeat_is_not_delayed_by_a_refused_one() -> None:
     scene = Scene(watchdog=4)
     scene.serve()
-    scene.systemd.heard.clear()
+    scene.systemd.notified.clear()
     scene.systemd.room = False
     scene.later(2)
     scene.systemd.room = True
     scene.later(0.2)
-    assert scene.systemd.heard == ["WATCHDOG=1"]
+    assert scene.systemd.notified == ["WATCHDOG=1"]
 
 
 def test_the_notifier_retries_ten_times_a_second_however_much_is_pending(scene: Scene) -> None:
     scene.systemd.room = False
     scene.serve()
     scene.notifier.stopping()
-    before = scene.systemd.asked
+    before = scene.systemd.attempts
     scene.later(1)
     # each time what it is to know first, and the status
-    assert 18 <= scene.systemd.asked - before <= 22
+    assert 18 <= scene.systemd.attempts - before <= 22
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -112,7 +112,7 @@ def test_unsent_reload_notifications_do_not_accumulate(scene: Scene, ready: bool
     scene.notifier.stopping()
     scene.systemd.room = True
     scene.later(1)
-    told = [line for line in scene.systemd.heard if not line.startswith("STATUS")]
+    told = [line for line in scene.systemd.notified if not line.startswith("STATUS")]
     assert told == ["READY=1", *(["RELOADING=1", "READY=1"] if ready else []), "STOPPING=1"]
 
 
@@ -124,14 +124,14 @@ def test_an_announced_reload_always_ends(scene: Scene) -> None:
     scene.reload()
     scene.systemd.room = True
     scene.later(1)
-    assert scene.systemd.heard[2:] == ["RELOADING=1", "READY=1"]
+    assert scene.systemd.notified[2:] == ["RELOADING=1", "READY=1"]
 
 
 def test_a_reload_that_fails_ends_for_systemd_too(scene: Scene) -> None:
     scene.serve()
     with pytest.raises(RuntimeError), scene.notifier.reloading():
         raise RuntimeError("a bug")
-    assert scene.systemd.heard[2:] == ["RELOADING=1", "READY=1"]
+    assert scene.systemd.notified[2:] == ["RELOADING=1", "READY=1"]
 
 
 def test_a_process_that_does_not_serve_yet_sends_no_status(scene: Scene) -> None:
@@ -139,4 +139,4 @@ def test_a_process_that_does_not_serve_yet_sends_no_status(scene: Scene) -> None
     scene.notifier.stopping()
     scene.systemd.room = True
     scene.later(1)
-    assert scene.systemd.heard == ["STOPPING=1"]
+    assert scene.systemd.notified == ["STOPPING=1"]

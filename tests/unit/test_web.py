@@ -16,7 +16,7 @@ from zope.interface import implementer
 from relayd.config import Api, Config, Echo, Limits, Metrics, Proxy
 from relayd.errors import DatabaseUnavailable, RedisUnavailable, StoreUnavailable
 from relayd.web import request as web_request
-from relayd.web.site import make_site
+from relayd.web.site import build_site
 from tests.unit.web_fakes import BEARER, KEY, SAID, Client, FakeBackend, Reply, ask
 
 
@@ -102,7 +102,7 @@ def ask_metrics(
 ) -> Reply:
     """What a client with an address gets; None: it comes through a unix socket."""
     config = Config(metrics=Metrics(**settings), proxy=Proxy(trusted=trusted))
-    client = Client(make_site(FakeBackend(config=config), Clock()))
+    client = Client(build_site(FakeBackend(config=config), Clock()))
     address: Any = UNIXAddress(None)
     if host is not None:
         address = (IPv6Address if ":" in host else IPv4Address)("TCP", host, 5)
@@ -247,7 +247,7 @@ def test_a_push_is_delivered_byte_for_byte(backend: FakeBackend, path: str) -> N
 
 
 def test_a_chunked_push_is_put_together(backend: FakeBackend) -> None:
-    client = Client(make_site(backend, Clock()))
+    client = Client(build_site(backend, Clock()))
     head = f"POST /api/push/x HTTP/1.1\r\nHost: a\r\n{BEARER}Transfer-Encoding: chunked\r\n\r\n"
     client.send(head.encode() + b'4\r\n{"a"\r\n')
     client.send(b"3\r\n:1}\r\n0\r\n\r\n")
@@ -303,7 +303,7 @@ def test_a_bad_chat_message_is_answered_400(backend: FakeBackend, body: bytes, c
 
 
 def test_an_unavailable_history_is_answered_503(backend: FakeBackend) -> None:
-    backend.say_result = StoreUnavailable("The history is away.")
+    backend.post_result = StoreUnavailable("The history is away.")
     reply = ask(backend, "POST", "/api/chat/x", b'{"message":"a"}', BEARER)
     assert reply.status == 503
     assert reply.json == {"error": "store_unavailable", "message": StoreUnavailable.sentence}
@@ -341,7 +341,7 @@ def test_a_body_of_exactly_the_limit_is_accepted() -> None:
 
 def test_a_content_length_over_the_limit_is_answered_before_the_body() -> None:
     backend = limited()
-    client = Client(make_site(backend, Clock()))
+    client = Client(build_site(backend, Clock()))
     client.send(push_head("Content-Length: 1001"))
     [reply] = client.replies()
     assert (reply.status, reply.json["error"]) == (413, "too_large")
@@ -354,14 +354,14 @@ def test_a_content_length_over_the_limit_is_answered_before_the_body() -> None:
 
 
 def test_a_client_that_waits_for_100_continue_gets_the_413_instead() -> None:
-    client = Client(make_site(limited(), Clock()))
+    client = Client(build_site(limited(), Clock()))
     client.send(push_head("Content-Length: 9999999\r\nExpect: 100-continue"))
     assert [reply.status for reply in client.replies()] == [413]
     assert client.is_closed()
 
 
 def test_100_continue_is_sent_for_a_body_within_the_limit() -> None:
-    client = Client(make_site(limited(), Clock()))
+    client = Client(build_site(limited(), Clock()))
     client.send(push_head("Content-Length: 7\r\nExpect: 100-continue"))
     assert [reply.status for reply in client.replies()] == [100]
     client.send(b'{"a":1}')
@@ -370,7 +370,7 @@ def test_100_continue_is_sent_for_a_body_within_the_limit() -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 99999999999", "Transfer-Encoding: chunked"])
 def test_a_body_without_end_costs_no_memory_and_is_cut_off(framing: str) -> None:
-    client = Client(make_site(limited(), Clock()))
+    client = Client(build_site(limited(), Clock()))
     client.send(push_head(framing))
     request = client.channel.requests[0]
     piece = b"x" * 65536
@@ -387,7 +387,7 @@ def test_a_body_without_end_costs_no_memory_and_is_cut_off(framing: str) -> None
 
 def test_a_chunked_body_is_answered_when_it_grows_too_large() -> None:
     backend = limited()
-    client = Client(make_site(backend, Clock()))
+    client = Client(build_site(backend, Clock()))
     client.send(push_head("Transfer-Encoding: chunked") + b"3e8\r\n" + b"x" * 1000 + b"\r\n")
     assert client.replies() == []
     client.send(b"1\r\nx\r\n")
@@ -493,7 +493,7 @@ def test_every_answer_carries_the_security_headers(backend: FakeBackend, path: s
 
 @pytest.mark.parametrize("host", ["a b", "a; script-src *", "[::1]:8080", ""])
 def test_a_strange_host_does_not_get_into_the_policy(backend: FakeBackend, host: str) -> None:
-    client = Client(make_site(backend, Clock()))
+    client = Client(build_site(backend, Clock()))
     client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     [reply] = client.replies()
     assert "connect-src 'self';" in reply.headers["content-security-policy"]
@@ -505,11 +505,11 @@ def test_a_strange_host_does_not_get_into_the_policy(backend: FakeBackend, host:
 def test_an_exception_is_answered_500_and_logged(
     backend: FakeBackend, failures: list[LogEvent]
 ) -> None:
-    backend.say_result = RuntimeError("secret detail")
+    backend.post_result = RuntimeError("secret detail")
     reply = ask(backend, "POST", "/api/chat/x", b'{"message":"a"}', BEARER)
     assert (reply.status, reply.json["error"]) == (500, "internal_error")
     assert b"secret" not in reply.body
-    assert [event["log_failure"].value for event in failures] == [backend.say_result]
+    assert [event["log_failure"].value for event in failures] == [backend.post_result]
 
 
 def test_a_synchronous_exception_is_answered_500(
@@ -527,8 +527,8 @@ def test_a_client_that_disconnects_while_it_waits_leaves_no_error(
     backend: FakeBackend, failures: list[LogEvent]
 ) -> None:
     waiting: Deferred[bytes] = Deferred()
-    backend.say_result = waiting
-    client = Client(make_site(backend, Clock()))
+    backend.post_result = waiting
+    client = Client(build_site(backend, Clock()))
     client.send(push_head("Content-Length: 15").replace(b"push", b"chat") + b'{"message":"a"}')
     assert backend.said == [("x", "a")]
     client.channel.connectionLost(Failure(ConnectionDone()))
@@ -540,8 +540,8 @@ def test_a_client_that_disconnects_while_it_waits_leaves_no_error(
 
 def test_pipelined_requests_are_answered_in_order(backend: FakeBackend) -> None:
     waiting: Deferred[bytes] = Deferred()
-    backend.say_result = waiting
-    client = Client(make_site(backend, Clock()))
+    backend.post_result = waiting
+    client = Client(build_site(backend, Clock()))
     client.send(
         push_head("Content-Length: 15").replace(b"push", b"chat")
         + b'{"message":"a"}GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'

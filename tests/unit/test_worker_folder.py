@@ -11,7 +11,7 @@ from relayd.workers.folder import Folder
 
 def test_the_first_of_several_runtime_directories_is_used(tmp_path: Path) -> None:
     """systemd names all that RuntimeDirectory= lists, with colons."""
-    folder = Folder.make(3, {"RUNTIME_DIRECTORY": f"{tmp_path}:/run/other"})
+    folder = Folder.create(3, {"RUNTIME_DIRECTORY": f"{tmp_path}:/run/other"})
     assert folder.path.parent == tmp_path
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert (folder.path / "beats").read_bytes() == bytes(24)
@@ -50,5 +50,5 @@ def test_the_folder_of_workers_is_locked_so_that_systemd_tmpfiles_leaves_it_alon
 
 def test_the_error_of_a_folder_that_cannot_be_created_names_its_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        Folder.make(2, {"RUNTIME_DIRECTORY": str(tmp_path / "nowhere")})
+        Folder.create(2, {"RUNTIME_DIRECTORY": str(tmp_path / "nowhere")})
     assert str(caught.value.filename).startswith(str(tmp_path / "nowhere"))

@@ -46,7 +46,7 @@ class Process:
         self.signals.append(number)
 
     def serve(self, connections: int = 0) -> None:
-        """It gives a sign of life."""
+        """Sends a heartbeat."""
         self._protocol.childDataReceived(worker.TO_PARENT, b"%d\n" % connections)
 
     def end(self, status: int | None = 0, by: int | None = None) -> None:
@@ -79,7 +79,12 @@ class Scene:
     """A supervisor of some workers that listens nowhere."""
 
     def __init__(
-        self, count: int, log: list[str], *, silence: float = 0.0, listen: tuple[str, ...] = ()
+        self,
+        count: int,
+        log: list[str],
+        *,
+        heartbeat_timeout: float = 0.0,
+        listen: tuple[str, ...] = (),
     ) -> None:
         self.reactor = Reactor()
         self.config = Config(
@@ -100,7 +105,7 @@ class Scene:
             reloader=Reloader(lambda: Loaded(self.config, (), ()), self.current),
             command=lambda number: [f"--worker-{number}"],
             end=self._end,
-            silence=silence,
+            heartbeat_timeout=heartbeat_timeout,
         )
 
     def start(self) -> "Scene":
@@ -225,16 +230,16 @@ def test_a_worker_that_only_took_long_to_start_does_not_count_as_steady(
 
 
 def test_a_worker_without_heartbeats_is_killed(scene: Callable[..., Scene]) -> None:
-    running = scene(2, silence=30.0).start()
+    running = scene(2, heartbeat_timeout=30.0).start()
     for each in running.spawned:
         each.serve()
     for _ in range(7):
         assert running.newest(2).signals == []
-        running.reactor.advance(worker.BEAT)
+        running.reactor.advance(worker.HEARTBEAT_INTERVAL)
         running.newest(1).serve()
     assert running.newest(2).signals == [signal.SIGKILL]
     assert running.newest(1).signals == []
-    assert "worker 2 gave no sign of life for 35 s, so it is killed" in running.log
+    assert "worker 2 sent no heartbeat for 35 s, so it is killed" in running.log
 
 
 def test_the_service_manager_is_notified_once_that_workers_serve(
@@ -380,7 +385,7 @@ def test_a_worker_that_does_not_end_is_killed(scene: Callable[..., Scene]) -> No
     running.reactor.advance(0.1)
     assert running.newest(2).signals == [signal.SIGTERM, signal.SIGKILL]
     assert running.newest(1).signals == [signal.SIGTERM]
-    assert "killed, for not ending in 10 s: workers 2" in running.log
+    assert "workers 2 did not end within 10 s, so they are killed" in running.log
     assert not has_fired(stopped)
     running.newest(2).end(None, signal.SIGKILL)
     success(stopped)

@@ -12,7 +12,7 @@ from twisted.web.http import HTTPChannel
 from relayd.config import Api, Config
 from relayd.metrics.exchange import Family
 from relayd.metrics.totals import describe_workers
-from relayd.web.site import Site, make_site
+from relayd.web.site import Site, build_site
 
 KEY = "a key for tests"
 BEARER = f"Authorization: Bearer {KEY}\r\n"
@@ -28,7 +28,7 @@ class FakeBackend:
     stopping: bool = False
     database_error: Exception | None = None
     redis_error: Exception | None = None
-    say_result: "Deferred[bytes] | Exception | None" = None
+    post_result: "Deferred[bytes] | Exception | None" = None
     published: list[tuple[str, bytes]] = field(default_factory=list)
     said: list[tuple[str, str]] = field(default_factory=list)
 
@@ -41,10 +41,10 @@ class FakeBackend:
 
     async def post(self, room: str, message: str) -> bytes:
         self.said.append((room, message))
-        if isinstance(self.say_result, Exception):
-            raise self.say_result
-        if self.say_result is not None:
-            return await self.say_result
+        if isinstance(self.post_result, Exception):
+            raise self.post_result
+        if self.post_result is not None:
+            return await self.post_result
         return SAID
 
     async def check_database(self) -> None:
@@ -122,7 +122,7 @@ def ask(
     backend: FakeBackend, method: str, path: str, body: bytes = b"", headers: str = ""
 ) -> Reply:
     """Sends one request on a connection of its own and returns its answer."""
-    client = Client(make_site(backend, Clock()))
+    client = Client(build_site(backend, Clock()))
     length = f"Content-Length: {len(body)}\r\n" if body else ""
     head = f"{method} {path} HTTP/1.1\r\nHost: relay.example:8080\r\n{length}{headers}\r\n"
     client.send(head.encode() + body)
