@@ -33,7 +33,7 @@ from relayd.control.listener import FOR_ITS_PARENT, FOR_THE_GROUP, ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.process import ProcessControl
 from relayd.control.site import ControlSite
-from relayd.control.worker_metrics import ParentFigures, WorkerFigures, ask_through
+from relayd.control.worker_metrics import ParentFigures, WorkerFigures, query_through
 from relayd.drops import Drops
 from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.edge.ports import Inherited, Ports
@@ -286,7 +286,7 @@ def build_supervisor(
     paths: dict[int, Path] = {}
     if place is not None:
         paths = {each.number: of_worker(place, each.number).path for each in roster}
-    figures = WorkerFigures(reactor, ask_through(reactor, paths), roster.summary)
+    figures = WorkerFigures(reactor, query_through(reactor, paths), roster.summary)
     control = Parent(reactor, paths, figures, reloader)
     return Supervisor(
         reactor,

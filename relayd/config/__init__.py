@@ -1,9 +1,9 @@
-"""File, environment and options become one frozen `Config`; all its errors are raised here.
+"""Builds one frozen `Config` from file, environment and options; raises all errors in them.
 
-Sits just above `errors`. Precedence: option, environment, `.env`, systemd's credentials, the last
+Sits above `redis.urls`. Precedence: option, environment, `.env`, systemd's credentials, the last
 file of conf.d, ..., the first, the file, default. The environment is `RELAYD_<SECTION>_<KEY>` for
-any setting, and what hosting platforms set: `PORT`, `DATABASE_URL`, `REDIS_URL` (our own names win
-over theirs). A secret may stand in a file of its own (`secret_files`).
+any setting, and the variables of hosting platforms: `PORT`, `DATABASE_URL`, `REDIS_URL` (our own
+names win over these). A secret may be in a file of its own (`secret_files`).
 """
 
 import os
@@ -59,7 +59,7 @@ __all__ = [
 
 
 class Config(Sections, frozen=True, kw_only=True):
-    """The whole configuration: one member a section."""
+    """The whole configuration: one member for each section."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -72,12 +72,12 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A configuration and where it came from.
+    """A configuration and its sources.
 
     Attributes:
         config: the configuration.
-        found: the settings that were found somewhere, the stronger behind the weaker.
-        warnings: what works and should not stay as it is, a sentence each.
+        found: the settings of all sources; later ones override earlier ones.
+        warnings: faults that do not prevent a start, a sentence each.
     """
 
     config: Config
@@ -115,13 +115,13 @@ def read(
         path: the TOML file, or None for none (`RELAYD_CONFIG` may still name one); the folder
             conf.d beside it is read, too.
         environ: the environment.
-        dotenv: what a `.env` file sets; `environ` wins.
-        listen: Twisted endpoint descriptions from the command line; they win over all.
-        folder: what relative paths start from; "" for the working directory.
-        credentials: folders with secrets, the weaker first; None for the one that systemd names
-            in the environment.
-        only: the sections that matter; the others keep their defaults, right or wrong. None of
-            them for all.
+        dotenv: the variables of a `.env` file; `environ` wins.
+        listen: Twisted endpoint descriptions from the command line; they win over all sources.
+        folder: the base of relative paths; "" for the working directory.
+        credentials: folders with secrets; later ones override earlier ones. None for the folder
+            that systemd names in the environment.
+        only: the sections to read; the others keep their defaults, and their errors are ignored.
+            Empty for all sections.
 
     Raises:
         ConfigError: naming where the wrong setting stands, its key, its value, what is allowed.

@@ -1,6 +1,6 @@
 """The rules of single settings beyond their types. Pure.
 
-Beside `sections`; `settings` asks. Each check raises ValueError with what is allowed instead.
+Beside `sections`, under `settings`. Each check raises ValueError, which says what is allowed.
 """
 
 import ipaddress
@@ -18,14 +18,14 @@ LONGEST_SOCKET = 107
 
 def check_endpoints(descriptions: tuple[str, ...]) -> None:
     """Twisted server endpoints (https://docs.twisted.org/). Raises ValueError."""
-    # with TLS it takes 0.05 s of CPU time, which every command of relayctl would spend
+    # imported here: it takes 0.05 s of CPU time, which every command of relayctl would spend
     from twisted.internet import endpoints
 
     if not descriptions:
         raise ValueError("must name at least one endpoint, such as tcp:8080:interface=127.0.0.1")
     for description in descriptions:
         try:
-            # TCP, TLS and unix endpoints keep the reactor for later and do not touch it here
+            # TCP, TLS and unix endpoints do not use the reactor before they listen
             endpoints.serverFromString(None, description)
             port = re.match(r"(?:haproxy:)?(?:tcp6?|ssl):(?:port=)?(-?\d+)", description)
             if port is not None and not 0 <= int(port[1]) <= 65535:
@@ -49,13 +49,13 @@ def check_origins(origins: tuple[str, ...]) -> None:
 
 
 def check_trusted(networks: tuple[str, ...]) -> None:
-    """Proxies that are believed. Raises ValueError."""
+    """Trusted proxies: networks, addresses, or `unix:`. Raises ValueError."""
     for network in networks:
         parse_trusted(network)
 
 
 def check_database_url(url: str) -> None:
-    """A database that `storage` knows. Raises ValueError."""
+    """The URL of a database that `storage` supports. Raises ValueError."""
     allowed = "must be empty, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or sqlite:///FILE"
     if url and not re.match(r"(postgres|postgresql)://.|sqlite:///.", url):
         raise ValueError(allowed)

@@ -1,6 +1,6 @@
-"""The configuration that a process works with now: held once, read by every part when it is used.
+"""The present configuration of a process: held once, and read by every part when it needs it.
 
-Stands on `config`; `reload` and the pipe from a worker's parent replace what it holds.
+Sits on `config`; `reload` and the pipe from a worker's parent replace it.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from relayd.logs import Logger
 class Current:
     """Holds the configuration of a process.
 
-    A part keeps this object and reads `current.config` each time that it needs a setting, so a
-    setting that may change needs no code to bring it to that part. A part that has to act on a
-    change, such as a running timer, watches.
+    A part keeps this object and reads `current.config` each time that it needs a setting, so no
+    code has to pass a changed setting to that part. A part that has to act on a change, such as a
+    running timer, watches.
 
     Args:
-        config: what the process was started with.
+        config: the configuration at the start.
 
     Attributes:
-        config: what holds now. Never assign to it: `replace` does.
+        config: the present configuration. Only `replace` assigns to it.
     """
 
     _log = Logger()
@@ -33,19 +33,19 @@ class Current:
         """Calls `act` after each replacement that changes one of these sections.
 
         Args:
-            act: reads `config`, which is the new one by then.
+            act: called without arguments; `config` is the new configuration by then.
             sections: names of sections, such as "limits"; none for all of them.
         """
         names = sections or Config.__struct_fields__
         self._watchers.append((act, frozenset(names)))
 
     def replace(self, config: Config) -> None:
-        """Holds another configuration from now on, and calls those who watch what has changed.
+        """Applies another configuration, and calls the watchers of the changed sections.
 
-        A watcher that fails is logged, and the others are called all the same.
+        The failure of a watcher is logged; the other watchers are still called.
 
         Args:
-            config: the new one; `reload.compare` says which settings may differ.
+            config: the new one; `reload.compare` decides which settings may differ.
         """
         before, self.config = self.config, config
         changed = {
@@ -59,6 +59,6 @@ class Current:
                     act()
                 except Exception:
                     self._log.failure(
-                        "a part could not follow the change of {sections}",
+                        "a part could not apply the change of {sections}",
                         sections=", ".join(sorted(changed & sections)),
                     )

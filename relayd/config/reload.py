@@ -1,7 +1,7 @@
-"""A reload: what of a new configuration is applied at once, and what needs a restart.
+"""A reload: which changes of the configuration are applied at once, and which need a restart.
 
-Sits above `config` and `current`, which it gives what comes out. `WHEN` is the one table of which
-setting is applied when; a test holds it complete.
+Sits above `config` and `current`, to which it applies the outcome. The table `WHEN` says when each
+setting is applied; a test keeps it complete.
 """
 
 import enum
@@ -79,16 +79,16 @@ WHEN: dict[str, dict[str, When]] = {
     "log": {"level": NOW, "format": RESTART},
     "control": {"socket": RESTART},
 }
-"""When each setting is applied that has changed."""
+"""When a change of each setting is applied."""
 
 
 class Change(msgspec.Struct, frozen=True):
     """A setting that has changed; secrets and passwords are hidden.
 
     Attributes:
-        section, key: which one.
-        old, new: its values as TOML has them.
-        when: when the new one is applied.
+        section, key: the setting.
+        old, new: its values in TOML.
+        when: when the new value is applied.
     """
 
     section: str
@@ -106,10 +106,10 @@ class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a reload.
 
     Attributes:
-        config: what relayd works with from now on.
-        applied: what has changed.
-        restart: what would have changed with a restart.
-        warnings: what works and should not stay as it is, a sentence each.
+        config: the configuration after the reload.
+        applied: the changes that it contains.
+        restart: the changes that need a restart.
+        warnings: faults that do not prevent a start, a sentence each.
     """
 
     config: Config
@@ -118,7 +118,7 @@ class Outcome(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """All of that for people, a line each; never empty."""
+        """The outcome as lines for people; never empty."""
         lines = [f"warning: {warning}" for warning in self.warnings]
         lines += [f"applied {change.when.value}: {change}" for change in self.applied]
         lines += [f"needs a restart: {change}" for change in self.restart]
@@ -128,19 +128,19 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def compare(running: Config, new: Config, warnings: Sequence[str] = ()) -> Outcome:
-    """Finds what may change while relayd runs.
+    """Finds the changes, and which of them can be applied while relayd runs.
 
     Args:
-        running: what it works with.
-        new: what is configured now.
-        warnings: handed on.
+        running: the present configuration.
+        new: the configuration as it was read again.
+        warnings: for the outcome.
     """
     applied: list[Change] = []
     restart: list[Change] = []
     sections = {}
     for section in SECTIONS:
         old, wanted = getattr(running, section), getattr(new, section)
-        taken = {}
+        changed = {}
         for key, when in WHEN[section].items():
             before, after = getattr(old, key), getattr(wanted, key)
             if before == after:
@@ -150,19 +150,19 @@ def compare(running: Config, new: Config, warnings: Sequence[str] = ()) -> Outco
                 restart.append(change)
             else:
                 applied.append(change)
-                taken[key] = after
-        sections[section] = msgspec.structs.replace(old, **taken)
+                changed[key] = after
+        sections[section] = msgspec.structs.replace(old, **changed)
     config = msgspec.structs.replace(running, **sections)
     return Outcome(config, tuple(applied), tuple(restart), tuple(warnings))
 
 
 class Reloader:
-    """Reads the configuration again and has the process work with it.
+    """Reads the configuration again and applies it.
 
     Args:
-        read: reads it from where it came from at the start. Raises ConfigError.
-        current: holds what the process works with; gets what may change of the new one.
-        announced: what surrounds each reload, whatever the outcome: systemd is told of it.
+        read: reads it from the same sources as at the start. Raises ConfigError.
+        current: holds the present configuration, and gets the changes that can be applied.
+        announced: returns a context manager for each reload, which notifies systemd of it.
     """
 
     _log = Logger()
@@ -178,7 +178,7 @@ class Reloader:
         self._announced = announced
 
     def reload(self) -> Outcome:
-        """Reads the configuration and applies what may change; the log has the outcome, too.
+        """Reads the configuration, applies it as far as possible, and logs the outcome.
 
         Raises:
             ConfigError: something is wrong, so nothing has changed.
@@ -187,7 +187,7 @@ class Reloader:
             try:
                 loaded = self._read()
             except ConfigError as error:
-                self._log.error("reload: nothing has changed, for {why}", why=str(error))
+                self._log.error("reload: nothing has changed: {why}", why=str(error))
                 raise
             outcome = compare(self._current.config, loaded.config, loaded.warnings)
             self._current.replace(outcome.config)
@@ -195,11 +195,11 @@ class Reloader:
         return outcome
 
     def try_to_reload(self) -> None:
-        """Reloads; whatever comes of it is in the log."""
+        """Reloads; the outcome, also an error, is only logged."""
         try:
             self.reload()
         except ConfigError:
-            pass  # it is logged
+            pass  # `reload` has logged it
         except Exception:
             self._log.failure("the reload failed")
 

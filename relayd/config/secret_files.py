@@ -1,8 +1,9 @@
-"""Secrets that stand in files of their own: systemd's credentials, and `<key>_file` settings.
+"""Secrets in files of their own: systemd's credentials, and `<key>_file` settings.
 
 Sits above `settings`, beside `sources`. A file holds one secret and nothing else; white space
-around it is left out. systemd puts what a unit names with `LoadCredential=database_url:PATH` into
-$CREDENTIALS_DIRECTORY (systemd.exec(5)), readable by the service alone.
+around it is ignored. systemd copies the credentials of a unit, such as
+`LoadCredential=database_url:PATH`, to $CREDENTIALS_DIRECTORY (systemd.exec(5)), readable by the
+service alone.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from relayd.config.settings import Setting, holds_a_secret
 from relayd.errors import ConfigError
 
 SECRETS = (("database", "url"), ("redis", "url"), ("api", "key"), ("auth", "secret"))
-"""Section and key of what may stand in a file of its own."""
+"""Section and key of the settings that may be in files of their own."""
 
 
 class _Missing(ValueError):
@@ -29,7 +30,7 @@ def read_credentials(directory: str) -> list[Setting]:
     so on, as a unit names them with a folder: `LoadCredential=relayd:/etc/relayd/credentials`.
 
     Raises:
-        ConfigError: one of them is there and cannot be used.
+        ConfigError: a credential exists and cannot be used.
     """
     found = []
     for prefix, (section, key) in itertools.product(("relayd_", ""), SECRETS):
@@ -45,15 +46,15 @@ def read_credentials(directory: str) -> list[Setting]:
 
 
 def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[Setting]:
-    """Puts behind each `<key>_file` setting the one that stands in its file.
+    """Adds behind each `<key>_file` setting the secret from its file.
 
     Args:
-        found: the settings, weakest first.
-        folder: what a relative path starts from; "" for the working directory.
+        found: the settings; later ones override earlier ones.
+        folder: the base of relative paths; "" for the working directory.
         warnings: gets a sentence for each file that everyone may read.
 
     Raises:
-        ConfigError: a file cannot be used, or the same place gives the secret as well.
+        ConfigError: a file cannot be used, or the same source sets the secret as well.
     """
     followed: list[Setting] = []
     places = {(one.place, one.section, one.key): one for one in found}
@@ -91,7 +92,7 @@ def _is_open(path: Path) -> bool:
     try:
         return bool(path.stat().st_mode & stat.S_IROTH)
     except OSError:
-        return False  # it is gone again
+        return False  # it was removed meanwhile
 
 
 def _read(path: Path) -> str:
@@ -104,10 +105,10 @@ def _read(path: Path) -> str:
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise _Missing(f"cannot be read: {error.strerror}{where}") from error
     except PermissionError as error:
-        user = f"the user with the id {os.geteuid()}, who asks for it,"
-        raise ValueError(f"cannot be read: {error.strerror}; {user} must be able to") from error
+        user = f"this process runs with the user id {os.geteuid()}"
+        raise ValueError(f"cannot be read: {error.strerror}; {user}") from error
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     if not text:
-        raise ValueError("the file is empty; write the secret into it, or take the setting out")
+        raise ValueError("the file is empty; write the secret into it, or remove the setting")
     return text

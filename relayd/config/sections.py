@@ -1,7 +1,7 @@
-"""Every setting with its type, its bounds and its default: one class a section. Pure.
+"""Every setting with its type, its bounds and its default: one class for each section. Pure.
 
-The ground of `relayd.config`. `etc/relayd.toml` shows every setting; a test keeps it equal to the
-classes below. What a type cannot say is in `checks`.
+The ground of `relayd.config`. `etc/relayd.toml` lists every setting; a test keeps it equal to the
+classes below. `checks` has the rules that a type cannot express.
 """
 
 from typing import Annotated, Literal, get_type_hints
@@ -16,7 +16,7 @@ Name = Annotated[str, Meta(pattern=r"^[\w-]{1,100}\Z")]
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """Where relayd listens and how it stops."""
+    """The endpoints, the workers, and the drain."""
 
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     allowed_origins: tuple[str, ...] = ("*",)
@@ -95,7 +95,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens that clients show in the handshake; ignored without a secret."""
+    """Tokens of clients in the handshake; ignored without a secret."""
 
     secret: str = ""
     secret_file: str = ""
@@ -115,7 +115,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keepalive(msgspec.Struct, frozen=True, kw_only=True):
-    """How dead and slow peers are noticed."""
+    """Timeouts that detect dead and slow peers."""
 
     ping_interval: Seconds = 25.0
     pong_timeout: Seconds = 20.0
@@ -131,13 +131,13 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """The unix socket through which `relayctl` looks after a running relayd."""
+    """The unix socket for the requests of `relayctl`."""
 
     socket: str = ""
 
 
 class Sections(msgspec.Struct, frozen=True, kw_only=True):
-    """One member a section; `relayd.config.Config` is what the rest of relayd uses."""
+    """One member for each section; the rest of relayd uses `relayd.config.Config`."""
 
     server: Server = Server()
     proxy: Proxy = Proxy()

@@ -1,6 +1,6 @@
-"""One setting as it was found: where it stands, what it sets, how an error shows it. Pure.
+"""One setting of a source: its place, its value, and how errors show it. Pure.
 
-Sits above `sections` and `checks`; `sources` finds the settings, `config.read` takes their values.
+Sits above `sections` and `checks`; `sources` reads the settings, `config.read` converts them.
 """
 
 import re
@@ -20,7 +20,15 @@ _HINTS = {name: get_type_hints(kind, include_extras=True) for name, kind in SECT
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting as it was found: where, under which name, and what it sets to which value."""
+    """One setting of a source.
+
+    Attributes:
+        place: the source: a file, "environment", ".env" or "command line".
+        name: its name there, such as `[chat] history` or `RELAYD_CHAT_HISTORY`.
+        section, key: the setting.
+        value: as the source has it.
+        strict: whether the type of the value counts; False for text from a variable.
+    """
 
     place: str
     name: str
@@ -47,21 +55,23 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def source(self) -> str:
-        """Where it stands, for people: a file, or the name of a variable or an option."""
+        """Its source for people: a file, or the name of a variable or an option."""
         return self.place if self.name.startswith("[") else f"{self.place} {self.name}"
 
     def error(self, reason: str) -> ConfigError:
         """The error for a wrong value."""
-        return ConfigError(f"{self.place}: {self.name} = {shown(self.key, self.value)}: {reason}")
+        return ConfigError(
+            f"{self.place}: {self.name} = {redacted(self.key, self.value)}: {reason}"
+        )
 
 
 def listed(names: Any) -> str:
-    """Names as an error message lists them."""
+    """Names as a sorted list for an error message."""
     return ", ".join(sorted(names))
 
 
-def shown(key: str, value: Any) -> str:
-    """A value as an error message may show it: no key, no secret, no password."""
+def redacted(key: str, value: Any) -> str:
+    """A value for an error message, without keys, secrets and passwords."""
     if key in ("key", "secret") and value:
         return "(hidden)"
     if key != "url":
@@ -72,7 +82,7 @@ def shown(key: str, value: Any) -> str:
 
 
 def in_toml(key: str, value: Any) -> str:
-    """A value as a configuration file has it; no key, no secret, no password."""
+    """A value in TOML, without keys, secrets and passwords."""
     if isinstance(value, tuple):
         return f"[{', '.join(in_toml(key, one) for one in value)}]"
     if not isinstance(value, str):
@@ -85,19 +95,19 @@ def in_toml(key: str, value: Any) -> str:
 
 
 def _hide(url: str) -> str:
-    """A URL without its password, and in its query only what cannot be one."""
+    """A URL without its password; of its query, only parameters that cannot hold one are kept."""
     place, mark, query = url.partition("?")
     parts = [part if _HARMLESS.match(part) else "***" for part in query.split("&")]
     return _PASSWORD.sub(r"\1:***@", place) + mark + ("&".join(parts) if mark else "")
 
 
 def holds_a_secret(key: str, value: Any) -> bool:
-    """Whether a value is one that not everyone is to read: a key, or a URL with a password."""
+    """Whether a value is secret: a key, or a URL with a password."""
     if key in ("key", "secret"):
         return bool(value)
     return key == "url" and _PASSWORD.search(str(value)) is not None
 
 
 def guess(section: str, key: str, value: Any) -> str:
-    """The value of a setting that does not exist, unless it may be a secret that was misspelt."""
+    """The value of an unknown setting, hidden if its name may be a misspelt secret."""
     return "(hidden)" if _SENSITIVE.search(f"{section} {key}") else repr(value)

@@ -1,6 +1,6 @@
-"""Where settings stand: a TOML file and its folder conf.d, the environment, a `.env` file.
+"""The sources of settings: a TOML file and its folder conf.d, the environment, a `.env` file.
 
-Sits above `settings`, below `config.read`, which says which source wins.
+Sits above `settings`, below `config.read`, which decides their precedence.
 """
 
 import os
@@ -17,7 +17,7 @@ from relayd.config.settings import Setting, guess, listed
 from relayd.errors import ConfigError
 
 _PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
-# what Kubernetes sets for a Service that is called relayd
+# variables that Kubernetes sets for a Service with the name relayd
 _KUBERNETES = re.compile(r"RELAYD_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 
 
@@ -62,7 +62,7 @@ def read_file(path: str) -> list[Setting]:
 def beside(path: str) -> list[str]:
     """The files of `conf.d` beside a configuration file, in the order of their names.
 
-    `*.toml` alone, without hidden ones: what editors and dpkg leave behind is not read.
+    Only `*.toml` without hidden files, so that leftovers of editors and dpkg are not read.
     """
     folder = Path(path).parent / "conf.d"
     try:
@@ -77,7 +77,7 @@ def beside(path: str) -> list[str]:
 
 
 def by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The variables that are settings, ours after those of the platforms: the later one wins."""
+    """The variables that are settings: ours follow those of the platforms, and override them."""
     theirs = [(name, environ[name]) for name in ("PORT", *_PLATFORM) if environ.get(name)]
     ours = [
         (name, text)
@@ -116,7 +116,7 @@ def read_variable(place: str, name: str, text: str) -> Setting:
 
 
 def _to_list(text: str) -> Any:
-    """A list in a variable: a TOML array, or separated by commas."""
+    """The list in a variable: a TOML array, or values separated by commas."""
     if text.lstrip().startswith("["):
         try:
             return tomllib.loads(f"value = {text}")["value"]

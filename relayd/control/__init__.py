@@ -1,19 +1,22 @@
 """The operator's way in: HTTP/1.1 with JSON over a unix socket, for `relayctl`.
 
-    address     where the socket is, on either side of it
-    listener    opens it; says who asks
-    messages    what goes over it
-    site        paths and methods, in front of one of
-    process     what one process answers, from its connections: `clients`, `tail`, `trace`
-    figures     what the metrics show of all workers, kept by the parent
-    reloading   what both of them answer to `reload`
-    parent      what the parent of workers answers: it asks them through `asking`, and merges
+    address         the path of the socket, for both sides
+    listener        opens it, and names the peer
+    messages        requests and answers as types
+    site            paths and methods, in front of `process` or `parent`
+    process         the operations of one process: `connections`, `tail`, `trace`, `rates`
+    parent          the operations of the parent: it queries its workers and merges their answers
+    reloading       the operation `reload` of both
+    worker_metrics  the metrics of all workers, summed by the parent
+    socket_client   the client end, for a parent and its workers
 
 Sits under `node` and `workers`, which start and stop it. The paths:
 
-    GET   /status /clients /rooms /pairs /log-level   what there is
+    GET   /status /clients /rooms /pairs /log-level   queries
     GET   /metrics /figures                           for Prometheus; as JSON, to be summed
-    GET   /tail?group=chat/lobby /trace?id=c17        lines of JSON, until either side has enough
+    GET   /tail?group=chat/lobby /trace?id=c17        lines of JSON, until either side ends them
     POST  /reload                                     reads the configuration again
-    POST  /kick /drain /undrain /publish /log-level   is logged with who did it
+    POST  /kick /drain /undrain /publish /log-level   commands
+
+Every POST is logged with the user who sent it.
 """

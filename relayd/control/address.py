@@ -1,4 +1,4 @@
-"""Where the control socket is: one rule for the daemon, its workers and `relayctl`. Pure.
+"""The path of the control socket: one rule for the daemon, its workers and `relayctl`. Pure.
 
 `[control] socket` is a path, "off", or "": then it is `control.sock` in the folder that systemd
 names in `$RUNTIME_DIRECTORY`, else `var/control.sock` in the working directory.
@@ -15,7 +15,7 @@ from relayd.errors import RelaydError
 
 NAME = "control.sock"
 PACKAGED = Path("/run/relayd") / NAME
-"""Where the package's service has it; `relayctl` looks there, too."""
+"""The path in the package's service; `relayctl` tries it, too."""
 
 
 class ControlError(RelaydError):
@@ -23,11 +23,11 @@ class ControlError(RelaydError):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a control socket is to be.
+    """The place of a control socket.
 
     Attributes:
         path: of the socket.
-        chosen: whether the configuration names it: then relayd does not start without it.
+        chosen: whether the configuration names it; relayd then does not start without it.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def find_place(config: Config, environ: Mapping[str, str]) -> Place | None:
-    """Where the socket of a process is to be; None if it is turned off."""
+    """Finds the place of the socket of a process; None if it is turned off."""
     chosen = config.control.socket
     if chosen == "off":
         return None
@@ -46,7 +46,7 @@ def find_place(config: Config, environ: Mapping[str, str]) -> Place | None:
 
 
 def of_worker(place: Place, number: int) -> Place:
-    """Where the worker with a number listens for its parent: beside it."""
+    """The place where a worker listens for its parent: beside the parent's own."""
     path = place.path
     return Place(path.with_name(f"{path.stem}-w{number}{path.suffix}"), place.chosen)
 

@@ -1,4 +1,4 @@
-"""The connections of this process as an operator wants to see them. Pure.
+"""The connections of this process as the operator sees them. Pure.
 
 Sits under `process`, on the registry of connections.
 """
@@ -13,7 +13,7 @@ from relayd.control.messages import Client, Listing, Pair, Room, Selection, in_o
 
 
 def each(connections: Connections) -> Iterator[RelayProtocol]:
-    """The connections, as what they are."""
+    """The connections with their full type."""
     all_: Any = connections
     yield from all_
 
@@ -27,12 +27,12 @@ def find(connections: Connections, id: str) -> RelayProtocol | None:
 
 
 def messages(connection: RelayProtocol) -> int:
-    """How many messages came from it."""
+    """The number of messages that were received from a connection."""
     return 0 if connection.inlet is None else connection.inlet.received_count
 
 
 def describe(connection: RelayProtocol) -> Client:
-    """One connection."""
+    """Describes one connection."""
     outbox = connection.outbox
     return Client(
         id=f"c{connection.number}",

@@ -1,7 +1,7 @@
 """The listening end of a control socket: opened over a dead one, never over a live one.
 
-Sits under `node` and `workers`. Who may connect is the file's mode; who has, the kernel says
-(SO_PEERCRED, unix(7)).
+Sits under `node` and `workers`. The mode of the file decides which users may connect; the kernel
+names the connected user (SO_PEERCRED, unix(7)).
 """
 
 import contextlib
@@ -30,14 +30,14 @@ class ControlSocket:
 
     Args:
         reactor: reads it.
-        place: where it is to be; None for nowhere.
-        factory: answers.
+        place: its place; None to open no socket.
+        factory: answers the requests.
         mode: of the file; its group is inherited from the process or the folder.
-        beside: paths of other sockets, which must not be too long either.
-        takes_over: whether the place is this process' own, whoever still listens there.
+        beside: paths of other sockets, whose lengths are checked as well.
+        takes_over: whether it replaces a socket on which another process still listens.
 
     Attributes:
-        path: where it listens; None while it does not.
+        path: of the open socket; None while it is closed.
     """
 
     _log = Logger()
@@ -63,7 +63,7 @@ class ControlSocket:
         self.path: Path | None = None
 
     def open(self) -> None:
-        """Begins to listen; where nobody has named the place, relayd runs without if need be.
+        """Begins to listen. relayd runs without a socket if a place that is not configured fails.
 
         Raises:
             SystemExit: the configured place cannot be used; the text says why.
@@ -75,13 +75,13 @@ class ControlSocket:
         except ControlError as error:
             if self._place.chosen:
                 raise SystemExit(f"relayd: [control] socket: {error}") from error
-            self._log.warn("no control socket, so relayctl cannot ask: {why}", why=str(error))
+            self._log.warn("no control socket, so relayctl cannot connect: {why}", why=str(error))
         else:
-            if not self._takes_over:  # who does is asked by its parent alone
-                self._log.info("relayctl asks at {path}", path=str(self._place.path))
+            if not self._takes_over:  # the socket of a worker is for its parent alone
+                self._log.info("relayctl connects at {path}", path=str(self._place.path))
 
     def close(self) -> "Deferred[None]":
-        """Listens no more and removes the file, unless another process has put its own there."""
+        """Stops listening and removes the file, unless another process has replaced it."""
         port, self._port, path, self.path = self._port, None, self.path, None
         if port is None or path is None:
             return succeed(None)
@@ -98,14 +98,14 @@ class ControlSocket:
             _remove_dead(path, live_too=self._takes_over)
             listening = _bind(path, self._mode)
         except OSError as error:
-            raise ControlError(f"{path} cannot be made: {error.strerror or error}") from error
+            raise ControlError(f"{path} cannot be created: {error.strerror or error}") from error
         self._file = _identity(path)
         self._port = adopt_unix(self._reactor, listening, self._factory)
         self.path = path
 
 
 def _bind(path: Path, mode: int) -> socket.socket:
-    """A listening socket; its file has the mode from the first moment on."""
+    """Returns a listening socket; its file is created with the mode."""
     listening = socket.socket(socket.AF_UNIX)
     before = os.umask(0o777 & ~mode)
     try:
@@ -121,10 +121,10 @@ def _bind(path: Path, mode: int) -> socket.socket:
 
 
 def _remove_dead(path: Path, *, live_too: bool) -> None:
-    """Removes the socket of a process that is gone. Raises ControlError if one is alive."""
+    """Removes the socket of a dead process. Raises ControlError if a process listens on it."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ControlError(f"{path} is there and no socket; move it away")
+            raise ControlError(f"{path} exists and is no socket; move it away")
     except FileNotFoundError:
         return
     if not live_too:
@@ -133,19 +133,19 @@ def _remove_dead(path: Path, *, live_too: bool) -> None:
             try:
                 probe.connect(str(path))
             except (ConnectionRefusedError, FileNotFoundError):
-                pass  # nobody listens any more
+                pass  # no process listens on it
             except OSError as error:
                 raise ControlError(f"{path} is in use: {error.strerror or error}") from error
             else:
                 raise ControlError(
-                    f"{path} is the socket of a relayd that runs, as process {read_peer(probe)[0]};"
-                    " stop that one, or give this one another path with [control] socket"
+                    f"{path} is the socket of a running relayd, process {read_peer(probe)[0]}; "
+                    "stop that one, or set another path for this one in [control] socket"
                 )
     path.unlink(missing_ok=True)
 
 
 def read_peer(connected: socket.socket) -> tuple[int, int]:
-    """Process id and uid of who is at the other end of a unix socket."""
+    """Process id and uid of the peer of a unix socket."""
     raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     pid, uid, _ = _PEERCRED.unpack(raw)
     return pid, uid

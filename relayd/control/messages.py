@@ -18,11 +18,11 @@ LARGEST_FIRST = ("messages", "waiting", "replaced")
 
 
 class Part(msgspec.Struct):
-    """Whether something that relayd leans on does its part.
+    """The state of a service that relayd depends on.
 
     Attributes:
-        state: "ok", "away" or "off".
-        message: why it is away.
+        state: "ok", "away" (unavailable) or "off" (not configured).
+        message: the reason if it is unavailable.
     """
 
     state: Literal["ok", "away", "off"]
@@ -33,14 +33,14 @@ class Process(Report, kw_only=True):
     """The report of a process to its operator: the report to the cluster, and more.
 
     Attributes:
-        messages: messages that came from clients since it started.
-        messages_per_second: the same, over the last seconds.
-        waiting: bytes that wait for clients that read slowly.
-        stopping: whether it is about to end; draining alone can be taken back.
+        messages: messages received from clients since it started.
+        messages_per_second: their rate over the last seconds.
+        waiting: bytes buffered for clients that read slowly.
+        stopping: whether it is about to end; a drain alone can be undone.
         database: the database.
         redis: all of Redis.
-        control: where its control socket is.
-        endpoints: what it listens on, as `[server] listen` describes it, wherever that came from.
+        control: the path of its control socket.
+        endpoints: the endpoints on which it listens, in the form of `[server] listen`.
     """
 
     messages: int
@@ -57,9 +57,9 @@ class Status(msgspec.Struct, kw_only=True):
     """All processes behind one control socket.
 
     Attributes:
-        pid: the process that answers.
-        workers: how many it is the parent of; None if it serves clients itself.
-        processes: those that serve clients.
+        pid: of the process that answers.
+        workers: the number of its workers; None if it serves clients itself.
+        processes: the processes that serve clients.
         missing: numbers of the workers that did not answer.
     """
 
@@ -77,11 +77,11 @@ class Client(msgspec.Struct, kw_only=True):
         kind: of path.
         path: without the query.
         peer: address of the client.
-        user: who its token says it is, if it showed one.
+        user: the user in its token; None without a token.
         since: Unix time of the handshake.
-        messages: that came from it.
-        waiting: bytes that wait for it, because it reads slowly.
-        replaced: poses that were left out for newer ones, because it reads slowly.
+        messages: received from it.
+        waiting: bytes buffered for it, because it reads slowly.
+        replaced: poses that newer ones replaced, because it reads slowly.
         closing: whether the closing handshake has begun.
     """
 
@@ -98,7 +98,7 @@ class Client(msgspec.Struct, kw_only=True):
 
 
 class Room(msgspec.Struct, kw_only=True):
-    """A group or chat room: its name, such as `chat/lobby`, and how many clients are in it."""
+    """A group or chat room: its name, such as `chat/lobby`, and the number of its members."""
 
     group: str
     members: int
@@ -113,12 +113,12 @@ class Pair(msgspec.Struct, kw_only=True):
 
 
 class Listing(msgspec.Struct, Generic[T], kw_only=True):
-    """Some of what there is.
+    """A part of a list.
 
     Attributes:
-        found: the first of them.
-        total: how many there are.
-        missing: numbers of the workers that did not answer, so that what they have is not in it.
+        found: the first entries.
+        total: the number of all entries.
+        missing: numbers of the workers that did not answer; their entries are missing.
     """
 
     found: list[T]
@@ -127,16 +127,16 @@ class Listing(msgspec.Struct, Generic[T], kw_only=True):
 
 
 class Selection(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Which clients: those for which all that is given holds.
+    """Selects the clients that match all given members.
 
     Attributes:
         kind: of path.
-        path: or what the path begins with, if it ends in `*`.
+        path: the path, or its beginning if this ends in `*`.
         peer: the address, with or without its port.
-        user: who its token says it is.
-        slow: something waits for it, or was left out for it.
+        user: the user in its token.
+        slow: whether bytes are buffered for it, or poses were replaced.
         sort: the column to order by.
-        limit: how many at most; 0 for all.
+        limit: the largest number of clients; 0 for all.
     """
 
     kind: str | None = None
@@ -149,7 +149,7 @@ class Selection(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Kick(msgspec.Struct, kw_only=True):
-    """Whom to close, and how (RFC 6455 section 7.4)."""
+    """Closes connections by id, with a close code and a reason (RFC 6455 section 7.4)."""
 
     ids: list[str]
     code: int = 1000
@@ -157,20 +157,20 @@ class Kick(msgspec.Struct, kw_only=True):
 
 
 class Drain(msgspec.Struct, kw_only=True):
-    """Takes no new clients; `close` asks those who are there to go, too."""
+    """Stops admission; `close` also closes the connected clients."""
 
     close: bool = False
 
 
 class Publish(msgspec.Struct, kw_only=True):
-    """Says a text in a room, or pushes a JSON object to a topic: `target` is `chat/lobby`."""
+    """Posts a text in a room, or pushes a JSON object to a topic: `target` is `chat/lobby`."""
 
     target: str
     text: str
 
 
 class LogLevel(msgspec.Struct, kw_only=True):
-    """From which level on is logged (`relayd.logs.LEVELS`); `missing` as in `Listing`."""
+    """The lowest level that is logged (`relayd.logs.LEVELS`); `missing` as in `Listing`."""
 
     level: str
     missing: list[int] = []
@@ -199,8 +199,8 @@ class Done(msgspec.Struct, kw_only=True):
     """The result of a request that changes something.
 
     Attributes:
-        count: how many clients or processes it concerned.
-        unknown: ids that nobody has, of a kick.
+        count: the number of clients or processes that it concerned.
+        unknown: ids of a kick that no connection has.
         missing: numbers of the workers that did not answer.
     """
 
@@ -210,7 +210,7 @@ class Done(msgspec.Struct, kw_only=True):
 
 
 def in_order(clients: Iterable[Client], selection: Selection) -> list[Client]:
-    """The clients sorted, and cut off at the limit."""
+    """Sorts the clients, and cuts the list at the limit."""
     column = selection.sort
     key: Callable[[Client], Any] = lambda client: getattr(client, column) or ""  # noqa: E731
     if column == "id":
@@ -222,12 +222,12 @@ def in_order(clients: Iterable[Client], selection: Selection) -> list[Client]:
 
 
 def _by_number(client: Client) -> tuple[int, ...]:
-    """c9 before c10, w2-c1 before w10-c1."""
+    """The sort key that puts c9 before c10, and w2-c1 before w10-c1."""
     return tuple(int(part[1:]) for part in client.id.split("-"))
 
 
 def merge_rooms(listings: Sequence[Listing[Room]], missing: list[int]) -> Listing[Room]:
-    """The rooms of several processes: the same room may have clients in many."""
+    """Merges the rooms of several processes: one room may have clients in many."""
     members = Counter[str]()
     for listing in listings:
         members.update({room.group: room.members for room in listing.found})
@@ -236,7 +236,7 @@ def merge_rooms(listings: Sequence[Listing[Room]], missing: list[int]) -> Listin
 
 
 def merge_pairs(listings: Sequence[Listing[Pair]], missing: list[int]) -> Listing[Pair]:
-    """The pairs of several processes: the sides of one may be connected to different ones."""
+    """Merges the pairs of several processes: the two sides may be connected to different ones."""
     merged: dict[str, Pair] = {}
     for listing in listings:
         for pair in listing.found:

@@ -1,8 +1,8 @@
 """The operator's requests to the parent of workers: it queries all of them, and merges.
 
-Sits under `workers`, behind `site`; `process.Control` answers the same in each worker. Across the
-workers a connection is `w2-c17`. A worker that does not answer in time is named, and the others'
-answers count.
+Sits under `workers`, behind `site`; `process.ProcessControl` answers the same in each worker.
+Across the workers a connection is `w2-c17`. An answer names the workers that did not answer in
+time; it consists of the answers of the other workers.
 """
 
 import os
@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from relayd import logs
 from relayd.config.reload import Reloader
-from relayd.control.asking import Asker, NoAnswer
 from relayd.control.messages import (
     Client,
     Done,
@@ -37,7 +36,8 @@ from relayd.control.messages import (
 )
 from relayd.control.process import check_kick, no_such_client, set_level
 from relayd.control.reloading import Reloading
-from relayd.control.worker_metrics import Told, WorkerFigures
+from relayd.control.socket_client import NoAnswer, SocketClient
+from relayd.control.worker_metrics import FigureReport, WorkerFigures
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.relays.paths import KINDS
@@ -51,13 +51,13 @@ class Parent(Reloading):
     """The operator's view of all workers (`site.Operations`).
 
     Args:
-        reactor: for asking.
+        reactor: for requests to the workers.
         paths: of the workers' control sockets, by their numbers.
-        figures: sums what the metrics show of them.
-        reloader: reads the configuration again, for all of them.
+        figures: sums the metrics of the workers.
+        reloader: reads the configuration again, for all workers.
 
     Attributes:
-        draining: whether workers that start are to take nobody in.
+        draining: whether workers that start are drained at once.
     """
 
     _log = Logger()
@@ -66,43 +66,43 @@ class Parent(Reloading):
         self, reactor: Any, paths: Mapping[int, Path], figures: WorkerFigures, reloader: Reloader
     ) -> None:
         super().__init__(reloader)
-        self._askers = {number: Asker(reactor, path) for number, path in paths.items()}
+        self._clients = {number: SocketClient(reactor, path) for number, path in paths.items()}
         self._figures = figures
         self.draining = False
         self._level: str | None = None
 
     def served(self, number: int) -> None:
-        """A worker has begun to serve: it is told what all were told."""
+        """Repeats earlier commands to a worker that has begun to serve."""
         if self.draining:
-            self._remind(number, "/drain", Drain())
+            self._repeat(number, "/drain", Drain())
         if self._level is not None:
-            self._remind(number, "/log-level", LogLevel(level=self._level))
+            self._repeat(number, "/log-level", LogLevel(level=self._level))
 
-    def _remind(self, number: int, target: str, body: Any) -> None:
-        asking = self._askers[number].ask("POST", target, msgspec.json.encode(body))
-        Deferred.fromCoroutine(asking).addErrback(
+    def _repeat(self, number: int, target: str, body: Any) -> None:
+        request = self._clients[number].request("POST", target, msgspec.json.encode(body))
+        Deferred.fromCoroutine(request).addErrback(
             lambda failure: self._log.error(
-                "worker {number} was not told {target}: {why}",
+                "worker {number} did not get {target}: {why}",
                 number=number,
                 target=target,
                 why=str(failure.value),
             )
         )
 
-    # -- what is asked
+    # -- queries
 
     async def status(self) -> Status:
-        """All workers."""
+        """The status of all workers."""
         found, missing = await self._ask_all("GET", "/status", Status)
         return Status(
             pid=os.getpid(),
-            workers=len(self._askers),
+            workers=len(self._clients),
             processes=[process for status in found.values() for process in status.processes],
             missing=missing,
         )
 
     async def clients(self, selection: Selection) -> Listing[Client]:
-        """The connections of all workers that are meant."""
+        """The connections of all workers that match the selection."""
         query = urlencode(msgspec.to_builtins(selection))
         found, missing = await self._ask_all("GET", f"/clients?{query}", Listing[Client])
         for number, listing in found.items():
@@ -122,26 +122,26 @@ class Parent(Reloading):
         found, missing = await self._ask_all("GET", "/pairs", Listing[Pair])
         return merge_pairs(tuple(found.values()), missing)
 
-    async def figures(self) -> Told:
+    async def figures(self) -> FigureReport:
         """The metrics of all workers together."""
         return await self._figures.all()
 
     async def tail(self, group: str) -> Stream:
         """Streams the frames of a group: any worker sees all of them, through Redis."""
         KINDS.parse_group(group)
-        asker = await self._somebody()
-        return await self._of(asker.stream(f"/tail?{urlencode({'group': group})}"))
+        client = await self._first_to_answer()
+        return await self._answered(client.stream(f"/tail?{urlencode({'group': group})}"))
 
     async def trace(self, id: str) -> Stream:
         """Streams the frames of a connection of one worker."""
         number, own = self._parse(id)
-        stream = self._askers[number].stream(f"/trace?{urlencode({'id': own})}")
-        return await self._of(_renamed(stream, id), number)
+        stream = self._clients[number].stream(f"/trace?{urlencode({'id': own})}")
+        return await self._answered(_renamed(stream, id), number)
 
-    # -- what is done
+    # -- commands
 
     async def kick(self, kick: Kick) -> Done:
-        """Begins to close connections, wherever they are."""
+        """Begins to close connections of any worker."""
         check_kick(kick)
         by_worker: dict[int, list[str]] = {}
         for id in kick.ids:
@@ -159,24 +159,24 @@ class Parent(Reloading):
         )
 
     async def drain(self, drain: Drain) -> Done:
-        """No worker takes anybody in any more, nor one that is started later."""
+        """Drains all workers, also those that start later."""
         self.draining = True
-        return await self._tell_all("/drain", msgspec.json.encode(drain))
+        return await self._command_all("/drain", msgspec.json.encode(drain))
 
     async def undrain(self) -> Done:
-        """All workers take clients in again."""
+        """Makes all workers admit clients again."""
         self.draining = False
-        return await self._tell_all("/undrain", b"")
+        return await self._command_all("/undrain", b"")
 
     async def log_level(self) -> LogLevel:
-        """From which level on is logged, here and in the workers."""
+        """The lowest level that is logged, here and in the workers."""
         return LogLevel(level=logs.get_level())
 
     async def set_log_level(self, wanted: LogLevel) -> LogLevel:
-        """All workers log from another level on, and those that are started later."""
+        """Sets the log level of all workers, also of those that start later."""
         set_level(wanted.level)
         self._level = wanted.level
-        bodies = dict.fromkeys(self._askers, msgspec.json.encode(wanted))
+        bodies = dict.fromkeys(self._clients, msgspec.json.encode(wanted))
         _, missing = await self._ask_all("POST", "/log-level", LogLevel, bodies)
         return LogLevel(level=wanted.level, missing=missing)
 
@@ -185,44 +185,48 @@ class Parent(Reloading):
         before = logs.get_level()
         done = await super().reload()
         if logs.get_level() != before:
-            self._level = None  # workers that start later find it in the configuration
+            self._level = None  # workers that start later read it from the configuration
         return done
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
-        """Through any worker: Redis brings it to the others."""
-        asker = await self._somebody()
-        said = await self._of(asker.ask("POST", "/publish", msgspec.json.encode(publish)))
-        found: dict[str, Any] = msgspec.json.decode(said)
+        """Publishes through any worker; Redis delivers to the other workers."""
+        client = await self._first_to_answer()
+        body = msgspec.json.encode(publish)
+        answer = await self._answered(client.request("POST", "/publish", body))
+        found: dict[str, Any] = msgspec.json.decode(answer)
         return found
 
-    # -- how
+    # -- requests to the workers
 
-    async def _tell_all(self, target: str, body: bytes) -> Done:
+    async def _command_all(self, target: str, body: bytes) -> Done:
         found, missing = await self._ask_all(
-            "POST", target, Done, dict.fromkeys(self._askers, body)
+            "POST", target, Done, dict.fromkeys(self._clients, body)
         )
         return Done(count=sum(done.count for done in found.values()), missing=missing)
 
     async def _ask_all(
         self, method: str, target: str, kind: type[T], bodies: dict[int, bytes] | None = None
     ) -> tuple[dict[int, T], list[int]]:
-        """Asks workers at the same time; their answers, and who gave none.
+        """Sends requests to several workers at the same time.
 
         Args:
             method: of HTTP.
             target: path and query.
-            kind: of the answer.
-            bodies: of the request, for each worker that is to be asked; None for all, without.
+            kind: the type of the answer.
+            bodies: of the requests, by worker; None sends an empty one to every worker.
+
+        Returns:
+            The answers by worker, and the numbers of the workers that did not answer.
 
         Raises:
-            Refusal: one of them refuses.
+            Refusal: a worker refuses.
         """
-        bodies = dict.fromkeys(self._askers, b"") if bodies is None else bodies
-        asking = [
-            Deferred.fromCoroutine(self._askers[number].ask(method, target, body))
+        bodies = dict.fromkeys(self._clients, b"") if bodies is None else bodies
+        requests = [
+            Deferred.fromCoroutine(self._clients[number].request(method, target, body))
             for number, body in bodies.items()
         ]
-        results: Sequence[tuple[bool, Any]] = await DeferredList(asking, consumeErrors=True)
+        results: Sequence[tuple[bool, Any]] = await DeferredList(requests, consumeErrors=True)
         found: dict[int, T] = {}
         missing: list[int] = []
         for number, (success, result) in zip(bodies, results, strict=True):
@@ -234,27 +238,27 @@ class Parent(Reloading):
                 result.raiseException()
         return found, missing
 
-    async def _somebody(self) -> Asker:
-        """A worker that answers. Raises Refusal: 503 if none does."""
+    async def _first_to_answer(self) -> SocketClient:
+        """The client of the worker that answers first. Raises Refusal: 503 if none does."""
 
-        async def try_one(asker: Asker) -> Asker:
-            await asker.ask("GET", "/rooms")
-            return asker
+        async def probe(client: SocketClient) -> SocketClient:
+            await client.request("GET", "/rooms")
+            return client
 
-        trying = [Deferred.fromCoroutine(try_one(asker)) for asker in self._askers.values()]
-        first: Any = await DeferredList(trying, fireOnOneCallback=True, consumeErrors=True)
+        probes = [Deferred.fromCoroutine(probe(client)) for client in self._clients.values()]
+        first: Any = await DeferredList(probes, fireOnOneCallback=True, consumeErrors=True)
         if isinstance(first, tuple):
-            asker: Asker = first[0]
-            return asker
+            client: SocketClient = first[0]
+            return client
         raise Refusal(ErrorCode.INTERNAL, "No worker answers.", status=503)
 
-    async def _of(self, asking: Coroutine[Any, Any, T], number: int | None = None) -> T:
+    async def _answered(self, request: Coroutine[Any, Any, T], number: int | None = None) -> T:
         """The answer of a worker. Raises Refusal: 503 without one."""
         try:
-            return await asking
+            return await request
         except NoAnswer as error:
-            who = "The worker" if number is None else f"Worker {number}"
-            sentence = f"{who} does not answer."
+            worker = "The worker" if number is None else f"Worker {number}"
+            sentence = f"{worker} does not answer."
             raise Refusal(ErrorCode.INTERNAL, sentence, status=503) from error
 
     def _parse(self, id: str) -> tuple[int, str]:
@@ -263,17 +267,17 @@ class Parent(Reloading):
         if found is None:
             raise Refusal(
                 ErrorCode.BAD_REQUEST,
-                f"{id!r} is no connection here: with workers they are called such as w2-c17; "
+                f"{id!r} is no connection id: with workers an id has the form w2-c17; "
                 "relayctl clients lists them.",
             )
         number = int(found[1])
-        if number not in self._askers:
+        if number not in self._clients:
             raise no_such_client(id)
         return number, found[2]
 
 
 async def _renamed(stream: Coroutine[Any, Any, Stream], id: str) -> Stream:
-    """A worker refuses an id by its own name for it; it is refused by the whole one."""
+    """Replaces the worker's own id in a refusal by the id across the workers."""
     try:
         return await stream
     except Refusal as refusal:

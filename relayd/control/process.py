@@ -34,7 +34,7 @@ from relayd.control.messages import (
 )
 from relayd.control.rates import Rates
 from relayd.control.reloading import Reloading
-from relayd.control.worker_metrics import Told
+from relayd.control.worker_metrics import FigureReport
 from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
 from relayd.metrics.registry import ProcessFigures
@@ -47,13 +47,13 @@ class ProcessControl(Reloading):
     """The operator's view of this process (`site.Operations`).
 
     Args:
-        context: the connections, and who may come in.
+        context: the connections, and admission.
         hub: the groups of this process.
         groups: joined by `tail`.
         application: publishes; reports on the process and its stores.
         relays: the factories of all connections.
-        figures: what the metrics show of this process.
-        place: where its control socket is, which is shown with the rest; None if it has none.
+        figures: the metrics of this process.
+        place: of its control socket, for `status`; None if it has none.
         reloader: reads the configuration again; None in a worker.
     """
 
@@ -81,19 +81,19 @@ class ProcessControl(Reloading):
         self._sinks: set[Sink] = set()
 
     def start(self) -> None:
-        """Begins to measure."""
+        """Begins to measure rates."""
         self._rates.start()
 
     def stop(self) -> None:
-        """Ends all streams."""
+        """Stops measuring, and ends all streams."""
         self._rates.stop()
         for sink in tuple(self._sinks):
             sink.end()
 
-    # -- what is asked
+    # -- queries
 
     async def status(self) -> Status:
-        """The process itself."""
+        """The status of the process."""
         report = self._application.report()
         counts = self._counts()
         connections = clients.each(self._context.connections)
@@ -113,20 +113,21 @@ class ProcessControl(Reloading):
         return Status(pid=report.pid, processes=[process])
 
     async def clients(self, selection: Selection) -> Listing[Client]:
-        """The connections that are meant."""
+        """The connections that match the selection."""
         return clients.select(self._context.connections, selection)
 
     async def rooms(self) -> Listing[Room]:
-        """The groups that have clients here."""
+        """The groups that have clients in this process."""
         return clients.rooms(self._context.connections)
 
     async def pairs(self) -> Listing[Pair]:
-        """The UUIDs that have clients here."""
+        """The UUIDs that have clients in this process."""
         return clients.pairs(self._context.connections)
 
-    async def figures(self) -> Told:
+    async def figures(self) -> FigureReport:
         """The metrics of this process."""
-        return Told(process=self._application.report().id, families=self._figures.own())
+        id = self._application.report().id
+        return FigureReport(process=id, families=self._figures.own())
 
     async def tail(self, group: str) -> Stream:
         """Streams the frames of a group."""
@@ -140,7 +141,7 @@ class ProcessControl(Reloading):
             raise no_such_client(id)
         return self._kept(trace.trace(connection, self._context.admission.now))
 
-    # -- what is done
+    # -- commands
 
     async def kick(self, kick: Kick) -> Done:
         """Begins to close connections. Raises Refusal: 400 for a code that may not be sent."""
@@ -153,7 +154,7 @@ class ProcessControl(Reloading):
         return Done(count=len(kick.ids) - len(unknown), unknown=unknown)
 
     async def drain(self, drain: Drain) -> Done:
-        """Takes nobody in any more."""
+        """Stops admission; closes the connected clients, too, if requested."""
         self._context.admission.drain()
         count = len(self._context.connections)
         if drain.close:
@@ -161,35 +162,41 @@ class ProcessControl(Reloading):
         return Done(count=count)
 
     async def undrain(self) -> Done:
-        """Takes clients in again. Raises Refusal: 503 when the process is about to end."""
+        """Admits clients again. Raises Refusal: 503 when the process is about to end."""
         if self._context.admission.stopping:
             raise Refusal(ErrorCode.DRAINING, "This process is about to end.")
         self._context.admission.undrain()
         return Done(count=len(self._context.connections))
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
-        """Publishes, and says who got it, or what was said. Raises Refusal, ClientError."""
+        """Publishes; returns the number of clients, or the posted message.
+
+        Raises:
+            Refusal: 400, a target that cannot be published to; or a bad name.
+            ClientError: the text is no JSON object, for a push.
+            StoreUnavailable: the message could not be kept.
+        """
         kind = KINDS.of_group(publish.target)
         if kind is None or not kind.published:
             raise Refusal(ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
         name = names.split_group(publish.target)[1]
         if kind.keeps_history:
-            said = await self._application.post(kind.parse(name), publish.text)
-            found: dict[str, Any] = msgspec.json.decode(said)
+            posted = await self._application.post(kind.parse(name), publish.text)
+            found: dict[str, Any] = msgspec.json.decode(posted)
             return found
         payload = wire.check_object(publish.text.encode())
         return {"clients": self._application.publish(kind.group(kind.parse(name)), payload)}
 
     async def log_level(self) -> LogLevel:
-        """From which level on is logged."""
+        """The lowest level that is logged."""
         return LogLevel(level=logs.get_level())
 
     async def set_log_level(self, wanted: LogLevel) -> LogLevel:
-        """Logs from another level on. Raises Refusal: 400."""
+        """Sets the log level. Raises Refusal: 400."""
         set_level(wanted.level)
         return await self.log_level()
 
-    # -- how
+    # -- parts of the answers
 
     def _counts(self) -> dict[str, int]:
         taken = sum(map(clients.messages, clients.each(self._context.connections)))
@@ -213,7 +220,7 @@ class ProcessControl(Reloading):
         return Part("ok")
 
     def _kept(self, stream: Stream) -> Stream:
-        """The stream, known here as long as it is open."""
+        """The stream, registered here while it is open, so that `stop` ends it."""
 
         def open_(sink: Sink) -> Callable[[], None]:
             close = stream.open(sink)
@@ -229,7 +236,7 @@ class ProcessControl(Reloading):
 
 
 def set_level(level: str) -> None:
-    """Has this process log from a level on. Raises Refusal: 400."""
+    """Sets the log level of this process. Raises Refusal: 400 for an unknown level."""
     try:
         logs.set_level(level)
     except ValueError as error:
@@ -237,7 +244,7 @@ def set_level(level: str) -> None:
 
 
 def no_such_client(id: str) -> Refusal:
-    """Nobody has the id."""
+    """The refusal for an id that no connection has."""
     return Refusal(ErrorCode.NOT_FOUND, f"There is no open connection {id}.")
 
 
@@ -247,8 +254,8 @@ def check_kick(kick: Kick) -> None:
     if code not in (1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)):
         raise Refusal(
             ErrorCode.BAD_REQUEST,
-            f"{code} is no close code that may be sent: 1000 to 1003, 1007 to 1014 and 3000 to "
-            "4999 are.",
+            f"{code} is no close code that a server may send; allowed are 1000 to 1003, 1007 to "
+            "1014 and 3000 to 4999.",
         )
     if len(kick.reason.encode()) > LONGEST_REASON:
         raise Refusal(ErrorCode.BAD_REQUEST, f"The reason may have {LONGEST_REASON} bytes at most.")

@@ -1,4 +1,4 @@
-"""How fast counters grow: looked at every few seconds. Pure, given a clock."""
+"""The rates at which counters grow, sampled every few seconds. Pure, given a clock."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 INTERVAL = 3.0
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 
 
 class Rates:
@@ -14,7 +14,7 @@ class Rates:
 
     Args:
         clock: provides IReactorTime.
-        read: the counters by their names, as they stand.
+        read: returns the present values of the counters, by name.
     """
 
     def __init__(self, clock: Any, read: Callable[[], Mapping[str, int]]) -> None:
@@ -22,23 +22,23 @@ class Rates:
         self._read = read
         self._rates: dict[str, float] = {}
         self._before: tuple[float, Mapping[str, int]] | None = None
-        self._loop = LoopingCall(self._look)
+        self._loop = LoopingCall(self._sample)
         self._loop.clock = clock
 
     def start(self) -> None:
-        """Begins to look."""
+        """Begins to sample."""
         self._loop.start(INTERVAL)
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Stops sampling."""
         if self._loop.running:
             self._loop.stop()
 
     def __getitem__(self, name: str) -> float:
-        """A second, in the last interval; 0 before the first has passed."""
+        """The rate per second over the last interval; 0 before the first has passed."""
         return self._rates.get(name, 0.0)
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         now, counts = self._clock.seconds(), self._read()
         if self._before is not None and now > self._before[0]:
             then, before = self._before

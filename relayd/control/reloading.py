@@ -1,4 +1,4 @@
-"""A reload by the operator's order. Beside `process` and `parent`, which both offer it."""
+"""A reload on the operator's command. Under `process` and `parent`, which both offer it."""
 
 from relayd.config.reload import Reloader
 from relayd.control.messages import Reloaded
@@ -19,12 +19,12 @@ class Reloading:
         """Reads the configuration again.
 
         Raises:
-            Refusal: 400 if it is wrong, so that nothing has changed, or if this is a worker.
+            Refusal: 400 if the configuration is wrong (nothing has changed), or in a worker.
         """
         if self._reloader is None:
             raise Refusal(ErrorCode.BAD_REQUEST, "The parent of this worker reloads.")
         try:
             outcome = self._reloader.reload()
         except ConfigError as error:
-            raise Refusal(ErrorCode.BAD_REQUEST, f"nothing has changed, for {error}") from error
+            raise Refusal(ErrorCode.BAD_REQUEST, f"nothing has changed: {error}") from error
         return Reloaded.of(outcome)

@@ -1,7 +1,7 @@
-"""The paths of a control socket, in front of whoever answers: a process, or the parent of many.
+"""The paths of a control socket, in front of the operations of a process or of a parent.
 
-Sits on `web`, whose requests and answers it uses. Everything that changes something is one line in
-the log that says who did it.
+Sits on `web`, whose requests and answers it uses. Every command that changes something is logged in
+one line, with the user and the process that sent it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ from relayd.control.messages import (
     Selection,
     Status,
 )
-from relayd.control.worker_metrics import Told
+from relayd.control.worker_metrics import FigureReport
 from relayd.errors import ClientError, ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.metrics.exchange import to_text
@@ -52,16 +52,16 @@ class Operations(Protocol):
     async def set_log_level(self, wanted: LogLevel) -> LogLevel: ...
     async def reload(self) -> Reloaded: ...
     async def publish(self, publish: Publish) -> dict[str, Any]: ...
-    async def figures(self) -> Told: ...
+    async def figures(self) -> FigureReport: ...
 
 
 class ControlSite(RoutedSite):
     """The site behind a control socket.
 
     Args:
-        operations: answers.
-        reactor: for the time-outs of idle connections.
-        logs: whether who asks is logged; not in a worker, which only its parent asks.
+        operations: of the process, or of the parent.
+        reactor: for the timeouts of idle connections.
+        logs: whether commands are logged; not in a worker, which gets them from its parent.
     """
 
     _log = Logger()
@@ -72,28 +72,28 @@ class ControlSite(RoutedSite):
         )
         self._logs = logs
         self._routes = [
-            Route.make("/status", GET=_asked(operations.status)),
-            Route.make("/clients", GET=self._clients(operations)),
-            Route.make("/rooms", GET=_asked(operations.rooms)),
-            Route.make("/pairs", GET=_asked(operations.pairs)),
-            Route.make("/figures", GET=_asked(operations.figures)),
-            Route.make("/metrics", GET=_metrics(operations)),
-            Route.make("/tail", GET=_streamed(operations.tail, "group")),
-            Route.make("/trace", GET=_streamed(operations.trace, "id")),
-            Route.make("/kick", POST=self._told(operations.kick, Kick)),
-            Route.make("/drain", POST=self._told(operations.drain, Drain)),
-            Route.make("/undrain", POST=self._ordered(operations.undrain)),
-            Route.make(
+            Route.at("/status", GET=_query(operations.status)),
+            Route.at("/clients", GET=self._clients(operations)),
+            Route.at("/rooms", GET=_query(operations.rooms)),
+            Route.at("/pairs", GET=_query(operations.pairs)),
+            Route.at("/figures", GET=_query(operations.figures)),
+            Route.at("/metrics", GET=_metrics(operations)),
+            Route.at("/tail", GET=_stream(operations.tail, "group")),
+            Route.at("/trace", GET=_stream(operations.trace, "id")),
+            Route.at("/kick", POST=self._command(operations.kick, Kick)),
+            Route.at("/drain", POST=self._command(operations.drain, Drain)),
+            Route.at("/undrain", POST=self._bare_command(operations.undrain)),
+            Route.at(
                 "/log-level",
-                GET=_asked(operations.log_level),
-                POST=self._told(operations.set_log_level, LogLevel),
+                GET=_query(operations.log_level),
+                POST=self._command(operations.set_log_level, LogLevel),
             ),
-            Route.make("/reload", POST=self._ordered(operations.reload)),
-            Route.make("/publish", POST=self._told(operations.publish, Publish)),
+            Route.at("/reload", POST=self._bare_command(operations.reload)),
+            Route.at("/publish", POST=self._command(operations.publish, Publish)),
         ]
 
     def log(self, request: Any) -> None:
-        """Questions are not logged; what changes something is, before it is done."""
+        """Does nothing: queries are not logged, and commands are logged before their execution."""
 
     def _clients(self, operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
         async def answer(request: Request) -> Answer:
@@ -107,31 +107,33 @@ class ControlSite(RoutedSite):
 
         return answer
 
-    def _told(
-        self, do: Callable[[T], Awaitable[Any]], kind: type[T]
+    def _command(
+        self, execute: Callable[[T], Awaitable[Any]], kind: type[T]
     ) -> Callable[[Request], Awaitable[Answer]]:
-        """A command with a body of a kind."""
+        """The handler of a command whose body has the type `kind`."""
 
         async def answer(request: Request) -> Answer:
             try:
-                told = msgspec.json.decode(request.body(), type=kind)
+                message = msgspec.json.decode(request.body(), type=kind)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ClientError(ErrorCode.BAD_JSON, f"{error}.") from error
-            self._note(request, _summary(told))
-            return json_answer(await do(told))
+            self._log_command(request, _summary(message))
+            return json_answer(await execute(message))
 
         return answer
 
-    def _ordered(self, do: Callable[[], Awaitable[Any]]) -> Callable[[Request], Awaitable[Answer]]:
-        """A command without a body."""
+    def _bare_command(
+        self, execute: Callable[[], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Answer]]:
+        """The handler of a command without a body."""
 
         async def answer(request: Request) -> Answer:
-            self._note(request, "")
-            return json_answer(await do())
+            self._log_command(request, "")
+            return json_answer(await execute())
 
         return answer
 
-    def _note(self, request: Request, summary: str) -> None:
+    def _log_command(self, request: Request, summary: str) -> None:
         if self._logs:
             transport: Any = request.channel.transport
             self._log.info(
@@ -142,42 +144,42 @@ class ControlSite(RoutedSite):
             )
 
 
-def _asked(ask: Callable[[], Awaitable[Any]]) -> Callable[[Request], Awaitable[Answer]]:
+def _query(execute: Callable[[], Awaitable[Any]]) -> Callable[[Request], Awaitable[Answer]]:
     async def answer(request: Request) -> Answer:
-        return json_answer(await ask())
+        return json_answer(await execute())
 
     return answer
 
 
 def _metrics(operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
-    """The figures as Prometheus reads them: `curl --unix-socket` is all that it takes."""
+    """The figures in Prometheus' format, for example for `curl --unix-socket`."""
 
     async def answer(request: Request) -> Answer:
-        told = await operations.figures()
-        text, content_type = to_text(told.families, request.header("Accept"))
+        report = await operations.figures()
+        text, content_type = to_text(report.families, request.header("Accept"))
         return Answer(200, text, content_type)
 
     return answer
 
 
-def _streamed(
-    ask: Callable[[str], Awaitable[Stream]], name: str
+def _stream(
+    execute: Callable[[str], Awaitable[Stream]], name: str
 ) -> Callable[[Request], Awaitable[Stream]]:
     async def answer(request: Request) -> Stream:
-        return await ask(request.argument(name) or "")
+        return await execute(request.argument(name) or "")
 
     return answer
 
 
-def _summary(told: Any) -> str:
+def _summary(message: Any) -> str:
     """The log text of a command, without the published payload."""
-    if isinstance(told, Kick):
-        shown = ", ".join(told.ids[:5]) + (", …" if len(told.ids) > 5 else "")
-        return f"{len(told.ids)} with {told.code}: {shown}"
-    if isinstance(told, Drain):
-        return "closing the clients" if told.close else ""
-    if isinstance(told, LogLevel):
-        return ascii(told.level)
-    if isinstance(told, Publish):
-        return ascii(told.target)
+    if isinstance(message, Kick):
+        ids = ", ".join(message.ids[:5]) + (", …" if len(message.ids) > 5 else "")
+        return f"{len(message.ids)} with {message.code}: {ids}"
+    if isinstance(message, Drain):
+        return "closing the clients" if message.close else ""
+    if isinstance(message, LogLevel):
+        return ascii(message.level)
+    if isinstance(message, Publish):
+        return ascii(message.target)
     return ""

@@ -1,7 +1,7 @@
-"""`tail`: what goes to a chat room, camera group or push topic, as it goes.
+"""`tail`: the frames of a chat room, camera group or push topic, live.
 
-Sits under `process`. A tail is a member of the group like any other, so it sees what comes from
-other processes, too; it is counted as one where members are counted for a publisher.
+Sits under `process`. A tail is a member of the group like any other, so it also gets the frames of
+other processes; the number of clients that a publisher gets includes it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ _log = Logger()
 
 
 def tail(groups: Groups, group: str, now: Callable[[], float]) -> Stream:
-    """The stream of what goes to a group from now on.
+    """Streams the frames of a group from now on.
 
     Args:
         groups: joined as a member.
         group: its name, as `names.Kinds.parse_group` returns it.
-        now: Unix time.
+        now: returns the Unix time.
     """
 
     def open_(sink: Sink) -> Callable[[], None]:
@@ -52,7 +52,7 @@ def tail(groups: Groups, group: str, now: Callable[[], float]) -> Stream:
 
 
 class _Tail(Listener):
-    """A member that hands what it gets to an operator."""
+    """A member that writes the frames of its group to an operator's stream."""
 
     def __init__(self, sink: Sink, now: Callable[[], float]) -> None:
         self._sink = sink

@@ -1,8 +1,8 @@
 """`trace`: every frame of one connection, in and out, and how it ends.
 
-Sits under `process`. A connection has one slot for an observer, which hears of all that passes
-(`sockets.observer`); the observer here passes it on to everybody who traces the connection, and
-leaves the slot with the last of them.
+Sits under `process`. A connection has one slot for an observer of its frames (`sockets.observer`).
+The observer here forwards each event to all traces of the connection, and leaves the slot with the
+last of them.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,21 @@ from relayd.native.framing import OPCODE_NAMES, read_frames
 from relayd.web.answers import Sink, Stream
 
 _LONGEST = 4096
-"""Characters of a payload that are shown."""
+"""Characters of a payload in an event; the rest is cut off."""
 
-Tell = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 def trace(connection: RelayProtocol, now: Callable[[], float]) -> Stream:
-    """The stream of what passes through a connection from now on.
+    """Streams the frames of a connection from now on.
 
     Args:
         connection: an open one.
-        now: Unix time.
+        now: returns the Unix time.
     """
 
     def open_(sink: Sink) -> Callable[[], None]:
-        def tell(event: dict[str, Any]) -> None:
+        def report(event: dict[str, Any]) -> None:
             sink.write(msgspec.json.encode({"time": round(now(), 6), **event}))
             if event["event"] == "ended":
                 sink.end()
@@ -37,12 +37,12 @@ def trace(connection: RelayProtocol, now: Callable[[], float]) -> Stream:
         tracer = connection.observer
         if not isinstance(tracer, _Tracer):
             tracer = connection.observer = _Tracer()
-        tracer.listeners.append(tell)
-        tell({"event": "begin", "path": connection.path, "peer": str(connection.peer)})
+        tracer.traces.append(report)
+        report({"event": "begin", "path": connection.path, "peer": str(connection.peer)})
 
         def close() -> None:
-            tracer.listeners.remove(tell)
-            if not tracer.listeners:
+            tracer.traces.remove(report)
+            if not tracer.traces:
                 connection.observer = None
 
         return close
@@ -51,29 +51,29 @@ def trace(connection: RelayProtocol, now: Callable[[], float]) -> Stream:
 
 
 class _Tracer:
-    """Tells what passes through one connection (`sockets.observer.Observer`).
+    """Reports the frames of one connection (`sockets.observer.Observer`).
 
     Attributes:
-        listeners: who is told.
+        traces: get each event.
     """
 
     def __init__(self) -> None:
-        self.listeners: list[Tell] = []
+        self.traces: list[Report] = []
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        self._came("binary" if is_binary else "text", payload)
+        self._received("binary" if is_binary else "text", payload)
 
     def pinged(self, payload: bytes) -> None:
-        self._came("ping", payload)
+        self._received("ping", payload)
 
     def ponged(self, payload: bytes) -> None:
-        self._came("pong", payload)
+        self._received("pong", payload)
 
     def sent(self, frames: bytes, waits: bool) -> None:
         for opcode, payload in read_frames(frames):
             more = {"waits": True} if waits else {}
             name = OPCODE_NAMES.get(opcode, str(opcode))
-            self._tell("out", type=name, **_shown(payload), **more)
+            self._report("out", type=name, **_described(payload), **more)
 
     def close_received(self, code: int | None, reason: bytes | None) -> None:
         self._close("in", code, reason)
@@ -82,23 +82,23 @@ class _Tracer:
         self._close("out", code, reason)
 
     def ended(self) -> None:
-        self._tell("ended")
+        self._report("ended")
 
-    def _came(self, kind: str, payload: bytes) -> None:
-        self._tell("in", type=kind, **_shown(payload))
+    def _received(self, kind: str, payload: bytes) -> None:
+        self._report("in", type=kind, **_described(payload))
 
     def _close(self, event: str, code: int | None, reason: bytes | None) -> None:
         text = (reason or b"").decode(errors="replace")
-        self._tell(event, type="close", code=code, reason=text)
+        self._report(event, type="close", code=code, reason=text)
 
-    def _tell(self, event: str, **more: Any) -> None:
-        for tell in tuple(self.listeners):
-            tell({"event": event, **more})
+    def _report(self, event: str, **more: Any) -> None:
+        for report in tuple(self.traces):
+            report({"event": event, **more})
 
 
-def _shown(payload: bytes) -> dict[str, Any]:
+def _described(payload: bytes) -> dict[str, Any]:
     text = payload.decode(errors="backslashreplace")
-    shown: dict[str, Any] = {"size": len(payload), "text": text[:_LONGEST]}
+    found: dict[str, Any] = {"size": len(payload), "text": text[:_LONGEST]}
     if len(text) > _LONGEST:
-        shown["cut"] = True
-    return shown
+        found["cut"] = True
+    return found

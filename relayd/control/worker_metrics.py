@@ -1,8 +1,8 @@
-"""The figures behind `/metrics` over control sockets: workers tell their parent, it tells them all.
+"""The figures of `/metrics` over control sockets: the parent sums the workers' figures for all.
 
-Sits beside `parent`, on `asking` and `metrics`. Whichever worker is asked for `/metrics` asks the
-parent, which asks all workers, adds up and answers. It also asks by itself every few seconds, for
-what a worker that is killed had counted since it was asked last is lost.
+Sits under `parent`, on `socket_client` and `metrics`. A worker that gets a request for `/metrics`
+queries the parent, which queries all workers and sums their answers. The parent also queries them
+every few seconds: the counts of a killed worker since its last answer are lost.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 
 from relayd.control.address import Place
-from relayd.control.asking import Asker, NoAnswer
+from relayd.control.socket_client import NoAnswer, SocketClient
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.metrics.collector import RULES
@@ -24,14 +24,14 @@ from relayd.metrics.exchange import Family, read
 from relayd.metrics.totals import Totals, describe_workers
 
 INTERVAL = 5.0
-"""Seconds between two questions of the parent to its workers, if nobody asks it."""
-PATIENCE = 1.0
-"""Seconds that a worker may take for its answer to the parent."""
-PARENT_PATIENCE = 4.0
-"""Seconds that the parent may take: it may be asking already, and asks anew then."""
+"""Seconds between two queries of the parent to its workers without a request."""
+WORKER_TIMEOUT = 1.0
+"""Seconds within which a worker has to answer the parent."""
+PARENT_TIMEOUT = 4.0
+"""Seconds within which the parent has to answer: a query may be in flight, and another follows."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class FigureReport(msgspec.Struct, frozen=True):
     """The answer to `GET /figures`.
 
     Attributes:
@@ -47,9 +47,9 @@ class Workers(msgspec.Struct, frozen=True):
     """The facts about its workers that a parent knows without a query.
 
     Attributes:
-        configured: how many there are to be.
-        serving: the numbers of those that serve.
-        restarts: how often one was started again.
+        configured: the number of workers in the configuration.
+        serving: the numbers of the workers that serve.
+        restarts: the number of restarts of all workers.
     """
 
     configured: int
@@ -61,38 +61,38 @@ class WorkerFigures:
     """The figures of all workers, in their parent.
 
     Args:
-        clock: provides IReactorTime, for asking again.
-        ask: asks a worker, by its number; raises NoAnswer.
-        workers: what is known of them now.
+        clock: provides IReactorTime, for the regular queries.
+        query: queries a worker, by its number; raises NoAnswer.
+        workers: returns the present facts about the workers.
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: Any, ask: Callable[[int], Awaitable[bytes]], workers: Callable[[], Workers]
+        self, clock: Any, query: Callable[[int], Awaitable[bytes]], workers: Callable[[], Workers]
     ) -> None:
-        self._ask_worker = ask
+        self._query_worker = query
         self._workers = workers
         self._totals = Totals()
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         self._waiting: list[Deferred[dict[int, list[Family]]]] = []
-        self._asking = False
-        self._loop = LoopingCall(self._ask)
+        self._in_flight = False
+        self._loop = LoopingCall(self._query)
         self._loop.clock = clock
 
     def start(self) -> None:
-        """Begins to ask now and then."""
+        """Begins the regular queries."""
         self._loop.start(INTERVAL, now=False)
 
     def stop(self) -> None:
-        """Ends that."""
+        """Ends the regular queries."""
         if self._loop.running:
             self._loop.stop()
 
-    async def all(self) -> Told:
-        """The figures of this parent and of all that belongs to it. Never fails."""
-        answers = await self._ask()
+    async def all(self) -> FigureReport:
+        """The figures of this parent and its workers together. Never fails."""
+        answers = await self._query()
         workers = self._workers()
         known = describe_workers(
             workers.configured,
@@ -101,74 +101,81 @@ class WorkerFigures:
             len(workers.serving - answers.keys()),
         )
         others = [read(self._registry, RULES), known]
-        return Told(process="", families=self._totals.sum(answers, others))
+        return FigureReport(process="", families=self._totals.sum(answers, others))
 
-    def _ask(self) -> "Deferred[dict[int, list[Family]]]":
-        """Asks those that serve; fires with who has answered what.
+    def _query(self) -> "Deferred[dict[int, list[Family]]]":
+        """Queries the workers that serve; fires with the figures by worker.
 
-        One question at a time, so that no older answer comes behind a newer one. Who asks meanwhile
-        shares the next.
+        One query is in flight at a time, so that answers arrive in order. Calls meanwhile share the
+        next query.
         """
         waiter: Deferred[dict[int, list[Family]]] = Deferred()
         self._waiting.append(waiter)
-        if not self._asking:
-            self._asking = True
+        if not self._in_flight:
+            self._in_flight = True
             Deferred.fromCoroutine(self._work())
         return waiter
 
     async def _work(self) -> None:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
-            answers = await self._ask_all(sorted(self._workers().serving))
+            answers = await self._query_all(sorted(self._workers().serving))
             for waiter in waiting:
                 waiter.callback(answers)
-        self._asking = False
+        self._in_flight = False
 
-    async def _ask_all(self, numbers: Iterable[int]) -> dict[int, list[Family]]:
+    async def _query_all(self, numbers: Iterable[int]) -> dict[int, list[Family]]:
         found: dict[int, list[Family]] = {}
 
-        async def ask(number: int) -> None:
-            told = msgspec.json.decode(await self._ask_worker(number), type=Told)
-            self._totals.note(number, told.process, told.families)
-            found[number] = told.families
+        async def query(number: int) -> None:
+            report = msgspec.json.decode(await self._query_worker(number), type=FigureReport)
+            self._totals.note(number, report.process, report.families)
+            found[number] = report.families
 
         def failed(failure: Any, number: int) -> None:
             if not failure.check(NoAnswer):
-                self._log.failure("the figures of worker {n} cannot be had", failure, n=number)
+                self._log.failure("reading the figures of worker {n} failed", failure, n=number)
 
-        asking = [
-            Deferred.fromCoroutine(ask(number)).addErrback(failed, number) for number in numbers
+        queries = [
+            Deferred.fromCoroutine(query(number)).addErrback(failed, number) for number in numbers
         ]
-        await DeferredList(asking)
+        await DeferredList(queries)
         return found
 
 
-def ask_through(reactor: Any, paths: Mapping[int, Path]) -> Callable[[int], Awaitable[bytes]]:
-    """How the parent asks: through the workers' control sockets, by their numbers, if any."""
-    askers = {number: Asker(reactor, path, PATIENCE) for number, path in paths.items()}
+def query_through(reactor: Any, paths: Mapping[int, Path]) -> Callable[[int], Awaitable[bytes]]:
+    """Returns the parent's query of a worker through its control socket.
 
-    async def ask(number: int) -> bytes:
-        if number not in askers:
+    Args:
+        reactor: for the requests.
+        paths: of the control sockets, by worker; empty if they are turned off.
+    """
+    clients = {
+        number: SocketClient(reactor, path, WORKER_TIMEOUT) for number, path in paths.items()
+    }
+
+    async def query(number: int) -> bytes:
+        if number not in clients:
             raise NoAnswer("it has no control socket")
-        return await askers[number].ask("GET", "/figures")
+        return await clients[number].request("GET", "/figures")
 
-    return ask
+    return query
 
 
 class ParentFigures:
-    """The figures of all workers, as one of them is asked for them.
+    """The figures of all workers, for a worker, which queries its parent.
 
     Args:
-        reactor: for asking.
-        place: where the control socket of the parent is; None if it is turned off.
+        reactor: for the requests.
+        place: of the parent's control socket; None if it is turned off.
     """
 
     def __init__(self, reactor: Any, place: Place | None) -> None:
-        self._asker = None if place is None else Asker(reactor, place.path, PARENT_PATIENCE)
+        self._client = None if place is None else SocketClient(reactor, place.path, PARENT_TIMEOUT)
 
     async def all(self) -> list[Family]:
         """The parent's answer. Raises Refusal: 503."""
-        if self._asker is None:
+        if self._client is None:
             raise Refusal(
                 ErrorCode.INTERNAL,
                 "The figures of workers go over the control socket, which [control] socket has "
@@ -176,12 +183,12 @@ class ParentFigures:
                 status=503,
             )
         try:
-            told = msgspec.json.decode(await self._asker.ask("GET", "/figures"), type=Told)
+            answer = await self._client.request("GET", "/figures")
         except NoAnswer as error:
             raise Refusal(
                 ErrorCode.TIMEOUT,
-                "The parent of the workers did not say the figures in time; the log says whether "
-                "it has a control socket.",
+                "The parent of the workers did not answer in time; the log says whether it has a "
+                "control socket.",
                 status=503,
             ) from error
-        return told.families
+        return msgspec.json.decode(answer, type=FigureReport).families

@@ -3,10 +3,10 @@
 The ground, which imports nothing of ours. An event is a sentence with fields (`events.FIELDS`);
 `lines` and `journal` write it, `setup` chooses among them. The levels:
 
-    error      relayd could not do something; someone should look
-    warning    something is away, was left out or is not as it should be; relayd goes on by itself
+    error      relayd could not do something; an operator should look
+    warning    a store is unavailable, frames were dropped, or similar; relayd continues by itself
     info       the life of the process and of each connection, one line an HTTP request
-    debug      what helps to follow one connection: what it was told off for, pings
+    debug      details of single connections: errors sent to clients, pings
 
 Faults of relayd itself, with a traceback, are above all of them and always logged.
 """
@@ -32,7 +32,7 @@ _hidden: frozenset[Any] = frozenset({LogLevel.debug})
 
 
 def set_level(name: str) -> None:
-    """Has everything below a level left out from now on. Raises ValueError, naming the levels."""
+    """Sets the lowest level that is logged. Raises ValueError, naming the levels."""
     global _level, _hidden
     if name not in LEVELS:
         raise ValueError(f"{name!r} is no level; there are {', '.join(LEVELS)}")
@@ -41,24 +41,24 @@ def set_level(name: str) -> None:
 
 
 def get_level() -> str:
-    """The level that holds."""
+    """The present level."""
     return _level
 
 
 def is_on(level: Any) -> bool:
-    """Whether what has this LogLevel is logged: asked where finding the words costs something."""
+    """Whether events of a LogLevel are logged, for callers whose message is costly to build."""
     return level not in _hidden
 
 
 def printable(text: str) -> str:
-    """Text from a stranger as a log or a terminal may show it: without control characters."""
+    """Untrusted text for a log or a terminal: control characters are escaped."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class Logger(twisted.logger.Logger):
-    """Twisted's logger, which leaves out at once what is below the level."""
+    """Twisted's logger, without the events below the level."""
 
     def emit(self, level: Any, format: str | None = None, **fields: object) -> None:
-        """Logs an event, whoever observes it, if its level is not below that of relayd."""
+        """Logs an event, for all observers, if its level is not below that of relayd."""
         if level not in _hidden:
             super().emit(level, format, **fields)

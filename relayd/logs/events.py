@@ -16,7 +16,7 @@ FIELDS = (
 """The parts of an event that have fields of their own; the text has the others."""
 
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""Our names of levels, and what they are to syslog (RFC 5424 section 6.2.1)."""
+"""The severities of syslog by our names of levels (RFC 5424 section 6.2.1)."""
 
 # a token in a query or a header, a JWT wherever it stands, a password in a URL
 _SECRETS = (
@@ -32,10 +32,10 @@ class Entry(msgspec.Struct, frozen=True):
     Attributes:
         time: Unix seconds.
         level: one of `PRIORITIES`.
-        logger: who logged it, such as `relayd.node.Node`.
-        message: its words, without a traceback.
-        traceback: the traceback of what was raised, or None.
-        error: the name of what was raised, or None.
+        logger: its namespace, such as `relayd.node.Node`.
+        message: its text, without a traceback.
+        traceback: the traceback of the exception, or None.
+        error: the class name of the exception, or None.
         fields: those of `FIELDS` that it has.
     """
 
@@ -49,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def read_event(event: LogEvent) -> Entry:
-    """Takes an event apart."""
+    """Converts an event of Twisted."""
     failure = event.get("log_failure")
     message = hide_secrets(formatEvent(event))
     if failure is not None and not message:
@@ -70,7 +70,7 @@ def read_event(event: LogEvent) -> Entry:
 
 
 def level_of(event: LogEvent) -> str:
-    """Our name of an event's level; what Twisted gives none is information."""
+    """Our name of an event's level; "info" for an event without one."""
     name: Any = getattr(event.get("log_level"), "name", "info")
     return "warning" if name == "warn" else str(name)
 
@@ -78,7 +78,7 @@ def level_of(event: LogEvent) -> str:
 def hide_secrets(text: str) -> str:
     """Text without tokens and passwords, and with nothing that is not UTF-8.
 
-    What relayd logs names no secret; libraries and what is raised in them may.
+    The messages of relayd contain no secret; those of libraries and their exceptions may.
     """
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)

@@ -1,7 +1,7 @@
 """The log in systemd's journal, with fields: its native protocol over a datagram socket.
 
-Sits above `events`. See https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. Nothing waits for a journal
-that hangs: after `PATIENCE` seconds lines are lost and counted until it takes one again.
+Sits above `events`. See https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. A journal that hangs does not
+block relayd: after `TIMEOUT` seconds lines are dropped and counted until it accepts one again.
 """
 
 import errno
@@ -18,7 +18,7 @@ from relayd import logs
 from relayd.logs.events import PRIORITIES, Entry, read_event
 
 SOCKET = "/run/systemd/journal/socket"
-PATIENCE = 0.2
+TIMEOUT = 0.2
 _TOO_LARGE = (errno.EMSGSIZE, errno.ENOBUFS)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -48,8 +48,8 @@ class Journal:
         entry = read_event(event)
         if self._send(encode(self._fields(entry))) and self._lost:
             lost, self._lost = self._lost, 0
-            said = f"{lost} lines of this log are lost: the journal took nothing for a while"
-            fields = {"MESSAGE": said, "PRIORITY": 4, "SYSLOG_IDENTIFIER": "relayd"}
+            text = f"{lost} lines of this log are lost: the journal accepted none for a while"
+            fields = {"MESSAGE": text, "PRIORITY": 4, "SYSLOG_IDENTIFIER": "relayd"}
             if not self._send(encode(fields)):
                 self._lost += lost
 
@@ -78,16 +78,16 @@ class Journal:
         return connection
 
     def _send(self, data: bytes) -> bool:
-        """Hands one entry over; False if it is lost, which is counted."""
+        """Sends one entry; False if it is lost, which is counted."""
         for _ in range(3):
             try:
                 self._put(data)
             except BlockingIOError:
-                # it is behind: waits for it once, and not at all while it takes nothing
-                if self._lost or not select.select([], [self._socket], [], PATIENCE)[1]:
+                # its queue is full: wait for it once, and not while entries are being lost
+                if self._lost or not select.select([], [self._socket], [], TIMEOUT)[1]:
                     break
             except OSError:
-                # it was started again
+                # the journal was restarted
                 self._socket.close()
                 try:
                     self._socket = self._connect()
@@ -107,7 +107,7 @@ class Journal:
             file = os.memfd_create("relayd-log", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
             with open(file, "wb", buffering=0) as memory:
                 memory.write(data)
-                # the journal takes only what nobody can change any more
+                # the journal accepts only a file that is sealed against changes
                 fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
                 socket.send_fds(self._socket, [b""], [file])
 

@@ -1,6 +1,6 @@
 """The log as lines: text for people, JSON for programs.
 
-Sits above `events`. One event is one line, but for tracebacks in text, which follow it, indented.
+Sits above `events`. One event is one line; in text, an indented traceback may follow.
 """
 
 import datetime
@@ -16,10 +16,10 @@ from relayd.logs.events import hide_secrets, read_event
 
 @implementer(ILogObserver)
 class Lines:
-    """Writes each event to a stream, without what is below the level.
+    """Writes the events to a stream, without those below the level.
 
     Args:
-        stream: where to; twistd puts its log in the place of sys.stdout, so give it before.
+        stream: the destination; twistd later replaces sys.stdout by its log, so it is passed early.
         worker: the number of the process among those of one parent, or None.
     """
 
@@ -36,7 +36,7 @@ class Lines:
                 self._stream.flush()
 
     def encode(self, event: LogEvent) -> str:
-        """The event with the end of its line; empty if it has no words."""
+        """The event as text with a newline; empty if it has no message."""
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""Where the log goes: chosen once, before twistd begins to log.
+"""The destination of the log: chosen once, before twistd begins to log.
 
-Sits above `lines` and `journal`; `tap` asks. Whoever gives twistd --logfile, --syslog or --logger,
-or has it become a daemon, gets what twistd does with that; relayd chooses in all other cases.
+Sits above `lines` and `journal`, under `tap`. With --logfile, --syslog or --logger, or as a daemon,
+twistd logs as it does for any service; relayd chooses in all other cases.
 """
 
 import os
@@ -15,11 +15,11 @@ from relayd.logs.journal import SOCKET, Journal
 from relayd.logs.lines import JsonLines, TextLines
 
 VARIABLE = "_RELAYD_JOURNAL"
-"""Names another socket than the journal's: for tests."""
+"""The environment variable with another socket than the journal's, for tests."""
 
 
 def is_chosen(twistd: Mapping[str, Any]) -> bool:
-    """Whether the operator has told twistd where to log."""
+    """Whether the operator has chosen the destination with options of twistd."""
     foreground = twistd.get("nodaemon") or twistd.get("debug")
     if twistd.get("logfile") or twistd.get("syslog") or not foreground:
         return True
@@ -32,10 +32,10 @@ def choose(
     environ: Mapping[str, str],
     worker: int | None = None,
 ) -> None:
-    """Has twistd log the way `[log] format` says, unless the operator has told it where to log.
+    """Makes twistd log by `[log] format`, unless its options choose the destination.
 
     Args:
-        twistd: twistd's own options, which it has not looked at yet.
+        twistd: twistd's own options, before twistd uses them.
         format: `[log] format`.
         environ: the environment.
         worker: the number of the process among those of one parent, or None.
@@ -55,7 +55,7 @@ _NAME = f"{__name__}.observer"
 
 
 class Choice:
-    """Makes the observer, once the way of the log is known.
+    """Builds the observer for a format.
 
     Args:
         format: `[log] format`.
@@ -73,7 +73,7 @@ class Choice:
 
     def __call__(self) -> ILogObserver:
         """The observer."""
-        # twistd's log takes the place of sys.stdout later
+        # twistd replaces sys.stdout by its log later
         if self._format == "json":
             return JsonLines(sys.stdout, self._worker)
         if self._format == "journal":
@@ -81,7 +81,8 @@ class Choice:
                 return Journal(self._path, self._worker)
             except OSError as error:
                 why = f"{self._path}: {error.strerror}"
-                print(f"relayd: warning: no journal, so text: {why}", file=sys.stderr)
+                text = "the journal cannot be used, so the log is text"
+                print(f"relayd: warning: {text}: {why}", file=sys.stderr)
         return TextLines(sys.stdout, self._worker)
 
 
@@ -89,8 +90,8 @@ def is_journal(stream: str, stat: Callable[[int], os.stat_result] = os.fstat) ->
     """Whether stderr or stdout is connected to the journal.
 
     Args:
-        stream: $JOURNAL_STREAM, device and inode of what systemd has connected (systemd.exec(5)).
-            Children inherit it, also those whose output goes somewhere else.
+        stream: $JOURNAL_STREAM, device and inode of the journal's socket (systemd.exec(5)).
+            Children inherit it, also those whose output goes elsewhere.
         stat: `os.fstat`.
     """
     for descriptor in (2, 1):

@@ -1,7 +1,7 @@
-"""The figures of one process, read from its parts when somebody asks. `docs/metrics.md` has all.
+"""The figures of one process, read from its parts at a request. `docs/metrics.md` lists them.
 
-Sits on `families`; `registry` has it. What is counted on the way of a frame is a plain integer of
-the part that counts it, so that only who asks pays for the metrics.
+Sits on `families`, under `registry`. Counts on the path of a frame are plain integers in the parts,
+so that the metrics cost nothing until a request reads them.
 """
 
 import platform
@@ -39,7 +39,7 @@ RULES: dict[str, Rule] = {
     "relayd_redis_servers_up": "min",
     "process_start_time_seconds": "min",
 }
-"""How a figure of several processes becomes one, where that is not their sum."""
+"""How the figures of several processes are combined, where that is not their sum."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Parts:
     lag: Lag
 
 
-def make_registry(parts: Parts) -> CollectorRegistry:
-    """The registry of this process: its parts, and what the kernel knows of it."""
+def build_registry(parts: Parts) -> CollectorRegistry:
+    """Builds the registry of this process: its parts, and the kernel's figures of it."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     registry.register(PartsCollector(parts))
@@ -81,19 +81,19 @@ class PartsCollector(Collector):
         lag = self._parts.lag
         yield histogram(
             "reactor_lag_seconds",
-            "How late relayd did what was due, batches apart, looked at four times a second; "
-            "more than 0.1 means that it has too much to do",
+            "How late the reactor makes its timed calls, measured four times a second; "
+            "more than 0.1 means that the process is overloaded",
             lag.seconds,
         )
         yield gauge(
             "reactor_lag_max_seconds",
-            "The longest that anything was late within the last minute, of the worst process",
+            "The longest lag of the reactor within the last minute, of the worst process",
             lag.longest,
         )
 
     def _connections(self) -> Iterator[Metric]:
         context, factories = self._parts.context, self._parts.factories
-        found = _look_through(context.connections)
+        found = _sum_connections(context.connections)
         kinds = [factory.kind for factory in factories]
         yield gauge(
             "connections",
@@ -103,20 +103,20 @@ class PartsCollector(Collector):
         )
         yield counter(
             "connections_opened",
-            "WebSocket connections that were let in",
+            "WebSocket connections that were admitted",
             {factory.kind: factory.opened for factory in factories},
             "kind",
         )
         yield counter(
             "messages_received",
-            "Messages that clients sent, blank and wrong ones too",
+            "Messages received from clients, including blank and wrong ones",
             {factory.kind: factory.messages + found.taken[factory.kind] for factory in factories},
             "kind",
         )
         yield counter(
             "messages_sent",
             "Frames sent to one client alone: answers, errors, history; "
-            "what goes to groups is in relayd_deliveries_total",
+            "frames to groups are in relayd_deliveries_total",
             {factory.kind: factory.answers for factory in factories},
             "kind",
         )
@@ -128,13 +128,13 @@ class PartsCollector(Collector):
         )
         yield gauge(
             "outbox_bytes",
-            "Bytes that wait for clients that read slowly",
+            "Bytes buffered for clients that read slowly",
             found.waiting,
         )
-        yield gauge("slow_clients", "Clients for whom bytes wait", found.slow)
+        yield gauge("slow_clients", "Clients for which bytes are buffered", found.slow)
         yield gauge(
             "draining",
-            "1 while relayd takes no new clients: it is about to stop, or was told to drain",
+            "1 while relayd admits no new clients: it is about to stop, or is drained",
             int(context.admission.draining),
         )
 
@@ -142,7 +142,7 @@ class PartsCollector(Collector):
         tally = self._parts.context.tally
         yield counter(
             "handshakes_refused",
-            "Handshakes that were refused, by the code that the client was told",
+            "Handshakes that were refused, by the error code that the client got",
             {code.value: count for code, count in tally.refused.items()},
             "error",
         )
@@ -178,12 +178,12 @@ class PartsCollector(Collector):
         )
         yield counter(
             "batches",
-            "How often a group was served; deliveries by this is what one turn brings",
+            "How often a group was served; deliveries divided by this are the frames of one batch",
             hub.batches,
         )
         yield histogram(
             "delivery_latency_seconds",
-            "From taking a message from its sender to handing it to the last member here; "
+            "From receiving a message to handing it to the last member here; "
             "of each batch its first message, of lone messages one in 16",
             hub.latency,
         )
@@ -205,13 +205,13 @@ class PartsCollector(Collector):
         stats = {name.replace(" ", "_"): stats for name, stats in database.stats.items()}
         yield histogram(
             "database_interaction_seconds",
-            "How long the database took, by what was asked, waiting for a thread included",
+            "How long the database took, by interaction, including the wait for a thread",
             {name: one.seconds for name, one in stats.items()},
             "interaction",
         )
         yield counter(
             "database_failures",
-            "Interactions with the database that failed, by what was asked",
+            "Interactions with the database that failed, by interaction",
             {name: one.failures for name, one in stats.items()},
             "interaction",
         )
@@ -221,8 +221,8 @@ class PartsCollector(Collector):
             database.given_up,
         )
         busy = min(database.unfinished, database.threads)
-        yield gauge("database_threads", "Threads that may talk to the database", database.threads)
-        yield gauge("database_threads_busy", "Threads that talk to the database now", busy)
+        yield gauge("database_threads", "Threads for the database", database.threads)
+        yield gauge("database_threads_busy", "Threads that use the database now", busy)
         yield gauge(
             "database_waiting",
             "Interactions that wait for a thread",
@@ -230,12 +230,12 @@ class PartsCollector(Collector):
         )
         yield gauge(
             "database_up",
-            "0 if the database was away when it was asked last, of the worst process",
+            "0 if the database was unavailable at its last use, of the worst process",
             int(database.available),
         )
         yield histogram(
             "history_append_messages",
-            "Chat messages that were kept together",
+            "Chat messages that were stored in one transaction or script",
             brokers.rooms.appended,
         )
 
@@ -249,21 +249,19 @@ class PartsCollector(Collector):
         )
         yield histogram(
             "redis_round_trip_seconds",
-            "How long Redis takes to answer a ping, asked every two seconds",
+            "How long Redis takes to answer a ping, every two seconds",
             [server.round_trips for server in servers],
         )
         yield counter(
             "redis_reconnects",
-            "How often a lost connection to Redis was made again",
+            "How often relayd has reconnected to Redis",
             sum(server.reconnects for server in servers),
         )
 
 
 def build_info() -> Metric:
     """The versions of relayd and its libraries, as labels."""
-    metric = Metric(
-        "relayd_build_info", "Versions of relayd and of what it stands on; always 1", "gauge"
-    )
+    metric = Metric("relayd_build_info", "Versions of relayd and its libraries; always 1", "gauge")
     labels = {
         "version": __version__,
         "python": platform.python_version(),
@@ -285,8 +283,8 @@ class _Found:
     slow: int = 0
 
 
-def _look_through(connections: Iterable[Any]) -> _Found:
-    """Looks at each open connection once."""
+def _sum_connections(connections: Iterable[Any]) -> _Found:
+    """Reads each open connection once."""
     found = _Found(Counter(), Counter(), Counter())
     for connection in connections:
         kind = connection.kind

@@ -1,7 +1,7 @@
-"""Figures as they travel between processes: from a registry of prometheus-client, to text. Pure.
+"""Figures between processes: from a registry of prometheus-client, to text. Pure.
 
 Sits under `collector` and `totals`. A family carries its own text and the rule for its sum, so that
-a parent may sum what a worker of a newer version says.
+a parent can sum the figures of workers of a newer version.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,22 +15,22 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from relayd import private
 
 Rule = Literal["sum", "max", "min"]
-"""How figures of several processes become one."""
+"""How figures of several processes are combined."""
 Sample = tuple[str, dict[str, str], float]
 """The name in the text (`relayd_draw_seconds_bucket`), the labels, the value."""
 
 COUNTERS = ("counter", "histogram")
-"""The types whose figures only ever grow, so that they must outlive their process."""
+"""The types whose figures only grow, so that they are kept after their process has died."""
 
 
 class Family(msgspec.Struct, frozen=True):
     """All figures of one name.
 
     Attributes:
-        name: without `_total`, as prometheus-client has it.
-        help: what it is, for a person.
+        name: without `_total`, as in prometheus-client.
+        help: the description for people.
         type: `counter`, `gauge` or `histogram`.
-        rule: how it is summed; always by adding up if it only grows.
+        rule: how it is combined; figures that only grow are always summed.
         samples: in the order of the text.
     """
 
@@ -42,17 +42,17 @@ class Family(msgspec.Struct, frozen=True):
 
 
 def read(registry: Collector, rules: dict[str, Rule]) -> list[Family]:
-    """All figures of a registry now.
+    """Reads all present figures of a registry.
 
     Args:
         registry: of prometheus-client.
-        rules: by the families' names; what is not in it is added up.
+        rules: by the names of families; families without a rule are summed.
     """
     return pack(registry.collect(), rules)
 
 
 def pack(metrics: Iterable[Metric], rules: dict[str, Rule]) -> list[Family]:
-    """Families of prometheus-client as ours; `rules` as in `read`."""
+    """Converts families of prometheus-client to ours; `rules` as in `read`."""
     return [
         Family(
             metric.name,
@@ -66,7 +66,7 @@ def pack(metrics: Iterable[Metric], rules: dict[str, Rule]) -> list[Family]:
 
 
 def merge(sources: Iterable[Iterable[Family]]) -> list[Family]:
-    """The figures of several processes as one; each family by its rule, label by label."""
+    """Combines the figures of several processes; each family by its rule, label by label."""
     found: dict[str, Family] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for families in sources:
@@ -92,7 +92,7 @@ def growing(families: Iterable[Family]) -> list[Family]:
 
 
 def to_text(families: Iterable[Family], accept: str | None) -> tuple[bytes, str]:
-    """Figures in Prometheus' text format, or in OpenMetrics if that is asked for.
+    """Figures in Prometheus' text format, or in OpenMetrics if `accept` prefers that.
 
     Args:
         families: the figures.

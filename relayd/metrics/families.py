@@ -1,4 +1,4 @@
-"""One family of figures from plain values: how `collector` and `totals` write them. Pure."""
+"""Builds one family of figures from plain values, for `collector` and `totals`. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,13 +26,13 @@ def histogram(
     value: Buckets | Sequence[Buckets] | Mapping[str, Buckets],
     label: str = "",
 ) -> Metric:
-    """How often something was how large.
+    """A distribution: the numbers of values up to each bound.
 
     Args:
         name: without the prefix.
-        text: for a person.
-        value: one; several, to be added up; or several by the value of a label.
-        label: its name.
+        text: the description for people.
+        value: one; several, which are summed; or several by the value of a label.
+        label: the name of the label.
     """
     metric = Metric(f"relayd_{name}", text, "histogram")
     if isinstance(value, Buckets):

@@ -1,8 +1,8 @@
-"""How late the reactor runs what is due: the first sign of a process that has too much to do.
+"""The lag of the reactor's timed calls: the first sign of an overloaded process.
 
-Pure, given a clock. A timer that is due every quarter of a second notes how late it was called:
-as late was everything else that the reactor calls. The hub's batches are called past it
-(`native.calls`), and are not late for the same reasons.
+Pure, given a clock. A timer that is due every quarter of a second measures how late it was called;
+all other calls of the reactor are as late. The hub's batches are called by the loop that reads
+(`native.calls`), so the figure does not include them.
 """
 
 from collections import deque
@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from relayd.tally import Buckets
 
 STEP = 0.25
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 MEMORY = 60.0
-"""Seconds that `longest` looks back."""
+"""Seconds that `longest` covers."""
 
 
 class Lag:
@@ -35,25 +35,25 @@ class Lag:
         self.seconds = Buckets()
 
     def start(self) -> None:
-        """Begins to look."""
+        """Begins to measure."""
         self._due = self._clock.seconds() + STEP
-        self._call = self._clock.callLater(STEP, self._look)
+        self._call = self._clock.callLater(STEP, self._measure)
 
     def stop(self) -> None:
-        """Ends it."""
+        """Stops measuring."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
     @property
     def longest(self) -> float:
-        """The greatest lateness of the last minute, in seconds, one that still lasts included."""
+        """The greatest lag of the last minute, in seconds, including one that still lasts."""
         now = self._clock.seconds()
         self._forget(now)
         late = max((late for _, late in self._last), default=0.0)
         return max(late, now - self._due) if self._call is not None else late
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         now = self._clock.seconds()
         late = max(0.0, now - self._due)
         self.seconds.observe(late)

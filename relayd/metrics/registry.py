@@ -1,9 +1,9 @@
-"""The figures of one process: a registry of its own, and the clock that watches the reactor.
+"""The figures of one process: its registry, and the measurement of the reactor's lag.
 
-Sits on `collector`; `node` starts and stops it, `/metrics` and the control socket ask it.
+Sits on `collector`; `node` starts and stops it, `/metrics` and the control socket read it.
 """
 
-from relayd.metrics.collector import RULES, Parts, make_registry
+from relayd.metrics.collector import RULES, Parts, build_registry
 from relayd.metrics.exchange import Family, read
 from relayd.metrics.totals import describe_workers
 
@@ -13,20 +13,20 @@ class ProcessFigures:
 
     Args:
         parts: what the figures are read from.
-        alone: whether it is all there is; a worker leaves it to its parent to speak of workers.
+        alone: whether the process has no parent; for workers, the parent adds the workers' figures.
     """
 
     def __init__(self, parts: Parts, *, alone: bool) -> None:
         self._lag = parts.lag
-        self._registry = make_registry(parts)
+        self._registry = build_registry(parts)
         self._alone = alone
 
     def start(self) -> None:
-        """Begins to watch the reactor."""
+        """Begins to measure the lag."""
         self._lag.start()
 
     def stop(self) -> None:
-        """Ends it."""
+        """Stops measuring the lag."""
         self._lag.stop()
 
     def own(self) -> list[Family]:
@@ -35,5 +35,5 @@ class ProcessFigures:
         return [*read(self._registry, RULES), *workers]
 
     async def all(self) -> list[Family]:
-        """The same, for whoever may have to wait for it elsewhere."""
+        """The same as a coroutine, as in `control.worker_metrics.ParentFigures`."""
         return self.own()

@@ -1,8 +1,7 @@
-"""The figures of all workers as one, also after some have died: what a parent keeps. Pure.
+"""The sum of the figures of all workers, kept by their parent, also after some have died. Pure.
 
-Sits on `exchange`. A counter of the sum never goes back: of a worker that has gone, or does not
-answer, what it said last is counted on. What a worker counted between that answer and its end is in
-no figure.
+Sits on `exchange`. A counter of the sum never decreases: for a worker that has died or does not
+answer, the sum includes its last answer. Counts between that answer and the worker's end are lost.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,8 +13,8 @@ from relayd.metrics.families import counter, gauge
 class Totals:
     """The workers of one parent, as far as known.
 
-    Figures are told apart by the process that they come from, so a worker that was started again
-    need not be announced: what its predecessor said last is kept.
+    Figures are kept by the id of their process, so a restart of a worker needs no announcement: the
+    last answer of its predecessor is kept.
     """
 
     def __init__(self) -> None:
@@ -23,11 +22,11 @@ class Totals:
         self._last: dict[int, tuple[str, list[Family]]] = {}  # by worker: process, what grows
 
     def note(self, worker: int, process: str, families: list[Family]) -> None:
-        """A worker has answered.
+        """Notes the answer of a worker.
 
         Args:
             worker: its number.
-            process: the unique id of the process that it is now.
+            process: the unique id of its present process.
             families: its figures.
         """
         before = self._last.get(worker)
@@ -38,33 +37,33 @@ class Totals:
     def sum(
         self, answers: Mapping[int, list[Family]], others: Iterable[Iterable[Family]] = ()
     ) -> list[Family]:
-        """All figures together.
+        """Sums all figures.
 
         Args:
-            answers: what workers have said just now, by their numbers; each was noted.
-            others: figures that are to be added, such as the parent's own.
+            answers: the present figures of workers, by their numbers; each was noted.
+            others: further figures, such as the parent's own.
         """
         silent = [last for worker, (_, last) in self._last.items() if worker not in answers]
         return merge([*answers.values(), *silent, self._gone, *others])
 
 
 def describe_workers(configured: int, serving: int, restarts: int, unanswered: int) -> list[Family]:
-    """The figures of the workers as such.
+    """The figures about the workers as processes.
 
     Args:
-        configured: how many there are to be; 1 where one process does it all.
-        serving: how many serve clients.
-        restarts: how often one was started again.
-        unanswered: how many of those that serve did not say their figures in time.
+        configured: the number of workers in the configuration; 1 for a process without workers.
+        serving: the number of workers that serve clients.
+        restarts: the number of restarts of all workers.
+        unanswered: the number of serving workers that did not answer in time.
     """
     metrics = [
-        gauge("workers", "Worker processes that are to serve clients", configured),
-        gauge("workers_serving", "Worker processes that do serve clients", serving),
-        counter("worker_restarts", "How often a worker had ended and was started again", restarts),
+        gauge("workers", "Worker processes in the configuration", configured),
+        gauge("workers_serving", "Worker processes that serve clients", serving),
+        counter("worker_restarts", "How often a worker has ended and was started again", restarts),
         gauge(
             "workers_unanswered",
-            "Workers that did not say their figures in time: of them, what only grows is counted "
-            "as it was when they did, everything else is missing",
+            "Workers that did not answer in time: their counters are as of their last answer, "
+            "their other figures are missing",
             unanswered,
         ),
     ]

@@ -1,5 +1,6 @@
 """The plain HTTP side: pages, health, the publishing API, static files.
 
-The way of a request: `request` (limits, sending) → `site` (which handler) → `pages`, `health` or
-`api` → an `answers.Answer` → back to `request`. What they need of the rest is `backend.Backend`.
+A request goes through `request` (limits, sending) → `site` (the table of handlers) → `pages`,
+`health`, `metrics` or `api` → an `answers.Answer` → back to `request`. `backend.Backend` is their
+interface to the rest of relayd.
 """

@@ -1,7 +1,7 @@
 """An HTTP answer as a value: status, body, headers. Pure; `request` sends it.
 
 The handlers in `pages`, `health` and `api` return one. Errors are the flat JSON object that every
-path of relayd uses, or a small page where a browser asked for one.
+path of relayd uses, or a small page for a browser.
 """
 
 import re
@@ -24,9 +24,9 @@ class Answer:
 
     Attributes:
         status: the HTTP status code.
-        body: the whole body; answers are small. What has no end is a `Stream`.
+        body: the whole body; answers are small. An endless answer is a `Stream`.
         content_type: of the body.
-        headers: further headers, beside those that every answer carries.
+        headers: further headers, beside those of every answer.
     """
 
     status: int = 200
@@ -36,29 +36,29 @@ class Answer:
 
 
 class Sink(Protocol):
-    """Where the lines of a `Stream` go."""
+    """The destination of the lines of a `Stream`."""
 
     def write(self, line: bytes) -> None:
-        """Sends a line of JSON; left out, and counted, while the client does not read."""
+        """Sends a line of JSON. While the client does not read, lines are dropped and counted."""
 
     def end(self) -> None:
-        """No more lines will come."""
+        """Ends the answer after the lines so far."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer without a length: lines of JSON until either side has enough.
+    """An answer without a length: lines of JSON until either side ends it.
 
     Attributes:
-        open: begins to write to a sink; returns what is to be called when the client has gone, or
-            `end` was called.
+        open: begins to write to a sink; returns a function that is called when the client has
+            disconnected, or after `end`.
     """
 
     open: Callable[[Sink], Callable[[], None]]
 
 
 def json_answer(message: Any, status: int = 200, **headers: str) -> Answer:
-    """A message as JSON. A keyword `retry_after="5"` becomes the header `Retry-After: 5`."""
+    """A message as JSON. A keyword `retry_after="5"` sets the header `Retry-After: 5`."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
     return Answer(status, wire.encode(message), JSON, {"Cache-Control": "no-store", **named})
 
@@ -70,14 +70,14 @@ def error_answer(
 
     Args:
         code: the code.
-        message: the sentence, if there is a better one than the code's.
+        message: the sentence, in place of the code's own.
         headers: further headers.
     """
     return refusal_answer(Refusal(code, message), headers)
 
 
 def refusal_answer(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Answer:
-    """The answer that a `Refusal` stands for, with further headers."""
+    """The answer for a `Refusal`, with further headers."""
     all_headers = {"Cache-Control": "no-store", **(headers or {})}
     if refusal.retry_after is not None:
         all_headers["Retry-After"] = str(refusal.retry_after)
@@ -95,7 +95,7 @@ def redirect(location: str, status: int = 308) -> Answer:
 
 
 def security_headers(host: str | None) -> dict[str, str]:
-    """The headers every answer carries, whatever it is.
+    """The headers of every answer.
 
     Args:
         host: the Host header; it names the WebSocket origin in the policy, because Safari before

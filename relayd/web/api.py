@@ -1,7 +1,7 @@
-"""The publishing API below `/api`: what the body of a POST says goes to WebSocket clients.
+"""The publishing API below `/api`: the body of a POST is published to WebSocket clients.
 
-Every request shows the key of the configuration as a bearer token (RFC 6750 section 2.1); without a
-configured key there is no API. No CORS headers: a page of another origin cannot use it.
+Every request carries the key of the configuration as a bearer token (RFC 6750 section 2.1); without
+a configured key there is no API. No CORS headers: a page of another origin cannot use it.
 """
 
 import hmac
@@ -15,21 +15,22 @@ from relayd.web.request import Request
 
 
 class Api:
-    """Publishes to the groups of those kinds of path that have it in the table."""
+    """Publishes to the groups of the kinds of path that the table marks as published."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def refused(self, request: Request) -> Answer | None:
-        """The answer to a request that may not use the API; None if it may.
+        """The refusal for a request that may not use the API; None if it may.
 
-        Asked before the path is looked at, so that a stranger does not learn which paths exist.
+        The check comes before the look-up of the path, so that a stranger cannot find out which
+        paths exist.
         """
         key = self._backend.config.api.key
         if not key:
             return error_answer(ErrorCode.API_OFF)
-        scheme, _, shown = (request.header("Authorization") or "").partition(" ")
-        right = hmac.compare_digest(shown.strip().encode("utf-8", "replace"), key.encode())
+        scheme, _, token = (request.header("Authorization") or "").partition(" ")
+        right = hmac.compare_digest(token.strip().encode("utf-8", "replace"), key.encode())
         if scheme.lower() != "bearer" or not right:
             return error_answer(
                 ErrorCode.UNAUTHORIZED,
@@ -39,14 +40,15 @@ class Api:
         return None
 
     async def publish(self, kind: Kind, request: Request, name: str) -> Answer:
-        """`POST /api/<kind>/{name}`: the body, one JSON object, goes out byte for byte.
+        """`POST /api/<kind>/{name}`: publishes the body, one JSON object, byte for byte.
 
-        Where a history is kept, it is `{"message": text}`, answered with what the clients see.
+        For a kind with a history, the body is `{"message": text}`, and the answer is the posted
+        message as the clients get it.
 
         Args:
-            kind: one that is published to.
+            kind: a published one.
             request: the request.
-            name: in the kind, still percent-encoded.
+            name: of the group within the kind, still percent-encoded.
 
         Raises:
             Refusal: 400 `bad_name`, 503 `draining`.

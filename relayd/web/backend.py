@@ -7,12 +7,12 @@ from relayd.metrics.exchange import Family
 
 
 class Backend(Protocol):
-    """Implemented by the one who wires things; the tests have a stand-in.
+    """The rest of relayd, as the HTTP side uses it; `application.Application` implements it.
 
     Attributes:
         config: the whole configuration.
-        draining: whether relayd takes no new clients, for a while or for good.
-        stopping: whether it is going down.
+        draining: whether relayd admits no new clients, for a while or for good.
+        stopping: whether it is about to end.
     """
 
     @property
@@ -28,23 +28,23 @@ class Backend(Protocol):
         """Open WebSocket connections by the name of their kind."""
 
     def publish(self, group: str, payload: bytes) -> int:
-        """Sends a payload to a group; returns the number of clients of this process it went to."""
+        """Publishes a payload to a group; returns the number of clients of this process."""
 
     async def post(self, room: str, message: str) -> bytes:
-        """Says something in a room.
+        """Posts a message in a room.
 
         Returns:
-            The JSON object that the clients see.
+            The JSON object that the clients get.
 
         Raises:
-            StoreUnavailable: it could not be kept, so nobody was shown it.
+            StoreUnavailable: the message could not be kept, so it was not delivered.
         """
 
     async def check_database(self) -> None:
-        """Raises DatabaseUnavailable, whose text says why and holds no password."""
+        """Checks the database. Raises DatabaseUnavailable; its text has no password."""
 
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd, for `/metrics`. Raises Refusal."""
 
     def check_redis(self) -> None:
-        """Raises RedisUnavailable if Redis is configured and away."""
+        """Checks Redis, if it is configured. Raises RedisUnavailable."""

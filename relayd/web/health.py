@@ -9,17 +9,17 @@ from relayd.web.request import Request
 
 
 class Health:
-    """Both answers. A supervisor restarts on `/healthz`, so that one depends on nothing else."""
+    """Both answers. A supervisor restarts relayd on `/healthz`, so it depends on nothing else."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def alive(self, request: Request) -> Answer:
-        """200 as long as the reactor turns."""
+        """200 while the reactor runs."""
         return json_answer({"status": "ok"})
 
     async def ready(self, request: Request) -> Answer:
-        """200 if every part is in order, else 503; the body names each part."""
+        """200 if every part is ready, else 503; the body lists the parts."""
         draining: dict[str, Any] = {"ok": not self._backend.draining}
         if self._backend.draining:
             draining["message"] = "relayd takes no new clients now."

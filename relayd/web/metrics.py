@@ -1,8 +1,8 @@
-"""`/metrics`: the figures of all processes, for Prometheus, and for nobody else.
+"""`/metrics`: the figures of all processes, for Prometheus alone.
 
-The public port may be on the internet, so `[metrics] allow` names the networks that may read. An
-address only counts if it is surely the client's own: behind a proxy, what a trusted one says, but
-never that it is this machine.
+The public port may be on the internet, so `[metrics] allow` names the networks that may read them.
+Only a verified client address counts: behind a proxy, the address that a trusted proxy reports,
+unless this is a loopback address.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ _FORWARDED = (
 
 
 class Metrics:
-    """The answer, and who gets it."""
+    """Checks the client's address, and answers."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -31,8 +31,8 @@ class Metrics:
         """The figures as text.
 
         Raises:
-            Refusal: 404 if they are turned off, 403 for who may not read them, 503 if they cannot
-                be had.
+            Refusal: 404 if they are turned off, 403 for other clients, 503 if the parent of the
+                workers does not answer.
         """
         if not self._backend.config.metrics.enabled:
             raise Refusal(
@@ -60,13 +60,13 @@ class Metrics:
             )
 
     def _client(self, host: str, request: Request) -> str | None:
-        """On whose behalf a proxy asks; None if it is not to be believed."""
+        """The client that a trusted proxy reports; None without one."""
         settings = self._backend.config.proxy
-        told = request.whole_header(settings.header)
+        header = request.whole_header(settings.header)
         proxies = forwarded.proxies(settings.trusted, settings.header)
-        if told is None or not proxies.trusts(host):
+        if header is None or not proxies.trusts(host):
             return None
-        client = proxies.client(host, told)
+        client = proxies.client(host, header)
         return None if client == forwarded.UNIX or proxies.trusts(client) else client
 
     def _is_allowed(self, host: str) -> bool:

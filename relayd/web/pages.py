@@ -1,6 +1,6 @@
-"""The pages for people: what runs here, the way to a chat room, a chat room.
+"""The pages for people: the home page, the form for a chat room, a chat room.
 
-The room's page is only a frame: `static/room.js` connects to `/ws/chat/{room}` and fills it.
+The page of a room is only a frame: `static/room.js` connects to `/ws/chat/{room}` and fills it.
 """
 
 import html
@@ -19,7 +19,7 @@ _BACKTICKS = re.compile("`([^`]*)`")
 
 
 class Pages:
-    """Everything below `/` and `/chat/` that a browser shows."""
+    """The pages below `/` and `/chat/`."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -42,11 +42,11 @@ class Pages:
         return templates.page("relayd", content, script="home.js")
 
     def to_lobby(self, request: Request) -> Answer:
-        """`/chat` to `/chat/`."""
+        """Redirects `/chat` to `/chat/`."""
         return redirect("chat/" + _query(request))
 
     def lobby(self, request: Request) -> Answer:
-        """Asks for a room name; with `?room=` (the form, without any script) leads to it."""
+        """The form for a room name; with `?room=`, which the form sends, a redirect to the room."""
         asked = request.argument("room")
         if asked is None:
             return self._lobby("")
@@ -58,11 +58,11 @@ class Pages:
         return redirect(quote(room) + "/", 303)
 
     def to_room(self, request: Request, room: str) -> Answer:
-        """`/chat/{room}` to `/chat/{room}/`."""
+        """Redirects `/chat/{room}` to `/chat/{room}/`."""
         return redirect(quote(names.parse_room(room)) + "/" + _query(request))
 
     def room(self, request: Request, room: str) -> Answer:
-        """A chat room."""
+        """The page of a chat room."""
         name = names.parse_room(room)
         config = self._backend.config
         content = templates.fill(

@@ -1,7 +1,7 @@
-"""One HTTP request: bounded body, exceptions turned into answers, an answer sent whole.
+"""One HTTP request: its body is bounded, exceptions become answers, an answer is sent whole.
 
 Sits on `twisted.web.http`, which parses, keeps connections alive and answers pipelined requests in
-order; asks the `site` for an `Answer`. twisted.web reads a body of any size; the limit is here.
+order; gets an `Answer` from the `site`. twisted.web reads a body of any size; the limit is here.
 """
 
 import re
@@ -29,8 +29,8 @@ from relayd.web.answers import (
 from relayd.web.stream import LineWriter
 from relayd.web.templates import error_page
 
-# After "too large" the rest of a body is read and dropped up to here, so that the client finds our
-# answer instead of a reset connection (RFC 9112 section 9.6).
+# After the answer "too large", up to so many bytes of a body are read and dropped, so that the
+# client gets the answer instead of a reset connection (RFC 9112 section 9.6).
 MOST_DROPPED = 4 * 1024 * 1024
 
 _FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
@@ -47,7 +47,7 @@ class Answering(Protocol):
         """Whether connections should end after their answer."""
 
     def answer(self, request: "Request") -> Answer | Stream | Awaitable[Answer | Stream]:
-        """Finds out what to say. Raises what `Request.process` turns into error answers."""
+        """Answers a request. Raises exceptions that `Request.process` turns into answers."""
 
 
 class Request(server.Request):
@@ -62,7 +62,7 @@ class Request(server.Request):
 
     @property
     def answering(self) -> Answering:
-        """The site, as far as this module knows it."""
+        """The site, with the interface that this module uses."""
         site: Answering = cast(Any, self.channel).site
         return site
 
@@ -74,7 +74,7 @@ class Request(server.Request):
         return (path[absolute.end() :] or "/") if absolute else path
 
     def argument(self, name: str) -> str | None:
-        """The first value of a name in the query, decoded; None without one."""
+        """The first value of a name in the query, decoded; None if it is absent."""
         _, _, query = self.uri.decode("utf-8", "replace").partition("?")
         values = parse_qs(query, keep_blank_values=True).get(name)
         return values[0] if values else None
@@ -85,7 +85,7 @@ class Request(server.Request):
         return None if value is None else value.decode("latin-1")
 
     def whole_header(self, name: str) -> str | None:
-        """A header that is a list, all its lines as one (RFC 9110 section 5.3); None without."""
+        """A list header, its lines joined (RFC 9110 section 5.3); None if it is absent."""
         lines = self.requestHeaders.getRawHeaders(name)
         return None if lines is None else ", ".join(lines)
 
@@ -116,7 +116,7 @@ class Request(server.Request):
             return
         self._dropped += len(data)
         if self._dropped > MOST_DROPPED:
-            # not finish(): the channel is still inside its parser and wants its request there
+            # not finish(): the channel is still in its parser, which needs the request
             self.channel.loseConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -127,7 +127,7 @@ class Request(server.Request):
             super().requestReceived(command, path, version)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client went away; an answer that is still awaited will be dropped."""
+        """The client has disconnected; a pending answer will be dropped."""
         self.gone = True
         super().connectionLost(reason)
 
@@ -138,7 +138,7 @@ class Request(server.Request):
         self.channel.persistent = False
         self.clientproto = b"HTTP/1.1"
         waits = self.requestHeaders.hasHeader("Expect")
-        self.requestHeaders.removeHeader("Expect")  # or the channel would say 100 Continue, too
+        self.requestHeaders.removeHeader("Expect")  # the channel would send 100 Continue, too
         self._write(error_answer(ErrorCode.TOO_LARGE, f"The body must not exceed {limit} bytes."))
         if waits:
             self.channel.loseConnection()
@@ -146,7 +146,7 @@ class Request(server.Request):
     # A whole request goes through these
 
     def process(self) -> None:
-        """Answers the request, now or when the answer is there; never raises."""
+        """Answers the request, at once or when the answer is ready; never raises."""
         self.content.seek(0)
         try:
             answer = self.answering.answer(self)
@@ -193,12 +193,12 @@ class Request(server.Request):
         self.finish()
 
     def _is_for_people(self) -> bool:
-        """Whether an error is to be a page: a browser asks, and not for what programs use."""
+        """Whether an error becomes a page: for a browser, on a path that is not for programs."""
         wants_html = "text/html" in (self.header("Accept") or "")
         return wants_html and not _FOR_PROGRAMS.match(self.target)
 
     def _write(self, answer: Answer) -> None:
-        # Twisted knows no phrase for 426 and some others
+        # Twisted has no phrases for 426 and some other codes
         self.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
         headers = {
             "Server": "relayd",
@@ -212,7 +212,7 @@ class Request(server.Request):
         if not self.channel.persistent and self.clientproto == b"HTTP/1.1":
             self.responseHeaders.setRawHeaders("Connection", ["close"])
         for name, value in headers.items():
-            # Connection is a list: "close" may stand there already
+            # Connection is a list, which may contain "close" already
             self.responseHeaders.addRawHeader(name, value)
         self.write(answer.body)
 

@@ -1,7 +1,6 @@
-"""Paths and who answers them: a site of twisted.web that asks a list of routes.
+"""A site of twisted.web whose paths are a list of routes, each with its handlers.
 
-Sits above `request`; `site`, the public side, and `relayd.control`, the operator's, are made of it.
-Every path works with and without the slash at its end.
+Sits above `request`; `site`, the public one, and `control.site`, the operator's, derive from it.
 """
 
 import re
@@ -21,13 +20,16 @@ Handler = Callable[..., Answer | Stream | Awaitable[Answer | Stream]]
 
 @dataclass(frozen=True)
 class Route:
-    """A path and what answers its methods; `/{name}` stands for one segment, `[/]` may be there."""
+    """A path and the handlers of its methods.
+
+    In a path, `/{name}` stands for one segment, and `[/]` for an optional slash.
+    """
 
     path: re.Pattern[str]
     methods: Mapping[str, Handler]
 
     @classmethod
-    def make(cls, path: str, **methods: Handler) -> "Route":
+    def at(cls, path: str, **methods: Handler) -> "Route":
         """Compiles a path such as `/api/push/{topic}[/]`. GET answers HEAD, too."""
         pattern = re.escape(path).replace(r"\[/\]", "/?")
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
@@ -37,11 +39,11 @@ class Route:
 
 
 class RoutedSite(server.Site):
-    """A site as Twisted sees it, whose answers come from routes, not from a tree of resources.
+    """A site of twisted.web that finds its answers in routes, not in a tree of resources.
 
     Args:
-        reactor: for the time-outs of idle connections.
-        max_body: gives the bytes that a request body may have.
+        reactor: for the timeouts of idle connections.
+        max_body: returns the largest size of a request body, in bytes.
         nothing: the sentence for a path without a route.
     """
 
@@ -61,11 +63,11 @@ class RoutedSite(server.Site):
 
     @property
     def max_body(self) -> int:
-        """Bytes a request body may have."""
+        """The largest size of a request body, in bytes."""
         return self._max_body()
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
-        """HTTP/1.1 alone: the channels of HTTP/2 know nothing of our limits."""
+        """HTTP/1.1 alone: the HTTP/2 channels of Twisted do not apply our limits."""
         return [b"http/1.1"]
 
     def closing(self) -> bool:
@@ -76,9 +78,9 @@ class RoutedSite(server.Site):
         """Finds the handler and calls it.
 
         Raises:
-            Refusal: 404, or what the handler refuses.
-            ClientError: the body is not what the handler needs.
-            Unavailable: something the handler needs is away.
+            Refusal: 404, or a refusal of the handler.
+            ClientError: the body is wrong.
+            Unavailable: a store that the handler needs is unavailable.
         """
         for route in self._routes:
             found = route.path.fullmatch(request.target)

@@ -1,7 +1,7 @@
-"""Which handler answers which public path; `build_site` is what the rest of relayd uses.
+"""The table of the public paths and their handlers; the rest of relayd calls `build_site`.
 
-The top module of `web`. The pages of the chat redirect to the form with the slash
-at its end, because their links are relative.
+The top module of `web`. The pages of the chat redirect to the path with a slash at its end, because
+their links are relative.
 """
 
 from collections.abc import Awaitable
@@ -26,7 +26,7 @@ __all__ = ["Backend", "Site", "build_site"]
 
 
 class Site(RoutedSite):
-    """The HTTP side as Twisted sees it: the front door gives it and its requests to a channel."""
+    """The site of twisted.web to which the front door hands plain HTTP requests."""
 
     _log = Logger()
 
@@ -38,12 +38,12 @@ class Site(RoutedSite):
         )
         self._backend = backend
         self._api = Api(backend)
-        self._routes = self._make_routes()
+        self._routes = self._build_routes()
 
     def log(self, request: Any) -> None:
-        """One line an answer, without the query, which may hold a token.
+        """Logs one line for each answer, without the query, which may hold a token.
 
-        None for probes: they come every few seconds.
+        Probes are not logged, because they come every few seconds.
         """
         path = (request.uri or b"?").partition(b"?")[0].decode("ascii", "backslashreplace")
         probe = path.startswith(("/healthz", "/readyz"))
@@ -63,16 +63,16 @@ class Site(RoutedSite):
         return proxies.client(request.connected, request.whole_header(settings.header))
 
     def closing(self) -> bool:
-        """Connections are not kept alive while no new clients are taken."""
+        """Connections are not kept alive during a drain."""
         return self._backend.draining
 
     def answer(self, request: Request) -> Answer | Stream | Awaitable[Answer | Stream]:
         """Finds the handler and calls it.
 
         Raises:
-            Refusal: 404, 426, or what the handler refuses.
-            ClientError: the body is not what the handler needs.
-            Unavailable: something the handler needs is away.
+            Refusal: 404, 426, or a refusal of the handler.
+            ClientError: the body is wrong.
+            Unavailable: a store that the handler needs is unavailable.
         """
         path = request.target
         if KINDS.speaks(path, self._backend.config):
@@ -86,32 +86,32 @@ class Site(RoutedSite):
                 return refused
         return super().answer(request)
 
-    def _make_routes(self) -> list[Route]:
+    def _build_routes(self) -> list[Route]:
         files = StaticFiles()
         pages = Pages(self._backend)
         health = Health(self._backend)
         return [
-            Route.make("/", GET=pages.home),
-            Route.make("/chat", GET=pages.to_lobby),
-            Route.make("/chat/", GET=pages.lobby),
-            Route.make("/chat/{room}", GET=pages.to_room),
-            Route.make("/chat/{room}/", GET=pages.room),
-            Route.make("/static/{name}", GET=files.serve),
-            Route.make("/healthz[/]", GET=health.alive),
-            Route.make("/readyz[/]", GET=health.ready),
-            Route.make("/metrics[/]", GET=Metrics(self._backend).serve),
+            Route.at("/", GET=pages.home),
+            Route.at("/chat", GET=pages.to_lobby),
+            Route.at("/chat/", GET=pages.lobby),
+            Route.at("/chat/{room}", GET=pages.to_room),
+            Route.at("/chat/{room}/", GET=pages.room),
+            Route.at("/static/{name}", GET=files.serve),
+            Route.at("/healthz[/]", GET=health.alive),
+            Route.at("/readyz[/]", GET=health.ready),
+            Route.at("/metrics[/]", GET=Metrics(self._backend).serve),
             *(
-                Route.make(f"/api/{kind.group('{name}')}[/]", POST=partial(self._api.publish, kind))
+                Route.at(f"/api/{kind.group('{name}')}[/]", POST=partial(self._api.publish, kind))
                 for kind in KINDS.published
             ),
         ]
 
 
 def build_site(backend: Backend, reactor: Any) -> Site:
-    """Makes the HTTP side.
+    """Builds the HTTP side.
 
     Args:
         backend: the rest of relayd.
-        reactor: for the time-outs of idle connections.
+        reactor: for the timeouts of idle connections.
     """
     return Site(backend, reactor)

@@ -1,7 +1,7 @@
 """Stylesheet, scripts and icon, read once at the start and served from memory.
 
-A name is looked up in a table, never in the file system: there is no way out of the folder, and no
-listing of it. Serves only what has a type in `TYPES`; the templates of `pages` lie in the same
+A name is looked up in a table, never in the file system, so a request cannot leave the folder or
+list it. Only files with a type in `TYPES` are served; the templates of `pages` are in the same
 folder and are not served.
 """
 
@@ -30,10 +30,10 @@ class StaticFiles:
         }
 
     def serve(self, request: Request, name: str) -> Answer:
-        """A file, or 304 if the client has it already.
+        """Serves a file, or 304 if the client has it already (RFC 9110 section 13.1.2).
 
-        Browsers keep a file but ask each time whether it is still the same (`no-cache`), so that a
-        page never runs with the script of an older relayd.
+        Browsers cache a file but revalidate it each time (`no-cache`), so that a page never runs
+        with the script of an older relayd.
         """
         whole = self._answers.get(name)
         if whole is None:

@@ -1,6 +1,6 @@
-"""Lines of JSON to one HTTP client for as long as both sides like, bounded when it does not read.
+"""An endless answer to one HTTP client: lines of JSON, bounded while the client does not read.
 
-Sits under `request`, which has the answer begin here.
+Sits under `request`, which begins the answer here.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from relayd.web.answers import LINES, Stream
 class LineWriter:
     """The answer to one request (`answers.Sink`).
 
-    While the client does not read, lines are left out; one line says how many when it does again.
+    While the client does not read, lines are dropped; when it reads again, one line says how many.
 
     Args:
-        request: a request of twisted.web that nothing was answered to yet.
+        request: a request of twisted.web whose answer has not begun.
     """
 
     def __init__(self, request: Any) -> None:
@@ -74,11 +74,11 @@ class LineWriter:
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """It does again (`IPushProducer`)."""
+        """The client reads again (`IPushProducer`)."""
         self._paused = False
         left_out, self._left_out = self._left_out, 0
         if left_out:
             self.write(msgspec.json.encode({"event": "left_out", "lines": left_out}))
 
     def stopProducing(self) -> None:
-        """The client has gone (`IPushProducer`); `notifyFinish` says so, too."""
+        """The client has disconnected (`IPushProducer`); `notifyFinish` handles that."""

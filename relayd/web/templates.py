@@ -1,7 +1,7 @@
-"""The HTML of the pages: files with `$name` holes, every value escaped on its way in.
+"""The HTML templates of the pages: files with `$name` placeholders; every value is escaped.
 
-Sits below `request` (errors as pages) and `pages`. The files lie in `static/`, which the package
-carries; they hold no script and no style of their own, the policy in `answers` forbids both.
+Sits below `request` (errors as pages) and `pages`. The files are in `static/`, which the package
+contains; they have no inline scripts or styles, because the policy in `answers` forbids both.
 """
 
 import html
@@ -17,19 +17,19 @@ _FILES = {path.stem: Template(path.read_text(encoding="utf-8")) for path in _FOL
 
 
 def fill(name: str, *, html_values: dict[str, str] | None = None, **values: object) -> str:
-    """The template with its holes filled.
+    """Fills the placeholders of a template.
 
     Args:
         name: of the file, without `.html`.
-        html_values: what is markup already and goes in as it is.
-        values: everything else; shown as text.
+        html_values: values that are markup already, and are inserted unchanged.
+        values: all other values; they are escaped.
     """
     escaped = {key: html.escape(str(value)) for key, value in values.items()}
     return _FILES[name].substitute(escaped, **(html_values or {}))
 
 
 def page(title: str, content: str, status: int = 200, *, script: str = "") -> Answer:
-    """A whole page.
+    """Builds a whole page.
 
     Args:
         title: for the browser's tab.
@@ -43,9 +43,9 @@ def page(title: str, content: str, status: int = 200, *, script: str = "") -> An
 
 
 def error_page(answer: Answer) -> Answer:
-    """The page that says what a flat error object says, with the same status and headers."""
+    """The page for a flat error object, with the same sentence, status and headers."""
     error = json.loads(answer.body)
     phrase = HTTPStatus(answer.status).phrase
     content = fill("error", status=answer.status, phrase=phrase, message=error["message"])
-    made = page(phrase, content, answer.status)
-    return Answer(made.status, made.body, made.content_type, answer.headers)
+    built = page(phrase, content, answer.status)
+    return Answer(built.status, built.body, built.content_type, answer.headers)

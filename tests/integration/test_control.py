@@ -331,7 +331,7 @@ def test_a_socket_in_use_is_an_error_where_the_path_was_configured(
     second = spawn(control_socket=path, wait=False)
     assert second.process is not None
     assert second.process.wait(timeout=30) == 1
-    assert f"{path} is the socket of a relayd that runs, as process {first.pid}" in second.log
+    assert f"{path} is the socket of a running relayd, process {first.pid}" in second.log
     assert Operator(tmp_path, control_socket=path).json("status")["pid"] == first.pid
 
 
@@ -352,7 +352,7 @@ def test_relayd_starts_without_a_control_socket_if_the_default_path_is_unusable(
         var.write_text("mine")
     second.start()
     try:
-        assert "no control socket, so relayctl cannot ask: " in second.log
+        assert "no control socket, so relayctl cannot connect: " in second.log
         assert second.get("/healthz")[0] == 200
         assert Operator(tmp_path).json("status")["pid"] == first.pid
     finally:

@@ -114,12 +114,12 @@ def test_a_wrong_configuration_changes_nothing_and_says_why(
     daemon = spawn(RELAYD_CONFIG=path)
     client = connect(daemon, "/ws/echo")
     configure("[echo]\nenabled = false\n[chat]\nhistory = -1\n")
-    reload(daemon, f"#error] reload: nothing has changed, for {path}: [chat] history = -1: ")
+    reload(daemon, f"#error] reload: nothing has changed: {path}: [chat] history = -1: ")
     configure("[echo]\nenabled = false\n")
     drop_in = configure("[auth]\nsecret_file = '/nowhere/secret'\n", "conf.d/50-auth.toml")
-    reload(daemon, f"nothing has changed, for {drop_in}: [auth] secret_file = '/nowhere/secret': ")
+    reload(daemon, f"nothing has changed: {drop_in}: [auth] secret_file = '/nowhere/secret': ")
     Path(path).unlink()
-    reload(daemon, f"nothing has changed, for {path}: cannot be read: No such file or directory\n")
+    reload(daemon, f"nothing has changed: {path}: cannot be read: No such file or directory\n")
     for echoing in (client, connect(daemon, "/ws/echo")):
         echoing.send("words")
         assert echoing.recv(PATIENCE) == "words"
@@ -237,7 +237,7 @@ def test_a_wrong_configuration_does_not_reach_the_workers(
     two: Daemon, connect: Connect, configure: Configure
 ) -> None:
     path = configure("[echo]\nenabled = 1\n")
-    reload(two, f"nothing has changed, for {path}: [echo] enabled = 1: ")
+    reload(two, f"nothing has changed: {path}: [echo] enabled = 1: ")
     settle(*enough(two, connect, "/ws/camera"))
     assert Refused(two, "/ws/echo").status == 404
 
@@ -322,12 +322,12 @@ def test_relayctl_reload_of_a_wrong_configuration_ends_with_2(
     path = configure("")
     daemon = spawn(RELAYD_CONFIG=path)
     configure("[chat]\nhistory = -1\n")
-    wrong = f"Error: nothing has changed, for {path}: [chat] history = -1: "
+    wrong = f"Error: nothing has changed: {path}: [chat] history = -1: "
     for relayctl in (operator(daemon), Operator(daemon.folder)):
         done = relayctl("reload")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(wrong)
-    assert daemon.log.count("#error] reload: nothing has changed, for ") == 2
+    assert daemon.log.count("#error] reload: nothing has changed: ") == 2
 
 
 def test_relayctl_reload_reaches_every_worker(

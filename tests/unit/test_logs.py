@@ -284,7 +284,7 @@ def test_a_stalled_journal_loses_lines_and_does_not_block_the_process(
     journal: FakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process waits once; lost lines are counted and reported later."""
-    monkeypatch.setattr(journals, "PATIENCE", 0.001)
+    monkeypatch.setattr(journals, "TIMEOUT", 0.001)
     observer = Journal(str(journal.path))
     said = Said()
     sent = 0
@@ -371,4 +371,4 @@ def test_without_a_journal_there_is_text_and_a_warning(
 ) -> None:
     environ = {VARIABLE: str(tmp_path / "nobody")}
     assert isinstance(Choice("journal", environ, None)(), TextLines)
-    assert "no journal, so text: " in capsys.readouterr().err
+    assert "the journal cannot be used, so the log is text: " in capsys.readouterr().err

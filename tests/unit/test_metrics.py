@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.task import Clock
 
-from relayd.control.worker_metrics import Told
+from relayd.control.worker_metrics import FigureReport
 from relayd.metrics.exchange import Family, Rule, merge, pack, to_text
 from relayd.metrics.families import counter, gauge, histogram
 from relayd.metrics.lag import MEMORY, STEP, Lag
@@ -74,8 +74,8 @@ def test_buckets_of_several_processes_add_up() -> None:
 
 def test_figures_survive_encoding_between_processes() -> None:
     sent = figures(messages=3, worst=0.25)
-    on_the_way = msgspec.json.encode(Told(process="a", families=sent))
-    assert msgspec.json.decode(on_the_way, type=Told).families == sent
+    on_the_way = msgspec.json.encode(FigureReport(process="a", families=sent))
+    assert msgspec.json.decode(on_the_way, type=FigureReport).families == sent
 
 
 # -- workers that come and go

@@ -1,6 +1,7 @@
-"""The asking end of a control socket, for a parent: one of its workers is asked, within a bound.
+"""The client end of a control socket, for a parent and its workers: one request, with a timeout.
 
-Sits under `parent`, on the HTTP client of Twisted. (`relayctl` has no reactor and asks by itself.)
+Sits under `parent` and `worker_metrics`, on the HTTP client of Twisted. (`relayctl` has no reactor;
+its client is `ctl.control_client`.)
 """
 
 from collections.abc import Callable
@@ -28,57 +29,62 @@ from zope.interface import implementer
 from relayd.errors import ErrorCode, Refusal, RelaydError
 from relayd.web.answers import Sink, Stream
 
-PATIENCE = 2.0
-"""Seconds that a process may take for an answer."""
+TIMEOUT = 2.0
+"""Seconds within which a process has to answer."""
 
 
 class NoAnswer(RelaydError):
-    """A process does not answer, or not in time; what was asked for may be done all the same."""
+    """A process did not answer in time; it may have executed the request."""
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class _Endpoint:
-    """Wherever a URI points, the connection goes to one socket."""
+    """Connects to one socket, for any URI."""
 
     def __init__(self, reactor: Any, path: Path) -> None:
-        self._endpoint = UNIXClientEndpoint(reactor, str(path), timeout=PATIENCE)
+        self._endpoint = UNIXClientEndpoint(reactor, str(path), timeout=TIMEOUT)
 
     def endpointForURI(self, uri: object) -> "_Endpoint":  # noqa: N802
         return self
 
     def connect(self, protocolFactory: Any) -> "Deferred[IProtocol]":
-        # its start and stop would be two lines in the log for each question
+        # a noisy factory would log two lines for each request
         protocolFactory.noisy = False
         return self._endpoint.connect(protocolFactory)
 
 
-class Asker:
-    """Asks one process.
+class SocketClient:
+    """Sends requests to one process.
 
     Args:
-        reactor: connects, and bounds the time.
+        reactor: connects, and times out.
         path: of its control socket.
-        patience: seconds that it may take for an answer.
+        timeout: seconds within which it has to answer.
     """
 
-    def __init__(self, reactor: Any, path: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, reactor: Any, path: Path, timeout: float = TIMEOUT) -> None:
         self._reactor = reactor
-        self._patience = patience
+        self._timeout = timeout
         pool = HTTPConnectionPool(reactor, persistent=False)
         self._agent = Agent.usingEndpointFactory(reactor, _Endpoint(reactor, path), pool)
 
-    async def ask(self, method: str, target: str, body: bytes = b"") -> bytes:
-        """The body of the answer.
+    async def request(self, method: str, target: str, body: bytes = b"") -> bytes:
+        """Sends a request and returns the body of the answer.
+
+        Args:
+            method: of HTTP.
+            target: path and query.
+            body: of the request.
 
         Raises:
-            NoAnswer: it does not answer in time.
-            Refusal: it refuses, and why.
+            NoAnswer: the process does not answer in time.
+            Refusal: the process refuses; the message says why.
         """
-        return await self._bounded(self._ask(method, target, body))
+        return await self._bounded(self._read(method, target, body))
 
     async def stream(self, target: str) -> Stream:
-        """The lines of an answer without end, passed on. Raises as `ask`."""
-        response = await self._bounded(self._request("GET", target, b""))
+        """Forwards the lines of an endless answer. Raises as `request`."""
+        response = await self._bounded(self._respond("GET", target, b""))
 
         def open_(sink: Sink) -> Callable[[], None]:
             lines = _Lines(sink)
@@ -87,15 +93,15 @@ class Asker:
 
         return Stream(open_)
 
-    async def _bounded(self, asking: Any) -> Any:
+    async def _bounded(self, work: Any) -> Any:
         try:
-            return await Deferred.fromCoroutine(asking).addTimeout(self._patience, self._reactor)
+            return await Deferred.fromCoroutine(work).addTimeout(self._timeout, self._reactor)
         except (TimeoutError, ConnectError, ResponseNeverReceived, CancelledError) as error:
             raise NoAnswer("it does not answer") from error
 
-    async def _request(self, method: str, target: str, body: bytes) -> Any:
-        """The response, whose body is still to be read. Raises Refusal."""
-        # whoever is at the socket is meant, by whatever name
+    async def _respond(self, method: str, target: str, body: bytes) -> Any:
+        """Returns the response, whose body is not read yet. Raises Refusal."""
+        # the socket alone determines the peer, so the name does not matter
         uri = b"http://localhost" + target.encode()
         response: Any = await self._agent.request(
             method.encode(), uri, bodyProducer=FileBodyProducer(BytesIO(body)) if body else None
@@ -104,8 +110,8 @@ class Asker:
             raise _refusal(response.code, await readBody(response))
         return response
 
-    async def _ask(self, method: str, target: str, body: bytes) -> bytes:
-        return bytes(await readBody(await self._request(method, target, body)))
+    async def _read(self, method: str, target: str, body: bytes) -> bytes:
+        return bytes(await readBody(await self._respond(method, target, body)))
 
 
 class _Lines(Protocol):
@@ -129,7 +135,7 @@ class _Lines(Protocol):
             self._sink.end()
 
     def close(self) -> None:
-        """The one who reads the lines has gone."""
+        """Drops the connection after the reader of the lines has disconnected."""
         if not self._over:
             self._over = True
             self.transport.loseConnection()
