@@ -1,4 +1,4 @@
-"""`relayctl clients`, `rooms`, `pairs` and `kick`: who is connected. Sits under `ctl.main`."""
+"""`relayctl clients`, `rooms`, `pairs` and `kick`: the connections. Sits under `ctl.main`."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,18 +33,18 @@ from relayd.relays.paths import KINDS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HEAD = ("ID", "KIND", "PATH", "PEER", "USER", "SINCE (UTC)", "IN", "WAITING", "REPLACED")
-_LEFT_OUT = "; it is left out"
+_LEFT_OUT = "; its clients are missing here"
 _NUMBERS = ("IN", "WAITING", "REPLACED", "MEMBERS")
 
 
 def _selection_options(command: _Command) -> _Command:
-    """Adds the options that choose clients."""
+    """Adds the options that select clients."""
     for option in (
-        click.option("--slow", is_flag=True, help="Those that read too slowly."),
-        click.option("--user", metavar="NAME", help="Those whose token names this user."),
-        click.option("--peer", metavar="ADDRESS", help="Those from this address, or address:port."),
-        click.option("--path", metavar="PATH", help="Those on this path; /ws/chat/* for more."),
-        click.option("--kind", type=click.Choice(KINDS.names), help="Those on this kind of path."),
+        click.option("--slow", is_flag=True, help="Clients that read too slowly."),
+        click.option("--user", metavar="NAME", help="Clients whose token names this user."),
+        click.option("--peer", metavar="ADDRESS", help="Clients at this address or address:port."),
+        click.option("--path", metavar="PATH", help="Clients on this path, such as /ws/chat/*."),
+        click.option("--kind", type=click.Choice(KINDS.names), help="Clients on a kind of path."),
     ):
         command = option(command)
     return command
@@ -54,9 +54,9 @@ def _selection_options(command: _Command) -> _Command:
 @_selection_options
 @click.option(
     "--sort", type=click.Choice(get_args(Column)), default="id", show_default=True,
-    help="The column to sort by; numbers begin with the greatest.",
+    help="The column to sort by; numbers in descending order.",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show N at most.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N clients.")
 @json_option
 @click.pass_context
 @expected
@@ -65,8 +65,8 @@ def clients(
 ) -> None:
     """Lists the connections.
 
-    IN is how many messages came from a client, WAITING how many bytes wait for it because it reads
-    slowly, REPLACED how many poses were left out for newer ones because of that.
+    IN is the number of messages received from a client. For a client that reads slowly, WAITING is
+    the number of buffered bytes, and REPLACED the number of poses that newer ones replaced.
     """
     selection = Selection(sort=sort, limit=limit or 0, **chosen)
     listing = _select(reach(context), selection)
@@ -85,7 +85,7 @@ def clients(
 @click.pass_context
 @expected
 def rooms(context: click.Context, as_json: bool) -> None:
-    """Lists the camera groups, chat rooms and push topics that have clients, and how many."""
+    """Lists the camera groups, chat rooms and push topics with the numbers of their clients."""
     listing = reach(context).get("/rooms", Listing[Room])
     if as_json:
         echo_json(listing)
@@ -118,8 +118,8 @@ def pairs(context: click.Context, as_json: bool) -> None:
     "--code", type=int, default=1000, show_default=True,
     help="The close code: 1000 to 1003, 1007 to 1014, 3000 to 4999.",
 )  # fmt: skip
-@click.option("--reason", default="", help="What the client is told, 123 bytes at most.")
-@click.option("--yes", is_flag=True, help="Do not ask when it is more than one.")
+@click.option("--reason", default="", help="The close reason, at most 123 bytes.")
+@click.option("--yes", is_flag=True, help="Do not ask before closing more than one.")
 @json_option
 @click.pass_context
 @expected
@@ -132,16 +132,16 @@ def kick(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Closes connections: those that are named (c17, w2-c17), or all that the options choose.
+    """Closes connections by id (c17, w2-c17), or all clients that the options select.
 
-    The client gets a closing handshake with the code; 1000 tells it not to come back, 1012 to
-    reconnect. Exit code 1 if one of them was not there.
+    The client gets a close frame with the code: 1000 means that it should not reconnect, 1012 that
+    it should. Exit code 1 if there is no connection with an id.
     """
     control = reach(context)
     missing: list[int] = []
     if bool(connections) == any(chosen.values()):
         raise WrongInput(
-            "name the connections (relayctl clients lists them), or choose them with --kind, "
+            "name the connections (relayctl clients lists them), or select them with --kind, "
             "--path, --peer, --user or --slow"
         )
     ids = list(connections)
@@ -185,7 +185,7 @@ def _row(client: Client) -> tuple[str, ...]:
 
 
 def _summary(found: Sequence[Client]) -> str:
-    """Whom it would hit."""
+    """The clients that would be closed, counted by path."""
     counts = Counter(f"{client.kind} {client.path}" for client in found)
     lines = [f"{count:6}  {name}" for name, count in counts.most_common(10)]
     if len(counts) > 10:

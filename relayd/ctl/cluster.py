@@ -21,22 +21,22 @@ _NUMBERS = ("CLIENTS", "GROUPS", "DELIVERIES/S", "DROPS")
 
 
 def read(config: Config) -> list[Seen]:
-    """The processes that are registered in Redis.
+    """Reads the processes that are registered in Redis.
 
     Raises:
-        RedisUnavailable: Redis is away.
-        RedisRefused: Redis does not let us.
+        RedisUnavailable: Redis cannot be reached.
+        RedisRefused: Redis refuses a command, for example for lack of rights.
     """
     prefix = config.redis.prefix
 
-    async def ask(redis: Redis, reactor: Any) -> list[Seen]:
+    async def query(redis: Redis, reactor: Any) -> list[Seen]:
         return await read_processes(redis, prefix)
 
-    return run_with_redis(config, f"{prefix}:processes", ask)
+    return run_with_redis(config, f"{prefix}:processes", query)
 
 
 def as_json(processes: Sequence[Seen]) -> dict[str, Any]:
-    """All that is known of them, and their sums."""
+    """All facts about the processes, and their sums."""
     listed = [
         {"state": process.state, "seen": process.seen, **_members(process)} for process in processes
     ]
@@ -92,7 +92,7 @@ def sum_up(reports: Iterable[Report]) -> dict[str, Any]:
 
 
 def describe_clients(totals: dict[str, Any]) -> str:
-    """How many clients there are, and of which kinds: `3 clients (camera 2, chat 1)`."""
+    """The number of clients, in all and by kind: `3 clients (camera 2, chat 1)`."""
     connections: dict[str, int] = totals["connections"]
     clients = counted(sum(connections.values()), "client", "clients")
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(connections.items()))
@@ -100,7 +100,7 @@ def describe_clients(totals: dict[str, Any]) -> str:
 
 
 def _totals(processes: Sequence[Seen]) -> dict[str, Any]:
-    """Sums over the processes that are there, and how many are."""
+    """The number of live and of dead processes, and sums over the live ones."""
     there = [process.report for process in processes if process.state != "gone"]
     gone = len(processes) - len(there)
     sums = sum_up(report for report in there if report is not None)

@@ -1,7 +1,7 @@
 """Shared by the commands of relayctl: the configuration, failures as sentences, JSON, tables.
 
-The lowest of the `ctl` modules that know click. Exit codes are the same everywhere: 0 done,
-1 something cannot be reached or refuses, 2 wrong input.
+The lowest of the `ctl` modules that import click. Exit codes are the same everywhere: 0 done,
+1 a server cannot be reached or refuses, 2 wrong input.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ _DATABASE_ERRORS = (engines.SQLite.errors, engines.PostgreSQL.errors)
 
 
 class Failed(click.ClickException):
-    """Something is away or refuses: one sentence on stderr."""
+    """A server cannot be reached or refuses: one sentence on stderr."""
 
     exit_code = FAILED
 
 
 class WrongInput(click.ClickException):
-    """The operator has to change something: one sentence on stderr."""
+    """The input or the configuration is wrong: one sentence on stderr."""
 
     exit_code = WRONG_INPUT
 
 
 def expected(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns the failures a command may have into a sentence and an exit code."""
+    """Turns the expected failures of a command into a sentence and an exit code."""
 
     @functools.wraps(command)
     def run(*args: Any, **keywords: Any) -> Any:
@@ -57,7 +57,7 @@ def expected(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load(context: click.Context, only: Sequence[str] = ()) -> Loaded:
-    """The daemon's configuration, and where it stands; `only` some sections. Raises ConfigError."""
+    """Reads the daemon's configuration, or `only` some sections. Raises ConfigError."""
     looked_after = service.find(os.environ)
     if looked_after is None:
         return read(context.obj, os.environ, dotenv=read_dotenv(), only=only)
@@ -65,26 +65,30 @@ def load(context: click.Context, only: Sequence[str] = ()) -> Loaded:
     try:
         return read(
             context.obj, os.environ, only=only,
-            # where nobody but the service and root may look, it is not known what stands there
+            # other users may not look into the folder of the service
             dotenv=read_dotenv(folder) if os.access(folder, os.X_OK) else {},
             credentials=looked_after.folders(),
         )  # fmt: skip
     except ConfigError as error:
         if looked_after.hidden:
-            left_out = f"{looked_after.credentials} is for root, and left out: use sudo"
-            raise ConfigError(f"{error} ({left_out})") from error
+            unread = f"{looked_after.credentials} was not read, only root may: use sudo"
+            raise ConfigError(f"{error} ({unread})") from error
         raise
 
 
 def read_config(context: click.Context) -> Config:
-    """The daemon's configuration, for what needs its secrets. Raises ConfigError."""
+    """Reads the daemon's configuration with its secrets. Raises ConfigError."""
     service.require_secrets(os.environ)
     return load(context).config
 
 
 @contextlib.contextmanager
 def database_url(context: click.Context) -> Iterator[str]:
-    """The database; it is used as the service's user. Raises ConfigError."""
+    """The URL of the database, within a context that runs as the service's user.
+
+    Raises:
+        ConfigError: the configuration is wrong, or its secrets cannot be read.
+    """
     url = read_config(context).database.url
     with service.as_its_user(os.environ):
         yield url
@@ -96,12 +100,12 @@ def json_option(command: _Command) -> _Command:
 
 
 def echo_json(value: Any) -> None:
-    """Prints a value, msgspec's types too, as one line of JSON."""
+    """Prints a value, which may be of msgspec's types, as one line of JSON."""
     click.echo(msgspec.json.encode(value).decode())
 
 
 def table(rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> str:
-    """The rows in columns; the first row is the head, and the columns `numbers` go to the right."""
+    """The rows in columns; the first row is the head, the columns `numbers` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -126,13 +130,13 @@ def counted(count: int, one: str, many: str) -> str:
 def end_without(
     context: click.Context, missing: Sequence[int], more: str = "", *, failed: bool = False
 ) -> None:
-    """Names the workers that did not answer: the command has failed then, as far as they go.
+    """Ends a failed command, and names the workers that did not answer.
 
     Args:
-        context: of the command, which ends here if something failed.
-        missing: the numbers of the workers.
-        more: what that means for what was printed.
-        failed: whether something else has.
+        context: of the command; it exits with `FAILED` if a worker is missing, or `failed`.
+        missing: the numbers of the workers that did not answer.
+        more: the effect on the output, for the end of the sentence.
+        failed: whether the command has failed for another reason.
     """
     for number in missing:
         click.echo(f"Error: worker {number} does not answer{more}", err=True)
@@ -142,10 +146,10 @@ def end_without(
 
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for what takes long; nothing where stderr is no terminal.
+    """Shows a progress bar on stderr, if this is a terminal.
 
-    Returns:
-        What is called with how much is done, and how much there is.
+    Yields:
+        A function that is called with the progress so far and the total.
     """
     bars: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""`relayctl quiz` and `relayctl action`: rows in and out, as CSV. Sits under `ctl.main`."""
+"""`relayctl quiz` and `relayctl action`: import and export of CSV. Sits under `ctl.main`."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from relayd.storage.tables import Table
 
 @contextlib.contextmanager
 def _written(name: str) -> Iterator[IO[str]]:
-    """A file to write to, which takes its name only when the block went well; - is stdout."""
+    """A file to write to, which is renamed to `name` after a successful block; - is stdout."""
     path = Path(name).resolve()
     if name == "-" or (path.exists() and not path.is_file()):
         with click.open_file(name, "w", encoding="utf-8") as stream:
@@ -69,7 +69,7 @@ def table_commands(name: str, table: Table) -> click.Group:
     import_.help = (
         f"Reads {table.name} from a CSV file (- is stdin), all rows or none.\n\n"
         f"UTF-8 with a header row; columns: {', '.join(table.columns)}, in any order. A row with "
-        "an id changes the row that has it, or adds one with it; without, the database gives one."
+        "an id changes the row with this id, or adds it; a row without one gets a new id."
     )
 
     @group.command("export", help=f"Writes all {table.name} to a CSV file (- is stdout).")

@@ -1,7 +1,7 @@
-"""The asking end of a control socket, for the operator: plain sockets, no reactor.
+"""The client end of a control socket, for the operator: plain sockets, no reactor.
 
-Sits under the commands that look after a running relayd. Where the socket is, is the same rule as
-in the daemon (`relayd.control.address`); what is wrong with it, is a sentence with the remedy.
+Sits under the commands for a running relayd. The path of the socket follows the same rule as in the
+daemon (`relayd.control.address`); each error is a sentence with the remedy.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from relayd.errors import ConfigError, RelaydError
 
 T = TypeVar("T")
 
-PATIENCE = 10.0
-"""Seconds for an answer; a parent waits two for each of its workers, at the same time."""
+TIMEOUT = 10.0
+"""Seconds within which relayd has to answer; a parent waits two for all of its workers."""
 _GROUP = "relayd"
 
 
 class Unreachable(RelaydError):
-    """Nobody answers at the control socket; the text is a sentence for the operator."""
+    """No relayd answers at the control socket; the text is a sentence for the operator."""
 
 
 class Refused(RelaydError):
-    """relayd does not do what was asked; the text says why."""
+    """relayd refuses the request; the text says why."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -57,27 +57,27 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-        self._connected = self.sock  # which `http.client` lets go of before the answer is read
+        self._connected = self.sock  # `http.client` drops its own reference before the answer
 
     def wait_for_ever(self) -> None:
-        """From now on no wait for the answer has an end."""
+        """Removes the timeout."""
         self._connected.settimeout(None)
 
 
 class ControlClient:
-    """The control socket of the relayd that a configuration belongs to.
+    """Sends requests to the control socket of the relayd with this configuration.
 
     Args:
         config: the daemon's.
 
     Raises:
-        Unreachable: the configuration turns it off.
+        Unreachable: the configuration turns the socket off.
     """
 
     def __init__(self, config: Config) -> None:
         place = find_place(config, os.environ)
         if place is None:
-            raise Unreachable('[control] socket is "off", so relayd cannot be asked')
+            raise Unreachable('[control] socket is "off", so relayctl cannot reach relayd')
         self.path = place.path
         if not place.chosen and not _is_there(place.path) and _is_there(PACKAGED):
             self.path = PACKAGED
@@ -86,24 +86,24 @@ class ControlClient:
         """The answer of relayd to a query.
 
         Raises:
-            Unreachable: nobody answers.
+            Unreachable: no relayd answers.
             Refused: relayd refuses.
-            ConfigError: the question is wrong.
+            ConfigError: an argument is wrong.
         """
-        return self._decoded(self._ask("GET", _with_query(target, query)), kind)
+        return self._decoded(self._read("GET", _with_query(target, query)), kind)
 
     def post(self, target: str, body: Any, kind: type[T]) -> T:
         """The answer of relayd to a command. Raises as `get`."""
         encoded = b"" if body is None else msgspec.json.encode(body)
-        return self._decoded(self._ask("POST", target, encoded), kind)
+        return self._decoded(self._read("POST", target, encoded), kind)
 
     def stream(self, target: str, /, **query: Any) -> Iterator[dict[str, Any]]:
-        """The lines of an answer that has no end of its own. Raises as `get`."""
+        """The lines of an endless answer. Raises as `get`."""
         with self._request("GET", _with_query(target, query), b"", endless=True) as response:
             while line := response.readline():
                 yield self._decoded(line, dict)
 
-    def _ask(self, method: str, target: str, body: bytes = b"") -> bytes:
+    def _read(self, method: str, target: str, body: bytes = b"") -> bytes:
         with self._request(method, target, body) as response:
             try:
                 return bytes(response.read())
@@ -114,15 +114,15 @@ class ControlClient:
     def _request(
         self, method: str, target: str, body: bytes, *, endless: bool = False
     ) -> Iterator[Any]:
-        """The response to a request that relayd does not refuse.
+        """The response to a request, which relayd did not refuse.
 
         Args:
             method: of HTTP.
             target: path and query.
             body: of the request.
-            endless: whether parts of the answer come whenever something happens.
+            endless: whether the answer is a stream, which is read without a timeout.
         """
-        connection = UnixConnection(str(self.path), PATIENCE)
+        connection = UnixConnection(str(self.path), TIMEOUT)
         with contextlib.closing(connection):
             try:
                 connection.request(method, target, body or None)
@@ -130,7 +130,7 @@ class ControlClient:
                 content = b"" if response.status == 200 else response.read()
             except TimeoutError as error:
                 raise Unreachable(
-                    f"relayd at {self.path} does not answer in {PATIENCE:g} s"
+                    f"relayd at {self.path} does not answer in {TIMEOUT:g} s"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 raise Unreachable(self._why(error)) from error
@@ -144,7 +144,7 @@ class ControlClient:
         try:
             message = msgspec.json.decode(content, type=dict[str, Any])["message"]
         except (msgspec.MsgspecError, KeyError):
-            raise Refused(f"{self.path} is no relayd's: it answered {status}") from None
+            raise Refused(f"{self.path} is no socket of relayd: it answered {status}") from None
         if status == 400:
             raise ConfigError(message)
         raise Refused(message)
@@ -154,7 +154,7 @@ class ControlClient:
             return msgspec.json.decode(content, type=kind)
         except msgspec.MsgspecError as error:
             raise Refused(
-                f"what relayd at {self.path} answers is not understood ({error}); it may be of "
+                f"the answer of relayd at {self.path} cannot be decoded ({error}); it may be of "
                 "another version than this relayctl"
             ) from error
 
@@ -167,20 +167,20 @@ class ControlClient:
                 f"{_group_of(self.path)}' and log in anew"
             )
         if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
-            what = "there is no such socket" if number != errno.ECONNREFUSED else "nobody answers"
-            return f"{self.path}: {what}; {_who_runs()}"
+            what = "no such socket" if number != errno.ECONNREFUSED else "no process answers"
+            return f"{self.path}: {what}; {_find_daemons()}"
         return f"{self.path}: {error}"
 
 
 def reach(context: click.Context) -> ControlClient:
-    """The control socket of the relayd that is looked after.
+    """A client of the running relayd.
 
-    Of the configuration, only what says where the socket is matters: a running relayd can be
-    looked at while its files are wrong, and by people who may not read its secrets.
+    Only the section `[control]` is read: a running relayd can be queried while other settings are
+    wrong, and by users who may not read its secrets.
 
     Raises:
-        ConfigError: it is not known where the socket is.
-        Unreachable: the configuration turns it off.
+        ConfigError: the section is wrong, and the package's socket does not exist.
+        Unreachable: the configuration turns the socket off.
     """
     try:
         config = load(context, only=("control",)).config
@@ -197,7 +197,7 @@ def _with_query(target: str, query: dict[str, Any]) -> str:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a socket, or may be one in a folder that we may not look into."""
+    """Whether the socket exists, or may exist in a folder that this user may not read."""
     try:
         return path.exists()
     except PermissionError:
@@ -205,7 +205,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _group_of(path: Path) -> str:
-    """The group that may use a socket, as far as we may see it."""
+    """The group that may use a socket; the package's group if this user may not see it."""
     try:
         name = grp.getgrgid(path.stat().st_gid).gr_name
     except (OSError, KeyError):
@@ -220,8 +220,8 @@ def _user() -> str:
         return getpass.getuser()
 
 
-def _who_runs() -> str:
-    """Whether there is a relayd on this machine that has its socket elsewhere."""
+def _find_daemons() -> str:
+    """A hint: whether a relayd with another socket runs on this machine."""
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -233,6 +233,6 @@ def _who_runs() -> str:
         return "no relayd runs on this machine (systemctl status relayd says why)"
     shown = ", ".join(map(str, sorted(pids)[:3]))
     return (
-        f"a relayd runs as process {shown}, with another configuration or in another folder: give "
-        "relayctl the same --config, [control] socket or working directory"
+        f"a relayd runs as process {shown}, with another configuration or in another folder: run "
+        "relayctl with the same --config, [control] socket or working directory"
     )

@@ -16,7 +16,7 @@ from relayd.ctl.common import (
 )
 from relayd.storage import schema
 
-_HISTORY = "0003.history"  # taking it back loses the chat history
+_HISTORY = "0003.history"  # its rollback deletes the chat history
 
 
 @click.group()
@@ -44,39 +44,39 @@ def migrate(context: click.Context, as_json: bool) -> None:
 @db.command()
 @click.option(
     "--steps", default=1, show_default=True, type=click.IntRange(min=1),
-    help="How many to take back.",
+    help="The number of migrations to roll back.",
 )  # fmt: skip
-@click.option("--yes", is_flag=True, help="Do not ask before the chat history is lost.")
+@click.option("--yes", is_flag=True, help="Do not ask before the chat history is deleted.")
 @json_option
 @click.pass_context
 @expected
 def rollback(context: click.Context, steps: int, yes: bool, as_json: bool) -> None:
-    """Takes the newest migrations back. Quizzes and actions always stay.
+    """Rolls the newest migrations back. Quizzes and actions always stay.
 
-    Only the version of relayd that has applied a migration can take it back: do this before you
-    install an older one.
+    Only the version of relayd that has applied a migration can roll it back: do this before you
+    install an older version.
     """
     with database_url(context) as url:
         newer = [step.id for step in schema.status(url) if not step.known]
         if newer:
             raise Failed(
-                f"{', '.join(newer)} came after all that this relayd knows, with a newer one: "
-                "install that, and take them back with it"
+                f"{', '.join(newer)} belong to a newer version of relayd: install that version, "
+                "and roll them back with it"
             )
-        going = schema.to_roll_back(url, steps)
-        if not going and not as_json:
+        chosen = schema.to_roll_back(url, steps)
+        if not chosen and not as_json:
             click.echo("nothing to do: no migration is applied")
             return
-        if going:
-            click.echo(f"takes back {', '.join(going)}", err=True)
-        if _HISTORY in going and not yes:
-            click.confirm("The chat history will be lost. Go on?", abort=True, err=True)
-        done = schema.rollback(url, steps) if going else []
+        if chosen:
+            click.echo(f"rolls back {', '.join(chosen)}", err=True)
+        if _HISTORY in chosen and not yes:
+            click.confirm("The chat history will be deleted. Continue?", abort=True, err=True)
+        done = schema.rollback(url, steps) if chosen else []
     if as_json:
         echo_json({"taken_back": done})
         return
     for id in done:
-        click.echo(f"took back {id}")
+        click.echo(f"rolled back {id}")
 
 
 @db.command()
@@ -84,7 +84,7 @@ def rollback(context: click.Context, steps: int, yes: bool, as_json: bool) -> No
 @click.pass_context
 @expected
 def status(context: click.Context, as_json: bool) -> None:
-    """Says of each migration when it was applied. Exit code 1 if one is pending."""
+    """Lists the migrations and when they were applied. Exit code 1 if one is pending."""
     with database_url(context) as url:
         steps = schema.status(url)
     if as_json:

@@ -1,4 +1,4 @@
-"""`relayctl drain` and `undrain`: take no new clients, and wait for the others to go.
+"""`relayctl drain` and `undrain`: admit no new clients, and wait until all have disconnected.
 
 Sits under `ctl.main`.
 """
@@ -18,20 +18,19 @@ from relayd.ctl.common import (
 )
 from relayd.ctl.control_client import ControlClient, reach
 
-_INTERVAL = 0.25  # seconds between two looks
+_INTERVAL = 0.25  # seconds between two queries
 
 
-@click.command(short_help="Take no new clients.")
-@click.option("--close", is_flag=True, help="Close those who are there with 1012 (restart), too.")
-@click.option("--wait", is_flag=True, help="Return when nobody is left.")
+@click.command(short_help="Admit no new clients.")
+@click.option("--close", is_flag=True, help="Close the connected clients with 1012 (restart), too.")
+@click.option("--wait", is_flag=True, help="Return when all clients have disconnected.")
 @json_option
 @click.pass_context
 @expected
 def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> None:
-    """Takes no new clients: handshakes get 503 draining, /readyz says no; who is there may stay.
+    """Admits no new clients: handshakes and /readyz get 503; connected clients stay.
 
-    For a load balancer that is to send clients elsewhere before relayd is stopped. `undrain` takes
-    it back.
+    For use before a stop, so that a load balancer sends clients elsewhere. `undrain` undoes it.
     """
     control = reach(context)
     done = control.post("/drain", Drain(close=close), Done)
@@ -41,29 +40,29 @@ def drain(context: click.Context, close: bool, wait: bool, as_json: bool) -> Non
     if as_json:
         echo_json({"clients": left, "missing": done.missing})
     elif wait and not done.missing:
-        click.echo("nobody is left")
+        click.echo("all clients have disconnected")
     else:
         click.echo(f"draining; {counted(left, 'client is', 'clients are')} connected")
     end_without(context, done.missing)
 
 
-@click.command(short_help="Take new clients again.")
+@click.command(short_help="Admit new clients again.")
 @json_option
 @click.pass_context
 @expected
 def undrain(context: click.Context, as_json: bool) -> None:
-    """Takes clients again after `drain`."""
+    """Admits clients again after `drain`."""
     done = reach(context).post("/undrain", None, Done)
     if as_json:
         echo_json({"clients": done.count, "missing": done.missing})
     else:
-        click.echo(f"taking clients; {counted(done.count, 'client is', 'clients are')} connected")
+        click.echo(f"admits clients; {counted(done.count, 'client is', 'clients are')} connected")
     end_without(context, done.missing)
 
 
 def _wait(control: ControlClient, done: Done) -> int:
-    """Returns when no process has clients any more; a bar shows how many have gone."""
-    with progress("waiting for clients to go") as update:
+    """Returns when no process has clients; a bar shows the progress."""
+    with progress("waiting for clients to disconnect") as update:
         while True:
             status = control.get("/status", Status)
             left = sum(sum(process.connections.values()) for process in status.processes)

@@ -1,4 +1,4 @@
-"""`relayctl log-level`: how much a running relayd logs. Sits under `ctl.main`."""
+"""`relayctl log-level`: the log level of a running relayd. Sits under `ctl.main`."""
 
 import click
 
@@ -8,15 +8,15 @@ from relayd.ctl.control_client import reach
 from relayd.logs import LEVELS
 
 
-@click.command("log-level", short_help="Show or set how much is logged.")
+@click.command("log-level", short_help="Show or set the log level.")
 @click.argument("level", required=False, type=click.Choice(tuple(LEVELS)))
 @json_option
 @click.pass_context
 @expected
 def log_level(context: click.Context, level: str | None, as_json: bool) -> None:
-    """Shows how much is logged, or sets it: what has this level, and all that is graver.
+    """Shows or sets the lowest level that is logged.
 
-    It holds until relayd is started anew, or reloads a configuration with another [log] level.
+    A new level holds until relayd restarts, or reloads a configuration with another [log] level.
     """
     control = reach(context)
     if level is None:

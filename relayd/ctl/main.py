@@ -1,9 +1,9 @@
-"""`relayctl`: what an operator does with relayd: its processes, its database, its configuration.
+"""`relayctl`: the operator's command line for the processes, the database and the configuration.
 
-Reads the same configuration as the daemon: file, environment, `.env`. A file of `ctl` a group of
-commands; here they come together. Exit codes: 0 done, 1 relayd, the database or Redis cannot be
-reached or refuses (`db status`: something is pending; `bench`: messages were lost; `token show`:
-it is not good), 2 wrong input.
+Reads the same configuration as the daemon: file, environment, `.env`. Each module of `ctl` has a
+group of commands; this one lists them. Exit codes: 0 done, 1 relayd, the database or Redis cannot
+be reached or refuses (`db status`: a migration is pending; `bench`: messages were lost; `token
+show`: the token is not valid), 2 wrong input.
 """
 
 from importlib import import_module
@@ -33,13 +33,13 @@ COMMANDS = {
     "action": "content",
     "bench": "bench.entry",
 }
-"""The commands, and the modules of this room that have them."""
+"""The commands, and their modules in this package."""
 
 
 class _Commands(click.Group):
-    """Imports the module of a command when somebody wants that command.
+    """Imports the module of a command when the command is used.
 
-    All of them take 0.2 s of CPU time, most of it for Redis, the database and TLS.
+    Importing all modules takes 0.2 s of CPU time, most of it for Redis, the database and TLS.
     """
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -47,7 +47,7 @@ class _Commands(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """The command, or None if there is none of the name."""
+        """The command with a name; None without one."""
         if name not in COMMANDS:
             return None
         module = import_module(f"relayd.ctl.{COMMANDS[name]}")
@@ -63,10 +63,10 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="relayctl")
 @click.pass_context
 def main(context: click.Context, config: str | None) -> None:
-    """Looks after a running relayd, its configuration, its database and its tokens.
+    """Controls a running relayd, its configuration, its database and its tokens.
 
-    A running relayd is asked over its control socket, which root and its group may use. The
-    configuration is the daemon's: --config FILE, the environment (DATABASE_URL,
+    relayctl reaches a running relayd over its control socket, which root and its group may use. It
+    reads the daemon's configuration: --config FILE, the environment (DATABASE_URL,
     RELAYD_DATABASE_URL), .env in the working directory.
 
     Exit codes: 0 done; 1 relayd, the database or Redis cannot be reached, or refuses; 2 wrong

@@ -1,4 +1,4 @@
-"""`relayctl publish`: through Redis to all processes, else through one: its socket, or HTTP.
+"""`relayctl publish`: through Redis to all processes, else through one, by its socket or HTTP.
 
 Sits under `ctl.main`.
 """
@@ -33,7 +33,7 @@ _TIMEOUT = 10.0
 
 
 class NotPublished(RelaydError):
-    """relayd cannot be reached, or does not take it; the text is a sentence for the operator."""
+    """relayd cannot be reached, or refuses; the text is a sentence for the operator."""
 
 
 @click.command(short_help="Publish to a push topic or a chat room.")
@@ -43,14 +43,14 @@ class NotPublished(RelaydError):
 @click.pass_context
 @expected
 def publish(context: click.Context, target: str, text: str, as_json: bool) -> None:
-    """Publishes a JSON object to push/TOPIC, or says TEXT in chat/ROOM.
+    """Publishes a JSON object to push/TOPIC, or posts TEXT in chat/ROOM.
 
-    Through Redis it reaches the clients of all processes. Without [redis] url, the running relayd
-    is asked over its control socket; where there is none, over HTTP at the first address of
-    [server] listen, with [api] key.
+    Through Redis it reaches the clients of all processes. Without [redis] url, relayctl publishes
+    over the control socket of the running relayd; without a socket, over HTTP at the first address
+    of [server] listen, with [api] key.
     """
     looked_after = service.find(os.environ)
-    # who may not read its secrets can ask it
+    # a user who may not read the secrets can still use the control socket
     only = ("control", "limits", "chat") if looked_after and looked_after.hidden else ()
     found, sentence = publish_to(load(context, only).config, target, text)
     if as_json:
@@ -60,21 +60,21 @@ def publish(context: click.Context, target: str, text: str, as_json: bool) -> No
 
 
 def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], str]:
-    """Publishes to a push topic or says something in a chat room.
+    """Publishes to a push topic, or posts a message in a chat room.
 
     Args:
-        config: says where Redis is, or relayd and its key.
+        config: has the URL of Redis, or the addresses of relayd and its key.
         target: push/TOPIC or chat/ROOM.
-        text: one JSON object for push, anything for chat.
+        text: one JSON object for push, any text for chat.
 
     Returns:
-        Who got it, or what was said, as members for JSON and as a sentence.
+        The number of receivers, or the posted message: as members for JSON, and as a sentence.
 
     Raises:
-        ConfigError: the target or the text is wrong, or the configuration lacks something.
-        RedisUnavailable: Redis is away; nothing was published.
-        StoreUnavailable: it is not known whether what was said was kept.
-        NotPublished: relayd cannot be reached over HTTP, or does not take it.
+        ConfigError: the target or the text is wrong, or the configuration lacks a setting.
+        RedisUnavailable: Redis cannot be reached; nothing was published.
+        StoreUnavailable: Redis did not answer; the message may have been kept.
+        NotPublished: relayd cannot be reached over HTTP, or refuses.
     """
     kind = KINDS.of_group(target)
     if kind is None or not kind.published:
@@ -98,7 +98,7 @@ def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], 
     if not config.redis.url:
         return _publish_to_one(config, kind, name, text)
     if kind.keeps_history:
-        return _say(config, kind, name, text)
+        return _post_to_room(config, kind, name, text)
     return _push(config, kind.group(name), payload)
 
 
@@ -108,11 +108,11 @@ def _push(config: Config, group: str, payload: bytes) -> tuple[dict[str, Any], s
         return int(await redis.find(group).call("PUBLISH", channel, payload))
 
     count = run_with_redis(config, group, push)
-    who = counted(count, "process", "processes")
-    return {"processes": count}, f"{who} with clients of {group} got it"
+    receivers = counted(count, "process", "processes")
+    return {"processes": count}, f"{receivers} with clients of {group} got it"
 
 
-def _say(config: Config, kind: Kind, room: str, text: str) -> tuple[dict[str, Any], str]:
+def _post_to_room(config: Config, kind: Kind, room: str, text: str) -> tuple[dict[str, Any], str]:
     async def post(redis: Redis, reactor: Any) -> bytes:
         hub = Hub(reactor, config.limits.coalesce)
         brokers = RedisBrokers(
@@ -125,11 +125,11 @@ def _say(config: Config, kind: Kind, room: str, text: str) -> tuple[dict[str, An
 
 
 def _posted(room: str, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    return message, f"said in {room} as message {message['id']}"
+    return message, f"posted in {room} as message {message['id']}"
 
 
 def _publish_to_one(config: Config, kind: Kind, name: str, text: str) -> tuple[dict[str, Any], str]:
-    """Asks the one process: over its control socket, else over HTTP."""
+    """Publishes through one process: over its control socket, else over HTTP."""
     group = kind.group(name)
     try:
         control = ControlClient(config)
@@ -137,24 +137,23 @@ def _publish_to_one(config: Config, kind: Kind, name: str, text: str) -> tuple[d
     except Unreachable as error:
         if not config.api.key:
             raise NotPublished(
-                f"{error}; with [redis] url publish reaches all processes without it, and with "
-                "[api] key one over HTTP"
+                f"{error}; publish can also use Redis, with [redis] url, or HTTP, with [api] key"
             ) from error
         body = wire.encode({"message": text}) if kind.keeps_history else text.encode()
-        answer = _post(config, f"/api/{quote(group)}", body)
+        answer = _post_http(config, f"/api/{quote(group)}", body)
     if kind.keeps_history:
         return _posted(name, answer)
     return answer, f"{counted(answer['clients'], 'client', 'clients')} of {group} got it"
 
 
-def _post(config: Config, path: str, body: bytes) -> Any:
-    """Posts to the first address that relayd listens on."""
+def _post_http(config: Config, path: str, body: bytes) -> Any:
+    """Sends a POST to the first address on which relayd listens."""
     description = config.server.listen[0]
     if description.startswith("ssl:"):
-        # its certificate is for another name than the one that is used on this machine
+        # its certificate is not for the address that is used on this machine
         raise ConfigError(
-            f"[server] listen begins with {description}, and publish speaks plain HTTP only: set "
-            "[redis] url, or let the first one be a tcp: or unix: endpoint"
+            f"[server] listen begins with {description}, and publish uses plain HTTP only: set "
+            "[redis] url, or put a tcp: or unix: endpoint first"
         )
     url = listening_url(description).replace("ws:", "http:", 1)
     connection: http.client.HTTPConnection

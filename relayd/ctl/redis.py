@@ -1,7 +1,7 @@
-"""Redis for commands that end: a reactor that runs as long as one coroutine does.
+"""Redis for commands: a reactor that runs for one coroutine.
 
-Sits under `ctl.cluster`. Stands on `relayd.redis`, whose connections heal themselves; a command
-does not wait for that but says why Redis is away.
+Sits under `ctl.cluster`, on `relayd.redis`, whose connections retry for ever; a command instead
+reports why Redis is unavailable.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from relayd.redis.shards import Redis
 
 T = TypeVar("T")
 
-_PATIENCE = 3  # deadlines of Redis: to find it, to connect, to log in
+_STEPS = 3  # each within a deadline of Redis: to find it, to connect, to log in
 
 
 def run_with_redis(
@@ -32,18 +32,18 @@ def run_with_redis(
     """Runs a coroutine in a reactor, with Redis connected. Once only in a process.
 
     Args:
-        config: says where Redis is.
-        key: what the coroutine is about: the server that it belongs to must be there.
+        config: has the URL of Redis.
+        key: the server of this key has to be available.
         work: called with Redis and the reactor.
 
     Returns:
-        What the coroutine returned.
+        The result of the coroutine.
 
     Raises:
         ConfigError: Redis cannot be used with this configuration.
-        RedisUnavailable: Redis cannot be reached, or does not let us in; the text says why.
+        RedisUnavailable: Redis cannot be reached, or refuses the login; the text says why.
         KeyboardInterrupt: Ctrl-C, or SIGTERM.
-        Exception: whatever the coroutine raised.
+        Exception: the exception of the coroutine.
     """
     from twisted.internet import reactor as found
 
@@ -61,13 +61,13 @@ def run_with_redis(
         with _outage_of(server) as outage:
             redis.start()
             try:
-                await _reach(server, outage, _PATIENCE * settings.deadline, reactor)
+                await _reach(server, outage, _STEPS * settings.deadline, reactor)
                 return await work(redis, reactor)
             finally:
                 await redis.stop()
 
     def end(_: object) -> None:
-        with contextlib.suppress(ReactorNotRunning):  # a signal has come
+        with contextlib.suppress(ReactorNotRunning):  # a signal has stopped it
             reactor.stop()
 
     def begin() -> None:
@@ -84,9 +84,9 @@ def run_with_redis(
 
 
 async def _reach(
-    server: RedisServer, outage: "Deferred[str]", patience: float, reactor: Any
+    server: RedisServer, outage: "Deferred[str]", timeout: float, reactor: Any
 ) -> None:
-    """Returns when the server is available, or says why it is not."""
+    """Waits for the server. Raises RedisUnavailable with the reason."""
 
     def changed(available: bool) -> None:
         if available and not outage.called:
@@ -94,9 +94,9 @@ async def _reach(
 
     server.watch(changed)
     try:
-        reason = await outage.addTimeout(patience, reactor)
+        reason = await outage.addTimeout(timeout, reactor)
     except Exception:
-        reason = f"no answer in {patience:g} s"
+        reason = f"no answer in {timeout:g} s"
     if reason:
         reason = reason.removeprefix(f"{server.name}: ")
         raise RedisUnavailable(f"Redis {server.name} cannot be used: {reason}")
@@ -104,7 +104,7 @@ async def _reach(
 
 @contextlib.contextmanager
 def _outage_of(server: RedisServer) -> "Iterator[Deferred[str]]":
-    """A Deferred that fires with the first reason why a server is away: that goes to its log."""
+    """A Deferred that fires with the first outage that the server logs."""
     outage: Deferred[str] = Deferred()
 
     @implementer(ILogObserver)

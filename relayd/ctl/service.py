@@ -1,8 +1,8 @@
-"""The systemd service that `relayctl` looks after: its secrets, its folder, its user.
+"""The systemd service that `relayctl` controls: its secrets, its folder, its user.
 
-Under `common`. The command of a package sets $RELAYCTL_SERVICE to the name of the service; then
-root sees the secrets that systemd hands to it, `.env` of whoever calls does not count, and what is
-done in the database is done as the service's user. Without it nothing of this applies.
+Under `common`. The command of a package sets $RELAYCTL_SERVICE to the name of the service; root
+then reads the secrets that systemd passes to it, the caller's `.env` is ignored, and the database
+is used as the service's user. Without the variable none of this applies.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ VARIABLE = "RELAYCTL_SERVICE"
 
 
 class Service:
-    """A service of the name `name`, laid out as the package does it.
+    """A service with the layout of the package.
 
     Args:
         name: of the unit, of the user, and of the folders below /etc and /var/lib.
-        root: what the folders are below.
+        root: the parent of these folders.
         given: the folder with the secrets, if this runs in the service itself.
 
     Attributes:
-        credentials: the folder whose files systemd hands to the service when that starts.
-        handed: where they are while it runs.
+        credentials: the folder whose files systemd passes to the service at its start.
+        handed: the folder of these files while the service runs.
         folder: its working directory.
     """
 
@@ -40,17 +40,17 @@ class Service:
 
     @property
     def hidden(self) -> bool:
-        """Whether there may be secrets that this user cannot read."""
+        """Whether this user cannot read the secrets of the service."""
         return not self._given and self.credentials.is_dir() and not _readable(self.credentials)
 
     def folders(self) -> list[str]:
-        """Where to look for secrets, what wins last: first what runs, then what is to run next."""
+        """Folders with secrets: those of the running service, then those of its next start."""
         if self._given:
             return [self._given]
         return [str(one) for one in (self.handed, self.credentials) if _readable(one)]
 
     def changed(self) -> list[Path]:
-        """Files with secrets that are not, or not yet, what the running service has."""
+        """Files with secrets that differ from those of the running service."""
         if not _readable(self.handed) or not _readable(self.credentials):
             return []
         names = [f"{section}_{key}" for section, key in SECRETS]
@@ -62,17 +62,17 @@ class Service:
 
 
 def find(environ: Mapping[str, str]) -> Service | None:
-    """The service that is looked after; None if relayd is run otherwise."""
+    """The service that relayctl controls; None if relayd runs without the package."""
     name = environ.get(VARIABLE, "")
     return Service(name, given=environ.get("CREDENTIALS_DIRECTORY", "")) if name else None
 
 
 @contextlib.contextmanager
 def as_its_user(environ: Mapping[str, str]) -> Iterator[None]:
-    """Root is the user of the service meanwhile; others stay who they are.
+    """Runs as the user of the service, if root calls; no effect for other users.
 
-    So PostgreSQL sees that user at its unix socket, which it may know people by, and a file that
-    is made belongs to who is to write it.
+    PostgreSQL may authenticate users by their unix socket, and a new SQLite file has to belong to
+    the user of the service.
     """
     service = find(environ)
     if service is None or os.geteuid() != 0:
@@ -81,10 +81,10 @@ def as_its_user(environ: Mapping[str, str]) -> Iterator[None]:
     try:
         user = pwd.getpwnam(service.name)
     except KeyError:
-        yield  # nobody has installed it
+        yield  # the service is not installed
         return
     home, group = os.environ.get("HOME"), os.getegid()
-    # libpq looks for certificates there, and it could not look into root's
+    # libpq looks for certificates there, and the user may not read root's
     os.environ["HOME"] = user.pw_dir
     os.setegid(user.pw_gid)
     os.seteuid(user.pw_uid)
@@ -99,12 +99,12 @@ def as_its_user(environ: Mapping[str, str]) -> Iterator[None]:
 
 
 def require_secrets(environ: Mapping[str, str]) -> None:
-    """Raises ConfigError if there may be secrets that this user cannot read."""
+    """Raises ConfigError if this user cannot read the secrets of the service."""
     service = find(environ)
     if service is not None and service.hidden:
         raise ConfigError(
-            f"this needs the secrets of the service, and {service.credentials} is for root: "
-            "use sudo"
+            f"this needs the secrets of the service, and only root may read "
+            f"{service.credentials}: use sudo"
         )
 
 

@@ -1,4 +1,4 @@
-"""`relayctl check-config`: what the configuration says, and where; `reload`: have it read again.
+"""`relayctl check-config` lists the configuration with its sources; `reload` applies it anew.
 
 Sits under `ctl.main`.
 """
@@ -24,14 +24,14 @@ from relayd.errors import ConfigError
 def check_config(context: click.Context, everything: bool, as_json: bool) -> None:
     """Reads the configuration as the daemon does, and prints what differs from the defaults.
 
-    Each line says where the setting stands; secrets and passwords are hidden. A wrong one is named,
-    with exit code 2. (`twistd relayd --check` with the same options says the same.)
+    Each line has the source of the setting; secrets and passwords are hidden. A wrong setting is
+    reported, with exit code 2. (`twistd relayd --check` with the same options finds the same.)
     """
     loaded = load(context)
     looked_after = service.find(os.environ)
     if looked_after is not None and looked_after.hidden:
         click.echo(
-            f"Warning: {looked_after.credentials} is for root, and left out: use sudo", err=True
+            f"Warning: {looked_after.credentials} was not read, only root may: use sudo", err=True
         )
     defaults = Config()
     lines = [
@@ -52,19 +52,19 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
     click.echo("the configuration is good" + ("" if lines else ": all defaults"), err=True)
 
 
-@click.command("reload", short_help="Have the configuration read again.")
-@click.option("--quiet", is_flag=True, help="Print nothing if it went well; it is in the log.")
+@click.command("reload", short_help="Reload the configuration.")
+@click.option("--quiet", is_flag=True, help="Print nothing after a success; the log has it.")
 @json_option
 @click.pass_context
 @expected
 def reload(context: click.Context, quiet: bool, as_json: bool) -> None:
-    """Has the running relayd read its configuration again, while its clients stay connected.
+    """Makes the running relayd read its configuration again, while its clients stay connected.
 
-    Prints what was applied, and what needs a restart. If something is wrong, nothing has changed,
-    and the exit code is 2.
+    Prints the changes that were applied, and those that need a restart. If the configuration is
+    wrong, nothing changes, and the exit code is 2.
     """
     looked_after = service.find(os.environ)
-    # systemd has handed these over at the start, and does so at the next one
+    # systemd passes credentials at the start of the service only
     later = [] if looked_after is None else [str(path) for path in looked_after.changed()]
     try:
         found = reach(context).post("/reload", None, Reloaded)

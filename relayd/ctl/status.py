@@ -1,4 +1,4 @@
-"""`relayctl status`: the processes behind the control socket, and with Redis all there are.
+"""`relayctl status`: the processes behind the control socket, and with Redis all processes.
 
 Sits under `ctl.main`.
 """
@@ -25,17 +25,17 @@ _HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVE
 _NUMBERS = ("PID", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS", "WAITING")
 
 
-@click.command(short_help="Show the processes and what they do.")
+@click.command(short_help="Show the processes and their load.")
 @json_option
 @click.pass_context
 @expected
 def status(context: click.Context, as_json: bool) -> None:
-    """Shows the processes: who is there, who is gone, what they do.
+    """Shows the live and the dead processes, and their load.
 
-    The running relayd is asked over its control socket. With [redis] url, the processes of all
-    machines are shown, too.
+    relayctl queries the running relayd over its control socket. With [redis] url, the processes of
+    all machines are shown, too.
 
-    Exit codes: 0 done, whatever the state of the processes; 1 relayd or Redis cannot be reached.
+    Exit codes: 0 done, in any state of the processes; 1 relayd or Redis cannot be reached.
     """
     local, away = _ask(context)
     try:
@@ -43,7 +43,7 @@ def status(context: click.Context, as_json: bool) -> None:
     except ConfigError as error:
         if local is None:
             raise
-        click.echo(f"Warning: only this relayd is shown, for {error}", err=True)
+        click.echo(f"Warning: only this relayd is shown: {error}", err=True)
         config = Config()
     found: dict[str, Any] = {}
     if config.redis.url:
@@ -79,7 +79,7 @@ def _ask(context: click.Context) -> tuple[Status | None, RelaydError | None]:
 
 
 def _with_others(processes: Sequence[Seen], local: Status | None, config: Config) -> str:
-    """All processes, then more of those of this machine; if there are no others, that alone."""
+    """All processes, then details of those of this machine; without others, the details alone."""
     if local is None:
         return cluster.as_text(processes, config.redis.prefix)
     here = {(socket.gethostname(), process.pid) for process in local.processes}
@@ -136,7 +136,7 @@ def _row(process: Process) -> tuple[str, ...]:
 
 
 def _age(seconds: float) -> str:
-    """How long ago: `3d 04h`, `2h 05m`, `7m 03s`, `12s`."""
+    """A duration as text: `3d 04h`, `2h 05m`, `7m 03s`, `12s`."""
     whole = max(0, int(seconds))
     days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
     if days:

@@ -1,4 +1,4 @@
-"""`relayctl tail` and `relayctl trace`: what happens, as it happens. Sits under `ctl.main`."""
+"""`relayctl tail` and `relayctl trace`: frames, live. Sits under `ctl.main`."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ from relayd.relays.paths import KINDS
 _INTERRUPTED = 130
 
 
-@click.command(short_help="Show what goes to a room, live.")
+@click.command(short_help="Show the frames of a room, live.")
 @click.argument("room")
 @json_option
 @click.pass_context
 @expected
 def tail(context: click.Context, room: str, as_json: bool) -> None:
-    """Shows what goes to a room from now on: chat/lobby, camera/Camera_group, push/build.
+    """Shows the frames of a room from now on: chat/lobby, camera/Camera_group, push/build.
 
     A name alone is a chat room. Ctrl-C ends it.
     """
@@ -38,8 +38,8 @@ def tail(context: click.Context, room: str, as_json: bool) -> None:
 def trace(context: click.Context, connection: str, as_json: bool) -> None:
     """Shows every frame of a connection (c17, w2-c17) from now on, until it ends.
 
-    `<` is what came from the client, `>` what goes to it; "waits" is written to what cannot go out
-    yet, because the client reads slowly. Ctrl-C ends it; the connection goes on.
+    `<` marks frames from the client, `>` frames to it; "waits" marks frames that are buffered,
+    because the client reads slowly. Ctrl-C ends it; the connection stays open.
     """
     lines = reach(context).stream("/trace", id=connection)
     _show(context, lines, as_json, _traced)
@@ -62,7 +62,7 @@ def _show(
             else:
                 at = f"{_clock(line['time'])} " if "time" in line else ""
                 if event == "left_out":
-                    click.echo(f"({line['lines']} lines left out: they came too fast)", err=True)
+                    click.echo(f"({line['lines']} lines dropped: they came too fast)", err=True)
                 elif text := shown(line):
                     click.echo(f"{at}{text}", err=event == "begin")
     except KeyboardInterrupt:
@@ -72,7 +72,7 @@ def _show(
 
 
 def _clock(seconds: float) -> str:
-    """The time of day in UTC, as in the messages themselves, to the millisecond."""
+    """The time of day in UTC to the millisecond, in the format of chat messages."""
     return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S.%f}"[:-3] + "Z"
 
 

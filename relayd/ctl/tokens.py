@@ -1,4 +1,4 @@
-"""`relayctl token`: what clients show in their handshake, made and looked at.
+"""`relayctl token`: creates and shows the tokens that clients send in their handshake.
 
 Sits under `ctl.main`. Needs no running relayd: tokens are signed with `[auth] secret` (JWT,
 RFC 7519, HS256).
@@ -37,7 +37,7 @@ def token() -> None:
 
 
 class _Lifetime(click.ParamType[float]):
-    """How long: `90s`, `15m`, `12h`, `30d`, or `never`."""
+    """A lifetime: `90s`, `15m`, `12h`, `30d`, or `never`."""
 
     name = "lifetime"
 
@@ -48,19 +48,19 @@ class _Lifetime(click.ParamType[float]):
             return 0.0
         found = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
         if found is None or not int(found[1]):
-            self.fail(f"{value!r} is no lifetime; say 90s, 15m, 12h, 30d or never", param, ctx)
+            self.fail(f"{value!r} is no lifetime; write 90s, 15m, 12h, 30d or never", param, ctx)
         return float(int(found[1]) * _UNITS[found[2]])
 
 
-@token.command(short_help="Make a token.")
-@click.option("--user", metavar="NAME", help="Whom relayd is to take the client for.")
+@token.command(short_help="Create a token.")
+@click.option("--user", metavar="NAME", help="The name of the client's user.")
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(KINDS.names),
-    help="A kind of path that it is good for; may be given more than once. All without.",
+    help="A kind of path for which it is valid; may be given more than once. Default: all.",
 )  # fmt: skip
 @click.option(
     "--expires", type=_Lifetime(), default="30d", show_default=True, metavar="LIFETIME",
-    help="How long it is good: 90s, 15m, 12h, 30d or never.",
+    help="Its lifetime: 90s, 15m, 12h, 30d or never.",
 )  # fmt: skip
 @json_option
 @click.pass_context
@@ -68,7 +68,7 @@ class _Lifetime(click.ParamType[float]):
 def create(
     context: click.Context, user: str | None, scopes: tuple[str, ...], expires: float, as_json: bool
 ) -> None:
-    """Makes a token; clients show it as ?token= or as Authorization: Bearer."""
+    """Creates a token; clients send it as ?token= or as Authorization: Bearer."""
     secret = _secret(read_config(context))
     claims: dict[str, Any] = {"iat": int(time.time())}
     if user is not None:
@@ -77,22 +77,22 @@ def create(
         claims["scope"] = " ".join(scopes)
     if expires:
         claims["exp"] = int(time.time() + expires)
-    made = jwt.encode(claims, secret, algorithm="HS256")
+    encoded = jwt.encode(claims, secret, algorithm="HS256")
     if as_json:
-        echo_json({"token": made, "claims": claims})
+        echo_json({"token": encoded, "claims": claims})
     else:
-        click.echo(made)
+        click.echo(encoded)
 
 
-@token.command(short_help="Say what is in a token and if it is good.")
+@token.command(short_help="Show the claims of a token, and whether it is valid.")
 @click.argument("token")
 @json_option
 @click.pass_context
 @expected
 def show(context: click.Context, token: str, as_json: bool) -> None:
-    """Says what is in a token (- reads it from stdin), and whether relayd takes it.
+    """Shows the claims of a token (- reads it from stdin), and whether relayd accepts it.
 
-    Exit codes: 0 it is good; 1 it is not; 2 it is no token at all.
+    Exit codes: 0 the token is valid; 1 it is not; 2 the text is no token.
     """
     text = (sys.stdin.readline() if token == "-" else token).strip()
     try:
@@ -106,7 +106,7 @@ def show(context: click.Context, token: str, as_json: bool) -> None:
     else:
         for name, value in claims.items():
             click.echo(f"{name + ':':7} {_shown(name, value)}")
-        click.echo("it is good" if not why else f"it is not good: {why}")
+        click.echo("the token is valid" if not why else f"the token is not valid: {why}")
     if why:
         context.exit(FAILED)
 
@@ -121,17 +121,17 @@ def _secret(config: Config) -> str:
 
 
 def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, Any]) -> str:
-    """Why relayd refuses a token; empty if it takes it."""
+    """The reason why relayd refuses a token; empty if relayd accepts it."""
     secret = _secret(config)
     if head.get("alg") != "HS256":
-        return f"it is signed with {head.get('alg')}, and relayd takes HS256 alone"
+        return f"it is signed with {head.get('alg')}, and relayd accepts HS256 alone"
     try:
         options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
         jwt.decode(text, secret, algorithms=["HS256"], options={**options, "verify_aud": False})
     except jwt.InvalidSignatureError:
         return "it is signed with another secret than [auth] secret"
     except jwt.InvalidTokenError:
-        pass  # as relayd says below
+        pass  # `Admission` below has the sentence
     scope = claims.get("scope")
     any_kind = KINDS.names[0]
     kinds = scope.split() if isinstance(scope, str) else [any_kind]

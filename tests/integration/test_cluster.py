@@ -193,7 +193,7 @@ def test_with_several_redis_their_order_does_not_matter(
 
 
 def test_status_fails_without_redis_and_relayd(tmp_path: Path) -> None:
-    check_failed(Operator(tmp_path)("status"), 1, "var/control.sock: there is no such socket")
+    check_failed(Operator(tmp_path)("status"), 1, "var/control.sock: no such socket")
 
 
 def test_a_redis_that_denies_access_is_reported_in_a_sentence(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_chat_message_is_kept_and_delivered_by_all_processes(
     (first, second) = map(read, clients)
     assert first == second
     assert first["message"] == "> Gruß"
-    assert done.stdout == f"said in küche as message {first['id']}\n"
+    assert done.stdout == f"posted in küche as message {first['id']}\n"
     assert read(connect(daemons[0], "/ws/chat/küche")) == first
 
 
@@ -289,7 +289,7 @@ def test_publish_without_redis_goes_through_the_only_process(
     done = operator("publish", "chat/ü", '"Hallo"')
     said = read(chat)
     assert said["message"] == '"Hallo"'
-    assert done.stdout == f"said in ü as message {said['id']}\n"
+    assert done.stdout == f"posted in ü as message {said['id']}\n"
     wrong = Operator(tmp_path, server_listen=listen, api_key="wrong")
     check_failed(wrong("publish", "push/a", "{}"), 1, "answered 401", "Authorization")
 

@@ -252,7 +252,7 @@ def test_drain_refuses_new_clients_and_keeps_connected_ones(
     assert relayctl.json("status")["processes"][0]["draining"]
     say(client, {"x": 1})
     assert read(client)["x"] == 1
-    assert relayctl("undrain").stdout == "taking clients; 1 client is connected\n"
+    assert relayctl("undrain").stdout == "admits clients; 1 client is connected\n"
     assert daemon.get("/readyz")[0] == 200
     settle(connect(daemon, "/ws/camera"))
 
@@ -272,7 +272,7 @@ def test_drain_closes_clients_and_waits_for_them(
     assert relayctl("drain", "--close").returncode == 0
     assert read_close(stays)[0] == 1012
     out, _ = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (0, "nobody is left\n")
+    assert (process.returncode, out) == (0, "all clients have disconnected\n")
 
 
 def test_publish_needs_neither_redis_nor_key(spawn: Spawn, connect: Connect) -> None:
@@ -307,7 +307,7 @@ def test_relayctl_says_without_a_socket_whether_relayd_runs(daemon: Daemon, tmp_
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = Operator(elsewhere)("clients")
-    check_failed(done, 1, "var/control.sock: there is no such socket", "a relayd runs as process")
+    check_failed(done, 1, "var/control.sock: no such socket", "a relayd runs as process")
 
 
 def test_a_dead_socket_is_replaced_and_a_stop_leaves_none(spawn: Spawn) -> None:
@@ -316,7 +316,7 @@ def test_a_dead_socket_is_replaced_and_a_stop_leaves_none(spawn: Spawn) -> None:
     assert socket.stat().st_mode & 0o777 == 0o660
     daemon.kill()
     assert socket.exists()
-    check_failed(Operator(daemon.folder)("clients"), 1, "nobody answers")
+    check_failed(Operator(daemon.folder)("clients"), 1, "no process answers")
     daemon.start()
     assert Operator(daemon.folder).json("clients")["total"] == 0
     daemon.stop()

@@ -102,7 +102,7 @@ def test_tail_and_trace_go_through_the_parent(
     (id,) = [each for each in ids(relayctl, "--sort", "messages") if each.startswith("w2-")][:1]
     wrong = relayctl("trace", "c1")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "such as w2-c17" in wrong.stderr
+    assert "has the form w2-c17" in wrong.stderr
     gone = relayctl("trace", "w2-c999999")
     assert (gone.returncode, gone.stderr) == (1, "Error: There is no open connection w2-c999999.\n")
     assert relayctl("trace", "w9-c1").returncode == 1
@@ -198,7 +198,7 @@ def test_a_worker_that_hangs_is_named_within_a_bound(
     daemon: Daemon, relayctl: Operator, connect: Connect
 ) -> None:
     settle(*clients_of(daemon, connect, 1), *clients_of(daemon, connect, 2))
-    mine = "Error: worker 2 does not answer; it is left out\n"
+    mine = "Error: worker 2 does not answer; its clients are missing here\n"
     with stopped(pids(daemon)[2]):
         began = time.monotonic()
         done = relayctl("clients", "--json")

@@ -34,14 +34,14 @@ def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     assert (after.returncode, after.stdout.count("applied 20")) == (0, 3)
     refused = blank("db", "rollback", stdin="n\n")
     assert refused.returncode == 1
-    assert "chat history will be lost" in refused.stderr
+    assert "chat history will be deleted" in refused.stderr
     assert blank("db", "status").returncode == 0
-    assert blank("db", "rollback", stdin="y\n").stdout == "took back 0003.history\n"
+    assert blank("db", "rollback", stdin="y\n").stdout == "rolled back 0003.history\n"
     # without the history in it, nothing is asked
-    assert blank("db", "rollback").stdout == "took back 0002.draws\n"
+    assert blank("db", "rollback").stdout == "rolled back 0002.draws\n"
     assert blank("db", "migrate").returncode == 0
     everything = blank("db", "rollback", "--steps", "9", "--yes")
-    assert everything.stdout.count("took back") == 3
+    assert everything.stdout.count("rolled back") == 3
     assert "nothing to do" in blank("db", "rollback").stdout
 
 
