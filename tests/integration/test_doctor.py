@@ -164,7 +164,7 @@ def test_the_doctor_reports_a_secret_that_everyone_may_read(examine: Examine, sp
 
 
 def test_the_doctor_reports_a_relayd_that_does_not_run(examine: Examine) -> None:
-    examine(None).has("relayd", "fault", "nobody answers", "systemctl status relayd")
+    examine(None).has("relayd", "fault", "relayd does not answer", "systemctl status relayd")
 
 
 def test_the_doctor_reports_a_relayd_that_is_not_ready(
@@ -173,7 +173,7 @@ def test_the_doctor_reports_a_relayd_that_is_not_ready(
     node = spawn(redis_url=url_of(redis))
     redis.kill()
     found = examine(node)
-    found.has("relayd", "fault", "not ready", "mend")
+    found.has("relayd", "fault", "not ready", "see the parts it names")
     found.has("redis", "fault", f"127.0.0.1:{redis.port}", "[redis] url")
 
 
@@ -340,16 +340,16 @@ def test_the_doctor_reports_a_full_disk(examine: Examine, spawn: Spawn) -> None:
         ),
         (
             "nginx-upgrade", "fault", {"proxy_set_header Upgrade    $http_upgrade;": ""},
-            "Upgrade is not passed on", "proxy_set_header Upgrade $http_upgrade;",
+            "Upgrade is not forwarded", "proxy_set_header Upgrade $http_upgrade;",
         ),
         (
             "nginx-upgrade", "fault",
             {"proxy_buffering off;": "proxy_set_header X-Mine 1;"},  # and inherits none
-            "Connection is not passed on", "proxy_set_header Connection $connection_upgrade;",
+            "Connection is not forwarded", "proxy_set_header Connection $connection_upgrade;",
         ),
         (
             "nginx-addresses", "fault", {"proxy_set_header X-Forwarded-For   $remote_addr;": ""},
-            "believes what each client writes", "proxy_set_header X-Forwarded-For $remote_addr;",
+            "trusts the header of each client", "proxy_set_header X-Forwarded-For $remote_addr;",
         ),
         (
             "nginx-metrics", "warn", {"location ~ ^/metrics/?$": "location /elsewhere"},
@@ -358,7 +358,7 @@ def test_the_doctor_reports_a_full_disk(examine: Examine, spawn: Spawn) -> None:
         (
             "nginx", "fault", {"location /ws/ {": "location /ws/ { return 404; } location /sock/ {",
                                "location / {": "location /pages/ {"},
-            "no server passes /ws/ on", "proxy_pass",
+            "no server forwards /ws/", "proxy_pass",
         ),
         (
             "nginx-balance", "warn", {"    least_conn;": ""},
@@ -454,12 +454,12 @@ def test_the_doctor_reports_an_expired_certificate_of_an_endpoint(
 @pytest.mark.parametrize(
     ("changes", "path", "finding", "remedy"),
     [
-        ({"proxy_set_header Upgrade    $http_upgrade;": ""}, "", "426", "does not pass the"),
-        ({}, "/elsewhere", "404 by relayd", "not take away"),
+        ({"proxy_set_header Upgrade    $http_upgrade;": ""}, "", "426", "does not forward the"),
+        ({}, "/elsewhere", "404 by relayd", "not remove"),
         ({"location /ws/ {": "location /ws/ { return 404; } location /sock/ {"}, "", "404 by nginx",
-         "passes /ws/ on to nobody"),
+         "does not forward /ws/"),
         ({"location /ws/ {": "location /ws/ { return 200 hello; } location /sock/ {"}, "", "200",
-         "something else than relayd"),
+         "another server than relayd"),
         ({"location /ws/ {": "location /ws/ { return 301 /elsewhere; } location /sock/ {"}, "",
          "301", "no client follows a redirect"),
     ],
@@ -495,8 +495,8 @@ def test_the_doctor_reports_a_proxy_that_ends_silent_connections(
         with Nginx(tmp_path / state, [f"127.0.0.1:{node.port}"], changes) as nginx:
             ca = str(nginx.certificates.ca_file)
             found = examine(node, "--url", nginx.url, "--ca", ca, "--hold", "6")
-        what = {"fault": "while it was silent for 6 s", "ok": "after 6 s of silence"}[state]
-        found.has("websocket", state, what, "time-outs" if state == "fault" else "")
+        what = {"fault": "within 6 s without frames", "ok": "after 6 s without frames"}[state]
+        found.has("websocket", state, what, "timeouts" if state == "fault" else "")
 
 
 def test_the_doctor_reports_a_port_that_speaks_http_2_only(
@@ -561,9 +561,9 @@ def test_the_report_has_faults_first_and_collapses_sound_checks(tmp_path: Path) 
 
 
 def test_the_doctor_examines_the_installed_nginx_by_default(tmp_path: Path) -> None:
-    """The installed nginx has nothing to do with this relayd, and the doctor says so."""
+    """The installed nginx does not serve this relayd, and the doctor says so."""
     env = {"RELAYD_SERVER_LISTEN": f"tcp:{free_port()}", "PATH": str(Path(find("nginx")).parent)}
     found = Doctor(tmp_path, env)
     assert [one["finding"] for one in found.findings if one["check"] == "nginx"] == [
-        "the nginx on this machine has nothing to do with relayd"
+        "the nginx on this machine does not serve relayd"
     ]

@@ -280,7 +280,7 @@ def test_a_bench_may_connect_over_a_unix_socket(tmp_path: Path, bench: Bench) ->
         assert (done.returncode, found["lost"], found["pids"]) == (0, 0, [node.pid])
     finally:
         node.stop()
-    assert "nobody listens" in bench(f"unix:{tmp_path}/s").stderr
+    assert "no server listens" in bench(f"unix:{tmp_path}/s").stderr
 
 
 def test_tls_is_verified(tmp_path: Path, certificate: Path, bench: Bench) -> None:
@@ -296,7 +296,7 @@ def test_tls_is_verified(tmp_path: Path, certificate: Path, bench: Bench) -> Non
         ):
             bad = bench(url, *options)
             assert (bad.returncode, bad.stderr.count("\n")) == (1, 1)
-            assert "is not good" in bad.stderr
+            assert "is not valid" in bad.stderr
             assert "--ca FILE" in bad.stderr
         plain = bench(f"ws://127.0.0.1:{port}")
         assert (plain.returncode, plain.stderr.count("\n")) == (1, 1)
@@ -333,10 +333,10 @@ def web() -> Iterator[int]:
 
 def test_a_server_other_than_relayd_is_reported_in_a_sentence(web: int, bench: Bench) -> None:
     for url, words in (
-        (f"ws://127.0.0.1:{web}", "answers 404, and not as relayd does"),
+        (f"ws://127.0.0.1:{web}", "answers 404, but not as relayd"),
         (f"ws://127.0.0.1:{web}/old", "sends clients to https://new.example/"),
         (f"wss://127.0.0.1:{web}", "does not speak TLS"),
-        (f"ws://127.0.0.1:{free_port()}", "nobody listens"),
+        (f"ws://127.0.0.1:{free_port()}", "no server listens"),
         ("ws://host.invalid", "cannot be found"),
     ):
         done = bench(url)
@@ -368,7 +368,7 @@ def test_an_echo_server_is_not_taken_for_relayd(bench: Bench) -> None:
         done = bench(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
         server.shutdown()
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "let 7 clients in, but a pose came to only 1 of them; is that a relayd?" in done.stderr
+    assert "admitted 7 clients, but only 1 of them got a pose; is that a relayd?" in done.stderr
 
 
 def test_another_path_of_relayd_is_reported_in_a_sentence(relayd: Daemon, bench: Bench) -> None:

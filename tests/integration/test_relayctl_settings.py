@@ -38,7 +38,9 @@ def test_the_claims_of_a_token_are_shown(relayctl: Operator) -> None:
     assert abs(claims["iat"] - time.time()) < 60
     shown = relayctl.json("token", "show", made["token"])
     assert shown == {"good": True, "why": "", "claims": claims}
-    assert relayctl("token", "show", "-", stdin=made["token"]).stdout.endswith("the token is valid\n")
+    assert relayctl("token", "show", "-", stdin=made["token"]).stdout.endswith(
+        "the token is valid\n"
+    )
     assert "exp" not in relayctl.json("token", "create", "--expires", "never")["claims"]
 
 

@@ -1,1 +1,1 @@
-"""`relayctl bench`: the camera load on one running relayd; `command` is the way in."""
+"""`relayctl bench`: the camera load on one running relayd; `entry` is the command."""

@@ -1,7 +1,7 @@
-"""`relayctl bench`: puts the camera load on one running relayd and says how many fit.
+"""`relayctl bench`: puts the camera load on one running relayd and prints how many clients fit.
 
-The way from the options to a run or a search, and to what is printed. What knows the client
-library, which nobody else needs, is imported only when the command runs: it is an extra.
+Under `entry`: from the options to a run or a search, and its output. The modules that need the
+client library, an extra, are imported only when the command runs.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ from relayd.ctl.common import progress
 from relayd.errors import ConfigError, Refusal
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-_TICK = 0.5  # seconds between two looks at how far a run is
-_SPARE_FILES = 32  # what else a process opens
+_TICK = 0.5  # seconds between two updates of the progress bar
+_SPARE_FILES = 32  # open files of this process beside its connections
 T = TypeVar("T")
 Measure = Callable[[Target, Profile, Sequence[int]], Coroutine[Any, Any, Figures]]
 
 
 def run(options: Options, config: Callable[[], Config]) -> int:
-    """Does what the options say, and prints it.
+    """Runs the load that the options describe, and prints the results.
 
     Args:
         options: the command line.
-        config: reads the configuration, which is needed only without a URL.
+        config: reads the configuration; called only without a URL.
 
     Returns:
         The exit code.
@@ -70,7 +70,7 @@ def run(options: Options, config: Callable[[], Config]) -> int:
 
 
 def _load_generator() -> Measure:
-    """`load.measure`. Raises ConfigError: the extra is not installed."""
+    """Imports `load.measure`. Raises ConfigError: the extra is not installed."""
     try:
         from relayd.ctl.bench.load import measure
     except ModuleNotFoundError as error:
@@ -122,9 +122,9 @@ def _once(
         click.echo(json.dumps(_about(target, profile, pids) | figures.to_dict()))
     else:
         click.echo(f"{report.table(figures, server)}\n")
-        _say(report.verdict(figures))
+        _print(report.verdict(figures))
     for warning in report.warnings(figures):
-        _say(f"Warning: {warning}.", err=True)
+        _print(f"Warning: {warning}.", err=True)
     return DONE if figures.complete else FAILED
 
 
@@ -136,7 +136,7 @@ def _search(
     search: Search,
     measure: Measure,
 ) -> int:
-    """A search: prints a line for each step, and what it has found, whatever ends it."""
+    """A search: prints a line for each step, and its conclusion, also after an interruption."""
     progress = _Progress(search)
 
     async def step(viewers: int) -> Figures:
@@ -161,14 +161,14 @@ def _search(
         found = report.search_to_dict(search)
         click.echo(json.dumps(_about(target, profile, pids) | found))
     else:
-        _say(("Interrupted. " if code else "") + report.conclusion(search, profile))
+        _print(("Interrupted. " if code else "") + report.conclusion(search, profile))
     if failure is not None:
         raise failure
     return code or (DONE if search.best else FAILED)
 
 
 class _Progress:
-    """The lines of a search on stderr; on a terminal also the step that is under way."""
+    """The lines of a search on stderr; on a terminal also the present step."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
@@ -177,7 +177,7 @@ class _Progress:
         self._terminal = sys.stderr.isatty()
 
     def begin(self, viewers: int) -> None:
-        """A step begins."""
+        """Shows that a step begins."""
         if not self._begun:
             click.echo(report.HEADER, err=True)
         self._begun = True
@@ -186,7 +186,7 @@ class _Progress:
             click.echo(f"{viewers:8,} ...", err=True, nl=False)
 
     def end(self) -> None:
-        """There is no further step."""
+        """Shows the last step."""
         if self._begun:
             self._catch_up()
             click.echo(err=True)
@@ -200,14 +200,14 @@ class _Progress:
 
 
 async def _with_bar(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Does the work, which takes about so long; a terminal sees how far it is."""
+    """Awaits the work, which takes about `seconds`, with a progress bar on a terminal."""
 
     async def show() -> None:
         began = time.monotonic()
         while True:
             await asyncio.sleep(_TICK)
-            gone = min(time.monotonic() - began, seconds)
-            update(round(gone * 10), round(seconds * 10))
+            elapsed = min(time.monotonic() - began, seconds)
+            update(round(elapsed * 10), round(seconds * 10))
 
     with progress("measuring") as update:
         showing = asyncio.ensure_future(show())
@@ -218,7 +218,7 @@ async def _with_bar(work: Coroutine[Any, Any, T], seconds: float) -> T:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine; Ctrl-C cancels it, and what it does then is waited for."""
+    """Runs a coroutine; Ctrl-C cancels it and waits for its end."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(work)
 
@@ -232,8 +232,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _say(text: str, *, err: bool = False) -> None:
-    """Prints sentences; on a terminal in lines of its width."""
+def _print(text: str, *, err: bool = False) -> None:
+    """Prints sentences, wrapped to the width of a terminal."""
     if (sys.stderr if err else sys.stdout).isatty():
         text = textwrap.fill(text, shutil.get_terminal_size().columns, break_on_hyphens=False)
     click.echo(text, err=err)
@@ -244,7 +244,7 @@ def _about(target: Target, profile: Profile, pids: list[int]) -> dict[str, Any]:
 
 
 def _server(target: Target, pid: int | None) -> tuple[list[int], str]:
-    """The server's processes, and in words which they are or why they are not known."""
+    """The server's processes, and a description of them."""
     if pid is not None:
         pids = process.tree(pid)
         if not pids:
@@ -258,7 +258,7 @@ def _server(target: Target, pid: int | None) -> tuple[list[int], str]:
 
 
 def _open_files() -> int:
-    """How many connections this process may have, after lifting its limit as far as it may."""
+    """Raises the limit of open files, and returns the number of possible connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):

@@ -1,4 +1,4 @@
-"""`relayctl bench` as a command: its words and options. Sits under `ctl.main`, on `command`."""
+"""`relayctl bench` as a command: its help and options. Sits under `ctl.main`, on `command`."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from relayd.ctl.bench.command import run
 from relayd.ctl.common import expected
 
 
-@click.command(short_help="Measure how much a running relayd carries.")
+@click.command(short_help="Measure the capacity of a running relayd.")
 @bench_options.options
 @click.pass_context
 @expected
 def bench(context: click.Context, **chosen: Any) -> None:
-    """Puts the camera load on one running relayd and says how many fit.
+    """Puts the camera load on one running relayd and measures it.
 
-    Cameras send poses, and everyone in their group gets them, cameras too. URL is such as
-    ws://127.0.0.1:8080, wss://example.org or unix:/run/relayd.sock; without it, the first
-    address that the configuration listens on.
+    Cameras send poses, and all members of their group get them, cameras too. URL has the form
+    ws://127.0.0.1:8080, wss://example.org or unix:/run/relayd.sock; the default is the first
+    address of [server] listen.
 
     Prints deliveries per second and per CPU second of the server (if it runs on this machine),
-    latencies, and what was lost. The server does real work for it: do not do this to one whose
-    users would mind.
+    latencies, and lost messages. The load slows the server down: do not use it on a server with
+    users.
 
     Exit codes: 0 done; 1 the server cannot be reached or refuses, or messages were lost;
     2 wrong input.

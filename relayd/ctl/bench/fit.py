@@ -1,7 +1,7 @@
-"""How many viewers fit: the search of `relayctl bench --fit`. Pure, given a way to run a step.
+"""The search for the number of viewers that fit (`relayctl bench --fit`). Pure, given a runner.
 
 The number is doubled until a load does not fit, then bisected to two digits. A load that does not
-fit is tried once more: a machine that did something else for a moment must not decide.
+fit is tried once more, so that a short disturbance of the machine does not decide.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,8 +27,8 @@ class Step:
 
     Attributes:
         viewers: of each group.
-        figures: what was found; None if not everyone could connect.
-        trouble: why not everyone could; "" if everyone could.
+        figures: the results; None if not all clients could connect.
+        trouble: the reason why not all clients could connect, or "".
     """
 
     viewers: int
@@ -42,11 +42,11 @@ class Step:
 
     @property
     def generator_limited(self) -> bool:
-        """Whether the load generator may be what is slow."""
+        """Whether the load generator may have been the limit."""
         return self.figures is not None and self.figures.generator_limited
 
     def to_dict(self) -> dict[str, Any]:
-        """As --json shows it."""
+        """The members for --json."""
         if self.figures is None:
             return {"viewers": self.viewers, "fits": False, "trouble": self.trouble}
         return self.figures.to_dict()
@@ -57,16 +57,16 @@ Run = Callable[[int], Awaitable[Figures]]
 
 @dataclass
 class Search:
-    """A search, which knows at every moment what it has found so far.
+    """A search and its results so far.
 
     Attributes:
-        cap: viewers of each group at most.
-        bound: what sets this cap.
-        note: what the server said when it was full.
+        cap: the largest number of viewers of each group.
+        bound: the origin of this cap.
+        note: the sentence of a full server.
         steps: all tries.
         best: the largest load that fits.
-        worst: the smallest that does not.
-        done: whether the search has come to its end.
+        worst: the smallest load that does not fit.
+        done: whether the search is complete.
     """
 
     cap: int
@@ -83,10 +83,10 @@ class Search:
         Args:
             start: viewers of the first try.
             run: runs one load, given its viewers.
-            room: viewers of each group that a server carries which took so many connections.
+            room: returns the viewers of each group for a number of connections.
 
         Raises:
-            BenchFailed: what `run` raises, but for Full and Silent.
+            BenchFailed: `run` has raised it; Full and Silent are handled.
         """
         viewers: int | None = min(start, self.cap)
         while viewers is not None and viewers > 0:
@@ -114,7 +114,7 @@ class Search:
         return step
 
     def _next(self) -> int | None:
-        """Viewers of the next try; None if all is known."""
+        """Viewers of the next try; None after the last one."""
         low = self.best.viewers if self.best else 0
         if self.worst is None or self.worst.viewers > self.cap:
             return min(2 * low or self.cap, self.cap) if low < self.cap else None

@@ -1,7 +1,7 @@
 """One run of `relayctl bench`: connects, sends, measures, and closes every connection.
 
-Cameras do not wait for anything (open loop); each sends at its own moment of the period. Imports
-picows, so it is imported only when the command runs.
+The load is an open loop: each camera sends at its own moment of the period, without waiting for
+deliveries. Imports picows, so it is imported only when the command runs.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from relayd.ctl.bench.report import in_words
 from relayd.ctl.bench.results import Figures, Profile, summarize
 from relayd.ctl.bench.target import BenchFailed, Silent, Target
 
-_SAMPLES = 5000  # latencies a second that the generator notes, about
-_HELLO = 5.0
+_SAMPLES = 5000  # approximate number of latencies that the generator notes per second
+_HELLO = 5.0  # seconds until all clients have to get a pose
 
 
 async def measure(target: Target, profile: Profile, pids: Sequence[int]) -> Figures:
-    """Puts a load on a server, once.
+    """Puts a load on a server, and returns the figures.
 
     Args:
         target: the server.
@@ -37,7 +37,7 @@ async def measure(target: Target, profile: Profile, pids: Sequence[int]) -> Figu
     members = _members(profile, tally)
     size = profile.size
     groups = [members[n : n + size] for n in range(0, len(members), size)]
-    gc.disable()  # no pauses of our own
+    gc.disable()  # its pauses would count as latency
     try:
         await join_all(
             target,
@@ -57,8 +57,8 @@ async def measure(target: Target, profile: Profile, pids: Sequence[int]) -> Figu
 def _members(profile: Profile, tally: Tally) -> list[Client]:
     """Clients in the order in which they join: of each group the cameras, then the viewers.
 
-    The sampled ones are spread evenly, from the last one backwards, so that viewers are preferred
-    and the last one is among them.
+    Sampled clients are spread evenly, from the last client backwards, so that viewers are preferred
+    and the last client is sampled.
     """
     total = profile.connections
     count = min(total, max(3, int(_SAMPLES / (profile.cameras * profile.rate))))
@@ -67,7 +67,7 @@ def _members(profile: Profile, tally: Tally) -> list[Client]:
 
 
 async def _greet(target: Target, groups: Sequence[Sequence[Client]]) -> None:
-    """Makes sure that everyone is in its group and gets poses; then all begin to count at 0."""
+    """Waits until all clients are members of their groups and get poses; resets their counts."""
     members = [client for group in groups for client in group]
     deadline = time.monotonic() + _HELLO
     hellos = 0
@@ -76,8 +76,8 @@ async def _greet(target: Target, groups: Sequence[Sequence[Client]]) -> None:
             reached = sum(bool(client.count) for client in members)
             hint = "; is that a relayd?" if reached <= len(groups) else ""
             raise Silent(
-                f"{target.shown} let {len(members):,} clients in, but a pose came to only "
-                f"{reached:,} of them{hint}"
+                f"{target.shown} admitted {len(members):,} clients, but only {reached:,} of them "
+                f"got a pose{hint}"
             )
         hellos += 1
         for group in groups:
@@ -88,7 +88,7 @@ async def _greet(target: Target, groups: Sequence[Sequence[Client]]) -> None:
         client.count = 0
         if isinstance(client, Sampled):
             if client.strange:
-                raise BenchFailed(f"{target.shown} sends something else than poses; is it relayd?")
+                raise BenchFailed(f"{target.shown} sends other messages than poses; is it relayd?")
             client.forget()
 
 
@@ -177,7 +177,7 @@ async def _measured(
 
 
 async def _wait(target: Target, seconds: float, members: Sequence[Client], tally: Tally) -> None:
-    """Lets the time pass. Raises BenchFailed when there is nobody left."""
+    """Waits. Raises BenchFailed when all connections have ended."""
     try:
         async with asyncio.timeout(seconds):
             await tally.empty.wait()
@@ -199,14 +199,14 @@ def _delivered(members: Sequence[Client]) -> int:
 
 
 def _latencies(client: Sampled, start: float, end: float) -> list[float]:
-    """Of the messages sent in the window."""
+    """The latencies of the messages that were sent in the window."""
     return [
         took for sent, took in zip(client.sent, client.took, strict=True) if start <= sent < end
     ]
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:
-    """Returns when the condition holds, or when the time is over."""
+    """Waits until the condition holds, for at most so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         await asyncio.sleep(0.02)

@@ -1,7 +1,7 @@
-"""The connections of `relayctl bench`: picows clients that count what they get.
+"""The connections of `relayctl bench`: picows clients that count their messages.
 
-What every client does for every frame is kept to a counter; only sampled clients look into the
-frames. Imports picows, so it is imported only when the command runs.
+Every client only counts its frames; sampled clients decode them. Imports picows, so it is imported
+only when the command runs.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from relayd.errors import ErrorCode
 NO_STATUS = 1005  # RFC 6455 section 7.1.5: the close frame has no code
 _TEXT, _CLOSE = WSMsgType.TEXT, WSMsgType.CLOSE
 _AT_ONCE = 50
-_PATIENCE = 10.0
-_BYE = 2.0
+_TIMEOUT = 10.0  # seconds for a handshake
+_CLOSE_TIMEOUT = 2.0  # seconds for all closing handshakes
 _now = time.monotonic
 
-# picows logs what we put into sentences
+# picows also logs the errors that become sentences here
 logging.getLogger("picows").addHandler(logging.NullHandler())
 logging.getLogger("picows").propagate = False
 
@@ -60,7 +60,7 @@ _decode = msgspec.json.Decoder(_Pose).decode
 
 
 class Tally:
-    """How many connections there are, and when the last one has ended.
+    """Counts the open connections, and notes the end of the last one.
 
     Attributes:
         open: connections now.
@@ -93,20 +93,20 @@ class Client(WSListener):
         return self._transport is not None and not self.closed
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is through."""
+        """Notes the opened connection."""
         self._transport = transport
         self._tally.open += 1
         self._tally.empty.clear()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One more."""
+        """Counts a message, or answers a close frame."""
         if frame.msg_type is _TEXT:
             self.count += 1
         elif frame.msg_type is _CLOSE:
             self.close()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """It is over."""
+        """Notes the end and the close code."""
         shake = transport.close_handshake
         if shake and shake.recv:
             self.closed = int(shake.recv.code) or NO_STATUS  # type: ignore[call-overload]
@@ -149,7 +149,7 @@ class Sampled(Client):
         self.strange = 0
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One more, and its latency."""
+        """Counts a message, and notes its latency."""
         if frame.msg_type is not _TEXT:
             super().on_ws_frame(transport, frame)
             return
@@ -163,15 +163,15 @@ class Sampled(Client):
         self.took.append(_now() - sent)
 
     def forget(self) -> None:
-        """Begins anew."""
+        """Drops the notes so far."""
         self.sent, self.took = array("d"), array("d")
 
 
 async def join_all(target: Target, wanted: Sequence[tuple[str, Client]]) -> None:
-    """Connects clients, each to its group, some at a time, in their order.
+    """Connects clients to their groups, in order, `_AT_ONCE` at the same time.
 
     Raises:
-        BenchFailed: one could not be connected; others may be open.
+        BenchFailed: a client could not connect; others may be open.
     """
     for start in range(0, len(wanted), _AT_ONCE):
         outcomes = await asyncio.gather(
@@ -185,11 +185,11 @@ async def join_all(target: Target, wanted: Sequence[tuple[str, Client]]) -> None
 
 
 async def leave_all(clients: Iterable[Client]) -> None:
-    """Closes every connection: the closing handshake, and for who does not answer, TCP alone."""
+    """Closes every connection by a closing handshake, or by TCP without an answer."""
     left = [client for client in clients if client.is_open]
     for client in left:
         client.close()
-    deadline = _now() + _BYE
+    deadline = _now() + _CLOSE_TIMEOUT
     while left and _now() < deadline:
         await asyncio.sleep(0.02)
         left = [client for client in left if client.is_open]
@@ -199,7 +199,7 @@ async def leave_all(clients: Iterable[Client]) -> None:
 
 
 class _UnixSocket(socket.socket):
-    """A Unix socket that takes the TCP options picows sets on every socket."""
+    """A unix socket that ignores the TCP options that picows sets on every socket."""
 
     def setsockopt(self, level: int, *rest: Any) -> None:
         if level != socket.IPPROTO_TCP:
@@ -222,18 +222,18 @@ async def _join(target: Target, group: str, client: Client) -> None:
             raise
         return unix
 
-    async with asyncio.timeout(_PATIENCE + 1):
+    async with asyncio.timeout(_TIMEOUT + 1):
         await ws_connect(
             lambda: client,
             f"{target.url}{PATH}/{group}",
             ssl_context=target.trust,
-            websocket_handshake_timeout=_PATIENCE,
+            websocket_handshake_timeout=_TIMEOUT,
             extra_headers={"Authorization": f"Bearer {target.token}"} if target.token else None,
             max_redirects=0,
             read_buffer_init_size=4096,
             socket_factory=connected_socket,
         )
-    if client._transport is None:  # picows takes that for a success
+    if client._transport is None:  # picows treats this as a success
         raise ConnectionResetError
 
 
@@ -245,19 +245,19 @@ def _explained(error: BaseException, target: Target, connected: int, wanted: int
         return _refused(error, target, connected, so_far)
     if isinstance(error, ssl.SSLCertVerificationError):
         return BenchFailed(
-            f"the certificate of {where} is not good: {error.verify_message}. --ca FILE trusts "
+            f"the certificate of {where} is not valid: {error.verify_message}. --ca FILE trusts "
             "an authority of your own, --insecure any certificate"
         )
     if isinstance(error, ssl.SSLError):
         return BenchFailed(
-            f"{where} does not speak TLS as it should ({error.reason}); if it speaks none, write ws://"
+            f"TLS with {where} failed ({error.reason}); for a server without TLS, write ws://"
         )
     if isinstance(error, socket.gaierror):
         return BenchFailed(f"{where}: the host {target.host!r} cannot be found: {error.strerror}")
     if isinstance(error, TimeoutError):
-        return Silent(f"{where} did not answer within {_PATIENCE:.0f} s{so_far}")
+        return Silent(f"{where} did not answer within {_TIMEOUT:.0f} s{so_far}")
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return BenchFailed(f"nobody listens at {where}{so_far}")
+        return BenchFailed(f"no server listens at {where}{so_far}")
     if isinstance(error, ConnectionError):
         hint = "" if target.trust or connected else "; if it speaks TLS, write wss://"
         return Silent(f"{where} ended a connection before it was open{so_far}{hint}")
@@ -277,15 +277,17 @@ def _refused(error: WSHandshakeError, target: Target, connected: int, so_far: st
         return BenchFailed(f"{where} does not answer as a WebSocket server does{hint}")
     status = int(line[1])
     try:
-        said = msgspec.json.decode(error.raw_body or b"", type=_Refusal)
+        refusal = msgspec.json.decode(error.raw_body or b"", type=_Refusal)
     except msgspec.MsgspecError:
         if 300 <= status < 400:
             to = error.response.headers.get("Location") if error.response else None
-            return BenchFailed(f"{where} answers {status}: it sends clients to {to or 'elsewhere'}")
+            return BenchFailed(f"{where} answers {status}: it redirects to {to or 'another URL'}")
         return BenchFailed(
-            f"{where} answers {status}, and not as relayd does: is a relayd there, under this path?"
+            f"{where} answers {status}, but not as relayd: does a relayd serve this path?"
         )
-    if said.error == ErrorCode.TOO_MANY:
-        return Full(f"{where} is full: {said.message.rstrip('.')}{so_far}", connected)
-    hint = " (--token TOKEN)" if said.error == ErrorCode.UNAUTHORIZED and not target.token else ""
-    return BenchFailed(f"{where} refuses with {status}: {said.message.rstrip('.')}{hint}{so_far}")
+    sentence = refusal.message.rstrip(".")
+    if refusal.error == ErrorCode.TOO_MANY:
+        return Full(f"{where} is full: {sentence}{so_far}", connected)
+    no_token = refusal.error == ErrorCode.UNAUTHORIZED and not target.token
+    hint = " (--token TOKEN)" if no_token else ""
+    return BenchFailed(f"{where} refuses with {status}: {sentence}{hint}{so_far}")

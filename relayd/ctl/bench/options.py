@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Float(click.FloatRange):
-    """A number in a range; click takes NaN for one."""
+    """A number in a range; click alone would accept NaN."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -60,22 +60,22 @@ _DECORATORS: list[Callable[[Any], Any]] = [
         "--viewers",
         200,
         click.IntRange(0, 1_000_000),
-        "Clients that only get them; with --fit the number to begin with.",
+        "Clients that only receive; with --fit the first number to try.",
     ),
-    _number("--rate", 10.0, _Float(0.1, 1000), "Poses a second of each camera."),
+    _number("--rate", 10.0, _Float(0.1, 1000), "Poses per second of each camera."),
     _number(
         "--groups",
         1,
         click.IntRange(1, 100_000),
-        "Groups, each with so many cameras and viewers.",
+        "Groups, each with these numbers of cameras and viewers.",
     ),
     click.option(
         "--group",
         metavar="NAME",
-        help="The groups are NAME-1, NAME-2, and so on. The default is random: nobody is there.",
+        help="The groups are NAME-1, NAME-2, and so on. The default is a random name.",
     ),
-    _number("--seconds", None, _SECONDS, "To measure for.  [default: 5; with --fit: 2]"),
-    _number("--warmup", None, _SECONDS, "Seconds of load before.  [default: 1; with --fit: 0.5]"),
+    _number("--seconds", None, _SECONDS, "Length of the run.  [default: 5; with --fit: 2]"),
+    _number("--warmup", None, _SECONDS, "Load before it.  [default: 1; with --fit: 0.5]"),
     _number(
         "--p99",
         50.0,
@@ -85,20 +85,20 @@ _DECORATORS: list[Callable[[Any], Any]] = [
     ),
     click.option("--fit", is_flag=True, help="Search for the number of viewers that fit."),
     _number(
-        "--cap", 10_000, click.IntRange(1, 1_000_000), "Viewers, in each group, that --fit ends at."
+        "--cap", 10_000, click.IntRange(1, 1_000_000), "The most viewers of a group for --fit."
     ),
     _number(
         "--pid",
         None,
         click.IntRange(1),
-        "The server's process, for its CPU time, if it is not found.",
+        "The server's process, for its CPU time, if bench does not find it.",
     ),
     click.option(
         "--token",
         default="",
         envvar="RELAYCTL_TOKEN",
         show_envvar=True,
-        help="Shown to the server, if it asks for one.",
+        help="The token for a server that requires one.",
     ),
     click.option(
         "--ca", metavar="FILE", default="", help="Certificates (PEM) to trust with wss://."

@@ -1,7 +1,7 @@
-"""The server's processes on this machine: who listens, and how much CPU time they have used.
+"""The server's processes on this machine, found by their sockets, and their CPU time.
 
-Read from /proc (Linux). Nothing here needs to be root, but then only one's own processes show
-which sockets they hold.
+Read from /proc (Linux), see proc(5). Users other than root see only the sockets of their own
+processes.
 """
 
 import os
@@ -19,13 +19,13 @@ _ACCEPTS = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
 
 
 def find(target: Target) -> list[int]:
-    """The processes that listen where the target is; none if it is elsewhere or not ours to see."""
+    """The processes that listen at the target; none if it is remote, or of another user."""
     try:
         inodes = _unix_sockets(target.unix) if target.unix else _tcp_sockets(target)
         found = sorted(set(_holders(inodes))) if inodes else []
     except OSError:
         return []
-    # systemd keeps the sockets that it passes on
+    # systemd keeps the sockets that it has passed
     return found[1:] if len(found) > 1 and found[0] == 1 else found
 
 
@@ -63,7 +63,7 @@ def cpu(pids: Iterable[int]) -> float | None:
 
 
 def waited() -> float:
-    """Seconds that this process was ready to run and had no CPU; 0 where that is not known."""
+    """Seconds for which this process was runnable without a CPU; 0 if unknown."""
     try:
         return int((_PROC / "self" / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
@@ -71,7 +71,7 @@ def waited() -> float:
 
 
 def _cpu_of(pid: int) -> float:
-    """From `schedstat`, which counts nanoseconds; else from `stat`, in ticks of 10 ms."""
+    """CPU seconds from `schedstat`, in nanoseconds; else from `stat`, in ticks of 10 ms."""
     folder = _PROC / str(pid)
     threads = sorted((folder / "task").iterdir())
     try:
@@ -86,14 +86,14 @@ def _processes() -> Iterator[int]:
 
 
 def _holders(inodes: set[int]) -> Iterator[int]:
-    """The processes that have one of the sockets open, as far as we may see that."""
+    """The processes that have one of the sockets open, as far as this user may see them."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for pid in _processes():
         try:
             with os.scandir(_PROC / str(pid) / "fd") as descriptors:
                 if any(_link(each) in wanted for each in descriptors):
                     yield pid
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
 
 
@@ -105,7 +105,7 @@ def _link(descriptor: "os.DirEntry[str]") -> str:
 
 
 def _tcp_sockets(target: Target) -> set[int]:
-    """The inodes of the sockets that take connections to the target's address."""
+    """The inodes of the sockets that accept connections to the target's address."""
     exact: set[int] = set()
     wild: set[int] = set()
     ours = {
@@ -128,7 +128,7 @@ def _tcp_sockets(target: Target) -> set[int]:
 
 
 def _is_here(family: int, address: str) -> bool:
-    """Whether an address is one of this machine's: only such ones can be bound."""
+    """Whether an address belongs to this machine: only then it can be bound."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((address, 0))
@@ -138,7 +138,7 @@ def _is_here(family: int, address: str) -> bool:
 
 
 def _address(text: str) -> str:
-    """An address of /proc/net/tcp: words of 32 bits in the byte order of the machine."""
+    """Parses an address of /proc/net/tcp: words of 32 bits in the machine's byte order."""
     words = [int(word, 16) for word in re.findall("." * 8, text)]
     packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
     shown = socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, packed)
@@ -155,5 +155,5 @@ def _unix_sockets(path: str) -> set[int]:
 
 
 def _same(bound: str, path: str) -> bool:
-    """Whether two paths are one socket; a relative one is bound from a folder we do not know."""
+    """Whether two paths are one socket; the folder of a relative bound path is unknown."""
     return bound == path or (bound.startswith("/") and bound == os.path.realpath(path))

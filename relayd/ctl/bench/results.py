@@ -1,7 +1,7 @@
 """Input and results of `relayctl bench`: profile, figures, verdict. Pure.
 
-Every member of a group gets every pose of the group, the cameras their own too, and every one of
-these counts as a delivery.
+Every member of a group gets every pose of the group, cameras also their own; each of these counts
+as a delivery.
 """
 
 import math
@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BUSY = 0.85
-"""The share of a core from which on the load generator may be what is slow."""
+"""Above this share of a core, the load generator may be the limit."""
 WAITING = 0.15
-"""The share of the time without a free CPU from which on latencies are the machine's, not the
-server's."""
+"""Above this share of the time without a free CPU, the machine may cause the latencies."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,13 @@ class Profile:
 
     Attributes:
         cameras, viewers: of each group.
-        rate: poses a second of each camera.
-        groups: how many.
-        group: what their names begin with.
-        seconds: of the measurement.
+        rate: poses per second of each camera.
+        groups: the number of groups.
+        group: the prefix of their names.
+        seconds: length of the measurement.
         warmup: seconds of the same load before it.
-        grace: seconds after the last pose in which one that is late is not yet lost.
-        limit: seconds that the p99 may be.
+        grace: seconds after the last pose until missing deliveries count as lost.
+        limit: the largest p99 that fits, in seconds.
     """
 
     cameras: int
@@ -58,18 +57,18 @@ class Figures:
     Attributes:
         profile: the load.
         connected: connections that were opened.
-        sent: poses in all, those of the warm-up too.
-        delivered: what the members got of them, together.
-        lost: what they did not get before the grace period was over.
-        extra: what they got beyond.
+        sent: all poses, including those of the warm-up.
+        delivered: deliveries to all members.
+        lost: deliveries that were missing after the grace period.
+        extra: deliveries beyond the expected ones.
         closed: connections that the server ended, by close code.
         seconds: length of the measured window.
-        sent_in_window, delivered_in_window: the part of both that fell into it.
+        sent_in_window, delivered_in_window: poses and deliveries within it.
         p50, p99, worst: from sending to receiving, over the sampled members; infinite if lost.
-        samples: how many latencies that are.
+        samples: the number of latencies.
         server: CPU time of the server in the window, in seconds; None if unknown.
-        generator: share of its core that the load generator used.
-        waited: share of the window in which the load generator had no CPU and wanted one.
+        generator: share of a core that the load generator used.
+        waited: share of the window in which the load generator was runnable without a CPU.
     """
 
     profile: Profile
@@ -107,7 +106,7 @@ class Figures:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing was lost and nobody was closed."""
+        """Whether no message was lost and no connection closed."""
         return not self.lost and not self.closed
 
     @property
@@ -117,11 +116,11 @@ class Figures:
 
     @property
     def generator_limited(self) -> bool:
-        """Whether the load generator may be what is slow, so that nothing is said of the server."""
+        """Whether the load generator may have been the limit instead of the server."""
         return self.generator > BUSY or self.waited > WAITING
 
     def to_dict(self) -> dict[str, Any]:
-        """As --json shows it: milliseconds, null for what is unknown or infinite."""
+        """The members for --json: milliseconds, null for unknown or infinite values."""
         profile = self.profile
         share, per_cpu = self.server_share, self.per_cpu_second
         return {
@@ -151,7 +150,7 @@ class Figures:
 
 
 def summarize(figures: Figures, took: list[float]) -> None:
-    """Puts the percentiles of the latencies into the figures."""
+    """Sets the percentiles of the latencies in the figures."""
     took.sort()
     figures.p50, figures.p99 = percentile(took, 0.5), percentile(took, 0.99)
     figures.worst = took[-1] if took else 0.0
@@ -159,7 +158,12 @@ def summarize(figures: Figures, took: list[float]) -> None:
 
 
 def percentile(sorted_values: list[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of the values do not exceed; 0 of none."""
+    """The smallest value that at least `share` (0 to 1) of the values do not exceed.
+
+    Args:
+        sorted_values: the values; 0 is returned without any.
+        share: from 0 to 1.
+    """
     if not sorted_values:
         return 0.0
     return sorted_values[max(0, math.ceil(len(sorted_values) * share) - 1)]

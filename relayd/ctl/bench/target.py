@@ -1,10 +1,10 @@
-"""Which server `relayctl bench` loads: read from a URL, or from a listening address.
+"""The server that `relayctl bench` loads, from a URL or from a listening address.
 
-The lowest of the `bench` modules; what may go wrong with a server is named here:
+The lowest of the `bench` modules, with the exceptions for failures of a server:
 
     BenchFailed          the server cannot be reached, refuses, or ends: exit code 1
-    ├── Full             it takes no further connections
-    └── Silent           it did not answer in time, perhaps because it has too much to do
+    ├── Full             it admits no further connections
+    └── Silent           it did not answer in time, perhaps because it is overloaded
 """
 
 import re
@@ -24,10 +24,10 @@ class BenchFailed(RelaydError):
 
 
 class Full(BenchFailed):
-    """The server takes no further connections.
+    """The server admits no further connections.
 
     Attributes:
-        connected: how many of ours it had taken.
+        connected: the number of our connections that it had admitted.
     """
 
     def __init__(self, message: str, connected: int) -> None:
@@ -47,9 +47,9 @@ class Target:
         url: ws:// or wss://, up to the path of the camera relay, without a slash at the end.
         host: name or address in it.
         port: port in it, or that of the scheme.
-        unix: path of the Unix socket that is connected to instead, or "".
-        token: what the server is shown as `Authorization: Bearer`, or "".
-        trust: how the certificate is checked; None without TLS.
+        unix: path of a unix socket to connect to instead, or "".
+        token: sent as `Authorization: Bearer`, or "".
+        trust: checks the certificate; None without TLS.
     """
 
     url: str
@@ -61,7 +61,7 @@ class Target:
 
     @property
     def shown(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return f"unix:{self.unix}" if self.unix else self.url
 
 
@@ -71,9 +71,9 @@ def parse_target(text: str, *, token: str = "", ca: str = "", insecure: bool = F
     Args:
         text: ws://, wss://, http:// or https://, with or without the path of the camera relay; or
             unix:PATH.
-        token: to show to the server; wins over ?token= in the URL.
-        ca: file of certificates (PEM) to trust in place of the system's.
-        insecure: whether any certificate is good.
+        token: for the handshake; wins over ?token= in the URL.
+        ca: file of certificates (PEM) to trust instead of the system's.
+        insecure: whether to trust any certificate.
 
     Raises:
         ConfigError: the URL or the file is wrong.
@@ -104,7 +104,7 @@ def parse_target(text: str, *, token: str = "", ca: str = "", insecure: bool = F
     prefix, _, group = parts.path.rstrip("/").partition(PATH)
     if group:
         raise ConfigError(
-            f"{parts.path}: leave the group out; --group names those that the load is put on"
+            f"{parts.path}: write the URL without a group; --group names the groups of the load"
         )
     if scheme == "ws" and (ca or insecure):
         raise ConfigError("--ca and --insecure are for wss:// only")
@@ -119,7 +119,7 @@ def parse_target(text: str, *, token: str = "", ca: str = "", insecure: bool = F
 
 def _trust(ca: str, insecure: bool) -> ssl.SSLContext:
     if ca and insecure:
-        raise ConfigError("--ca checks the certificate, --insecure does not: give one of them")
+        raise ConfigError("--ca checks the certificate, --insecure does not: use one of them")
     try:
         context = ssl.create_default_context(cafile=ca or None)
     except ssl.SSLError as error:
@@ -136,7 +136,7 @@ def listening_url(description: str) -> str:
     """The URL of a Twisted endpoint description of `[server] listen`, from this machine.
 
     Raises:
-        ConfigError: it does not say where clients connect to.
+        ConfigError: the description has no address for clients.
     """
     kind, *words = [part.replace("\\:", ":") for part in _UNESCAPED_COLON.split(description)]
     plain = [word for word in words if "=" not in word]
@@ -146,7 +146,7 @@ def listening_url(description: str) -> str:
     port = named.get("port") or (plain[0] if plain else "0")
     if kind not in ("tcp", "tcp6", "ssl") or port == "0":
         raise ConfigError(
-            f"[server] listen = {description!r} does not say where to connect to: give the URL"
+            f"[server] listen = {description!r} has no address to connect to: give the URL"
         )
     interface = named.get("interface", "")
     if interface in ("", "0.0.0.0", "::"):

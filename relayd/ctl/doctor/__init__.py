@@ -1,6 +1,6 @@
-"""`relayctl doctor`: what goes wrong in practice, found before a user does, with the remedy.
+"""`relayctl doctor`: finds common faults of an installation, and prints the remedy of each.
 
-Under `ctl.main`, which knows `command` alone. Inside, from top to bottom: `command` runs the
-checks and prints; `checks` lists them; one module for each thing that is looked at; `facts` has
-what several of them need; `findings` is the ground.
+Under `ctl.main`, which imports `command` alone. Inside, from top to bottom: `command` runs the
+checks and prints the findings; `checks` lists them; one module for each subject; `facts` has the
+data that several of them need; `findings` is the ground.
 """

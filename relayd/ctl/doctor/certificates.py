@@ -16,7 +16,7 @@ from cryptography import x509
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0  # seconds
 _RENEW = "renew it: certbot renew, then reload what serves it (systemctl reload nginx)"
 
 
@@ -29,20 +29,20 @@ def look_at_public(facts: Facts) -> Iterator[Finding]:
     host, port = parts.hostname, parts.port or 443
     try:
         trust = facts.trust()
-        with socket.create_connection((host, port), _PATIENCE) as plain:
+        with socket.create_connection((host, port), _TIMEOUT) as plain:
             trust.wrap_socket(plain, server_hostname=host).close()
     except ssl.SSLCertVerificationError as error:
         yield _judge_refusal(host, error)
     except ssl.SSLError as error:
         yield fault(
-            f"{host}:{port} speaks no TLS that is known here: {error.reason}",
+            f"{host}:{port} does not speak a supported version of TLS: {error.reason}",
             "listen ... ssl; with ssl_protocols TLSv1.2 TLSv1.3",
         )
         return
     except OSError as error:
         yield fault(
             f"{host}:{port} cannot be reached: {error.strerror or error}",
-            "does the name lead here, and do the firewall and the proxy let it through?",
+            "does the name resolve to this server, and do firewall and proxy allow the port?",
         )
         return
     else:
@@ -51,7 +51,7 @@ def look_at_public(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_files(facts: Facts) -> Iterator[Finding]:
-    """Whether the files of `ssl:` endpoints can be read, fit together, and for how long."""
+    """Whether the files of `ssl:` endpoints can be read, belong together, and are valid."""
     found = False
     for description in facts.listen:
         if not description.startswith("ssl:"):
@@ -65,7 +65,7 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
             parsed = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
         except ssl.SSLError as error:
             yield fault(
-                f"{description}: {certificate} and {key} are no pair: {error.reason}",
+                f"{description}: {certificate} and {key} do not belong together: {error.reason}",
                 "name the certificate in certKey and its own key in privateKey",
             )
         except (OSError, ValueError) as error:
@@ -99,7 +99,7 @@ def _presented(host: str, port: int) -> x509.Certificate | None:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((host, port), _PATIENCE) as plain,
+            socket.create_connection((host, port), _TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname=host) as encrypted,
         ):
             served = encrypted.getpeercert(binary_form=True)

@@ -1,4 +1,4 @@
-"""All checks of `doctor`, in the order in which they are made and shown."""
+"""All checks of `doctor`, in the order in which they run and are shown."""
 
 from relayd.ctl.doctor import certificates, database, machine, nginx, public, redis, software
 from relayd.ctl.doctor.findings import Check
@@ -8,7 +8,7 @@ CHECKS = (
     Check("relayd", "/readyz on every address of [server] listen", machine.look_at_daemon),
     Check("control", "the control socket", machine.look_at_control),
     Check("files", "open files of the running processes", machine.look_at_files),
-    Check("kernel", "queues of those who connect", machine.look_at_kernel),
+    Check("kernel", "the listen queues", machine.look_at_kernel),
     Check("hiredis", "the parser of Redis' answers", software.look_at_hiredis),
     Check("native-parts", "compiled parts of the libraries", software.look_at_native_parts),
     Check("database", "reachable, version, disk", database.look_at_database),
@@ -22,11 +22,11 @@ CHECKS = (
     Check("redis-persistence", "appendonly, save", redis.look_at_persistence),
     Check("processes", "the register of the cluster", redis.look_at_processes),
     Check("clocks", "this machine, Redis, the processes", redis.look_at_clocks),
-    Check("nginx", "the way of a handshake", nginx.look_for_way),
+    Check("nginx", "the path of a handshake", nginx.look_for_way),
     Check("nginx-upgrade", "HTTP/1.1, Upgrade, Connection", nginx.look_at_upgrade),
     Check("nginx-timeouts", "proxy_read_timeout against our pings", nginx.look_at_timeouts),
     Check("nginx-addresses", "forwarded addresses", nginx.look_at_addresses),
-    Check("nginx-buffering", "what nginx keeps back", nginx.look_at_buffering),
+    Check("nginx-buffering", "caches and buffers", nginx.look_at_buffering),
     Check("nginx-balance", "several relayds", nginx.look_at_balance),
     Check("nginx-capacity", "worker_connections, files", nginx.look_at_capacity),
     Check("nginx-metrics", "/metrics in public", nginx.look_at_metrics),

@@ -1,4 +1,4 @@
-"""`relayctl doctor`: makes the checks and prints what they find, the worst of it with its remedy.
+"""`relayctl doctor`: runs the checks and prints their findings, faults with their remedies.
 
 The top of `doctor`.
 """
@@ -25,38 +25,38 @@ _BAD = (State.WARN, State.FAULT)
 Found = list[tuple[Check, Finding]]
 
 
-@click.command(short_help="Find what is wrong, and the remedy.")
+@click.command(short_help="Find faults and their remedies.")
 @click.option(
-    "--url", default="", metavar="URL", help="Where the public reaches relayd: https://NAME.",
+    "--url", default="", metavar="URL", help="The public URL of relayd: https://NAME.",
 )  # fmt: skip
 @click.option(
     "--token", default="", metavar="TOKEN", help="For the WebSocket, if tokens are required.",
 )  # fmt: skip
 @click.option(
     "--ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-    help="Authorities (PEM) to trust for URL in place of the system's.",
+    help="Authorities (PEM) to trust for URL instead of the system's.",
 )  # fmt: skip
 @click.option(
     "--nginx-config", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-    help="nginx's configuration, or what `nginx -T` has printed; else nginx is asked.",
+    help="nginx's configuration, or the output of `nginx -T`; by default nginx itself prints it.",
 )  # fmt: skip
 @click.option(
     "--hold", default=0.0, metavar="SECONDS", type=click.FloatRange(0, 3600),
-    help="Keep the WebSocket through URL silent for so long; 60 finds most time-outs.",
+    help="How long the WebSocket through URL stays idle; 60 finds most timeouts.",
 )  # fmt: skip
 @click.option(
     "--days", default=14.0, show_default=True, metavar="N",
-    help="Warn of certificates that end within N days.",
+    help="Warn of certificates that expire within N days.",
 )  # fmt: skip
-@click.option("-v", "--verbose", is_flag=True, help="Show what is sound, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show checks without a fault.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def doctor(context: click.Context, verbose: bool, as_json: bool, **chosen: Any) -> None:
-    """Looks for what goes wrong in practice, and prints the remedy.
+    """Looks for common faults, and prints the remedies.
 
-    The configuration, the running relayd and its limits, database, Redis, nginx, certificates,
-    and, with --url, a real WebSocket the way the clients come. Changes nothing. Run it beside
-    relayd, as root or as relayd's user: others may not see everything.
+    It checks the configuration, the running relayd and its limits, database, Redis, nginx,
+    certificates, and, with --url, a real WebSocket through the public URL. It changes nothing. Run
+    it on relayd's machine, as root or as relayd's user: other users may not see everything.
 
     Exit codes: 0 no fault (warnings do not count), 1 a fault was found, 2 wrong usage.
     """
@@ -72,7 +72,7 @@ def doctor(context: click.Context, verbose: bool, as_json: bool, **chosen: Any) 
 
 
 def examine(context: click.Context, options: Options) -> Found:
-    """Makes all checks. A wrong configuration is a fault that leaves the others out."""
+    """Runs all checks. If the configuration is wrong, this is the only finding."""
     try:
         loaded = load(context)
     except ConfigError as error:
@@ -82,7 +82,7 @@ def examine(context: click.Context, options: Options) -> Found:
 
 
 def _look(check: Check, facts: Facts) -> Iterable[Finding]:
-    # as relayd, for whom PostgreSQL and the file are
+    # as relayd's user, who may use PostgreSQL or the SQLite file
     is_database = check.name.startswith("database")
     user = service.as_its_user(os.environ) if is_database else contextlib.nullcontext()
     try:
@@ -98,7 +98,7 @@ def _look(check: Check, facts: Facts) -> Iterable[Finding]:
         return [
             warn(
                 f"the check itself failed: {type(error).__name__}: {error}",
-                "a bug of relayctl doctor; the other checks are not concerned",
+                "a bug of relayctl doctor; it does not affect the other checks",
             )
         ]
 
@@ -116,7 +116,7 @@ def _text(found: Found, *, verbose: bool) -> str:
 
 
 def _summary(found: Found) -> str:
-    """How many checks found what; a check is as bad as its worst finding."""
+    """The number of checks by state; the worst finding of a check counts."""
     worst: dict[str, State] = {}
     order = list(State)
     for check, finding in found:

@@ -26,7 +26,7 @@ def _engine(facts: Facts) -> engines.Engine:
 
 
 def look_at_database(facts: Facts) -> Iterator[Finding]:
-    """Whether it answers, or the file can be written, with space around it."""
+    """Whether PostgreSQL answers, or the file can be written and has space on its disk."""
     try:
         engine = _engine(facts)
     except ConfigError as error:
@@ -35,7 +35,7 @@ def look_at_database(facts: Facts) -> Iterator[Finding]:
     if isinstance(engine, engines.SQLite):
         yield from _look_at_file(engine.path)
         return
-    rows = _ask(engine, "SHOW server_version_num")
+    rows = _query(engine, "SHOW server_version_num")
     if isinstance(rows, str):
         yield fault(
             f"{engine.label} does not answer: {rows}",
@@ -54,14 +54,14 @@ def _look_at_file(path: Path) -> Iterator[Finding]:
     what = path if path.exists() else folder
     if not what.exists():
         yield warn(
-            f"the database {path} is not there yet, nor its folder",
-            "relayd makes both when it starts; run doctor where it runs",
+            f"neither the database {path} nor its folder exists yet",
+            "relayd creates both at its start; run doctor in its working directory",
         )
         return
     owner = what.stat().st_uid
     if not all(os.access(one, os.W_OK, effective_ids=True) for one in (what, folder)):
         yield fault(
-            f"{what} cannot be written by the user {os.geteuid()}; its owner is {owner}",
+            f"the user {os.geteuid()} cannot write to {what}; its owner is {owner}",
             f"chown it to relayd's user, with its folder: chown -R relayd: {folder}",
         )
     free = shutil.disk_usage(folder).free
@@ -75,7 +75,7 @@ def _look_at_file(path: Path) -> Iterator[Finding]:
 
 
 def look_at_schema(facts: Facts) -> Iterator[Finding]:
-    """Whether the tables are those that this version needs."""
+    """Whether the schema is that of this version."""
     try:
         engine = _engine(facts)
         if isinstance(engine, engines.SQLite) and not engine.path.exists():
@@ -83,7 +83,7 @@ def look_at_schema(facts: Facts) -> Iterator[Finding]:
             return
         steps = schema.status(facts.config.database.url)
     except (DatabaseUnavailable, ConfigError, schema.SchemaError) as error:
-        yield skipped(f"the database cannot be asked: {error}")
+        yield skipped(f"the database does not answer: {error}")
         return
     pending = [step.id for step in steps if step.applied is None]
     unknown = [step.id for step in steps if not step.known]
@@ -92,14 +92,14 @@ def look_at_schema(facts: Facts) -> Iterator[Finding]:
         yield fault(f"the schema lacks {', '.join(pending)}", f"relayctl db migrate{by_itself}")
     elif unknown:
         yield warn(
-            f"the schema is of a newer relayd: {', '.join(unknown)}", "use the same version here"
+            f"the schema is of a newer relayd: {', '.join(unknown)}", "install that version here"
         )
     else:
         yield ok("the schema is up to date")
 
 
 def look_at_connections(facts: Facts) -> Iterator[Finding]:
-    """Whether PostgreSQL takes as many connections as the pools of all processes make."""
+    """Whether PostgreSQL allows as many connections as the pools of all processes open."""
     asked = _postgresql(facts, "SHOW max_connections", "SHOW superuser_reserved_connections")
     if isinstance(asked, Finding):
         yield asked
@@ -110,16 +110,16 @@ def look_at_connections(facts: Facts) -> Iterator[Finding]:
     wanted = facts.config.database.pool_size * processes
     if most - reserved < wanted:
         yield fault(
-            f"PostgreSQL takes {most - reserved} connections (max_connections {most}, {reserved} "
+            f"PostgreSQL allows {most - reserved} connections (max_connections {most}, {reserved} "
             f"reserved); {processes} relayd processes with [database] pool_size "
-            f"{facts.config.database.pool_size} make {wanted}",
+            f"{facts.config.database.pool_size} open {wanted}",
             f"max_connections = {wanted + reserved + 20} in postgresql.conf and a restart of it, "
             "or a smaller pool_size",
         )
     elif most - reserved < wanted + 5:
         yield warn(
-            f"PostgreSQL takes {most - reserved} connections and relayd makes {wanted}: hardly "
-            "any are left for others",
+            f"PostgreSQL allows {most - reserved} connections and relayd opens {wanted}: hardly "
+            "any are left for other programs",
             f"max_connections = {wanted + reserved + 20} in postgresql.conf",
         )
     else:
@@ -127,7 +127,7 @@ def look_at_connections(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
-    """Whether a statement ends in time, also behind a pooler that drops our settings."""
+    """Whether a statement times out, also behind a pooler that drops our settings."""
     asked = _postgresql(
         facts, "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'",
         "SELECT pg_is_in_recovery()",
@@ -139,7 +139,7 @@ def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
     wanted = facts.config.database.statement_timeout
     if standby:
         yield fault(
-            "PostgreSQL is a standby: it takes no writes",
+            "PostgreSQL is a standby: it refuses writes",
             "name the primary in [database] url, or several hosts with "
             "target_session_attrs=read-write",
         )
@@ -153,7 +153,7 @@ def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
     elif facts.config.database.deadline < wanted:
         yield warn(
             f"[database] deadline {facts.config.database.deadline:g} s is shorter than "
-            f"statement_timeout {wanted:g} s: work goes on that nobody waits for",
+            f"statement_timeout {wanted:g} s: statements go on after their clients got an error",
             f"deadline = {wanted + 1:g}",
         )
     else:
@@ -161,7 +161,7 @@ def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
 
 
 def _postgresql(facts: Facts, *statements: str) -> list[list[Any]] | Finding:
-    """The rows of each statement, or why there are none."""
+    """The rows of each statement, or a finding without them."""
     try:
         engine = _engine(facts)
     except ConfigError as error:
@@ -170,14 +170,14 @@ def _postgresql(facts: Facts, *statements: str) -> list[list[Any]] | Finding:
         return skipped("the database is a SQLite file")
     found = []
     for statement in statements:
-        rows = _ask(engine, statement)
+        rows = _query(engine, statement)
         if isinstance(rows, str):
             return skipped("PostgreSQL does not answer")
         found.append(rows)
     return found
 
 
-def _ask(engine: engines.Engine, statement: str) -> list[Any] | str:
+def _query(engine: engines.Engine, statement: str) -> list[Any] | str:
     try:
         connection = engine.connect()
         try:

@@ -1,6 +1,6 @@
 """Facts that several checks need: configuration, options, Redis' answers; each read once.
 
-Sits under the checks of `doctor`. What costs a connection is asked for when a check first wants it.
+Sits under the checks of `doctor`. Facts that need a connection are read at their first use.
 """
 
 import functools
@@ -23,13 +23,13 @@ class Options:
     """The options of the operator.
 
     Attributes:
-        url: where the public reaches relayd, or "".
+        url: the public URL of relayd, or "".
         nginx_config: a file with nginx's configuration or the output of `nginx -T`, or "".
-        token: shown in the handshake through the public URL, or "".
-        ca: a file with the authorities that the public certificate may come from; "" for the
+        token: for the handshake through the public URL, or "".
+        ca: a file with the authorities that are trusted for the public certificate; "" for the
             system's.
-        hold: seconds that the WebSocket through the public URL is silent.
-        days: a certificate that ends within so many days is worth a warning.
+        hold: seconds for which the WebSocket through the public URL stays idle.
+        days: the check warns of certificates that expire within so many days.
     """
 
     url: str = ""
@@ -41,11 +41,11 @@ class Options:
 
 
 class Facts:
-    """Everything a check may look at.
+    """The facts for the checks.
 
     Args:
         loaded: the daemon's configuration.
-        options: what the operator said.
+        options: of the command.
     """
 
     def __init__(self, loaded: Loaded, options: Options) -> None:
@@ -57,7 +57,7 @@ class Facts:
     def listen(self) -> tuple[str, ...]:
         """The Twisted endpoints on which relayd listens: as it reports itself, if it runs.
 
-        An option or a socket unit may have taken the place of `[server] listen`.
+        An option or a socket unit may have replaced `[server] listen`.
         """
         try:
             processes = ControlClient(self.config).get("/status", Status).processes
@@ -68,22 +68,22 @@ class Facts:
 
     @functools.cached_property
     def nginx(self) -> nginx_config.Nginx | None:
-        """Nginx's configuration; None where there is no nginx.
+        """Nginx's configuration; None without nginx.
 
         Raises:
-            nginx_config.Unreadable: there is one, and it cannot be read.
+            nginx_config.Unreadable: the configuration cannot be read.
         """
         return nginx_config.read(self.options.nginx_config)
 
     @functools.cached_property
     def way(self) -> nginx_config.Way | None:
-        """Where nginx sends a handshake that is for relayd; None if nowhere."""
+        """The way of a handshake through nginx to relayd; None if nginx does not forward it."""
         return None if self.nginx is None else self.nginx.find_way(self.listen)
 
     @functools.cached_property
     def redis(self) -> redis_facts.RedisFacts:
         """The answers of the Redis servers about themselves."""
-        return redis_facts.ask(self.config)
+        return redis_facts.query(self.config)
 
     @functools.cached_property
     def targets(self) -> dict[str, Target]:
@@ -98,22 +98,22 @@ class Facts:
 
     @functools.cached_property
     def pids(self) -> list[int]:
-        """The processes that listen there, as far as we may see that."""
+        """The processes that listen on these addresses, as far as this user may see them."""
         return sorted({pid for target in self.targets.values() for pid in process.find(target)})
 
     @property
     def processes(self) -> int:
-        """How many processes serve clients on this machine."""
+        """The number of processes that serve clients on this machine."""
         workers = self.config.server.workers
         return len(os.sched_getaffinity(0)) if workers == "auto" else workers
 
     def trust(self) -> ssl.SSLContext:
-        """Whom the public certificate may come from. Raises OSError."""
+        """The authorities that are trusted for the public certificate. Raises OSError."""
         return ssl.create_default_context(cafile=self.options.ca or None)
 
 
 def read_number(path: str) -> int | None:
-    """A number that the kernel shows in a file; None where it does not."""
+    """A number from a file of the kernel; None without the file."""
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):

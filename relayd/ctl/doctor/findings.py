@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """How bad it is; only a fault makes the exit code 1."""
+    """The severity of a finding; only a fault makes the exit code 1."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -20,12 +20,12 @@ class State(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was found.
+    """One finding of a check.
 
     Attributes:
-        state: how bad it is.
-        text: what is so, in one sentence without a full stop.
-        remedy: what to do about it; empty for what is sound or was skipped.
+        state: its severity.
+        text: one sentence without a full stop.
+        remedy: the remedy of a warning or a fault; empty otherwise.
     """
 
     state: State
@@ -34,12 +34,12 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that is looked at.
+    """One check.
 
     Attributes:
-        name: how it is called, in kebab case.
-        looks_at: what it looks at, in half a sentence.
-        look: finds; finds at least one thing, if only that all is well.
+        name: its name, in kebab case.
+        looks_at: its subject, in a few words.
+        look: returns its findings, at least one.
     """
 
     name: str
@@ -48,20 +48,20 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def ok(text: str) -> Finding:
-    """It is sound."""
+    """The finding that there is no fault."""
     return Finding(State.OK, text)
 
 
 def skipped(text: str) -> Finding:
-    """It does not concern this installation, or cannot be seen from here."""
+    """The finding that a check does not concern this installation, or lacks its data."""
     return Finding(State.SKIPPED, text)
 
 
 def warn(text: str, remedy: str) -> Finding:
-    """It works, but not for ever or not for everybody."""
+    """The finding of a fault that affects only some users, or will only affect them later."""
     return Finding(State.WARN, text, remedy)
 
 
 def fault(text: str, remedy: str) -> Finding:
-    """Users notice it."""
+    """The finding of a fault that users notice."""
     return Finding(State.FAULT, text, remedy)

@@ -16,8 +16,8 @@ from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor.facts import Facts, read_number
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 
-_PATIENCE = 5.0
-_SPARE = 200  # files that are no client's: the database, Redis, logs
+_TIMEOUT = 5.0  # seconds
+_SPARE = 200  # open files for other uses than clients: the database, Redis, logs
 _FEW = 4096
 _TWISTEDS_BACKLOG = 50
 
@@ -26,18 +26,18 @@ def look_at_configuration(facts: Facts) -> Iterator[Finding]:
     """Faults of a configuration that can be read: open secrets, for example."""
     for sentence in facts.loaded.warnings:
         text, _, remedy = sentence.rpartition(": ")
-        yield warn(text or sentence, remedy if text else "correct that")
+        yield warn(text or sentence, remedy if text else "correct it")
     if not facts.loaded.warnings:
-        yield ok("the configuration is good, and its secrets are closed to others")
+        yield ok("the configuration is good, and other users cannot read its secrets")
     config = facts.config
     if config.auth.secret and not config.auth.required:
-        yield ok("tokens are read, but nobody needs one")
+        yield ok("tokens are checked, but not required")
 
 
 def look_at_daemon(facts: Facts) -> Iterator[Finding]:
-    """Whether relayd answers on each address that it is to listen on, and is ready."""
+    """Whether relayd answers on each of its addresses, and is ready."""
     if not facts.targets:
-        yield skipped("[server] listen names no address that is known here")
+        yield skipped("[server] listen names no address that can be checked")
     for description, target in facts.targets.items():
         if description.startswith("haproxy:"):
             continue
@@ -45,18 +45,18 @@ def look_at_daemon(facts: Facts) -> Iterator[Finding]:
             status, body = _get(target, "/readyz")
         except OSError as error:
             yield fault(
-                f"nobody answers at {target.shown}: {error.strerror or error}",
+                f"relayd does not answer at {target.shown}: {error.strerror or error}",
                 "systemctl status relayd, journalctl -u relayd",
             )
             continue
         if status == 200:
             yield ok(f"relayd is ready at {target.shown}")
         elif status == 503:
-            yield fault(f"relayd at {target.shown} is not ready: {body}", "mend what it names")
+            yield fault(f"relayd at {target.shown} is not ready: {body}", "see the parts it names")
         else:
             yield fault(
                 f"{target.shown} is no relayd: /readyz answers {status}",
-                "another program has the port: ss -ltnp; or [server] listen is not the daemon's",
+                "another program has the port: ss -ltnp; or this is not the daemon's configuration",
             )
 
 
@@ -70,10 +70,10 @@ def look_at_control(facts: Facts) -> Iterator[Finding]:
         control.get("/status", dict[str, Any])
     except (Unreachable, Refused) as error:
         if not facts.pids:
-            yield skipped("no relayd can be seen here")
+            yield skipped("no relayd runs here that this user can see")
             return
         yield fault(
-            f"relayctl does not reach the relayd that runs: {error}",
+            f"relayctl does not reach the running relayd: {error}",
             "as root or a member of the group relayd, with the daemon's configuration: relayctl "
             "--config FILE, in the folder where relayd runs",
         )
@@ -98,15 +98,15 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
         if wanted and limit < wanted + _SPARE:
             yield fault(f"{what}, and [limits] max_connections is {wanted}", remedy)
         elif limit < _FEW:
-            yield warn(f"{what}: that many clients less {_SPARE}", remedy)
+            yield warn(f"{what}: enough for {limit - _SPARE} clients", remedy)
         else:
             yield ok(what)
     if not seen:
-        yield skipped("no process that listens there can be seen; run doctor as root beside relayd")
+        yield skipped("this user cannot see relayd's processes; run doctor as root on its machine")
 
 
 def look_at_kernel(facts: Facts) -> Iterator[Finding]:
-    """Whether the queue of those who connect is long enough for a crowd that comes back."""
+    """Whether the listen queue is long enough for many clients that reconnect at once."""
     limit = read_number("/proc/sys/net/core/somaxconn")
     if limit is None:
         yield skipped("the kernel does not show net.core.somaxconn")
@@ -123,7 +123,7 @@ def look_at_kernel(facts: Facts) -> Iterator[Finding]:
             return
     if limit < 1024:
         yield warn(
-            f"net.core.somaxconn is {limit}: in a crowd that comes back at once, some wait",
+            f"net.core.somaxconn is {limit}: if many clients reconnect at once, some have to wait",
             "net.core.somaxconn = 4096 in /etc/sysctl.d/relayd.conf, then sysctl --system",
         )
         return
@@ -135,14 +135,14 @@ def _get(target: Target, path: str) -> tuple[int, str]:
     """Status and the first line of the body. Raises OSError."""
     if target.unix:
         plain = socket.socket(socket.AF_UNIX)
-        plain.settimeout(_PATIENCE)
+        plain.settimeout(_TIMEOUT)
         plain.connect(target.unix)
     else:
-        plain = socket.create_connection((target.host, target.port), _PATIENCE)
+        plain = socket.create_connection((target.host, target.port), _TIMEOUT)
     with plain:
         connection = plain
         if target.trust is not None:
-            # its certificate is for another name than the one that is used on this machine
+            # its certificate is not for the address that is used on this machine
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             connection = context.wrap_socket(plain)
@@ -157,7 +157,7 @@ def _get(target: Target, path: str) -> tuple[int, str]:
 
 
 def _open_files(pid: int) -> int | None:
-    """How many files a process may open; None if it may not be asked."""
+    """The limit of open files of a process; None if this user may not read it."""
     try:
         text = Path(f"/proc/{pid}/limits").read_text()
     except OSError:

@@ -1,6 +1,6 @@
-"""Checks of nginx's configuration: the way of a handshake to relayd, against relayd's settings.
+"""Checks of nginx's configuration: the path of a handshake to relayd, against relayd's settings.
 
-Listed in `checks`. `nginx_config` finds that way.
+Listed in `checks`. `nginx_config` finds that path.
 """
 
 import os
@@ -18,7 +18,7 @@ _BALANCING = ("least_conn", "ip_hash", "hash", "random", "least_time")
 
 
 def seconds(text: str) -> float | None:
-    """A time as nginx writes it: `75`, `75s`, `1m30s`, `1h 30m`; None if it is none."""
+    """Parses a time of nginx: `75`, `75s`, `1m30s`, `1h 30m`. None for other text."""
     parts = re.findall(r"(\d+)(ms|[smhdw]?)", text)
     if not parts or "".join(f"{number}{unit}" for number, unit in parts) != text.replace(" ", ""):
         return None
@@ -26,23 +26,23 @@ def seconds(text: str) -> float | None:
 
 
 def look_for_way(facts: Facts) -> Iterator[Finding]:
-    """Whether nginx passes handshakes on to relayd at all."""
+    """Whether nginx forwards handshakes to relayd."""
     if facts.nginx is None:
         yield skipped("there is no nginx on this machine; --nginx-config FILE names another's")
     elif facts.way is None and not (facts.options.nginx_config or facts.nginx.has("/ws")):
-        yield skipped("the nginx on this machine has nothing to do with relayd")
+        yield skipped("the nginx on this machine does not serve relayd")
     elif facts.way is None:
         listen = ", ".join(facts.listen)
         yield fault(
-            f"{facts.nginx.source}: no server passes /ws/ on to where relayd listens ({listen})",
+            f"{facts.nginx.source}: no server forwards /ws/ to an address of relayd ({listen})",
             f"give it a location /ws/ with proxy_pass to one of these; {_EXAMPLE}",
         )
     else:
-        yield ok(f"{facts.way.place} passes handshakes on")
+        yield ok(f"{facts.way.place} forwards handshakes")
 
 
 def look_at_upgrade(facts: Facts) -> Iterable[Finding]:
-    """HTTP/1.1 and the two headers of an upgrade, which nginx does not pass on by itself."""
+    """Checks HTTP/1.1 and the two headers of an upgrade, which nginx drops by default."""
     way = facts.way
     if way is None:
         return [skipped("nginx passes no handshake on")]
@@ -58,7 +58,7 @@ def look_at_upgrade(facts: Facts) -> Iterable[Finding]:
     if "http_upgrade" not in headers.get("upgrade", "") and headers.get("upgrade") != "websocket":
         found.append(
             fault(
-                f"{way.place}: the header Upgrade is not passed on; relayd answers 426",
+                f"{way.place}: the header Upgrade is not forwarded; relayd answers 426",
                 "proxy_set_header Upgrade $http_upgrade; a location that sets any header "
                 "inherits none",
             )
@@ -67,15 +67,15 @@ def look_at_upgrade(facts: Facts) -> Iterable[Finding]:
     if "upgrade" not in connection.lower() and not connection.startswith("$"):
         found.append(
             fault(
-                f"{way.place}: the header Connection is not passed on; relayd answers 426",
+                f"{way.place}: the header Connection is not forwarded; relayd answers 426",
                 "proxy_set_header Connection $connection_upgrade; with a map of $http_upgrade",
             )
         )
-    return found or [ok("HTTP/1.1, Upgrade and Connection are passed on")]
+    return found or [ok("HTTP/1.1, Upgrade and Connection are forwarded")]
 
 
 def look_at_timeouts(facts: Facts) -> Iterable[Finding]:
-    """Whether a client that is silent lives until relayd pings it."""
+    """Whether nginx keeps an idle connection until relayd pings the client."""
     way, keepalive = facts.way, facts.config.keepalive
     if way is None:
         return [skipped("nginx passes no handshake on")]
@@ -84,12 +84,12 @@ def look_at_timeouts(facts: Facts) -> Iterable[Finding]:
     interval, end = keepalive.ping_interval, keepalive.ping_interval + keepalive.pong_timeout
     remedy = f"proxy_read_timeout {max(75, round(end * 1.5))}s;"
     if time is None:
-        return [skipped(f"{way.place}: proxy_read_timeout {written} is no time that is known here")]
+        return [skipped(f"{way.place}: proxy_read_timeout {written} cannot be parsed")]
     if time <= interval:
         return [
             fault(
                 f"{way.place}: proxy_read_timeout is {time:g} s and relayd pings after "
-                f"{interval:g} s ([keepalive] ping_interval): nginx ends silent WebSockets",
+                f"{interval:g} s ([keepalive] ping_interval): nginx closes idle WebSockets",
                 remedy,
             )
         ]
@@ -97,7 +97,7 @@ def look_at_timeouts(facts: Facts) -> Iterable[Finding]:
         return [
             warn(
                 f"{way.place}: proxy_read_timeout is {time:g} s, and relayd closes a dead client "
-                f"after {end:g} s: nginx ends it first, without a close code",
+                f"after {end:g} s: nginx closes it first, without a close code",
                 remedy,
             )
         ]
@@ -105,7 +105,7 @@ def look_at_timeouts(facts: Facts) -> Iterable[Finding]:
 
 
 def look_at_addresses(facts: Facts) -> Iterator[Finding]:
-    """Whether relayd learns the clients' addresses, and clients cannot make them up."""
+    """Whether relayd gets the addresses of clients, and clients cannot forge them."""
     way, proxy = facts.way, facts.config.proxy
     if way is None:
         yield skipped("nginx passes no handshake on")
@@ -121,16 +121,17 @@ def look_at_addresses(facts: Facts) -> Iterator[Finding]:
     if "addr" not in value and "proxy_add_x_forwarded_for" not in value:
         if proxy.trusted:
             yield fault(
-                f"{way.place}: {shown} is not set, so relayd believes what each client writes "
-                "there",
+                f"{way.place}: {shown} is not set, so relayd trusts the header of each client",
                 setting,
             )
         else:
-            yield warn(f"{way.place}: {shown} is not set: nobody learns who connects", setting)
+            yield warn(
+                f"{way.place}: {shown} is not set: no log has the clients' addresses", setting
+            )
     elif missing:
         yield warn(
             f"nginx sets {shown}, but {' and '.join(missing)} is not in [proxy] trusted: all "
-            "clients seem to come from there",
+            "clients seem to have that address",
             "[proxy] trusted = " + str([*proxy.trusted, *missing]).replace("'", '"'),
         )
     else:
@@ -138,7 +139,7 @@ def look_at_addresses(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_buffering(facts: Facts) -> Iterable[Finding]:
-    """Whether nginx keeps what is to go out at once."""
+    """Whether nginx caches answers, or hides that a client has disconnected."""
     way = facts.way
     if way is None:
         return [skipped("nginx passes no handshake on")]
@@ -150,18 +151,18 @@ def look_at_buffering(facts: Facts) -> Iterable[Finding]:
     if way.value("proxy_ignore_client_abort", "off") == "on":
         found.append(
             warn(
-                f"{way.place}: relayd is not told when a client has gone",
+                f"{way.place}: nginx hides from relayd that a client has disconnected",
                 "proxy_ignore_client_abort off;",
             )
         )
-    return found or [ok("nothing is kept back")]
+    return found or [ok("nginx neither caches answers nor hides disconnections")]
 
 
 def look_at_balance(facts: Facts) -> Iterable[Finding]:
-    """Whether several relayds get their share after one was restarted."""
+    """Whether nginx balances several relayds after a restart of one of them."""
     way = facts.way
     if way is None or len(way.servers) < 2:
-        return [skipped("nginx knows one relayd at most")]
+        return [skipped("nginx has no upstream with several relayds")]
     methods = {str(one["directive"]) for one in way.upstream}
     if not methods.intersection(_BALANCING):
         return [
@@ -179,16 +180,16 @@ def look_at_balance(facts: Facts) -> Iterable[Finding]:
                 "zone NAME 64k; in the upstream",
             )
         ]
-    return [ok("clients go where fewer are")]
+    return [ok("nginx balances by the number of connections")]
 
 
 def look_at_capacity(facts: Facts) -> Iterable[Finding]:
-    """How many clients nginx can carry: each costs it two connections."""
+    """Whether nginx can carry enough clients: each needs two of its connections."""
     if facts.nginx is None or facts.way is None:
         return [skipped("nginx passes no handshake on")]
     nginx = facts.nginx
     if not nginx.whole:
-        return [skipped(f"{nginx.source} is a site alone; nginx.conf has the figures")]
+        return [skipped(f"{nginx.source} is a site alone; nginx.conf has the limits")]
     workers = _count_workers(nginx)
     each = int(nginx.main_value("worker_connections", "512"))
     files = nginx.main_value("worker_rlimit_nofile", "")
@@ -202,8 +203,8 @@ def look_at_capacity(facts: Facts) -> Iterable[Finding]:
     if each > 1024 and not files:
         found.append(
             warn(
-                f"worker_connections is {each}, and without worker_rlimit_nofile a worker may open "
-                "as many files as systemd lets it, 1024 by default",
+                f"worker_connections is {each}, and without worker_rlimit_nofile systemd limits a "
+                "worker's open files, to 1024 by default",
                 f"worker_rlimit_nofile {each * 2};",
             )
         )
@@ -224,10 +225,10 @@ def look_at_metrics(facts: Facts) -> Iterable[Finding]:
     way = facts.nginx.find_way(facts.listen, "/metrics")
     closed = ("deny", "return", "auth_basic")
     if way is None or any(one["directive"] in closed for one in way.blocks[-1]):
-        return [ok("/metrics is not passed on")]
+        return [ok("/metrics is not forwarded")]
     return [
         warn(
-            f"{way.place}: /metrics is passed on: everyone may read the figures",
+            f"{way.place}: /metrics is forwarded: everyone may read the figures",
             "location ~ ^/metrics/?$ { return 404; }",
         )
     ]
@@ -239,7 +240,7 @@ def _count_workers(nginx: Nginx) -> int:
 
 
 def _host(server: str) -> str:
-    """Where nginx connects from to reach a server: known for this machine's own addresses."""
+    """The address from which nginx connects to a server; "" unless it is on this machine."""
     if server.startswith("unix:"):
         return forwarded.UNIX
     name = server.rpartition(":")[0] or server

@@ -1,7 +1,7 @@
-"""nginx's configuration as nginx itself understands it: files read, locations found, inheritance.
+"""nginx's configuration by nginx's own rules: includes, the choice of a location, inheritance.
 
-Beside the checks of `doctor`; `nginx` judges what is found here. crossplane parses. A file that was
-saved from `nginx -T` holds all files of a configuration, one behind the other.
+Under the checks of `doctor` in `nginx`, on crossplane, which parses. The saved output of `nginx -T`
+contains all files of a configuration, one after the other.
 """
 
 import fnmatch
@@ -23,7 +23,7 @@ from relayd.errors import ConfigError, RelaydError
 Block = list[dict[str, Any]]
 
 HANDSHAKE = "/ws/camera/doctor"
-"""A path that is asked for."""
+"""The path of a handshake."""
 _PART = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
 
 
@@ -32,7 +32,7 @@ class Unreadable(RelaydError):
 
 
 class Refused(Unreadable):
-    """nginx itself does not take it."""
+    """nginx itself refuses its configuration."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +75,30 @@ class Nginx:
     """A parsed configuration.
 
     Args:
-        main: the directives of the outermost file, with what they include in place.
-        source: where it is from, in words.
+        main: the directives of the outermost file, with includes replaced by their contents.
+        source: the file or the command, for people.
 
     Attributes:
-        whole: whether it is all of nginx's configuration, not a site alone.
+        whole: whether it is the whole configuration of nginx, not a site alone.
     """
 
     def __init__(self, main: Block, source: str) -> None:
         self.main = main
         self.source = source
         inside = [one["block"] for one in _named(main, "http")]
-        # a site's own file stands for what is inside of http
+        # the file of a site is a part of the block http
         self._https: list[Block] = inside or [main]
         self.whole = bool(inside)
 
     def main_value(self, name: str, default: str) -> str:
-        """A directive outside of all blocks, or in `events`."""
+        """The value of a directive outside of all blocks, or in `events`."""
         for block in (self.main, *(one["block"] for one in _named(self.main, "events"))):
             for directive in _named(block, name):
                 return str(directive["args"][0])
         return default
 
     def has(self, prefix: str) -> bool:
-        """Whether a location's path begins so."""
+        """Whether the path of a location begins with a prefix."""
         return any(
             str(location["args"][-1]).startswith(prefix)
             for http in self._https
@@ -107,11 +107,11 @@ class Nginx:
         )
 
     def find_way(self, listen: Sequence[str], path: str = HANDSHAKE) -> Way | None:
-        """The location that a request takes, in the first server that passes anything to relayd.
+        """Finds the location of a request in the first server that forwards requests to relayd.
 
         Args:
-            listen: where relayd listens, as Twisted endpoints.
-            path: what is asked for.
+            listen: the endpoints on which relayd listens.
+            path: of the request.
         """
         ours = addresses(listen)
         for http in self._https:
@@ -134,7 +134,7 @@ class Nginx:
     def _passed(
         self, location: dict[str, Any], upstreams: dict[str, Block], ours: set[str]
     ) -> tuple[tuple[tuple[str, ...], ...], Block] | None:
-        """Where a location passes requests to, if one of the places is ours."""
+        """The servers to which a location forwards requests, if one of them is relayd."""
         for directive in _named(location["block"], "proxy_pass"):
             target = re.sub(r"^https?://", "", str(directive["args"][0]))
             name = target.split("/")[0] if not target.startswith("unix:") else target
@@ -147,7 +147,7 @@ class Nginx:
 
 
 def addresses(listen: Sequence[str]) -> set[str]:
-    """The places that nginx may name to reach relayd: `:PORT` or `unix:PATH`."""
+    """The addresses of relayd as nginx may name them: `:PORT` or `unix:PATH`."""
     found = set()
     for description in listen:
         try:
@@ -162,13 +162,13 @@ def read(path: str) -> Nginx | None:
     """Reads a configuration.
 
     Args:
-        path: a file, or the saved output of `nginx -T`; "" asks nginx where it is installed.
+        path: a file, or the saved output of `nginx -T`; "" runs `nginx -T`, if it is installed.
 
     Returns:
-        The configuration; None without a path and an nginx.
+        The configuration; None without a path and without nginx.
 
     Raises:
-        Unreadable: it cannot be read, or is not one.
+        Unreadable: it cannot be read or parsed.
     """
     if path:
         try:
@@ -195,7 +195,7 @@ def _read_file(path: str) -> Nginx:
 
 
 def _read_dump(text: str, source: str) -> Nginx:
-    """Each part is parsed by itself; includes are looked up among the parts."""
+    """Parses each file of the dump by itself; includes are looked up among these files."""
     parts = _PART.split(text)[1:]
     texts = dict(zip(parts[::2], parts[1::2], strict=True))
     parsed: dict[str, Block] = {}
@@ -224,7 +224,7 @@ def _parse(path: str, **options: bool) -> list[dict[str, Any]]:
 
 
 def _rename(block: Block, name: str) -> None:
-    """Notes which file each directive is from."""
+    """Notes the file of each directive."""
     for directive in block:
         directive.setdefault("file", name)
         if directive["file"].startswith(tempfile.gettempdir() + "/tmp"):
@@ -278,7 +278,7 @@ def _match(block: Block, path: str) -> dict[str, Any] | None:
             try:
                 if re.search(pattern, path, flags):
                     return location
-            except re.error:  # PCRE knows more than Python
+            except re.error:  # PCRE has more syntax than Python
                 continue
     return best
 

@@ -1,4 +1,4 @@
-"""A real WebSocket through the public URL, and what its typical failures mean.
+"""A real WebSocket through the public URL, and the causes of its typical failures.
 
 Listed in `checks`; `visitor` is the client.
 """
@@ -15,11 +15,11 @@ from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.ctl.doctor.visitor import Answered, Ended, visit
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0  # seconds
 
 
 def look(facts: Facts) -> Iterator[Finding]:
-    """Opens one in a group of its own, sends a pose, gets it back, closes."""
+    """Opens a WebSocket in a group of its own, sends a pose, receives it, and closes."""
     url = facts.options.url
     parts = urlsplit(url)
     if not url:
@@ -31,7 +31,7 @@ def look(facts: Facts) -> Iterator[Finding]:
     secure = parts.scheme in ("https", "wss")
     if not secure:
         yield warn(
-            f"{url} is not encrypted: pages that come over https:// may not connect",
+            f"{url} is not encrypted: pages from https:// may not connect",
             "TLS in the proxy; clients use wss://",
         )
     path = f"{parts.path.rstrip('/')}/ws/camera/doctor-{secrets.token_hex(8)}"
@@ -39,22 +39,22 @@ def look(facts: Facts) -> Iterator[Finding]:
     hold = facts.options.hold
     trust = facts.trust() if secure else None
     try:
-        asyncio.run(visit(address, trust, facts.options.token, hold=hold, patience=_PATIENCE))
+        asyncio.run(visit(address, trust, facts.options.token, hold=hold, timeout=_TIMEOUT))
     except Answered as answer:
         yield _diagnose(answer, url)
     except Ended as ended:
         yield fault(
             f"the WebSocket through {url} was ended with the code {ended.code} {ended.when}",
-            "relayd's log has the connection under /ws/camera/doctor-...; if nothing of this is "
-            "there, something in between has ended it: its time-outs",
+            "relayd's log has the connection under /ws/camera/doctor-...; if the log does not show "
+            "its end, a proxy has ended it: check its timeouts",
         )
     except TimeoutError:
         yield fault(
-            f"a pose through {url} did not come back in {_PATIENCE:g} s",
-            "does something in between keep frames back, or lead elsewhere than it should?",
+            f"a pose through {url} did not come back in {_TIMEOUT:g} s",
+            "does a proxy buffer frames, or forward them to another server?",
         )
     except ssl.SSLError as error:
-        # an OpenSSL that Python knows no reasons of says it in words
+        # for a newer OpenSSL, Python has no reason code but only the text
         if "application protocol" in str(error).lower().replace("_", " "):
             yield fault(
                 f"{url} speaks HTTP/2 only; WebSockets need HTTP/1.1 beside it",
@@ -65,50 +65,50 @@ def look(facts: Facts) -> Iterator[Finding]:
     except OSError as error:
         yield fault(
             f"{url} cannot be reached: {error.strerror or error}",
-            "does the name lead here, and do the firewall and the proxy let it through?",
+            "does the name resolve to this server, and do firewall and proxy allow the port?",
         )
     else:
-        silent = f", also after {hold:g} s of silence" if hold else ""
-        yield ok(f"a pose went through {url} and came back{silent}")
+        idle = f", also after {hold:g} s without frames" if hold else ""
+        yield ok(f"a pose went through {url} and came back{idle}")
 
 
 def _diagnose(answer: Answered, url: str) -> Finding:
-    try:  # proxies put their own name in place of relayd's
+    try:  # proxies replace relayd's name in the header Server
         message = msgspec.json.decode(answer.body, type=dict[str, str])["message"]
     except (msgspec.MsgspecError, KeyError):
         message = ""
-    who = "relayd" if message and answer.status != 503 else answer.server or "somebody"
-    said = f"the handshake through {url} was answered with {answer.status} by {who}"
+    server = "relayd" if message and answer.status != 503 else answer.server or "a server"
+    text = f"the handshake through {url} was answered with {answer.status} by {server}"
     if message:
-        said += f": {message.rstrip('.')}"
-    return fault(said, _remedy(answer.status, ours=bool(message)))
+        text += f": {message.rstrip('.')}"
+    return fault(text, _remedy(answer.status, ours=bool(message)))
 
 
 def _remedy(status: int, *, ours: bool) -> str:
     if status == 0:
-        return "what is there speaks no HTTP/1.1; is the port right?"
+        return "the server there does not speak HTTP/1.1; is the port right?"
     if status in (301, 302, 303, 307, 308):
-        return "no client follows a redirect: give the URL that it leads to, with https://"
+        return "no client follows a redirect: use the URL that it leads to, with https://"
     if status in (400, 426):
         return (
-            "the proxy does not pass the upgrade on: proxy_http_version 1.1; proxy_set_header "
+            "the proxy does not forward the upgrade: proxy_http_version 1.1; proxy_set_header "
             "Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
         )
     if status in (401, 403):
-        return "--token TOKEN, one that is good for camera (relayctl token)"
+        return "--token TOKEN, one that is valid for camera (relayctl token)"
     if status == 404:
         if ours:
             return (
-                "relayd got another path than /ws/camera/...: the URL has one that the proxy does "
-                "not take away, or proxy_pass adds one"
+                "relayd got another path than /ws/camera/...: the URL has a prefix that the proxy "
+                "does not remove, or proxy_pass adds one"
             )
-        return "the proxy passes /ws/ on to nobody, or the URL lacks the path it stands under"
+        return "the proxy does not forward /ws/, or the URL lacks its prefix"
     if status == 429:
-        return "too many from this address or on this server: wait, or raise the limits"
+        return "too many connections from this address or on this server: wait, or raise the limits"
     if status in (502, 503):
         return "the proxy does not reach a relayd: is it running, and is the upstream right?"
     if status == 504:
         return "relayd does not answer the proxy in time: proxy_connect_timeout, and its log"
     if status == 200:
-        return "a page answers there: /ws/ is passed on to something else than relayd"
-    return "what answers there is no relayd"
+        return "a page answers there: /ws/ is forwarded to another server than relayd"
+    return "the server that answers there is no relayd"

@@ -1,6 +1,6 @@
-"""Checks of Redis: reachable, fitting, and set up so that it neither forgets nor turns away.
+"""Checks of Redis: availability, version, eviction, limits, persistence, and the register.
 
-Listed in `checks`. Stands on `redis_facts`.
+Listed in `checks`. Sits on `redis_facts`.
 """
 
 import time
@@ -12,7 +12,7 @@ from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.ctl.doctor.redis_facts import ServerFacts
 
 OLDEST = (5, 0)
-"""Streams, and scripts that may write after they have asked for the time."""
+"""Redis has streams, and scripts that may write after a call of TIME, since this version."""
 CONNECTIONS = 2
 """Connections of a process to each server: commands and subscriptions."""
 _MOST_SKEW = 1.0
@@ -42,14 +42,14 @@ def _judge(server: ServerFacts) -> Finding:
         )
     if server.info.get("role") == "slave":
         return fault(
-            f"Redis {server.name} is a replica and takes no writes",
+            f"Redis {server.name} is a replica and refuses writes",
             "name the master in [redis] url, or sentinel:// that find it",
         )
     return ok(f"{server.name} answers, version {version}")
 
 
 def look_at_memory(facts: Facts) -> Iterator[Finding]:
-    """Whether Redis throws keys away when its memory is full."""
+    """Whether Redis evicts keys when its memory is full."""
     for server in _asked(facts):
         policy = server.settings.get("maxmemory-policy", server.info.get("maxmemory_policy", ""))
         limit = server.number("maxmemory")
@@ -64,7 +64,7 @@ def look_at_memory(facts: Facts) -> Iterator[Finding]:
             continue
         found = fault if limit else warn
         yield found(
-            f"Redis {server.name} has maxmemory-policy {policy}: it throws away chat histories and "
+            f"Redis {server.name} has maxmemory-policy {policy}: it evicts chat histories and "
             "pairs when its memory is full",
             "maxmemory-policy noeviction in redis.conf, and CONFIG SET maxmemory-policy noeviction",
         )
@@ -72,7 +72,7 @@ def look_at_memory(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_clients(facts: Facts) -> Iterator[Finding]:
-    """Whether Redis takes as many connections as the processes make."""
+    """Whether Redis allows as many connections as the processes open."""
     for server in _asked(facts):
         processes = max(facts.processes, len(_there(facts)))
         limit = server.number("maxclients")
@@ -80,8 +80,8 @@ def look_at_clients(facts: Facts) -> Iterator[Finding]:
         wanted = processes * CONNECTIONS
         if limit and limit < wanted + 10:
             yield fault(
-                f"Redis {server.name} takes {limit} clients (maxclients); {processes} relayd "
-                f"processes make {wanted} connections",
+                f"Redis {server.name} allows {limit} clients (maxclients); {processes} relayd "
+                f"processes open {wanted} connections",
                 f"maxclients {max(1000, wanted * 4)} in redis.conf",
             )
         elif limit and others > 0.9 * limit:
@@ -90,12 +90,12 @@ def look_at_clients(facts: Facts) -> Iterator[Finding]:
                 "a higher maxclients in redis.conf",
             )
         else:
-            yield ok(f"{server.name} takes {limit or 'any number of'} clients")
+            yield ok(f"{server.name} allows {limit or 'any number of'} clients")
     yield from _nobody(facts)
 
 
 def look_at_buffers(facts: Facts) -> Iterator[Finding]:
-    """Whether Redis cuts off a process that reads a burst of messages a little late."""
+    """Whether Redis disconnects a process that reads a burst of messages a little late."""
     for server in _asked(facts):
         words = server.settings.get("client-output-buffer-limit", "").split()
         limits = {words[at]: words[at + 1 : at + 4] for at in range(0, len(words) - 3, 4)}
@@ -103,17 +103,17 @@ def look_at_buffers(facts: Facts) -> Iterator[Finding]:
         least = min([size for size in (hard, soft) if size], default=0)
         if least and least < 4 * 1024 * 1024:
             yield warn(
-                f"Redis {server.name} cuts off a subscriber that is {least} bytes behind "
+                f"Redis {server.name} disconnects a subscriber that is {least} bytes behind "
                 "(client-output-buffer-limit pubsub); poses come in bursts",
                 "client-output-buffer-limit pubsub 32mb 8mb 60 in redis.conf",
             )
         else:
-            yield ok(f"{server.name} bears a burst")
+            yield ok(f"{server.name} can buffer a burst for a subscriber")
     yield from _nobody(facts)
 
 
 def look_at_persistence(facts: Facts) -> Iterator[Finding]:
-    """Whether the chat history outlives Redis."""
+    """Whether the chat history survives a restart of Redis."""
     for server in _asked(facts):
         known = "appendonly" in server.settings or "aof_enabled" in server.info
         kept = server.settings.get("appendonly") == "yes" or server.info.get("aof_enabled") == "1"
@@ -121,7 +121,7 @@ def look_at_persistence(facts: Facts) -> Iterator[Finding]:
             yield ok(f"{server.name} keeps its data on disk")
         else:
             yield warn(
-                f"Redis {server.name} keeps nothing on disk: its restart ends all chat histories",
+                f"Redis {server.name} keeps nothing on disk: a restart deletes all chat histories",
                 "appendonly yes in redis.conf, and CONFIG SET appendonly yes",
             )
         if server.info.get("aof_last_write_status") == "err" or (
@@ -129,7 +129,7 @@ def look_at_persistence(facts: Facts) -> Iterator[Finding]:
         ):
             yield fault(
                 f"Redis {server.name} could not write to its disk and may refuse writes",
-                "look into its log; free space on its disk",
+                "read its log; free space on its disk",
             )
     yield from _nobody(facts)
 
@@ -160,7 +160,7 @@ def look_at_clocks(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_processes(facts: Facts) -> Iterator[Finding]:
-    """Whether the processes that should be there are, and are alike."""
+    """Whether registered processes have died, and whether all have the same version."""
     if not facts.config.redis.url:
         yield skipped("there is no [redis] url: one process alone")
         return
@@ -176,8 +176,8 @@ def look_at_processes(facts: Facts) -> Iterator[Finding]:
         ago = time.time() - process.seen
         where = process.report.host if process.report else "unknown host"
         yield warn(
-            f"process {process.id} on {where} is gone since {ago / 60:.0f} min without saying so",
-            "journalctl -u relayd there says why; it is forgotten after an hour",
+            f"process {process.id} on {where} is gone since {ago / 60:.0f} min without a drain",
+            "journalctl -u relayd there says why; it is listed for an hour",
         )
     if len(versions) > 1:
         yield warn(
@@ -197,7 +197,7 @@ def _there(facts: Facts) -> list[Seen]:
 
 
 def _nobody(facts: Facts) -> Iterable[Finding]:
-    """Said once nothing else was: a check finds at least one thing."""
+    """The finding of a check without a server to look at."""
     if not facts.config.redis.url:
         return [skipped("there is no [redis] url")]
     return [] if _asked(facts) else [skipped("no Redis answers")]

@@ -1,7 +1,7 @@
 """The answers of the Redis servers about themselves and relayd's processes, queried once.
 
-Beside the checks of `doctor`; `redis` judges. Goes through `ctl.redis`, which uses the daemon's own
-connections: TLS, access lists and Sentinel are as they are there.
+Under the checks of `doctor` in `redis`, on `ctl.redis`, which connects in the same way as the
+daemon: with TLS, access lists and Sentinel.
 """
 
 import contextlib
@@ -35,12 +35,12 @@ class ServerFacts:
     """One server.
 
     Attributes:
-        name: which.
-        away: why it cannot be asked; "" if it was.
+        name: of the server.
+        away: the reason why it did not answer; "" if it did.
         info: the lines of INFO.
-        settings: what CONFIG GET tells; without those that we may not see.
-        offset: how many seconds its clock is ahead of this machine's.
-        uncertain: how many seconds of that may be the way of the question.
+        settings: from CONFIG GET, as far as the user may read them.
+        offset: seconds by which its clock is ahead of this machine's.
+        uncertain: the uncertainty of this, half a round trip, in seconds.
     """
 
     name: str
@@ -67,15 +67,15 @@ class RedisFacts:
 
     Attributes:
         servers: those of `[redis] url`, in its order.
-        processes: what the register holds.
+        processes: the entries of the register.
     """
 
     servers: list[ServerFacts] = field(default_factory=list)
     processes: list[Seen] = field(default_factory=list)
 
 
-def ask(config: Config) -> RedisFacts:
-    """Asks all servers. Raises ConfigError if they cannot be used with this configuration."""
+def query(config: Config) -> RedisFacts:
+    """Queries all servers."""
     if not config.redis.url:
         return RedisFacts()
     key = f"{config.redis.prefix}:processes"
@@ -83,7 +83,7 @@ def ask(config: Config) -> RedisFacts:
     async def work(redis: Redis, reactor: Any) -> RedisFacts:
         found = RedisFacts()
         for server in redis.servers:
-            found.servers.append(await _ask(server, config, reactor))
+            found.servers.append(await _query(server, config, reactor))
         with contextlib.suppress(RedisUnavailable, RedisRefused):
             found.processes = await read_processes(redis, config.redis.prefix)
         return found
@@ -97,7 +97,7 @@ def ask(config: Config) -> RedisFacts:
         return RedisFacts([ServerFacts(config.redis.url.rpartition("@")[2], away=str(error))])
 
 
-async def _ask(server: RedisServer, config: Config, reactor: Any) -> ServerFacts:
+async def _query(server: RedisServer, config: Config, reactor: Any) -> ServerFacts:
     facts = ServerFacts(server.name)
     try:
         await _reach(server, config.redis.deadline, reactor)
@@ -121,21 +121,21 @@ async def _ask(server: RedisServer, config: Config, reactor: Any) -> ServerFacts
     return facts
 
 
-async def _reach(server: RedisServer, patience: float, reactor: Any) -> None:
-    """Waits a moment for a server that is not available yet."""
-    came: Deferred[None] = Deferred()
+async def _reach(server: RedisServer, timeout: float, reactor: Any) -> None:
+    """Waits for a server. Raises RedisUnavailable after the timeout, in seconds."""
+    ready: Deferred[None] = Deferred()
 
     def changed(available: bool) -> None:
-        if available and not came.called:
-            came.callback(None)
+        if available and not ready.called:
+            ready.callback(None)
 
     server.watch(changed)
     if server.available:
         changed(True)
     try:
-        await came.addTimeout(patience, reactor)
+        await ready.addTimeout(timeout, reactor)
     except Exception:
-        raise RedisUnavailable(f"{server.name}: no answer in {patience:g} s") from None
+        raise RedisUnavailable(f"{server.name}: no answer in {timeout:g} s") from None
 
 
 def _lines(text: bytes) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Checks of what is installed: the compiled parts that relayd's speed comes from.
+"""Checks of the installed libraries: their compiled parts, on which relayd's speed depends.
 
 Listed in `checks`.
 """
@@ -18,7 +18,7 @@ _NATIVE = {
 
 
 def look_at_hiredis(facts: Facts) -> Iterator[Finding]:
-    """Whether Redis' answers are parsed in C."""
+    """Whether hiredis, the parser in C, can be imported."""
     needed = bool(facts.config.redis.url)
     try:
         hiredis = importlib.import_module("hiredis")
@@ -34,7 +34,7 @@ def look_at_hiredis(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_native_parts(facts: Facts) -> Iterator[Finding]:
-    """Whether the compiled parts of the libraries are there."""
+    """Whether the compiled parts of the libraries can be imported."""
     for module, (package, effect) in _NATIVE.items():
         try:
             importlib.import_module(module)
@@ -44,4 +44,4 @@ def look_at_native_parts(facts: Facts) -> Iterator[Finding]:
                 f"{_REINSTALL} {package}",
             )
         else:
-            yield ok(f"{module} is there")
+            yield ok(f"{module} can be imported")
