@@ -334,7 +334,7 @@ def web() -> Iterator[int]:
 def test_a_server_other_than_relayd_is_reported_in_a_sentence(web: int, bench: Bench) -> None:
     for url, words in (
         (f"ws://127.0.0.1:{web}", "answers 404, but not as relayd"),
-        (f"ws://127.0.0.1:{web}/old", "sends clients to https://new.example/"),
+        (f"ws://127.0.0.1:{web}/old", "redirects to https://new.example/"),
         (f"wss://127.0.0.1:{web}", "does not speak TLS"),
         (f"ws://127.0.0.1:{free_port()}", "no server listens"),
         ("ws://host.invalid", "cannot be found"),
