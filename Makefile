@@ -10,8 +10,9 @@ SHELL := /bin/bash
 	test-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
-# How many tests run at a time. Each starts servers of its own; more than 4 were not tried.
-JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+# How many tests run at a time: one more than there are cores, since most of a test is waiting. Each
+# starts servers of its own; more than 4 were not tried.
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 3 ? n + 1 : 4)))
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
