@@ -1,4 +1,4 @@
-"""The process that has relayd imported and forks: `twistd` and `relayctl` start from it in no time.
+"""A process that has relayd imported and forks: `twistd` and `relayctl` of the tests start from it.
 
 Run by `tests.processes` as `python zygote.py DESCRIPTOR PACKAGE ROOM`, one for each program and
 pytest process. PACKAGE is what it imports whole: `relayd` for twistd, `relayd.ctl` for relayctl,
@@ -7,8 +7,8 @@ longest command line that /proc is to show.
 Nothing of pytest is in it, no reactor, and one thread. Each request on the socket DESCRIPTOR makes
 a process that
 
-- is a child of the *pytest process* (clone(2), CLONE_PARENT), as if that had started it by itself:
-  exit status, signals, process group and getppid() are what they would be;
+- is a child of the *pytest process* (clone(2), CLONE_PARENT), as if pytest had started it:
+  exit status, signals, process group and getppid() are those of any child;
 - has the working directory, environment, umask, arguments and descriptors of the request alone;
 - runs the script of the request, such as `.venv/bin/twistd`, as `python` would.
 
@@ -43,7 +43,6 @@ _PR_GET_TID_ADDRESS = 40
 
 # What a start loads beside relayd's own modules, in functions. No reactor among them.
 LOADED_LATER = (
-    "twisted.application.twist._twist",
     "twisted.internet.default",
     "twisted.internet.epollreactor",
     "twisted.protocols.haproxy._wrapper",
@@ -216,7 +215,9 @@ if __name__ == "__main__":
     # the folder of this file is not on the path of who is started from here
     sys.path[0] = str(Path(sys.executable).parent)
     load(sys.argv[2])
-    found = serve(work)
+    found = None
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C at pytest
+        found = serve(work)
     if found is not None:
         work.close()
         execute(become(*found))

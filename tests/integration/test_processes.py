@@ -182,6 +182,14 @@ def test_a_zygote_ends_with_its_parent_and_the_processes_it_forked_go_on(
         os.kill(child, signal.SIGKILL)
 
 
+def test_a_zygote_that_has_died_is_replaced() -> None:
+    for _ in range(2):
+        assert run([RELAYCTL, "--version"]).returncode == 0
+        for zygote in processes._zygotes.values():
+            zygote._process.kill()
+            zygote._process.wait(PATIENCE)
+
+
 def runs(pid: int) -> bool:
     """Whether there is such a process that is not a zombie."""
     try:
