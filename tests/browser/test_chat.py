@@ -1,11 +1,13 @@
 """The pages in a real Chromium, against a real relayd."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import JavascriptException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -73,8 +75,15 @@ class Browser:
         WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: what())
 
     def wait_for_state(self, state: str) -> None:
-        chat = self.driver.find_element(By.ID, "chat")
-        self.wait_for(lambda: chat.get_attribute("data-state") == state)
+        """Until the chat shows the state, also on a page that the browser has yet to load."""
+        script = "return document.getElementById('chat')?.dataset.state"
+
+        def is_shown() -> bool:
+            with contextlib.suppress(JavascriptException):  # the browser leaves the page
+                return bool(self.driver.execute_script(script) == state)
+            return False
+
+        self.wait_for(is_shown)
 
     def texts(self, where: str = "#messages .text") -> list[str]:
         """The texts of all elements that a selector finds, in one moment."""
