@@ -110,10 +110,13 @@ def wrong_names(source: str, namespace: dict[str, Any], everywhere: set[str]) ->
     here = own_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            name, value = node.attr, ast.unparse(node.value)
+            name = node.attr
+            if not (_private(name) or name in UNDOCUMENTED):
+                continue
+            value = ast.unparse(node.value)
             own = value in ("self", "cls", "super()")
             known: set[str] = here | everywhere if own else here - UNDOCUMENTED
-            if name not in known | PUBLIC and (_private(name) or name in UNDOCUMENTED):
+            if name not in known | PUBLIC:
                 yield f"line {node.lineno} uses {value}.{name}"
         elif isinstance(node, ast.Import | ast.ImportFrom):
             origin = getattr(node, "module", None) or ""
