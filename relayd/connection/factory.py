@@ -36,7 +36,7 @@ class RelayFactory(WebSocketServerFactory):
 
     @property
     def max_message_size(self) -> int:
-        """Bytes a message may have; a larger one is closed with 1009."""
+        """Bytes a message may have; the sender of a larger one is closed with 1009."""
         return self.context.current.config.limits.max_message_size
 
     def _configure(self) -> None:

@@ -58,7 +58,7 @@ class Handshake(WebSocketServerProtocol):
 
     @property
     def number(self) -> int:
-        """Its number in this process: `c17` in the log."""
+        """The number of the connection in this process: `c17` in the log."""
         return self._number
 
     @property
@@ -84,13 +84,13 @@ class Handshake(WebSocketServerProtocol):
         return context
 
     def locate(self, segments: list[str]) -> Place:
-        """The parts of the path.
+        """Finds the parts of the path.
 
         Args:
             segments: the path after `/ws/<kind>`, percent-encoded, without empty last part.
 
         Raises:
-            Refusal: 404, or 400 for a name that is not good.
+            Refusal: 404; 400 for an invalid name.
         """
         return self.entry.locate(segments, self.context.current.config)
 
@@ -185,7 +185,7 @@ class Handshake(WebSocketServerProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Refuses with a status; with `?refuse=close`, accepts and closes instead.
 
-        Browsers' scripts cannot read the status of a refused handshake, but a close code.
+        A browser's script cannot read the status of a refused handshake; it can read a close code.
         """
         self._refusal = refusal
         assert self._request is not None
@@ -196,8 +196,8 @@ class Handshake(WebSocketServerProtocol):
     def _segments(self) -> list[str]:
         """The path after `/ws/<kind>`, still percent-encoded, without an empty last part.
 
-        From the request target: Autobahn's path lacks what is behind a semicolon, and has raw
-        UTF-8 in Latin-1.
+        They are read from the request target: Autobahn's path lacks everything after a semicolon,
+        and has raw UTF-8 decoded as Latin-1.
         """
         assert self._request is not None
         target = private.request_target(self, self._request)
@@ -251,7 +251,7 @@ class Handshake(WebSocketServerProtocol):
         )
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from the peer; during the admission they are kept until it has ended."""
+        """Passes bytes to Autobahn; during the admission, keeps them until that has ended."""
         if self._admission is None:
             _parse(self, data)
             return
@@ -270,7 +270,7 @@ class Handshake(WebSocketServerProtocol):
         self.transport.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The TCP connection has ended, at whatever moment."""
+        """The TCP connection has ended, in any state."""
         super().connectionLost(reason)
         self._leave()
         if self._admission is not None:

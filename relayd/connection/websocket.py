@@ -103,7 +103,7 @@ class RelayProtocol(Observed):
             self._inlet.receive = receive
 
     async def writable(self) -> None:
-        """Returns when the peer has read all sent frames. Raises CancelledError if it left."""
+        """Returns when all sent frames are read. Raises CancelledError if the peer disconnects."""
         if self.outbox is None:
             raise CancelledError
         await self.outbox.drained()
@@ -199,7 +199,7 @@ class RelayProtocol(Observed):
         self._inlet = inlet
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from the peer: before the WebSocket is open, and where no poller reads."""
+        """Passes on bytes before the WebSocket is open, and where no poller reads."""
         if self._inlet is None:
             self.parse(data)
         else:
@@ -222,7 +222,7 @@ class RelayProtocol(Observed):
             inlet.short = not private.is_inside_message(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """A whole message from Autobahn; nothing is raised out of here."""
+        """Handles a whole message that Autobahn has read. Never raises."""
         if self.state != self.STATE_OPEN:
             return
         assert self._inlet is not None

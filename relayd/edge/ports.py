@@ -50,10 +50,10 @@ class Ports(Sequence[IListeningPort]):
         self._ports: list[IListeningPort] = []
 
     def open(self, factory: IProtocolFactory) -> None:
-        """Opens them, while the process may still be root; nobody is accepted yet.
+        """Opens the ports, while the process may still be root; accepts no connection yet.
 
         Args:
-            factory: is behind all of them.
+            factory: gets the connections of all of them.
 
         Raises:
             SystemExit: a port cannot be opened; the text says which and why.
@@ -81,15 +81,16 @@ class Ports(Sequence[IListeningPort]):
             port.startReading()  # type: ignore[attr-defined]
 
     async def close(self) -> None:
-        """Listens no more."""
+        """Closes the ports."""
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         self._ports.clear()
 
     def places(self) -> list[str]:
-        """Where they listen, for people (`describe`).
+        """The addresses of the ports, for people (`describe`).
 
-        The reactor closes a port whose socket another process has shut down; it has no address.
+        The reactor closes a port whose socket another process has shut down; such a port has no
+        address.
         """
         return [describe(port) for port in self._ports if getattr(port, "connected", True)]
 
@@ -107,7 +108,7 @@ class Ports(Sequence[IListeningPort]):
 
 
 def describe(port: IListeningPort) -> str:
-    """A listening port the way one would type it into a browser, where that makes sense."""
+    """The address of a listening port, as a URL for a browser where there is one."""
     address = port.getHost()
     if isinstance(address, UNIXAddress):
         return f"unix:{(address.name or b'').decode(errors='replace')}"
@@ -123,7 +124,7 @@ def describe(port: IListeningPort) -> str:
 def proxied_transport() -> type[ProtocolWrapper]:
     """The class of the transports behind a `haproxy:` endpoint (PROXY protocol).
 
-    Twisted names it nowhere, but hands a factory of it to whatever endpoint it wraps.
+    Twisted has no public name for it, but passes a factory of it to any endpoint that it wraps.
     """
     shown: list[Any] = []
 
@@ -142,7 +143,7 @@ def peer_of(sock: socket.socket) -> IAddress:
     """The address at the other end of a connection, as a listening port gives it to its factory.
 
     Raises:
-        OSError: the peer has left.
+        OSError: the peer has disconnected.
     """
     address = sock.getpeername()
     if sock.family == socket.AF_UNIX:
@@ -152,15 +153,15 @@ def peer_of(sock: socket.socket) -> IAddress:
 
 
 class Inherited:
-    """Where the endpoints of a worker listen: stands in for the reactor.
+    """Stands in for the reactor, for the endpoints of a worker.
 
-    Each listens on the next of the sockets that another process has opened for the same
-    descriptions, so addresses, modes and lengths of queues are not looked at. Closing such a port
-    takes it from this process only.
+    Each endpoint listens on the next of the sockets that another process has opened for the same
+    descriptions; its address, mode and backlog are ignored. Closing such a port closes the socket
+    in this process only.
 
     Args:
         reactor: reads the sockets.
-        descriptors: of listening sockets, in the order of the endpoints; they are taken over.
+        descriptors: of listening sockets, in the order of the endpoints; the ports own them.
     """
 
     def __init__(self, reactor: Any, descriptors: Sequence[int]) -> None:
@@ -186,7 +187,7 @@ class Inherited:
         backlog: int = 50,
         interface: str = "",
     ) -> IListeningPort:
-        """The next socket, with TLS on it, as the reactor puts it there (`IReactorSSL`)."""
+        """The next socket, with TLS on it, as in the reactor (`IReactorSSL`)."""
         encrypted = TLSMemoryBIOFactory(contextFactory, False, factory)
         return self.listenTCP(port, encrypted, backlog, interface)
 
@@ -204,12 +205,12 @@ class Inherited:
 
 
 def adopt_unix(reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> IListeningPort:
-    """Accepts at a unix socket that is bound and listens; its file stays as it is, always.
+    """Accepts connections on a listening unix socket, and never touches its file.
 
     Args:
         reactor: reads the socket.
-        listening: taken over.
-        factory: what is behind it.
+        listening: the port owns it from then on.
+        factory: gets its connections.
     """
     port = _UnixPort(reactor, listening, factory)
     port.startListening()
