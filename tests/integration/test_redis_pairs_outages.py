@@ -229,7 +229,7 @@ async def test_an_entry_that_is_no_message_is_logged_and_left_out(
             assert redis.tell("PUBLISH", f"{PREFIX}:process:{here.name}", payload) == 1
         await there.pairs.deliver(UUID, b"1")
         assert await told(headset.inbox) == [b"1"]
-        assert len([line for line in log if "no message" in line]) == len(garbage)
+        assert len([line for line in log if "invalid message in the inbox" in line]) == len(garbage)
 
 
 @pytest_twisted.ensureDeferred

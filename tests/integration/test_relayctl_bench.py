@@ -335,7 +335,7 @@ def test_a_server_other_than_relayd_is_reported_in_a_sentence(web: int, bench: B
     for url, words in (
         (f"ws://127.0.0.1:{web}", "answers 404, but not as relayd"),
         (f"ws://127.0.0.1:{web}/old", "redirects to https://new.example/"),
-        (f"wss://127.0.0.1:{web}", "does not speak TLS"),
+        (f"wss://127.0.0.1:{web}", "for a server without TLS, write ws://"),
         (f"ws://127.0.0.1:{free_port()}", "no server listens"),
         ("ws://host.invalid", "cannot be found"),
     ):
