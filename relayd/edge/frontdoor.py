@@ -1,9 +1,9 @@
 """One port for WebSocket and HTTP: reads each request head and dispatches the connection.
 
 The first protocol of every connection. Sits below relays and web, and gets their factories as
-arguments. A head that asks for a WebSocket takes the connection over for good; everything else goes
-to a twisted.web channel, which gives the connection back after each answer, so that a proxy may
-reuse a kept-alive connection for an upgrade.
+arguments. A head that requests a WebSocket moves the connection to the relay's protocol. Any other
+head goes to a twisted.web channel, which returns the connection after each answer, so that a proxy
+may reuse a kept-alive connection for an upgrade.
 """
 
 import re
@@ -56,7 +56,7 @@ class _Channel(HTTPChannel):
         self._door: FrontDoor | None = door
 
     def requestDone(self, request: Request) -> None:
-        """An answer is complete: what came behind its request is a new head for the door."""
+        """An answer is complete: the bytes behind its request are a new head for the door."""
         super().requestDone(request)
         door = self._door
         if door is not None and self.persistent:
@@ -64,7 +64,7 @@ class _Channel(HTTPChannel):
             door.answered(rest)
 
     def setLineMode(self, extra: bytes = b"") -> None:
-        """Called by `requestDone`: `extra` came behind the request, before it was answered."""
+        """Keeps `extra`, the bytes behind a request that came before its answer was complete."""
         self._rest = self.clearLineBuffer() + extra
         super().setLineMode()
 
@@ -81,20 +81,20 @@ class _Channel(HTTPChannel):
             self._door.answers_read()
 
     def answer_bad_request(self) -> None:
-        """Twisted cannot parse the request: it would answer a bare status line."""
+        """Answers a request that Twisted cannot parse, in place of its bare status line."""
         if not (self.requests and self.requests[-1].startedWriting):
             self.transport.write(encode_refusal(Refusal(ErrorCode.BAD_REQUEST, _NOT_HTTP)))
         self.loseConnection()
 
     def leave(self) -> None:
-        """The connection becomes a WebSocket: lets go of its transport and timers."""
+        """Releases the transport and the timers of a connection that becomes a WebSocket."""
         self._door = None
         self.setTimeout(None)
         self.transport.unregisterProducer()
 
 
 class FrontDoor(Protocol):
-    """One TCP connection until it is known what it is for, and between HTTP requests."""
+    """One TCP connection until its first request head is whole, and between HTTP requests."""
 
     _log = Logger()
 
@@ -110,9 +110,9 @@ class FrontDoor(Protocol):
         self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """Waits for a request head, but not for ever."""
+        """Waits for a request head, at most `handshake_timeout` seconds."""
         if ITCPTransport.providedBy(self.transport):
-            # Autobahn means to, but asks for an attribute that it has not set yet
+            # Autobahn tries to, but reads an attribute that it has not set yet
             self.transport.setTcpNoDelay(True)
         self.factory.fresh.add(self)
         self._start_timer()
@@ -120,14 +120,14 @@ class FrontDoor(Protocol):
             self._check_proxy(host_of(self.transport.getPeer()))
 
     def _check_proxy(self, host: str) -> None:
-        """On a `haproxy:` port, who connects says whose bytes come: only proxies may."""
+        """Drops a peer of a `haproxy:` port that is not a trusted proxy: its header could lie."""
         settings = self.factory.current.config.proxy
         if not proxies(settings.trusted, settings.header).trusts(host):
             self._log.warn("{host} is not in [proxy] trusted: dropped", host=host)
             self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Collects a head, or passes on the body of a request that is under way."""
+        """Collects a head, or passes on the body of a request in progress."""
         if self._busy:
             assert self._channel is not None
             self._channel.dataReceived(data)
@@ -151,14 +151,14 @@ class FrontDoor(Protocol):
             self._look()
 
     def _must_wait(self) -> bool:
-        """Takes no further request while answers wait: a peer that asks and never reads."""
+        """Whether the next request waits until the peer reads its answers; reading pauses then."""
         if self._channel is None or not self._channel.waiting:
             return False
         self.transport.pauseProducing()
         return True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The peer is gone."""
+        """The peer has disconnected."""
         self.factory.kept.discard(self)
         self.factory.understood(self)
         self._stop_timer()
@@ -169,7 +169,7 @@ class FrontDoor(Protocol):
         """Hands the head over as soon as it is whole."""
         self.factory.kept.discard(self)
         if self._searched == 0:
-            # RFC 9112 section 2.2: an empty line before the request line is to be ignored
+            # RFC 9112 section 2.2: an empty line before the request line is ignored
             self._head = self._head.lstrip(b"\r\n")
         end = self._head.find(_END, max(0, self._searched - 3))
         limit = self.factory.current.config.limits.max_head_size
@@ -222,7 +222,7 @@ class FrontDoor(Protocol):
         self._channel.dataReceived(data)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answers, then reads and forgets for a moment: a reset would take the answer with it."""
+        """Answers, then discards input for a moment, since a reset could discard the answer."""
         self._refused = True
         self.factory.understood(self)
         self._head = b""
@@ -278,11 +278,11 @@ class FrontDoorFactory(Factory):
         unknown: answers WebSocket handshakes on any other path.
         site: answers plain HTTP.
         tally: refused heads are counted there.
-        handover: hands WebSockets to the worker that they belong to; None where there is one
-            process alone.
+        handover: hands WebSockets over to the worker of their group; None in a process without
+            other workers.
 
     Attributes:
-        fresh: doors whose first request is not known yet.
+        fresh: doors whose first request head is not whole yet.
         kept: doors between two HTTP requests.
     """
 
@@ -311,7 +311,7 @@ class FrontDoorFactory(Factory):
         self._settling: list[Deferred[None]] = []
 
     def settled(self) -> "Deferred[None]":
-        """Ends kept-alive connections; fires when it is known what the others are for."""
+        """Ends kept-alive connections; fires when each fresh one is dispatched, or has ended."""
         for door in tuple(self.kept):
             door.transport.loseConnection()
         settled: Deferred[None] = Deferred()
@@ -320,7 +320,7 @@ class FrontDoorFactory(Factory):
         return settled
 
     def understood(self, door: FrontDoor) -> None:
-        """It is known what a connection is for, or it is gone."""
+        """A connection is dispatched, refused or ended."""
         self.fresh.discard(door)
         self._report_if_settled()
 
@@ -331,7 +331,7 @@ class FrontDoorFactory(Factory):
                 settled.callback(None)
 
     def doStart(self) -> None:
-        """Starts the site too: it keeps the cached date of HTTP answers."""
+        """Starts the site too, which keeps the cached date of HTTP answers."""
         super().doStart()
         self._site.doStart()
 

@@ -1,18 +1,18 @@
 """Workers of one parent hand fresh connections to each other, so that a group is in one of them.
 
-Sits under `node`, which starts it; the front door asks it for every WebSocket. Any worker may
-accept a connection, but who shares a group with clients of another worker pays for it with a way
-through Redis and back. So each group, room, topic and pair belongs to one worker, by a hash of its
-name, and its connections go there, socket and first bytes, over unix datagram sockets in a folder
-that the parent has made (`workers.folder`):
+Sits under `node`, which starts it; the front door calls it for every WebSocket. Any worker may
+accept a connection, but messages between clients of two workers go through Redis. So each group,
+room, topic and pair belongs to one worker, by a hash of its name. Its connections are handed over
+to that worker, socket and first bytes, over unix datagram sockets in a folder of the parent
+(`workers.folder`):
 
-    <folder>/w<number>     where worker <number> takes connections: a byte for the listening port
-                           they came through, then what has been read, with the socket (SCM_RIGHTS)
+    <folder>/w<number>     the socket on which worker <number> receives connections: a byte for the
+                           listening port, then the bytes read so far, with the socket (SCM_RIGHTS)
     <folder>/beats         a double for each worker: when its reactor ran last
 
-It only saves work: a connection that cannot be handed on (its worker hangs, restarts, takes too
-many at once, or has hardly any descriptor left; TLS ends in this process) stays where it is and is
-served as well.
+The hand-over only saves work. A connection stays with the worker that accepted it, and is served
+there, if its own worker hangs, restarts, has a full queue or few free descriptors, or if TLS ends
+in this process.
 """
 
 import array
@@ -40,13 +40,13 @@ from relayd.sockets.poller import PolledTransport
 BEAT, FRESH = 0.5, 2.0
 """Seconds between two beats of a worker, and how old its last one may be."""
 LARGEST = 32 * 1024
-"""Bytes that are handed over at the most; a socket's own limits are far higher."""
+"""The most bytes that are handed over with a connection; a socket's limits are far higher."""
 SPARE = 128
-"""Descriptors that a worker keeps for what it accepts itself: with fewer it is handed nothing."""
+"""Descriptors that a worker reserves for its own; with fewer free, no connection is handed over."""
 
 CANNOT = "connections stay with the worker that accepts them, which costs CPU time: {why}"
 
-_AT_ONCE = 64  # connections that are taken in one turn of the reactor
+_AT_ONCE = 64  # connections that are received in one turn of the reactor
 _STAYS = (errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOBUFS, errno.EPIPE)
 
 
@@ -54,8 +54,8 @@ def owner(group: str, workers: int) -> int:
     """The number of the worker that a group belongs to, from 1.
 
     Args:
-        group: its name, or a pair's, in the one form that all of its connections find.
-        workers: how many there are.
+        group: the name of a group or pair, in its canonical form.
+        workers: the number of workers.
     """
     return zlib.crc32(group.encode()) % workers + 1
 
@@ -66,16 +66,16 @@ class Handover:
 
     Args:
         reactor: provides IReactorFDSet and IReactorTime.
-        ports: the listening ports, the same in every worker and in the same order; they are looked
-            at from `start` on.
-        folder: shared with the others, and closed to other users.
+        ports: the listening ports, the same in every worker and in the same order; read only after
+            `start`.
+        folder: shared by all workers, and closed to other users.
         number: of this worker, from 1.
-        workers: how many there are.
-        group: finds the group or pair that a request head leads to; None if it leads to none.
+        workers: the number of workers.
+        group: finds the group or pair of a request head; returns None if it has none.
         now: seconds, by the same clock in every worker.
 
     Raises:
-        OSError: the folder is gone.
+        OSError: the folder is missing.
     """
 
     _log = Logger()
@@ -104,9 +104,9 @@ class Handover:
             self._beats = mmap.mmap(file.fileno(), 8 * workers)
 
     def start(self) -> None:
-        """Takes connections from now on."""
+        """Begins to receive connections, and to publish heartbeats."""
         path = self._folder / f"w{self._number}"
-        path.unlink(missing_ok=True)  # of the one that was this worker before us
+        path.unlink(missing_ok=True)  # left by an earlier process of this worker
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             opened.bind(str(path))
@@ -119,28 +119,28 @@ class Handover:
         self._loop.start(BEAT)
 
     def stop(self) -> None:
-        """Takes no more, but those that have been handed over already."""
+        """Receives the connections that are in the queue already, then no more."""
         if self._socket is None:
             return
         self._loop.stop()
         (self._folder / f"w{self._number}").unlink(missing_ok=True)
-        # who has found it already gets EPIPE from now on: what is in the queue is all
+        # a worker that has looked the path up before gets EPIPE from now on: the queue is final
         self._socket.shutdown(socket.SHUT_RD)
-        while self._take():
+        while self._receive():
             pass
         self._reactor.removeReader(self)
         self._socket.close()
         self._socket = None
 
     def hand_over(self, transport: object, data: bytes) -> bool:
-        """Hands a connection to the worker it belongs to, if that is another one.
+        """Hands a connection over to the worker that its group belongs to, if that is another one.
 
         Args:
             transport: of the connection.
-            data: what has been read from it and not been answered: a request head, maybe more.
+            data: the bytes that were read and not answered: a request head, maybe more.
 
         Returns:
-            Whether the other one has it; the transport is of no use any more then.
+            Whether it was handed over; then the transport is dead.
         """
         if self._socket is None or len(data) > LARGEST:
             return False
@@ -161,24 +161,24 @@ class Handover:
             if error.errno not in _STAYS:
                 self._log.warn("a connection stays: worker {to} {why}", to=to, why=error.strerror)
             return False
-        transport.let_go()
+        transport.detach()
         return True
 
     def doRead(self) -> None:
-        """Connections have come (`IReadDescriptor`)."""
+        """Receives the connections in the queue (`IReadDescriptor`)."""
         for _ in range(_AT_ONCE):
-            if not self._take():
+            if not self._receive():
                 break
 
-    def _take(self) -> bool:
-        """Takes one connection; False if there is none."""
+    def _receive(self) -> bool:
+        """Receives one connection and adopts it; False if the queue is empty."""
         assert self._socket is not None
         size = socket.CMSG_SPACE(array.array("i").itemsize)
         try:
             data, ancillary, _, _ = self._socket.recvmsg(LARGEST + 1, size, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return False
-        if not data:  # it is shut down, and the queue is empty
+        if not data:  # our end is shut down, and the queue is empty
             return False
         descriptors = array.array("i")
         for level, kind, rights in ancillary:
@@ -205,11 +205,11 @@ class Handover:
         self._write_beat(0.0 if self._is_full(lowest) else self._now())
 
     def _is_full(self, descriptor: int) -> bool:
-        """Whether few descriptors are free, for one that was the lowest of them a moment ago."""
+        """Whether few descriptors are free, if this one was the lowest free one a moment ago."""
         return descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE
 
     def _write_beat(self, beat: float) -> None:
-        """When this worker was last ready to take connections."""
+        """Publishes when this worker was last ready to receive connections; 0 if it is not."""
         struct.pack_into("d", self._beats, 8 * (self._number - 1), beat)
 
     def _last_beat(self, number: int) -> float:
@@ -228,21 +228,21 @@ class Handover:
 
 
 def adopt(port: Any, sock: socket.socket, data: bytes) -> None:
-    """Goes on with a connection as if a listening port had just accepted it (`tcp.Port.doRead`).
+    """Serves a connection as if a listening port had just accepted it (`tcp.Port.doRead`).
 
     Args:
-        port: the port it came through, in another process.
+        port: the port of this process for the endpoint at which another process accepted it.
         sock: its socket.
-        data: what has been read from it.
+        data: the bytes that were read from it.
 
     Raises:
-        Exception: whatever its protocol raised; the connection has ended then.
+        Exception: raised by its protocol; the connection has ended then.
     """
     sock.setblocking(False)
     try:
         peer = peer_of(sock)
         address = sock.getpeername()
-    except OSError:  # it has left
+    except OSError:  # the peer has disconnected
         sock.close()
         return
     protocol = port.factory.buildProtocol(peer)

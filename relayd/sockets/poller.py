@@ -1,12 +1,12 @@
 """Reads all sockets through one epoll instance, in one compiled loop.
 
 Sits beside `outbox`: that one writes to a connection, this one reads from it. A readable socket
-costs Twisted's reactor a logging context, a dispatch and four calls before a protocol sees a byte.
-Here the `Poller` has an epoll instance with all connections and the reactor's own instance in it
-(epoll(7) allows that); the reactor waits for this one, and gets a turn when it has something to do.
-`Poller.calls` are made in between. (A reactor without epoll, or one that `private` does not know,
-has the poller as a reader.) Small whole text frames go straight to the owner of an `Inlet`;
-whatever else came in goes to its parser.
+costs Twisted's reactor a logging context, a dispatch and four calls before a protocol gets a byte.
+The epoll instance of the `Poller` contains all connections and the reactor's own instance (epoll(7)
+allows that); the reactor waits for the poller's, and gets a turn when it has something to do. The
+loop makes the `Poller.calls` between reads. (A reactor without epoll, or one that `private` does
+not know, has the poller as a reader.) Short whole text frames go straight to the `receive` of an
+`Inlet`; all other bytes go to the parser of its owner.
 """
 
 import functools
@@ -31,13 +31,13 @@ __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
 
 
 class Owner(Protocol):
-    """The owner of an inlet, for whom the inlet reads."""
+    """The owner of an inlet, whose connection the inlet reads."""
 
     def parse(self, data: bytes) -> None:
-        """Takes bytes that are not a short frame, or not known to be one."""
+        """Parses bytes that are not a short frame, or not known to be one."""
 
     def failed(self) -> None:
-        """`receive` raised the exception that is being handled."""
+        """Handles the current exception (`sys.exc_info`), which `receive` raised."""
 
 
 @implementer(IReadDescriptor)
@@ -46,11 +46,11 @@ class Poller:
 
     Args:
         reactor: an `EPollReactor` waits for the poller's epoll instance in place of its own, if
-            `private` knows where it keeps that; any other has the poller as a reader.
+            `private` knows its attributes; any other has the poller as a reader.
 
     Attributes:
-        calls: `hub.Timing`, for what is called often. The loop that reads makes the calls; the
-            reactor does before `start`, after `stop`, and where it has the poller as a reader.
+        calls: `hub.Timing`, for frequent calls. The loop that reads makes the calls; the reactor
+            does before `start`, after `stop`, and where it has the poller as a reader.
     """
 
     _log = Logger()
@@ -74,7 +74,7 @@ class Poller:
             self._reactor.addReader(self)
 
     def stop(self) -> None:
-        """Ends it; no connection is left then. The reactor makes the calls from now on."""
+        """Ends the reading; called without connections. The reactor makes the calls from now on."""
         if self._reactor_epoll is not None:
             self._reactor_epoll.release()
         else:
@@ -82,7 +82,7 @@ class Poller:
         self._epoll.close()
 
     def watch(self, port: Any) -> None:
-        """Reads the connections that a listening port accepts from now on, if it can."""
+        """Reads the connections that a TCP or unix port accepts from now on."""
         if isinstance(port, unix.Port):
             port.transport = functools.partial(_UnixServer, self)  # type: ignore[assignment]
         elif isinstance(port, tcp.Port):
@@ -96,18 +96,18 @@ class Poller:
             self._inlets[descriptor] = inlet
 
     def remove(self, inlet: Inlet) -> None:
-        """Reads it no more. No effect if it is not being read."""
+        """Stops reading an inlet's socket. No effect if it is not being read."""
         descriptor = inlet.descriptor
         if self._inlets.get(descriptor) is inlet:
             del self._inlets[descriptor]
             self._epoll.unregister(descriptor)
 
     def doRead(self) -> None:
-        """Some sockets have something to read, or have ended (`IReadDescriptor`)."""
+        """Reads the sockets that are readable or have ended (`IReadDescriptor`)."""
         read_ready(self._epoll.fileno(), self._inlets, self._end)
 
     def _end(self, inlet: Inlet, why: BaseException) -> None:
-        """Ends a connection as the reactor does, after its socket ended or its owner raised."""
+        """Ends a connection as the reactor does, since its socket has ended or its owner raised."""
         if not isinstance(why, ConnectionDone | ConnectionLost):
             self._log.failure("reading a connection failed", Failure(why))
         transport = inlet.transport
@@ -136,8 +136,8 @@ class PolledTransport:
     """A server transport of Twisted whose socket a poller reads.
 
     Attributes:
-        inlet: where its bytes come in; first all of them are for its protocol.
-        sender: sends straight to its socket, past what is buffered.
+        inlet: reads its bytes; until a WebSocket is open, all of them go to its protocol.
+        sender: sends straight to its socket, past the transport's buffer.
     """
 
     inlet: Inlet
@@ -157,24 +157,24 @@ class PolledTransport:
         self.protocol.dataReceived(data)  # type: ignore[attr-defined]
 
     def failed(self) -> None:
-        """Never called: nothing short is read before a WebSocket is open (`Owner`)."""
+        """Never called: `receive` is called only after a WebSocket is open (`Owner`)."""
 
     def startReading(self) -> None:
         """Reads the socket from now on."""
         self._poller.add(self.inlet)
 
     def stopReading(self) -> None:
-        """Reads it no more."""
+        """Stops reading the socket."""
         self._poller.remove(self.inlet)
 
     @property
     def port(self) -> Any:
-        """The listening port that it came through."""
+        """The listening port that accepted the connection."""
         return self.server  # type: ignore[attr-defined]
 
     @property
     def movable(self) -> bool:
-        """Whether another process may go on with the connection: nothing waits to be written."""
+        """Whether another process may serve the connection: it is open, and its buffer is empty."""
         transport: Any = self
         return bool(
             transport.connected
@@ -182,16 +182,16 @@ class PolledTransport:
             and transport not in transport.reactor.getWriters()
         )
 
-    def let_go(self) -> None:
-        """Another process goes on with the connection: forgets it, and leaves it as it is."""
+    def detach(self) -> None:
+        """Closes this process' copy of the socket, which another process serves; TCP stays open."""
         transport: Any = self
         self.sender.end()
         abstract.FileDescriptor.connectionLost(transport, Failure(CONNECTION_DONE))
-        transport.socket.close()  # this process' copy, without a shutdown
+        transport.socket.close()  # without a shutdown
         del transport.protocol, transport.socket, transport.fileno
 
     def connectionLost(self, reason: Failure) -> None:
-        """The socket is about to be closed: its descriptor may be another one's at once."""
+        """Stops sending before the socket is closed, since its descriptor may be reused at once."""
         self.sender.end()
         super().connectionLost(reason)  # type: ignore[misc]
 

@@ -1,9 +1,9 @@
-"""Quizzes and actions as CSV: read into the database, all or nothing, and written out.
+"""Import and export of quizzes and actions as CSV; an import is one transaction.
 
 Stands on `engines`; `relayctl` stands on it. The files are CSV (RFC 4180) in UTF-8, with or without
-a byte order mark, with a header row. Columns may come in any order, and all but `difficulty` may be
-left out. A row with an `id` changes the row that has it, or adds one with it; without, the database
-gives the id. An empty cell is an empty text.
+a byte order mark, with a header row. Columns may be in any order, and all but `difficulty` are
+optional. A row with an `id` updates the row with that id, or inserts it; for a row without, the
+database assigns the id. An empty cell is an empty text.
 """
 
 import csv
@@ -47,7 +47,7 @@ class CSVError(RelaydError):
 
 @dataclass(frozen=True)
 class Imported:
-    """How many rows an import added, and how many it changed."""
+    """The number of rows that an import added, and that it changed."""
 
     added: int
     changed: int
@@ -59,7 +59,7 @@ class Rows(NamedTuple):
     Attributes:
         columns: the header's columns without `id`.
         with_id: rows whose first value is their id, the others following as in `columns`.
-        without_id: rows to which the database gives the id.
+        without_id: rows to which the database assigns the id.
     """
 
     columns: tuple[str, ...]
@@ -109,9 +109,9 @@ def import_rows(
 
     Args:
         url: of the database.
-        table: which table.
-        data: the file.
-        progress: called from time to time with how many rows are in, and how many there are.
+        table: the table.
+        data: the content of the file.
+        progress: called after each statement with the number of rows done, and of all rows.
 
     Raises:
         CSVError: the file is wrong; nothing was changed.
@@ -146,10 +146,10 @@ def import_rows(
 
 
 def export_rows(url: str, table: Table, file: IO[str]) -> int:
-    """Writes the table as CSV, ordered by id, as it is at one moment. Blocks.
+    """Writes a snapshot of the table as CSV, ordered by id. Blocks.
 
     Returns:
-        How many rows there were.
+        The number of rows.
 
     Raises:
         ConfigError: the URL is wrong.
@@ -176,7 +176,7 @@ def export_rows(url: str, table: Table, file: IO[str]) -> int:
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Every record that is not blank, and the line on which it starts."""
+    """Each record that is not blank, with the line on which it starts."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -198,7 +198,7 @@ def _check_header(table: Table, header: Sequence[str]) -> None:
         if name not in table.columns:
             raise CSVError(f"line 1: unknown column {name[:50]!r}; the columns are {allowed}")
         if header.count(name) > 1:
-            raise CSVError(f"line 1: the column {name} stands there twice")
+            raise CSVError(f"line 1: the column {name} occurs twice")
     if "difficulty" not in header:
         raise CSVError("line 1: the column difficulty is missing")
 
@@ -249,7 +249,7 @@ def _count_known(engine: Engine, cursor: Any, table: Table, ids: Sequence[int | 
 
 
 def _advance_sequence(cursor: Any, table: Table) -> None:
-    """Sets the sequence of the ids behind the greatest id, if it is not there yet."""
+    """Advances the sequence of the ids past the greatest id, if it is behind."""
     cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", (table.name,))
     sequence = cursor.fetchone()[0]
     if sequence is None:  # the table is not relayd's own, and has another source of ids

@@ -219,7 +219,7 @@ class Nobody(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if data == b"bug":
             raise RuntimeError("a bug")
-        self.transport.let_go()
+        self.transport.detach()
 
 
 @pytest.fixture

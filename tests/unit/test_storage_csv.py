@@ -56,7 +56,7 @@ def test_a_byte_order_mark_spaces_in_the_header_and_blank_lines_are_fine() -> No
     [
         (b"", "line 1: no header row"),
         (b"difficulty,colour\n1,red\n", "line 1: unknown column 'colour'"),
-        (b"difficulty,difficulty\n1,1\n", "line 1: the column difficulty stands there twice"),
+        (b"difficulty,difficulty\n1,1\n", "line 1: the column difficulty occurs twice"),
         (b"name\nx\n", "line 1: the column difficulty is missing"),
         (b"name,difficulty\nx,\n", "line 2, column difficulty: is empty"),
         (b"difficulty\n1\n\n1.5\n", "line 4, column difficulty: '1.5' is not a whole number"),
