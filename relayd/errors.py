@@ -1,4 +1,4 @@
-"""Everything relayd can answer that is not a success: codes, refusals, close codes, exceptions.
+"""Error codes, refusals, close codes and exceptions: all answers but a success.
 
 Bottom of the dependency order: imports nothing of relayd. The exception tree:
 
@@ -6,11 +6,11 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
     ├── ConfigError             the configuration is wrong; the daemon does not start
     ├── ClientError             bad input: its sender alone gets the code and the sentence
     ├── Refusal                 a handshake is answered with an HTTP status instead of 101
-    └── Unavailable             something relayd leans on did not do its part
+    └── Unavailable             a service that relayd needs failed or did not answer
         ├── DatabaseUnavailable
         ├── RedisUnavailable
         ├── StoreUnavailable
-        └── NoUnity             no headset waits under this UUID (any more)
+        └── NoUnity             no headset is connected under this UUID
 """
 
 from enum import Flag, IntEnum, StrEnum, auto
@@ -32,16 +32,16 @@ FRAME, HANDSHAKE, HTTP = Where
 
 
 class ErrorCode(StrEnum):
-    """The stable `error` codes: one line makes one.
+    """The stable `error` codes, one line each.
 
-    Whatever else depends on a code follows from its line: refusals and answers take their status
-    and, where they have no more precise one, their sentence from it, `tally` its label, and a test
-    holds the table in docs/protocol.md against it.
+    The line of a code is the only place to change: refusals and answers take their status from it,
+    and their sentence unless they have a more precise one; `tally` takes its label from it; a test
+    compares the table in docs/protocol.md with it.
 
     Attributes:
-        status: the HTTP status; None for a code that is in frames alone.
+        status: the HTTP status; None for a code that occurs in frames only.
         where: where clients meet it.
-        sentence: one that a person can act on, unless the place that raises has a better one.
+        sentence: tells a person what to do; the default where no more precise one is given.
     """
 
     _value_: str
@@ -150,14 +150,14 @@ class ErrorCode(StrEnum):
 class CloseCode(IntEnum):
     """The close codes relayd sends (RFC 6455 section 7.4; 4000-4999 are private to relayd).
 
-    One line makes one: `close` takes the reason from it, `tally` its label, and a test holds the
-    table in docs/protocol.md against it. With `?refuse=close` a refused handshake ends in 4000 +
-    the HTTP status.
+    One line each: `close` takes the reason from it, `tally` its label, and a test compares the
+    table in docs/protocol.md with it. With `?refuse=close` a refused handshake is closed with 4000
+    + the HTTP status.
 
     Attributes:
-        reason: what the close frame says, unless the place that closes has a better one.
+        reason: the text in the close frame; the default where no more precise one is given.
         reconnect: whether a client may connect again; if not, the code is final.
-        meaning: why, and what is to be done before, for the documentation.
+        meaning: the cause, and what the client should do, for the documentation.
     """
 
     _value_: int
@@ -196,11 +196,11 @@ class CloseCode(IntEnum):
 
 
 class RelaydError(Exception):
-    """Root of everything relayd raises on purpose."""
+    """The base class of all exceptions of relayd."""
 
 
 class ConfigError(RelaydError):
-    """A setting is wrong; the text names where it stands, its key, its value, what is allowed."""
+    """A setting is wrong; the text names its place, its key, its value and the allowed ones."""
 
 
 class ClientError(RelaydError):
@@ -217,8 +217,8 @@ class Refusal(RelaydError):
 
     Args:
         code: the stable code of the body.
-        message: one sentence a person can act on; the code's where there is no better one.
-        status: the HTTP status, 400 to 599; the code's where there is no better one.
+        message: one sentence that tells a person what to do; by default the code's.
+        status: the HTTP status, 400 to 599; by default the code's.
         retry_after: seconds for the `Retry-After` header (429 and 503 carry one).
     """
 
@@ -240,10 +240,10 @@ class Refusal(RelaydError):
 
 
 class Unavailable(RelaydError):
-    """Something outside relayd did not do its part.
+    """A service outside relayd failed or did not answer.
 
     The client gets `code` and `sentence` and may try again; the text of the exception is for the
-    log, since it may name hosts and ports.
+    log only, since it may name hosts and ports.
     """
 
     code = ErrorCode.INTERNAL
@@ -251,16 +251,16 @@ class Unavailable(RelaydError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database did not answer in time, or refused."""
+    """The database did not answer in time, or refused the request."""
 
     code = ErrorCode.DATABASE_UNAVAILABLE
     sentence = code.sentence
 
 
 class RedisUnavailable(Unavailable):
-    """Redis did not answer in time, or cannot do anything at the moment.
+    """Redis did not answer in time, or cannot be used now.
 
-    What was asked for may have been done all the same.
+    Redis may have executed the command all the same.
     """
 
     code = ErrorCode.STORE_UNAVAILABLE
@@ -268,7 +268,12 @@ class RedisUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """A room's history cannot be read or written; what was not kept was shown to nobody."""
+    """A room's history cannot be read, or did not confirm a message.
+
+    Such a message may have been stored, and delivered, all the same: if the connection to the store
+    ended, or the deadline passed, before the confirmation. A message that was not stored is never
+    delivered.
+    """
 
     code = ErrorCode.STORE_UNAVAILABLE
     sentence = "The room's history is away and nothing can be kept; try again in a moment."

@@ -1,11 +1,11 @@
 """Kinds of paths and the names in paths: their grammar and their canonical form. Pure.
 
-The ground of every part that has to do with paths; `relays.paths` is the table. Rooms below
-`relays` get the table, or one of its lines, as an argument. A path is
+At the ground, under every part that reads paths; `relays.paths` is the table. Rooms below `relays`
+get the table, or one of its entries, as an argument. A path is
 
     /ws/<kind>[/<side>][/{name}]        with and without a slash at its end
 
-and `<kind>/<name>` is the group that its connections share, where there is one.
+and `<kind>/<name>` is the group of its connections, if it has one.
 """
 
 import enum
@@ -41,7 +41,7 @@ def parse_group(segment: str) -> str:
 
 
 def parse_room(segment: str) -> str:
-    """A chat room: 1 to 100 Unicode letters, digits, `_`, `-`; taken as it is, not normalized.
+    """A chat room: 1 to 100 Unicode letters, digits, `_`, `-`; not normalized.
 
     Args:
         segment: of a path, still percent-encoded.
@@ -99,7 +99,7 @@ def split_path(path: str) -> tuple[str, list[str]]:
 
 
 def split_target(head: bytes) -> tuple[str, list[str]]:
-    """The same of a request head: `split_path` of its target."""
+    """`split_path` of the target of a request head; no kind if the head is invalid."""
     found = _TARGET.match(head)
     return ("", []) if found is None else split_path(found[1].decode(errors="replace"))
 
@@ -111,7 +111,7 @@ def split_group(group: str) -> tuple[str, str]:
 
 
 class Content(enum.Enum):
-    """The content that publishers from outside send to the groups of a kind."""
+    """The content that the publishing API sends to the groups of a kind."""
 
     OBJECT = "one JSON object, passed on as it is"
     POSE = "a pose"
@@ -120,7 +120,7 @@ class Content(enum.Enum):
 
 @dataclass(frozen=True)
 class Django:
-    """How Django Channels calls the groups of a kind, and the messages in them.
+    """The names in Django Channels of the groups of a kind, and of the type of their messages.
 
     Attributes:
         group: the group's name, with `{}` for the name in it.
@@ -144,7 +144,7 @@ class Place(NamedTuple):
 
 
 class _Template(NamedTuple):
-    """A path of a kind: the fixed word, and what the name is called; empty if there is none."""
+    """A path of a kind: the fixed word, and the variable for the name; empty if there is none."""
 
     side: str
     variable: str
@@ -157,7 +157,7 @@ class _Template(NamedTuple):
         return cls(last, "")
 
     def match(self, segments: Sequence[str]) -> bool:
-        """Whether segments are of this form, whatever the name."""
+        """Whether segments are of this form, with any name."""
         fixed = [self.side] if self.side else []
         length = len(fixed) + bool(self.variable)
         return len(segments) == length and [*segments[: len(fixed)]] == fixed
@@ -168,20 +168,20 @@ class Kind:
     """One kind of path: a line of the table in `relays.paths`.
 
     Attributes:
-        name: what stands behind `/ws/`, in the log and in the metrics; the groups' prefix, too.
+        name: the word behind `/ws/`, in the log and in the metrics; also the groups' prefix.
         paths: its templates, such as `/ws/chat/{room}`.
-        purpose: the words of the page `/` for it; `$default` stands for the default name.
-        example: what a client may send to try it, or a word for it.
-        hint: those of its paths that the 404 sentence names; without, those with a name in them.
+        purpose: its description on the page `/`; `$default` is replaced by the default name.
+        example: a frame that a client may send to try it, or a description of one.
+        hint: the paths that the 404 sentence names; by default those with a name in them.
         parse: reads the name in a path, still percent-encoded. Raises Refusal: 400.
-        default: gives the name where a path has none, for a configuration.
+        default: returns the name for a path without one, given a configuration.
         optional: whether it is served only if `[<name>] enabled` is true.
         factory: the class in `relays/<name>.py` that builds its connections.
-        needs: what that is built from beside the context: `groups`, `rooms`, `pairs`, `draws`.
+        needs: the factory's arguments beside the context: `groups`, `rooms`, `pairs`, `draws`.
         fanned_out: whether its names are groups of the brokers.
-        keeps_history: whether its groups are the brokers' rooms, which one kind's are.
-        content: what is published to its groups.
-        published: the words of the page `/` for its publishing API; empty if there is none.
+        keeps_history: whether its groups are the brokers' rooms; true for one kind.
+        content: the content that is published to its groups.
+        published: the description of its publishing API on the page `/`; empty if it has none.
         django: its groups' names in Django Channels, if they have one.
     """
 
@@ -207,12 +207,12 @@ class Kind:
 
     @property
     def full_paths(self) -> tuple[str, ...]:
-        """The paths with a name in them, if it has such, else all."""
+        """The paths with a name in them; all paths if none has a name."""
         return tuple(path for path in self.paths if "{" in path) or self.paths
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The fixed words that tell its paths apart, in their order."""
+        """The fixed words in its paths, in their order."""
         return tuple(template.side for template in self._templates if template.side)
 
     @property
@@ -222,33 +222,33 @@ class Kind:
 
     @property
     def any_group(self) -> str:
-        """A group of it as sentences write it: `chat/ROOM`."""
+        """A placeholder for its groups in sentences: `chat/ROOM`."""
         return self.group(self.variable.upper())
 
     @property
     def not_found(self) -> str:
-        """The sentence for a path behind `/ws/<name>` that there is not."""
+        """The sentence for an unknown path behind `/ws/<name>`."""
         if self.optional:
             return f"There is no such path, or [{self.name}] enabled is false."
         return f"The path is {listed(self.paths, 'or')}."
 
     def group(self, name: str) -> str:
-        """The group that the connections with a name share: what brokers, hub and tail know."""
+        """The group of the connections with a name, as brokers, hub and tail call it."""
         return f"{self.name}/{name}"
 
     def is_on(self, config: Any) -> bool:
-        """Whether it is served, for a configuration."""
+        """Whether it is served under a configuration."""
         return not self.optional or bool(getattr(config, self.name).enabled)
 
     def locate(self, segments: Sequence[str], config: Any) -> Place:
-        """Reads the segments behind `/ws/<name>`; the name comes in its canonical form.
+        """Parses the segments behind `/ws/<name>`; returns the name in its canonical form.
 
         Args:
             segments: still percent-encoded, without an empty last one.
-            config: the configuration, for what may be off and for the default name.
+            config: says whether an optional kind is on, and the default name.
 
         Raises:
-            Refusal: 404, or 400 for a name that is not good.
+            Refusal: 404; 400 for an invalid name.
         """
         template = self._find(segments)
         if template is None or not self.is_on(config):
@@ -258,7 +258,7 @@ class Kind:
         return Place(template.side, "" if self.default is None else self.default(config))
 
     def answers(self, path: str, config: Any) -> bool:
-        """Whether a path speaks WebSocket, whatever the name in it."""
+        """Whether a path of this kind accepts WebSockets; the name in it is not checked."""
         kind, segments = split_path(path)
         if kind != self.name or not all(segments):
             return False
@@ -269,7 +269,7 @@ class Kind:
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """Words in a sentence: `a, b and c`."""
+    """Joins words for a sentence: `a, b and c`."""
     *others, end = words
     return f"{', '.join(others)} {last} {end}" if others else end
 
@@ -288,7 +288,7 @@ class Kinds:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their names, in the order of the alphabet."""
+        """Their names, in alphabetical order."""
         return tuple(sorted(self._kinds))
 
     @property
@@ -298,48 +298,48 @@ class Kinds:
 
     @property
     def published(self) -> tuple[Kind, ...]:
-        """The kinds to which others may publish; the one that keeps a history stands last."""
+        """The kinds with a publishing API; the one that keeps a history is last."""
         found = [kind for kind in self if kind.published]
         return tuple(sorted(found, key=lambda kind: kind.keeps_history))
 
     @property
     def history(self) -> Kind:
-        """The one whose groups are rooms with a history."""
+        """The kind whose groups are rooms with a history."""
         return next(kind for kind in self if kind.keeps_history)
 
     @property
     def not_found(self) -> str:
-        """The sentence for a WebSocket path that there is not. Leaves out what may be off."""
+        """The sentence for an unknown WebSocket path. Leaves out optional kinds."""
         always = [kind for kind in self if not kind.optional]
         paths = [path for kind in always for path in kind.hint or kind.full_paths]
         return f"There is no such path; WebSocket paths are {listed(paths, 'and')}."
 
     @property
     def publishing(self) -> str:
-        """Where others may publish, for a sentence: `push/TOPIC or chat/ROOM`."""
+        """The targets of the publishing API, for a sentence: `push/TOPIC or chat/ROOM`."""
         return listed([kind.any_group for kind in self.published], "or")
 
     def of_group(self, group: str) -> Kind | None:
-        """The kind of a group such as `chat/lobby`; None if it is none of the brokers' groups."""
+        """The kind of a group such as `chat/lobby`; None if the brokers have no such groups."""
         kind = self._kinds.get(split_group(group)[0])
         return kind if kind is not None and kind.fanned_out else None
 
     def parse_group(self, group: str) -> str:
-        """The name of a group such as `chat/lobby`, in its one form.
+        """The canonical form of a group such as `chat/lobby`.
 
         Raises:
-            Refusal: 400; there can be none of that name.
+            Refusal: 400; the name is invalid.
         """
         kind = self.of_group(group)
         if kind is None:
-            # a name alone is a room with a history: it stands first
+            # the kind with a history first: a bare name was probably meant as a room
             found = sorted(self.fanned_out, key=lambda kind: not kind.keeps_history)
             places = listed([kind.any_group for kind in found], "or")
             raise Refusal(ErrorCode.BAD_NAME, f"{group!r} is no group: say {places}.")
         return kind.group(kind.parse(split_group(group)[1]))
 
-    def meeting(self, head: bytes, config: Any) -> str | None:
-        """The group or pair that a handshake belongs to, in its one form; None if it has none.
+    def group_of_handshake(self, head: bytes, config: Any) -> str | None:
+        """The group or pair of a handshake, in its canonical form; None if it has none.
 
         Args:
             head: the request head.
@@ -354,5 +354,5 @@ class Kinds:
         return kind.group(place.name) if kind and place and place.name else None
 
     def speaks(self, path: str, config: Any) -> bool:
-        """Whether a path speaks WebSocket."""
+        """Whether a path accepts WebSockets."""
         return any(kind.answers(path, config) for kind in self)

@@ -174,7 +174,7 @@ class ProcessControl(Reloading):
         Raises:
             Refusal: 400, a target that cannot be published to; or a bad name.
             ClientError: the text is no JSON object, for a push.
-            StoreUnavailable: the message could not be kept.
+            StoreUnavailable: the store did not confirm the message.
         """
         kind = KINDS.of_group(publish.target)
         if kind is None or not kind.published:

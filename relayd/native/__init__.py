@@ -5,9 +5,9 @@
 
 
 def give_way() -> None:
-    """Does nothing, in bytecode: whoever has waited 5 ms for Python's lock gets it where it begins.
+    """Releases Python's lock if another thread has waited 5 ms for it; else does nothing.
 
-    (`sys.getswitchinterval`.) A compiled loop that goes on and on calls this now and then. To let
-    the lock go for the moment of a system call is no help: the others wake up too late for it, and
-    begin to count anew.
+    The interpreter checks that at the first bytecode of a function (`sys.getswitchinterval`). A
+    compiled loop without an end calls this in each turn. Releasing the lock around a short system
+    call does not help: the other threads wake up too late for it, and their 5 ms begin anew.
     """

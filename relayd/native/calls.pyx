@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Calls that are made by the loop that reads the sockets.
+"""Delayed calls that are made by the loop that reads the sockets.
 
-Sits under `reading`, which has that loop, and under `sockets.poller`, which offers the calls to
-those who ask for many: the groups of the hub. The reactor takes a turn to learn of a call and
-another one to make it.
+Sits under `reading`, which has that loop, and under `sockets.poller`, which offers the calls to the
+groups of the hub, since these need many. The reactor would need one turn to notice a call and
+another to make it.
 
-Re-entry: a function that is called may call `callLater` and `Call.cancel`, and may have the calls
-handed back to the reactor (`end`).
+Re-entry: a function that is called may call `callLater` and `Call.cancel`, and may pass the calls
+back to the reactor (`end`).
 Descriptors: none.
 Buffers: none. A function is kept until it is called or cancelled, its `Call` until it is due.
 """
@@ -28,14 +28,14 @@ _log = Logger(namespace="relayd.sockets.poller")
 
 
 cdef class Call:
-    """One of `Calls`: of `IDelayedCall`, what its callers need."""
+    """A delayed call: the part of `IDelayedCall` that its callers need."""
 
     def active(self):
-        """Whether it will be made."""
+        """Whether the call is still pending."""
         return self._function is not None
 
     def cancel(self):
-        """It is not made.
+        """Cancels the call.
 
         Raises:
             AlreadyCalled: it was made.
@@ -49,7 +49,7 @@ cdef class Call:
         return self._due < other._due
 
     def __call__(self):
-        """Makes it, unless it was cancelled."""
+        """Makes the call, unless it was cancelled."""
         function, self._function = self._function, None
         if function is None:
             return
@@ -64,11 +64,11 @@ cdef class Call:
 cdef class Calls:
     """Delayed calls: the part of `IReactorTime` that the groups of a hub need.
 
-    The callers keep the number small: a group has one at a time. A cancelled call stays in the heap
-    until its time.
+    The heap stays small, since a group has one pending call. A cancelled call stays in the heap
+    until it is due.
 
     Args:
-        reactor: makes them while no loop does.
+        reactor: makes the calls while no loop does.
     """
 
     def __init__(self, object reactor):
@@ -76,16 +76,16 @@ cdef class Calls:
         self._heap = []
 
     def seconds(self):
-        """Now, of a clock that is not set: clock_gettime(2), CLOCK_MONOTONIC."""
+        """Seconds of the monotonic clock: clock_gettime(2), CLOCK_MONOTONIC."""
         return monotonic() / 1e9
 
     def callLater(self, double delay, object function not None):
         """Calls a function once, later, without arguments. Its exceptions are logged.
 
         Args:
-            delay: seconds. It is waited for in whole milliseconds, rounded up; what is being read
-                or called then comes first.
-            function: what to call.
+            delay: seconds; the loop waits in whole milliseconds, rounded up, and first ends the
+                reads and calls in progress.
+            function: called without arguments.
 
         Returns:
             A `Call`; the reactor's own where the reactor makes it.
@@ -100,11 +100,11 @@ cdef class Calls:
         return call
 
     cdef void begin(self) noexcept:
-        """From now on a loop makes them."""
+        """From now on a loop makes the calls."""
         self._in_loop = True
 
     cdef int end(self) except -1:
-        """From now on the reactor makes them, those that wait, too."""
+        """From now on the reactor makes the calls, the pending ones included."""
         cdef Call call
         cdef long long now = monotonic()
         self._in_loop = False
@@ -114,18 +114,18 @@ cdef class Calls:
         return 0
 
     cdef long long first(self) noexcept:
-        """When the first is due, as of `monotonic`; below 0 if there is none."""
+        """When the first call is due, by `monotonic`; below 0 if none is pending."""
         return (<Call> self._heap[0])._due if self._heap else -1
 
     cdef int make(self, long long now) except -1:
-        """Makes those that are due, in their order; what they ask for comes later."""
+        """Makes the calls that are due at `now`, in their order."""
         while self._heap and (<Call> self._heap[0])._due <= now:
             heappop(self._heap)()
         return 0
 
 
 cdef long long monotonic() noexcept:
-    """Nanoseconds."""
+    """Nanoseconds of the monotonic clock."""
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return now.tv_sec * <long long> 1_000_000_000 + now.tv_nsec

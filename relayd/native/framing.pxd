@@ -31,10 +31,12 @@ cpdef bytes text_frame(bytes payload)
 cdef inline bytes short_text(const char *data, Py_ssize_t size, Py_ssize_t *at, int longest):
     """The payload of a masked, final text frame of at most `longest` bytes; moves `at` behind it.
 
-    None if there is anything else: another kind of frame, a part of one, or a payload that is not
-    UTF-8.
+    None for anything else: another kind of frame, a part of one, or a payload that is not UTF-8.
 
     Args:
+        data: bytes from the socket.
+        size: the number of them.
+        at: where in them the frame begins.
         longest: bytes of payload, `LONGEST_SHORT` at most.
     """
     cdef const unsigned char *frame = <const unsigned char *> data + at[0]

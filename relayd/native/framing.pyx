@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The head of a WebSocket frame (RFC 6455 section 5.2): relayd reads and writes heads here alone.
+"""WebSocket frame heads (RFC 6455 section 5.2): the only code of relayd that reads or writes them.
 
-Sits under `reading`, which takes short frames apart, under `fanout`, which frames a payload for a
+Sits under `reading`, which parses short frames, under `fanout`, which frames a payload for a
 group, and under all modules that send or read a frame in Python. Autobahn reads every other frame
 of a client, and writes its own pongs and closes. The parts of a head are in framing.pxd, with
 `short_text`, which is compiled into the loop of `reading`.
 
-Re-entry: nothing here calls back.
+Re-entry: none; no function calls back.
 Descriptors: none.
-Buffers: the caller keeps its own bytes, and no reference to them stays here. Results are copies,
+Buffers: the caller owns its bytes, and no reference to them is kept. Results are copies,
 except for `payload_of`, which returns a view that keeps its frame alive.
 """
 
@@ -51,7 +51,7 @@ def read_frames(bytes data not None):
     """Opcode and payload of each frame, as a list.
 
     Args:
-        data: whole unmasked frames, one behind the other, as relayd sends them.
+        data: whole unmasked frames, one after another, as relayd sends them.
 
     Raises:
         ValueError: the last frame is not whole, or one is masked.
@@ -80,11 +80,11 @@ def payload_of(bytes frame not None):
 
 
 def missing_of_head(bytes data not None):
-    """How many bytes are still missing of the head of a client's frame, 1 at least.
+    """The number of bytes that the head of a client's frame still lacks, at least 1.
 
     Args:
-        data: the first bytes of it. As long as they do not tell the length, the head is taken to
-            be the shortest that a client sends.
+        data: the first bytes of the head. Without the byte that holds the length, the shortest head
+            that a client sends is assumed.
     """
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data), head = HEAD
     cdef int length
@@ -99,7 +99,7 @@ def missing_of_head(bytes data not None):
 
 cdef bytes _frame(unsigned char first, bytes payload):
     """One complete unmasked frame; its length takes the fewest bytes, as the RFC demands."""
-    if payload is None:  # which Cython lets in as bytes
+    if payload is None:  # Cython accepts None as bytes
         raise TypeError("a payload is bytes, not None")
     cdef Py_ssize_t length = PyBytes_GET_SIZE(payload), head, n
     cdef bytes frame
@@ -123,7 +123,7 @@ cdef bytes _frame(unsigned char first, bytes payload):
 cdef Py_ssize_t _read_head(
     const unsigned char *frame, Py_ssize_t left, Py_ssize_t *length
 ) except -1:
-    """Where the payload of a whole unmasked frame begins; `length` becomes that of the payload.
+    """Where the payload of a whole unmasked frame begins; sets `length` to the payload's length.
 
     Args:
         left: bytes that may be read from `frame` on.

@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Reads all sockets that are readable, and takes short text frames apart.
+"""Reads all readable sockets, and parses short text frames.
 
-Sits under `sockets.poller`, which says what is read and ends a connection whose socket has ended.
-`framing` takes a short frame apart; a `Passage` takes its payload on to a group. The owner of an
+Sits under `sockets.poller`, which registers the sockets and ends a connection whose socket has
+ended. `framing` parses a short frame; a `Passage` forwards its payload to a group. The owner of an
 inlet parses all other bytes: longer frames, other kinds of frames, parts of frames.
 
 Re-entry: `receive`, `parse`, `failed`, `ended`, an observer and the calls run inside the loop. They
-may add, remove and end any inlet (the loop looks each up when its turn comes), set and cancel
+may add, remove and end any inlet (the loop looks each up just before it reads it), set and cancel
 calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `feed` of
 the inlet that called them.
 Descriptors: the poller owns the epoll instance of the sockets, the reactor its own instance, a
@@ -14,7 +14,7 @@ transport its socket. An inlet has only the number, and is removed before the so
 System calls are made with Python's lock held, since none can block; only a reactor's wait releases
 it.
 Buffers: all sockets are read into one buffer, which the next read overwrites. Payloads and parts
-are copied out of it before they are handed on.
+are copied out of it before they are passed on.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -45,10 +45,10 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
 cdef enum:
-    LONGEST_TURN = 5_000_000  # ns; then the reactor has its turn
+    LONGEST_TURN = 5_000_000  # ns of reading; after that the reactor gets a turn
     READS = 16  # between two looks at the clock and at the calls
     CHUNK = 65536  # bytes of one read
-    PART = 512  # bytes that are parsed before the next look whether short frames follow
+    PART = 512  # bytes for the owner's parser before the next check for short frames
 
 cdef char _buffer[CHUNK]
 
@@ -57,19 +57,19 @@ cdef class Inlet:
     """The bytes of one connection.
 
     Attributes:
-        owner: gets what is not read here: `sockets.poller.Owner`.
+        owner: parses all other bytes (`sockets.poller.Owner`).
         receive: called with the payload of every short text frame, and False: not binary.
-        observer: hears of each of them before (`sockets.observer.Observer`); None for nobody.
+        observer: notified of each of these payloads first (`sockets.observer.Observer`), or None.
         short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
             holds nothing.
-        missing: bytes, as far as known, that are still to come of a frame of which the owner's
-            parser holds a part; 0 if it holds none.
+        missing: bytes that are known to be missing of a frame of which the owner's parser holds a
+            part; 0 if it holds none.
         longest: bytes of payload that a short frame may have, `framing.LONGEST_SHORT_PAYLOAD` at
             most; 0 before the WebSocket is open.
         alive: set to True whenever bytes come; the keepalive clears it.
-        received_count: messages that went to `receive`; the owner counts its own here, too.
-        transport: whose socket is read, where the poller does it.
-        descriptor: that socket's.
+        received_count: messages that went to `receive`; the owner adds those that it parsed.
+        transport: the transport of the socket, if a poller reads it.
+        descriptor: the descriptor of that socket.
     """
 
     cdef public object owner, transport
@@ -107,9 +107,9 @@ cdef class Inlet:
         self._receive = receive if observer is None else _Observed(observer, receive)
 
     def feed(self, bytes data not None):
-        """Reads bytes that came in: short frames here, the rest is for the owner.
+        """Parses short frames, and passes all other bytes to the owner.
 
-        Both ways have the same effect for every input; the short one costs a tenth.
+        For every input, both ways have the same effect; parsing here costs a tenth.
         """
         self._feed(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data)
 
@@ -129,7 +129,7 @@ cdef class Inlet:
                     except Exception:
                         self.owner.failed()
                     continue
-            # what is unusual is soon over: the parser gets no more than it needs to say so
+            # only as much as the owner's parser needs to end the unusual frame
             part = size - at
             if self.longest > 0:
                 part = min(part, self.missing if self.missing > 0 else PART)
@@ -158,13 +158,13 @@ cdef class _Observed:
 
 
 cdef class Passage:
-    """Where the short frames of a connection go whose messages are only checked and passed on.
+    """The `receive` of a connection whose messages are only checked and published.
 
     Args:
-        decode: bytes to a message; raises if they are none.
-        encode: that message to bytes.
-        publish: takes them.
-        otherwise: takes what could not be decoded, as an inlet's `receive` does.
+        decode: converts bytes to a message; raises for invalid ones.
+        encode: converts the message to bytes.
+        publish: called with these bytes.
+        otherwise: called like an inlet's `receive` with a payload that `decode` rejected.
     """
 
     cdef object _decode, _encode, _publish, _otherwise
@@ -189,21 +189,21 @@ cdef class Passage:
 
 
 cdef class ReactorEpoll:
-    """Takes the place of the epoll instance of a reactor, and reads sockets past the reactor.
+    """Replaces the epoll instance of a reactor, and reads the sockets in its place.
 
-    The reactor's instance is one of the descriptors in the instance of the sockets (epoll(7) allows
-    it), so there is one wait for all, and a socket costs nothing but its own system calls. For the
-    reactor the sockets are not there: its way to one reader takes as long as relaying a pose to a
-    few members, and a turn with nothing to do half as long. So it gets a turn only when something
-    of its own is ready or due, or what was read or called has set a call or ended it.
+    The instance of the sockets contains the reactor's instance (epoll(7) allows that), so one wait
+    serves both, and a socket costs only its own system calls. The reactor does not know of the
+    sockets: its dispatch to one reader takes as long as relaying a pose to a few members, and an
+    idle turn half as long. So the reactor gets a turn only when a descriptor of its own is ready, a
+    call of its own is due, or a read or call has set one of its calls or stopped it.
 
     Args:
         reactor: an `EPollReactor`; its own instance is in use again after `release`.
-        names: where it keeps that instance and its calls: `private.ReactorNames`.
+        names: the attributes with that instance and the calls: `private.ReactorNames`.
         sockets: the epoll instance of the sockets.
         inlets: as for `read_ready`.
-        ended: the same.
-        calls: are made here, whenever they are due.
+        ended: as for `read_ready`.
+        calls: made by this loop when they are due.
     """
 
     cdef readonly object register, modify, unregister
@@ -240,22 +240,21 @@ cdef class ReactorEpoll:
         calls.begin()
 
     def release(self):
-        """Gives the reactor its own instance back, and the calls."""
+        """Restores the reactor's own instance, and passes the calls to the reactor."""
         self._released = True
         self._sockets.unregister(self._epoll)
         setattr(self._reactor, self._epoll_name, self._epoll)
         self._calls.end()
 
     def poll(self, double timeout, int most):
-        """Reads sockets and makes calls until the reactor has something to do; returns what it is.
+        """Reads sockets and makes calls until the reactor has something to do.
 
         Args:
-            timeout: seconds until the first of the reactor's calls is due; below 0 if there is
-                none.
-            most: how many descriptors the reactor wants to hear of.
+            timeout: seconds until the first of the reactor's calls is due; below 0 without calls.
+            most: the most descriptors to return.
 
         Returns:
-            As `select.epoll.poll`.
+            The ready descriptors of the reactor's instance, as `select.epoll.poll`.
 
         Raises:
             OSError: epoll_wait(2) failed; EINTR, too.
@@ -294,22 +293,22 @@ cdef class ReactorEpoll:
             more = count == READS and now < end
             if more:
                 continue
-            if count == READS:  # the turn is over; the reactor's instance may be behind these
+            if count == READS:  # the turn is over; the reactor's instance may be ready behind these
                 return self._epoll.poll(0, most)
             if 0 <= due <= now or not self._idle(first, time):
                 return ()
 
     cdef int _milliseconds(self, long long due, long long now) noexcept:
-        """How long to wait: until the first call, ours or the reactor's; below 0 for ever."""
+        """How long to wait for the first call, ours or the reactor's; below 0 without a limit."""
         cdef long long first = self._calls.first()
         if first < 0 or 0 <= due < first:
             first = due
         return -1 if first < 0 else (max(first - now, 0) + 999_999) // 1_000_000
 
     cdef bint _idle(self, object first, object time) except -1:
-        """Whether what was read or called gave the reactor nothing to do.
+        """Whether reads and calls have left the reactor nothing to do.
 
-        That is no end, no new call, and the same first one at the same time.
+        True if it is not stopping, has no new call, and has the same first call at the same time.
         """
         cdef list calls
         if getattr(self._reactor, self._new_calls_name):
@@ -323,14 +322,14 @@ cdef class ReactorEpoll:
 def read_ready(int sockets, dict inlets, object ended):
     """Reads the sockets of an epoll instance that have something to read.
 
-    All of them, or as many as `LONGEST_TURN` allows, so that everything else has its turn, the
-    batches of the hub above all. The kernel begins with those whose turn was longest ago.
+    Ends after `LONGEST_TURN`, so that other work gets a turn, above all the batches of the hub. The
+    kernel begins with the sockets that were read longest ago.
 
     Args:
         sockets: the descriptor of the epoll instance.
-        inlets: those that are read, by the descriptors of their sockets.
-        ended: called with an inlet whose socket has ended, and with why: `CONNECTION_DONE`,
-            `CONNECTION_LOST`, or whatever was raised out of its owner.
+        inlets: the inlets by the descriptors of their sockets.
+        ended: called with an inlet whose socket has ended, and the reason: `CONNECTION_DONE`,
+            `CONNECTION_LOST`, or the exception that its owner raised.
     """
     cdef epoll_event events[READS]
     cdef int count = READS, n
@@ -342,7 +341,7 @@ def read_ready(int sockets, dict inlets, object ended):
 
 
 cdef int _read_one(int descriptor, dict inlets, object ended) except -1:
-    # one that was read before may have ended it
+    # an inlet that was read before may have ended this one
     found = inlets.get(descriptor)
     if found is not None:
         _read(<Inlet> found, ended)

@@ -6,7 +6,7 @@ Stands on `replies`; `dial` connects it, `link` keeps one up. Its guarantees:
   once.
 - A caller waits for a reply no longer than the deadline. A late reply keeps its place in the queue,
   so replies and commands stay matched; a connection that received nothing meanwhile is ended.
-- When it ends, `ended` fires first, then all pending calls fail.
+- When the connection ends, `ended` fires first, then all pending calls fail.
 - All commands of one turn of the reactor are one write.
 
 txredisapi parses the replies (`dial`). Its own queue is not used: the queue has no bound, and
@@ -26,8 +26,8 @@ from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
 
 _PATIENCE = 4  # deadlines after which a connection is ended although something still comes
-_GRACE = 0.02  # seconds after a deadline, for what is in the socket already
-_LAST_WORDS = 1.0  # seconds for what was written before `close`
+_GRACE = 0.02  # seconds after a deadline, to read replies that are in the socket already
+_LAST_WORDS = 1.0  # seconds for the commands that were written before `close`
 
 
 class _Call:
@@ -40,8 +40,8 @@ class _Call:
         self.due = due
         self.answer: Deferred[Any] | None = Deferred()
 
-    def take(self) -> "Deferred[Any] | None":
-        """The Deferred, once; None if it has been failed already."""
+    def detach_answer(self) -> "Deferred[Any] | None":
+        """Returns the Deferred for the caller to fire; None if that was done before."""
         answer, self.answer = self.answer, None
         return answer
 
@@ -75,7 +75,7 @@ class Connection:
         self._settings = settings
         self._transport: Any = None
         self._reason: str | None = None
-        # what is unanswered, oldest first: a call, or the size of a post
+        # unanswered commands, oldest first: a call, or the size of one without a receiver
         self._pending: deque[_Call | int] = deque()
         self._pending_bytes = 0
         self._out: list[bytes] = []
@@ -113,8 +113,8 @@ class Connection:
             self._timer = self._clock.callLater(self._settings.deadline, self._overdue)
         return answer
 
-    def post(self, command: bytes) -> bool:
-        """Sends a command without a receiver for the reply.
+    def send_unawaited(self, command: bytes) -> bool:
+        """Sends a command without a receiver for its reply; an error reply is logged once.
 
         Returns:
             Whether it was sent.
@@ -133,7 +133,7 @@ class Connection:
             self._transport.abortConnection()
 
     def close(self) -> "Deferred[None]":
-        """Ends it. Pending commands are still written, unless Redis takes longer than a second.
+        """Ends the connection. Pending commands are still written, for at most a second.
 
         Returns:
             A Deferred that fires when the transport is closed.
@@ -145,7 +145,7 @@ class Connection:
         if self._end("it is closed"):
             timer = self._clock.callLater(_LAST_WORDS, self._transport.abortConnection)
             self.closed.addCallback(lambda _: timer.active() and timer.cancel())
-            # Redis drops commands that it has not read yet as soon as it cannot write an answer
+            # Redis drops commands that it has not read yet as soon as it cannot write a reply
             self._last_answers = unanswered
             if not unanswered:
                 self._transport.loseConnection()
@@ -166,22 +166,22 @@ class Connection:
             if not self._last_answers:
                 self._transport.loseConnection()
             return
-        if not self._pending:  # such as "max number of clients reached", then it hangs up
-            said = str(reply) if isinstance(reply, Exception) else "an answer that nobody waits for"
-            self.abort(said)
+        if not self._pending:  # such as "max number of clients reached" before Redis closes
+            is_error = isinstance(reply, Exception)
+            self.abort(str(reply) if is_error else "a reply without a command")
             return
         entry = self._pending.popleft()
         if type(entry) is int:
             self._pending_bytes -= entry
             if isinstance(reply, Exception):
-                self._post_refused(str(reply))
+                self._unawaited_refused(str(reply))
             return
         assert isinstance(entry, _Call)
         self._pending_bytes -= entry.size
         if isinstance(reply, Exception):
             self._call_refused(entry, str(reply))
             return
-        answer = entry.take()
+        answer = entry.detach_answer()
         if answer is not None:
             answer.callback(reply)
 
@@ -209,19 +209,19 @@ class Connection:
     def _call_refused(self, call: _Call, text: str) -> None:
         if code_of(text) in WRONG_SERVER:
             self.abort(text)
-        answer = call.take()
+        answer = call.detach_answer()
         if answer is not None:
             answer.errback(as_exception(text, self.label))
 
-    def _post_refused(self, text: str) -> None:
+    def _unawaited_refused(self, text: str) -> None:
         if not self._refusal_logged:
             self._refusal_logged = True
-            self.log.warn("{label} refuses posts: {text}", label=self.label, text=text)
+            self.log.warn("{label} refuses commands: {text}", label=self.label, text=text)
         if code_of(text) in WRONG_SERVER:
             self.abort(text)
 
     def _end(self, reason: str) -> bool:
-        """Ends it, unless it has ended before; then False."""
+        """Ends the connection; False if it has ended before."""
         if self._reason is not None:
             return False
         self._reason = reason
@@ -238,7 +238,7 @@ class Connection:
         return True
 
     def _fail(self, call: _Call, reason: str) -> None:
-        answer = call.take()
+        answer = call.detach_answer()
         if answer is not None:
             answer.errback(RedisUnavailable(f"{self.label}: {reason}"))
 

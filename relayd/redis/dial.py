@@ -135,7 +135,7 @@ def _protocol_class() -> Any:
         def connectionMade(self) -> None:
             super().connectionMade()
             if not isinstance(self.transport.getPeer(), UNIXAddress):
-                self.transport.setTcpNoDelay(True)  # or a post may wait for an answer to the last
+                self.transport.setTcpNoDelay(True)  # else a command waits for the last reply
             self._connection.made(self.transport)
 
         def dataReceived(self, data: bytes, unpause: bool = False) -> None:

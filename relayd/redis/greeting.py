@@ -84,7 +84,7 @@ async def _ask(
 
 
 def _check_role(label: str, reply: Any) -> None:
-    if isinstance(reply, RedisRefused):  # not allowed or not known: then READONLY will tell
+    if isinstance(reply, RedisRefused):  # not allowed or not known: READONLY shows it later
         return
     role = reply[0] if isinstance(reply, list) and reply else None
     if role == b"slave":

@@ -29,7 +29,7 @@ from relayd.redis.urls import TCP, Address, Sentinels, Target
 from relayd.tally import Buckets
 
 _REMIND = 60.0  # seconds after which a lasting outage is logged again
-_SENTINEL_DEADLINE = 1.0  # seconds at the most for one sentinel: another may know
+_SENTINEL_DEADLINE = 1.0  # seconds for one sentinel; another may know the master
 
 
 class RedisServer:
@@ -176,14 +176,14 @@ class RedisServer:
         return await self.call("EVAL", script.text, *words)
 
     def publish(self, channel: bytes, payload: bytes) -> bool:
-        """Publishes to a channel; nobody waits for the reply.
+        """Publishes to a channel, without waiting for the reply.
 
         Returns:
             False if the payload was dropped, because Redis is unavailable or too many commands are
             unanswered.
         """
         connection = self._commands.connection
-        return connection is not None and connection.post(pack_publish(channel, payload))
+        return connection is not None and connection.send_unawaited(pack_publish(channel, payload))
 
     def subscribe(self, channel: str | bytes, receive: Receive) -> "Deferred[None]":
         """Calls `receive` with each message of a channel, until `unsubscribe`.

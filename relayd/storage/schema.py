@@ -34,7 +34,7 @@ from relayd.storage import engines
 from relayd.storage.engines import Bounds, Engine
 
 _BOUNDS = Bounds(connect=5.0, statement=0.0, lock=10.0)
-_ADVISORY_LOCK = 0x72656C6179640001  # any number that nobody else takes
+_ADVISORY_LOCK = 0x72656C6179640001  # any number that no other program uses
 
 
 class SchemaError(RelaydError):
@@ -165,7 +165,7 @@ class _Backend:
         return self.engine.connect()
 
     def execute(self, sql: str, *args: Any) -> Any:
-        # yoyo begins every transaction with this word; SQLite's is to lock at once
+        # yoyo begins every transaction with this word; in SQLite, ours locks at once
         sql = self.engine.begin if sql == "BEGIN" else sql
         return super().execute(sql, *args)  # type: ignore[misc]
 

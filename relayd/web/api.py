@@ -53,7 +53,7 @@ class Api:
         Raises:
             Refusal: 400 `bad_name`, 503 `draining`.
             ClientError: `bad_json`, `bad_message`.
-            StoreUnavailable: the message could not be kept.
+            StoreUnavailable: the store did not confirm the message.
         """
         if self._backend.stopping:
             raise Refusal(ErrorCode.DRAINING, "relayd is going down; send it again soon.")

@@ -37,7 +37,7 @@ class Backend(Protocol):
             The JSON object that the clients get.
 
         Raises:
-            StoreUnavailable: the message could not be kept, so it was not delivered.
+            StoreUnavailable: the store did not confirm the message, which may be in the history.
         """
 
     async def check_database(self) -> None:

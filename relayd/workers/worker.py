@@ -106,7 +106,7 @@ class Worker(msgspec.Struct, frozen=True):
             return None
 
         def find_group(head: bytes) -> str | None:
-            return KINDS.meeting(head, current.config)
+            return KINDS.group_of_handshake(head, current.config)
 
         try:
             folder = Path(self.folder)

@@ -494,7 +494,7 @@ async def test_a_publish_that_redis_refuses_is_logged_once(log: Log) -> None:
             for _ in range(3):
                 assert server.publish(b"a", b"lost")
             await server.call("PING")
-            assert len([line for line in log.lines if "refuses posts: NOPERM" in line]) == 1
+            assert len([line for line in log.lines if "refuses commands: NOPERM" in line]) == 1
             assert watch.changes == [True]
 
 

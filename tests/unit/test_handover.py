@@ -9,10 +9,10 @@ from relayd.relays.paths import KINDS
 KEY = b"0f14d0ab-9605-4a62-a9e4-5ed26688389b"
 
 
-def meeting(target: bytes) -> str | None:
-    """The group or pair to which a handshake leads."""
+def group_of(target: bytes) -> str | None:
+    """The group or pair of a handshake."""
     head = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
-    return KINDS.meeting(head, Config())
+    return KINDS.group_of_handshake(head, Config())
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def meeting(target: bytes) -> str | None:
     ],
 )
 def test_connections_that_belong_together_meet_in_one_group(one: bytes, other: bytes) -> None:
-    assert meeting(one) == meeting(other) is not None
+    assert group_of(one) == group_of(other) is not None
 
 
 def test_groups_are_spread_evenly() -> None:
@@ -47,4 +47,4 @@ def test_groups_are_spread_evenly() -> None:
     ],
 )
 def test_a_path_that_leads_to_no_group_may_stay_with_any_worker(target: bytes) -> None:
-    assert meeting(target) is None
+    assert group_of(target) is None

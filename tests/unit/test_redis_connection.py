@@ -35,8 +35,8 @@ def call(wires: Wires, *words: bytes | str | int) -> "Deferred[Any]":
 def test_the_commands_of_one_turn_are_sent_in_one_write(clock: Clock) -> None:
     wires = Wires(clock)
     call(wires, "GET", "a")
-    wires.connection.post(pack(("SET", "a", 1)))
-    wires.connection.post(pack_publish(b"a", b"\x00\r\n"))
+    wires.connection.send_unawaited(pack(("SET", "a", 1)))
+    wires.connection.send_unawaited(pack_publish(b"a", b"\x00\r\n"))
     assert wires.transport.arrived == b""
     assert wires.commands() == [
         [b"GET", b"a"],
@@ -48,10 +48,10 @@ def test_the_commands_of_one_turn_are_sent_in_one_write(clock: Clock) -> None:
     assert len(wires.writes) == 2
 
 
-def test_replies_are_matched_in_order_and_those_of_posts_are_discarded(clock: Clock) -> None:
+def test_replies_are_matched_in_order_and_unawaited_ones_are_discarded(clock: Clock) -> None:
     wires = Wires(clock)
     first = call(wires, "GET", "a")
-    wires.connection.post(pack(("INCR", "a")))
+    wires.connection.send_unawaited(pack(("INCR", "a")))
     second, third, fourth = (call(wires, "GET", name) for name in "bcd")
     wires.say(b"$1\r\na\r\n:1\r\n$-1\r\n")
     assert (success(first), success(second)) == (b"a", None)
@@ -85,31 +85,31 @@ def test_a_cancelled_call_keeps_its_place(clock: Clock) -> None:
 def test_the_number_of_unanswered_commands_is_bounded(clock: Clock) -> None:
     wires = Wires(clock, max_pending=2)
     first = call(wires, "GET", "a")
-    assert wires.connection.post(PING)
-    assert not wires.connection.post(PING)
+    assert wires.connection.send_unawaited(PING)
+    assert not wires.connection.send_unawaited(PING)
     failure(call(wires, "GET", "b"), RedisUnavailable)
     assert len(wires.commands()) == 2
     wires.say(b":1\r\n")
     assert success(first) == 1
-    assert wires.connection.post(PING)
-    assert not wires.connection.post(PING)
+    assert wires.connection.send_unawaited(PING)
+    assert not wires.connection.send_unawaited(PING)
 
 
 def test_the_size_of_unanswered_commands_is_bounded(clock: Clock) -> None:
     wires = Wires(clock, max_pending_bytes=2 * len(PING))
-    assert wires.connection.post(PING)
+    assert wires.connection.send_unawaited(PING)
     first = wires.connection.call(PING)
-    assert not wires.connection.post(PING)
+    assert not wires.connection.send_unawaited(PING)
     wires.say(b"+PONG\r\n")
-    assert wires.connection.post(PING)
+    assert wires.connection.send_unawaited(PING)
     wires.say(b"+PONG\r\n")
     assert success(first) == b"PONG"
     second = wires.connection.call(PING)
     failure(wires.connection.call(PING), RedisUnavailable)
     wires.say(b"-ERR no\r\n-ERR no\r\n")
     failure(second, RedisRefused)
-    assert wires.connection.post(PING)
-    assert wires.connection.post(PING)
+    assert wires.connection.send_unawaited(PING)
+    assert wires.connection.send_unawaited(PING)
 
 
 # -- deadlines
@@ -131,7 +131,7 @@ def test_a_silent_connection_is_ended_at_the_deadline(clock: Clock) -> None:
     assert wires.transport.aborted
     wires.say(b"$4\r\nlate\r\n")
     failure(call(wires, "GET", "c"), RedisUnavailable)
-    assert not wires.connection.post(PING)
+    assert not wires.connection.send_unawaited(PING)
     clock.advance(10)
     assert clock.getDelayedCalls() == []
 
@@ -140,7 +140,7 @@ def test_on_a_busy_connection_only_the_late_call_fails(clock: Clock) -> None:
     """Its reply is dropped when it comes: the next one gets its own."""
     wires = Wires(clock, deadline=2.0)
     for _ in range(3):
-        wires.connection.post(PING)
+        wires.connection.send_unawaited(PING)
     late = call(wires, "GET", "late")
     clock.advance(1.5)
     next_one = call(wires, "GET", "next")
@@ -189,9 +189,9 @@ def test_each_call_has_its_own_deadline(clock: Clock) -> None:
     failure(second, RedisUnavailable)
 
 
-def test_posts_alone_have_no_deadline(clock: Clock) -> None:
+def test_unawaited_commands_alone_have_no_deadline(clock: Clock) -> None:
     wires = Wires(clock)
-    assert wires.connection.post(PING)
+    assert wires.connection.send_unawaited(PING)
     clock.advance(0)
     assert clock.getDelayedCalls() == []
 
@@ -221,16 +221,16 @@ def test_a_call_made_while_another_fails_is_refused(clock: Clock) -> None:
 
 @pytest.mark.parametrize("code", ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"])
 def test_the_connection_to_an_unsuitable_server_is_aborted(clock: Clock, code: str) -> None:
-    for post in (False, True):
+    for unawaited in (False, True):
         wires = Wires(clock)
-        if post:
-            wires.connection.post(PING)
+        if unawaited:
+            wires.connection.send_unawaited(PING)
         else:
             answer = call(wires, "SET", "a", 1)
         wires.say(b"-%b it says\r\n" % code.encode())
         assert wires.transport.aborted
         assert success(wires.connection.ended) == f"{code} it says"
-        if not post:
+        if not unawaited:
             assert str(failure(answer, RedisUnavailable)) == f"redis: {code} it says"
 
 
@@ -245,12 +245,12 @@ def test_a_server_with_a_temporary_error_is_unavailable_and_stays_connected(
     assert not wires.transport.aborted
 
 
-def test_refused_posts_are_logged_once(clock: Clock, log: Log) -> None:
+def test_refusals_of_unawaited_commands_are_logged_once(clock: Clock, log: Log) -> None:
     wires = Wires(clock)
     for _ in range(3):
-        wires.connection.post(PING)
+        wires.connection.send_unawaited(PING)
     wires.say(b"-NOPERM no\r\n:1\r\n-NOPERM no\r\n")
-    assert log.lines == ["redis refuses posts: NOPERM no"]
+    assert log.lines == ["redis refuses commands: NOPERM no"]
 
 
 def test_an_unsolicited_error_is_the_reason_of_the_end(clock: Clock) -> None:
@@ -268,7 +268,7 @@ def test_a_reply_that_nobody_requested_ends_the_connection(clock: Clock, data: b
 
 def test_closing_waits_for_the_last_answers(clock: Clock) -> None:
     wires = Wires(clock)
-    wires.connection.post(PING)
+    wires.connection.send_unawaited(PING)
     under_way = call(wires, "PING")
     closed = wires.connection.close()
     again = wires.connection.close()
@@ -287,7 +287,7 @@ def test_closing_waits_for_the_last_answers(clock: Clock) -> None:
 
 def test_closing_ends_within_a_second_although_redis_does_not_answer(clock: Clock) -> None:
     wires = Wires(clock)
-    wires.connection.post(PING)
+    wires.connection.send_unawaited(PING)
     closed = wires.connection.close()
     clock.advance(0.9)
     assert not has_fired(closed)

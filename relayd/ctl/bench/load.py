@@ -167,7 +167,7 @@ async def _measured(
             figures.extra += max(0, client.count - expected)
             if isinstance(client, Sampled):
                 took += _latencies(client, start, end)
-                took += [math.inf] * (expected - client.count)  # nothing, if it is negative
+                took += [math.inf] * (expected - client.count)  # adds nothing for a negative number
     figures.delivered = _delivered(members)
     figures.closed = dict(Counter(client.closed for client in members if client.closed))
     summarize(figures, took)

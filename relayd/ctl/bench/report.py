@@ -11,7 +11,7 @@ NO_CODE = 1006  # RFC 6455 section 7.1.5: a connection ended without a close fra
 
 
 def duration(seconds: float) -> str:
-    """A time with a unit that suits it; what took for ever did not come."""
+    """A time with a suitable unit; infinity is that of a lost pose."""
     if math.isinf(seconds):
         return "lost"
     if seconds < 0.001:
@@ -183,7 +183,7 @@ def search_to_dict(search: Search) -> dict[str, Any]:
 
 
 def _late(figures: Figures) -> bool:
-    """Whether what came came too late; what did not come is said elsewhere."""
+    """Whether poses arrived too late; lost ones are reported elsewhere."""
     return figures.profile.limit < figures.p99 < math.inf
 
 
