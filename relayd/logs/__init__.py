@@ -52,6 +52,8 @@ def is_on(level: Any) -> bool:
 
 def printable(text: str) -> str:
     """Untrusted text for a log or a terminal: control characters are escaped."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 

@@ -4,6 +4,7 @@ Sits above the level, below `lines` and `journal`.
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -24,6 +25,10 @@ _SECRETS = (
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
     (re.compile(r"(//[^\s/:@]*):\S*@"), r"\1:***@"),
 )
+
+
+# literal text, and fields that are a name, with a conversion or a format: `{seconds:.1f}`
+_PLAIN = re.compile(r"(?:[^{}]|\{[A-Za-z_]\w*(?:![rs])?(?::[^{}]*)?\})*")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -51,7 +56,7 @@ class Entry(msgspec.Struct, frozen=True):
 def read_event(event: LogEvent) -> Entry:
     """Converts an event of Twisted."""
     failure = event.get("log_failure")
-    message = hide_secrets(formatEvent(event))
+    message = hide_secrets(message_of(event))
     if failure is not None and not message:
         message = hide_secrets(f"{failure.type.__name__}: {failure.getErrorMessage()}")
     return Entry(
@@ -69,6 +74,23 @@ def read_event(event: LogEvent) -> Entry:
     )
 
 
+def message_of(event: LogEvent) -> str:
+    """The text of an event, as `formatEvent` returns it, in a tenth of the time for most."""
+    words = event.get("log_format")
+    if isinstance(words, str) and _is_plain(words) and "log_flattened" not in event:
+        try:
+            return words.format_map(event)
+        except Exception:
+            pass  # Twisted describes what cannot be formatted
+    return formatEvent(event)
+
+
+@lru_cache(maxsize=256)
+def _is_plain(words: str) -> bool:
+    """Whether `str.format_map` does the same as Twisted, which also makes calls."""
+    return _PLAIN.fullmatch(words) is not None
+
+
 def level_of(event: LogEvent) -> str:
     """Our name of an event's level; "info" for an event without one."""
     name: Any = getattr(event.get("log_level"), "name", "info")
@@ -80,6 +102,15 @@ def hide_secrets(text: str) -> str:
 
     The messages of relayd contain no secret; those of libraries and their exceptions may.
     """
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text.encode("utf-8", "backslashreplace").decode()
+    if _may_be_secret(text):
+        for pattern, instead in _SECRETS:
+            text = pattern.sub(instead, text)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _may_be_secret(text: str) -> bool:
+    """Whether any of the patterns can match: hardly a line has one of these words."""
+    if "eyJ" in text or ("@" in text and "//" in text):
+        return True
+    lower = text.lower()
+    return "token" in lower or "bearer" in lower

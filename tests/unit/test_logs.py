@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogEvent, LogLevel
+from twisted.logger import LogEvent, LogLevel, formatEvent, formatEventAsClassicLogText
 from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
 from relayd import logs
 from relayd.logs import journal as journals
-from relayd.logs.events import FIELDS, hide_secrets, level_of, read_event
+from relayd.logs.events import _SECRETS, FIELDS, hide_secrets, level_of, message_of, read_event
 from relayd.logs.journal import Journal, encode
 from relayd.logs.lines import JsonLines, Lines, TextLines
 from relayd.logs.setup import VARIABLE, Choice, choose, is_chosen, is_journal, observer
@@ -141,6 +141,20 @@ def test_words_that_are_no_secret_are_not_changed(text: str) -> None:
     assert hide_secrets(text) == text
 
 
+@given(
+    st.lists(
+        st.sampled_from(["token=", "TOKEN%3D", "to\u212aen=", "BEARER ", "bearer", "eyJ", "."])
+        | st.sampled_from(["//", ":", "@", "a", "é", " ", "\udc80", "&"]),
+        max_size=12,
+    ).map("".join)
+)
+def test_secrets_are_looked_for_in_every_text_that_may_have_one(text: str) -> None:
+    hidden = text
+    for pattern, instead in _SECRETS:
+        hidden = pattern.sub(instead, hidden)
+    assert hide_secrets(text) == hidden.encode("utf-8", "backslashreplace").decode()
+
+
 # -- lines
 
 
@@ -153,6 +167,31 @@ def test_the_text_format_is_that_of_twistd() -> None:
     line = out.getvalue()
     assert line.endswith(" [relayd.node.Node#warn] 1\n")
     assert datetime.datetime.fromisoformat(line.split()[0]).timestamp() == 0
+
+
+anything = st.text() | st.integers() | st.floats() | st.none() | st.binary()
+parts = st.sampled_from(
+    [
+        *("{conn}", "{path!r}", "{seconds:.1f}", "{seconds:{path}}", "{path.real}", "{path()}"),
+        *("{path!x}", "{}", "{0}", "{{", "}}", "{", "}", "{ conn}", "{missing}", "{log_level}"),
+        *("{é}", " words\n"),
+    ]
+)
+
+
+@given(
+    st.lists(parts, max_size=4).map("".join) | st.none() | st.binary(max_size=3),
+    st.dictionaries(st.sampled_from(["conn", "path", "seconds", "é", "log_system"]), anything),
+    st.none() | st.integers(0, 4_000_000_000_000).map(lambda time: time / 1000),
+    st.sampled_from([*LogLevel.iterconstants(), None]),
+)
+def test_a_line_of_text_is_that_of_twistd_whatever_the_event(
+    words: Any, fields: dict[str, Any], time: float | None, level: Any
+) -> None:
+    event = {**fields, "log_format": words, "log_time": time, "log_level": level}
+    assert message_of(event) == formatEvent(event)
+    expected = hide_secrets(formatEventAsClassicLogText(event) or "")
+    assert TextLines(io.StringIO()).encode(event) == expected
 
 
 def json_line(event: LogEvent, worker: int | None = None) -> dict[str, Any]:
@@ -201,9 +240,6 @@ def test_events_of_the_legacy_log_of_twisted_keep_their_text() -> None:
     assert json_line({"log_failure": failure(), "log_format": ""})["message"].startswith(
         "ValueError"
     )
-
-
-anything = st.text() | st.integers() | st.floats() | st.none() | st.binary()
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "other"]), anything), st.text())
