@@ -258,12 +258,15 @@ class SocketOutbox(Outbox):
         self, transport: Any, limit: int, overflow: Callable[[], None], drops: Drops
     ) -> None:
         super().__init__(transport, limit, overflow, drops)
-        # the answer to the handshake may still be in the transport's buffer
-        self._wait()
+        if isinstance(transport, PolledTransport) and transport.empty:
+            self.direct = transport.sender
+        else:
+            # the answer to the handshake may still be in the transport's buffer
+            self._wait()
 
     def interrupted(self, frames: bytes, sent: int) -> None:
-        self._transport.write(frames[sent:])
         self._wait()
+        self._transport.write(frames[sent:])
 
     def _wait(self) -> None:
         """Enqueues frames until `resumeProducing` reports that the transport's buffer is empty."""

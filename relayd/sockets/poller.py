@@ -135,13 +135,19 @@ class Poller:
 class PolledTransport:
     """A server transport of Twisted whose socket a poller reads.
 
+    A write goes to the kernel at once while no earlier bytes wait. Twisted's way (a buffer, a turn
+    of the reactor, two calls of epoll_ctl) is for the bytes that the kernel does not accept.
+
     Attributes:
         inlet: reads its bytes; until a WebSocket is open, all of them go to its protocol.
         sender: sends straight to its socket, past the transport's buffer.
+        empty: whether no bytes wait in the transport's buffer and the connection is not about to
+            end. While it is False, the reactor is asked to write.
     """
 
     inlet: Inlet
     sender: Sender
+    empty = True
     _poller: Poller
 
     def __init__(self, poller: Poller, sock: Any, *args: Any) -> None:
@@ -167,6 +173,36 @@ class PolledTransport:
         """Stops reading the socket."""
         self._poller.remove(self.inlet)
 
+    def write(self, data: bytes) -> None:
+        """Sends bytes at once, or after those that wait (`ITransport`)."""
+        transport: Any = self
+        # the reactor asks a pull producer for more, when it has written the producer's bytes
+        pulls = transport.producer is not None and not transport.streamingProducer
+        if self.empty and data and transport.connected and not transport.TLS and not pulls:
+            try:
+                sent = self.sender(data)
+            except OSError:
+                sent = 0  # the reactor's own write fails, too, and ends the connection
+            if sent == len(data):
+                return
+            data = data[sent:]
+        super().write(data)  # type: ignore[misc]
+
+    def startWriting(self) -> None:  # noqa: N802
+        """Bytes wait, or an end: the reactor writes from now on (`IWriteDescriptor`)."""
+        self.empty = False
+        super().startWriting()  # type: ignore[misc]
+
+    def stopWriting(self) -> None:  # noqa: N802
+        """No bytes wait any more: further ones go to the kernel at once."""
+        super().stopWriting()  # type: ignore[misc]
+        self.empty = True
+
+    def abortConnection(self) -> None:
+        """Ends the connection at once; further writes are dropped (`ITCPTransport`)."""
+        super().abortConnection()  # type: ignore[misc]
+        self.empty = False
+
     @property
     def port(self) -> Any:
         """The listening port that accepted the connection."""
@@ -176,11 +212,7 @@ class PolledTransport:
     def movable(self) -> bool:
         """Whether another process may serve the connection: it is open, and its buffer is empty."""
         transport: Any = self
-        return bool(
-            transport.connected
-            and not transport.disconnecting
-            and transport not in transport.reactor.getWriters()
-        )
+        return bool(transport.connected and not transport.disconnecting and self.empty)
 
     def detach(self) -> None:
         """Closes this process' copy of the socket, which another process serves; TCP stays open."""
