@@ -1,10 +1,10 @@
 """Every name of a library that is not public, in one place: on the ground, above the log alone.
 
-An entry says which names, of which library, who uses them, for which versions they were tried, and
-what relayd does without them. Where one is missing, relayd says so once and does that; it does not
-fail in the middle. `setup.py` bounds the versions of these libraries.
+An entry holds the names, their library, the modules that use them, the versions for which they were
+tried, and what relayd does without them. Where one is missing, relayd warns once and does that,
+instead of failing later. `setup.py` bounds the versions of these libraries.
 
-Callers use the functions below an entry. What they return is looked up once, for a process, a class
+Callers use the functions below an entry. Their results are looked up once, for a process, a class
 or a connection, so a frame costs nothing more.
 """
 
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from relayd.logs import Logger
 
-if TYPE_CHECKING:  # a program that uses one library of these does not load the others
+if TYPE_CHECKING:  # a program that uses one of these libraries does not load all of them
     from autobahn.websocket.types import ConnectionRequest
 
 _log = Logger()
@@ -24,15 +24,14 @@ _Class = TypeVar("_Class", bound=type)
 
 
 class Private:
-    """Names of a library that may be gone in its next version.
+    """Names of a library that its next version may lack.
 
     Args:
         library: as pip knows it.
-        names: what is used of it.
-        users: the modules of relayd that do, through a function of this one.
-        tried: versions of the library for which that was tried.
-        without: what relayd does where one is missing; the end of a sentence that the operator
-            reads.
+        names: the names that relayd uses.
+        users: the modules of relayd that use them, through a function of this module.
+        tried: versions of the library for which they were tried.
+        without: what relayd does where one is missing; the end of a sentence in the log.
     """
 
     def __init__(
@@ -51,18 +50,18 @@ class Private:
         self.warned = False
 
     def are_in(self, place: object, *some: str) -> bool:
-        """Whether an instance, a class or a module has the names; says once what follows if not.
+        """Whether an instance, a class or a module has the names; warns once if not.
 
         Args:
-            place: where they are looked for.
-            some: those of the names that are to be there already; all by default.
+            place: the object to search.
+            some: the names that it should have already; by default all.
         """
         missing = [name for name in some or self.names if not hasattr(place, name)]
         self.miss(*missing)
         return not missing
 
     def miss(self, *names: str) -> None:
-        """Says, once for all of the names, what follows from missing some; nothing for none."""
+        """Warns of missing names, once for all names of the entry. No effect without names."""
         if names and not self.warned:
             from importlib.metadata import version  # 10 ms that hardly any start needs
 
@@ -97,9 +96,9 @@ class ReactorNames(NamedTuple):
 
     Attributes:
         epoll: its own `select.epoll`, for which another object may stand in.
-        new_calls: a list of the calls it was asked for since its last turn.
-        calls: a heap of all others, the first to come first.
-        stopping: whether it was told to stop and has not noticed yet.
+        new_calls: a list of the calls that were set since its last turn.
+        calls: a heap of all other calls, the next one first.
+        stopping: whether `stop` was called and has not taken effect yet.
     """
 
     epoll: str
@@ -109,7 +108,7 @@ class ReactorNames(NamedTuple):
 
 
 def reactor_names(reactor: object) -> ReactorNames | None:
-    """Where an `EPollReactor` keeps what a loop beneath it needs; None where a name is missing."""
+    """The names for an `EPollReactor`; None if it lacks one, or has another type there."""
     if not REACTOR.are_in(reactor):
         return None
     kinds = (select.epoll, list, list, bool)
@@ -135,7 +134,7 @@ SHUTDOWN = Private(
 
 
 def close_alone(port: Any) -> None:
-    """Has a listening port of Twisted leave its socket as it is to the others that share it."""
+    """Makes a listening port close its socket without a shutdown, since others share it."""
     if SHUTDOWN.are_in(port):
         port._shouldShutdown = False
 
@@ -152,7 +151,7 @@ BAD_REQUEST = Private(
 
 
 def answers_bad_requests(channel: _Class) -> _Class:
-    """For a class of `HTTPChannel`: what cannot be parsed goes to its `answer_bad_request()`."""
+    """Makes an `HTTPChannel` class call its `answer_bad_request()` for an invalid request."""
     if BAD_REQUEST.are_in(channel):
         setattr(channel, BAD_REQUEST.names[0], channel.answer_bad_request)  # type: ignore[attr-defined]
     return channel
@@ -170,10 +169,10 @@ RECEIVE = Private(
 
 
 def parse_of(protocol: Any) -> Callable[[Any, bytes], None]:
-    """Has Autobahn take bytes that came in.
+    """The method with which Autobahn parses received bytes.
 
     Args:
-        protocol: the class of protocols.
+        protocol: a class of Autobahn's protocols.
     """
     found: Callable[[Any, bytes], None] = (
         protocol._dataReceived if RECEIVE.are_in(protocol) else protocol.dataReceived
@@ -195,19 +194,19 @@ FRAMES = Private(
 unparsed: Callable[[Any], bytes] = attrgetter("data")
 """The bytes that Autobahn has of an incomplete head, on a connection that `shows_frames`."""
 is_inside_message: Callable[[Any], bool] = attrgetter("inside_message")
-"""Whether a further frame of a message is to come, on a connection that `shows_frames`."""
+"""Whether a message still lacks a frame, on a connection that `shows_frames`."""
 
 
 def shows_frames(protocol: Any) -> bool:
-    """Whether it can be seen on an open connection where in a frame its parser is."""
-    # the masker is there from the first frame on
+    """Whether an open connection shows its parser's position in a frame."""
+    # the masker exists from the first frame on
     return FRAMES.are_in(protocol, "current_frame", "data", "inside_message")
 
 
 def rest_of_frame(protocol: Any) -> int | None:
-    """Bytes to come of the frame whose head Autobahn has, on a connection that `shows_frames`.
+    """Bytes missing of the frame whose head Autobahn has, on a connection that `shows_frames`.
 
-    None between two frames, and before a head is whole. 0 if it cannot be seen.
+    None between two frames, and before a head is whole. 0 if the number is unknown.
     """
     frame = protocol.current_frame
     if frame is None:
@@ -235,8 +234,8 @@ def request_target(protocol: Any, request: "ConnectionRequest") -> str:
     """The request target of a handshake as it came, in Latin-1 (RFC 9112 section 3.2).
 
     Args:
-        protocol: what the handshake came to.
-        request: what Autobahn has read in it.
+        protocol: the protocol that received the handshake.
+        request: the handshake as Autobahn parsed it.
     """
     if TARGET.are_in(protocol):
         return str(protocol.http_request_uri)
@@ -256,7 +255,7 @@ OPTIONS = Private(
 def shared_options(protocol: type, factory: object) -> dict[str, Any]:
     """Attributes of a class of protocols that has the options of its factory, once for all of them.
 
-    Autobahn would copy them to every connection: 1.5 KB, and 0.3 ms to log them for nobody.
+    Autobahn would copy them to every connection: 1.5 KB, and 0.3 ms for a debug log that is off.
 
     Args:
         protocol: a class of Autobahn's protocols.
@@ -265,7 +264,7 @@ def shared_options(protocol: type, factory: object) -> dict[str, Any]:
     if not OPTIONS.are_in(protocol):
         return {}
     names = protocol.CONFIG_ATTRS  # type: ignore[attr-defined]
-    # what the class has already, Autobahn does not copy to each connection, nor log
+    # Autobahn copies and logs the options that CONFIG_ATTRS names: none
     return {**{name: getattr(factory, name) for name in names}, "CONFIG_ATTRS": ()}
 
 
