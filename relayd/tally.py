@@ -32,7 +32,7 @@ _CODES = {
 
 
 class Buckets:
-    """How many values there were, by size: what a Prometheus histogram is made of.
+    """Counts of values by size, for a Prometheus histogram.
 
     Args:
         bounds: upper bounds, inclusive, ascending.

@@ -1,4 +1,4 @@
-"""The command line of `twistd relayd`: its options, and the service that twistd is to run.
+"""The command line of `twistd relayd`: its options, and the service that twistd runs.
 
 The top layer. It imports the reactor and hands it to `assembly`, which builds the service.
 """

@@ -12,7 +12,7 @@ class ProcessFigures:
     """The figures of one process.
 
     Args:
-        parts: what the figures are read from.
+        parts: the parts that the figures are read from.
         alone: whether the process has no parent; for workers, the parent adds the workers' figures.
     """
 

@@ -15,7 +15,7 @@ class Settings:
         max_pending: commands that may be unanswered on one connection.
         max_pending_bytes: how long these may be together.
         first_delay: seconds until the first new attempt after a connection was lost.
-        longest_delay: seconds between two attempts at the most.
+        longest_delay: the most seconds between two attempts.
         sentinel_interval: seconds between two questions to the sentinels where the master is.
     """
 

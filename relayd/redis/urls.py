@@ -100,7 +100,7 @@ class Sentinels:
 
     Attributes:
         sentinels: where they are.
-        service: what they call the service.
+        service: the name of the service at the sentinels.
         credentials: for the master.
         sentinel_credentials: for the sentinels.
         db: the database.

@@ -18,7 +18,7 @@ from relayd.storage.engines import Cursor
 from relayd.storage.pool import Database
 from relayd.tally import Buckets
 
-QUIZZES = 3  # the most quizzes of one draw; schema/postgresql/0002 has it too
+QUIZZES = 3  # the most quizzes of one draw, as in schema/postgresql/0002
 
 # the range of an INTEGER column in PostgreSQL; no row can have another difficulty
 _SMALLEST, _GREATEST = -(2**31), 2**31 - 1

@@ -18,7 +18,7 @@ from relayd.logs import Logger
 from relayd.storage import engines, samples, schema
 
 _RETRY = 2.0
-"""Seconds between two attempts while the database is away."""
+"""Seconds between two attempts while the database is unavailable."""
 
 
 class Preparation:

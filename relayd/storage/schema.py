@@ -38,7 +38,7 @@ _ADVISORY_LOCK = 0x72656C6179640001  # any number that no other program uses
 
 
 class SchemaError(RelaydError):
-    """A migration or rollback failed. Nothing of the failed step stays."""
+    """A migration or rollback failed. The failed step is rolled back."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def migrate(url: str, progress: Callable[[int, int], object] = lambda *_: None) 
             pending.
 
     Returns:
-        The ids of those that were pending.
+        The ids of the applied migrations.
 
     Raises:
         ConfigError: the URL is wrong.

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from relayd.control.worker_metrics import Workers
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before a worker that keeps dying is started for the third time, and at the most."""
+"""Seconds before the third start of a worker that keeps dying, and the most before any start."""
 STEADY = 10.0
 """Seconds of service after which the delay starts again at zero."""
 

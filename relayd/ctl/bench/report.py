@@ -45,7 +45,7 @@ def table(figures: Figures, server: str) -> str:
 
     Args:
         figures: the run.
-        server: what was found out about the server's processes.
+        server: the facts about the server's processes.
     """
     rows = [
         ("connected", f"{figures.connected:,}"),
