@@ -177,7 +177,7 @@ def build_node(
     context = _build_context(current, reactor)
     poller = Poller(reactor)
     ports = Ports(listener, config.server.listen, poller.watch)
-    handover = None if worker is None else worker.handover(reactor, ports, current)
+    handover = None if worker is None else worker.handover(reactor, poller.entrance, ports, current)
     hub = Hub(poller.calls, config.limits.coalesce)
     database = _build_database(config, reactor)
     redis = _build_redis(config, reactor)

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 
 from relayd.control.address import ControlError, Place, check_length
-from relayd.edge.ports import adopt_unix
+from relayd.edge.ports import BACKLOG, adopt_unix
 from relayd.logs import Logger
 
 FOR_THE_GROUP, FOR_ITS_PARENT = 0o660, 0o600
@@ -110,7 +110,7 @@ def _bind(path: Path, mode: int) -> socket.socket:
     before = os.umask(0o777 & ~mode)
     try:
         listening.bind(str(path))
-        listening.listen(64)
+        listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise

@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from relayd.edge.ports import peer_of
 from relayd.logs import Logger
+from relayd.sockets.entrance import Entrance
 from relayd.sockets.poller import PolledTransport
 
 BEAT, FRESH = 0.5, 2.0
@@ -46,7 +47,6 @@ SPARE = 128
 
 CANNOT = "connections stay with the worker that accepts them, which costs CPU time: {why}"
 
-_AT_ONCE = 64  # connections that are received in one turn of the reactor
 _STAYS = (errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOBUFS, errno.EPIPE)
 
 
@@ -65,7 +65,8 @@ class Handover:
     """One worker's side.
 
     Args:
-        reactor: provides IReactorFDSet and IReactorTime.
+        reactor: provides IReactorTime.
+        entrance: where connections are received.
         ports: the listening ports, the same in every worker and in the same order; read only after
             `start`.
         folder: shared by all workers, and closed to other users.
@@ -83,6 +84,7 @@ class Handover:
     def __init__(
         self,
         reactor: Any,
+        entrance: Entrance,
         ports: Sequence[IListeningPort],
         folder: Path,
         number: int,
@@ -90,7 +92,7 @@ class Handover:
         group: Callable[[bytes], str | None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._reactor = reactor
+        self._entrance = entrance
         self._now = now
         self._ports: Sequence[Any] = ports
         self._folder = folder
@@ -115,7 +117,7 @@ class Handover:
             self._log.warn(CANNOT, why=f"{path}: {error.strerror}")
             return
         self._socket = opened
-        self._reactor.addReader(self)
+        self._entrance.add(self)
         self._loop.start(BEAT)
 
     def stop(self) -> None:
@@ -128,7 +130,7 @@ class Handover:
         self._socket.shutdown(socket.SHUT_RD)
         while self._receive():
             pass
-        self._reactor.removeReader(self)
+        self._entrance.remove(self)
         self._socket.close()
         self._socket = None
 
@@ -165,10 +167,8 @@ class Handover:
         return True
 
     def doRead(self) -> None:
-        """Receives the connections in the queue (`IReadDescriptor`)."""
-        for _ in range(_AT_ONCE):
-            if not self._receive():
-                break
+        """Receives the first connection in the queue (`IReadDescriptor`)."""
+        self._receive()
 
     def _receive(self) -> bool:
         """Receives one connection and adopts it; False if the queue is empty."""
@@ -248,6 +248,7 @@ def adopt(port: Any, sock: socket.socket, data: bytes) -> None:
     protocol = port.factory.buildProtocol(peer)
     session, port.sessionno = port.sessionno, port.sessionno + 1
     transport = port.transport(sock, protocol, address, port, session, port.reactor)
+    transport.arrive()
     try:
         protocol.makeConnection(transport)
         protocol.dataReceived(data)

@@ -5,6 +5,7 @@ behind the ports is an argument.
 """
 
 import functools
+import re
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, cast, overload
@@ -27,6 +28,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd import private
+
+BACKLOG = 4096
+"""Connections that the kernel keeps for a port until they are accepted: Linux' own maximum.
+
+Twisted's default is 50. The kernel drops the SYNs of all others, and their clients try again after
+1, 3 and 7 s (tcp(7), tcp_syn_retries). net.core.somaxconn cuts it (listen(2)).
+"""
+NAMED_BACKLOG = re.compile(r":backlog=(\d+)")
+"""Finds the backlog in the description of an endpoint that names one."""
 
 
 class Ports(Sequence[IListeningPort]):
@@ -65,7 +75,7 @@ class Ports(Sequence[IListeningPort]):
             self._ports.append(port)
 
     def _open_one(self, description: str, factory: IProtocolFactory) -> IListeningPort:
-        endpoint = endpoints.serverFromString(self._listener, description)
+        endpoint = _endpoint(self._listener, description)
         opened: list[IListeningPort] = []
         failures: list[Failure] = []
         endpoint.listen(factory).addCallbacks(opened.append, failures.append)
@@ -105,6 +115,16 @@ class Ports(Sequence[IListeningPort]):
 
     def __getitem__(self, index: int | slice) -> IListeningPort | Sequence[IListeningPort]:
         return self._ports[index]
+
+
+def _endpoint(listener: Any, description: str) -> IStreamServerEndpoint:
+    """An endpoint, with `BACKLOG` unless its description names another."""
+    if not NAMED_BACKLOG.search(description):
+        try:
+            return endpoints.serverFromString(listener, f"{description}:backlog={BACKLOG}")
+        except (TypeError, ValueError):
+            pass  # the backlog is named by its position, or endpoints of this kind have none
+    return endpoints.serverFromString(listener, description)
 
 
 def describe(port: IListeningPort) -> str:
@@ -156,8 +176,10 @@ class Inherited:
     """Stands in for the reactor, for the endpoints of a worker.
 
     Each endpoint listens on the next of the sockets that another process has opened for the same
-    descriptions; its address, mode and backlog are ignored. Closing such a port closes the socket
-    in this process only.
+    descriptions; its address, mode and backlog are ignored. A second listen(2) would change the
+    backlog, but the process that opened a socket has decided on it (`Backlog=` in a socket unit of
+    systemd, whose default is the kernel's maximum), and cannot be asked. Closing such a port closes
+    the socket in this process only.
 
     Args:
         reactor: reads the sockets.

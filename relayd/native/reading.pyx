@@ -7,8 +7,8 @@ inlet parses all other bytes: longer frames, other kinds of frames, parts of fra
 
 Re-entry: `receive`, `parse`, `failed`, `ended`, an observer and the calls run inside the loop. They
 may add, remove and end any inlet (the loop looks each up just before it reads it), set and cancel
-calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `feed` of
-the inlet that called them.
+calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `read`, no
+`feed` of the inlet that called them.
 Descriptors: the poller owns the epoll instance of the sockets, the reactor its own instance, a
 transport its socket. An inlet has only the number, and is removed before the socket is closed.
 System calls are made with Python's lock held, since none can block; only a reactor's wait releases
@@ -338,6 +338,16 @@ def read_ready(int sockets, dict inlets, object ended):
         count = epoll_wait(sockets, events, READS, 0)
         for n in range(count):
             _read_one(events[n].data.fd, inlets, ended)
+
+
+def read(Inlet inlet not None, object ended):
+    """Reads the socket of one inlet once, where another loop has found it readable.
+
+    Args:
+        inlet: the inlet.
+        ended: as for `read_ready`.
+    """
+    _read(inlet, ended)
 
 
 cdef int _read_one(int descriptor, dict inlets, object ended) except -1:

@@ -1,12 +1,12 @@
 """Reads all sockets through one epoll instance, in one compiled loop.
 
-Sits beside `outbox`: that one writes to a connection, this one reads from it. A readable socket
-costs Twisted's reactor a logging context, a dispatch and four calls before a protocol gets a byte.
-The epoll instance of the `Poller` contains all connections and the reactor's own instance (epoll(7)
-allows that); the reactor waits for the poller's, and gets a turn when it has something to do. The
-loop makes the `Poller.calls` between reads. (A reactor without epoll, or one that `private` does
-not know, has the poller as a reader.) Short whole text frames go straight to the `receive` of an
-`Inlet`; all other bytes go to the parser of its owner.
+Sits beside `outbox`, which writes to a connection, and `entrance`, which reads its first bytes. A
+readable socket costs Twisted's reactor a logging context, a dispatch and four calls before a
+protocol gets a byte. The epoll instance of the `Poller` contains all connections and the reactor's
+own instance (epoll(7) allows that); the reactor waits for the poller's, and gets a turn when it has
+something to do. The loop makes the `Poller.calls` between reads. (A reactor without epoll, or one
+that `private` does not know, has the poller as a reader.) Short whole text frames go straight to
+the `receive` of an `Inlet`; all other bytes go to the parser of its owner.
 """
 
 import functools
@@ -25,7 +25,8 @@ from relayd import private
 from relayd.logs import Logger
 from relayd.native.calls import Calls
 from relayd.native.fanout import Sender
-from relayd.native.reading import Inlet, ReactorEpoll, read_ready
+from relayd.native.reading import Inlet, ReactorEpoll, read, read_ready
+from relayd.sockets.entrance import Entrance
 
 __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
 
@@ -51,12 +52,14 @@ class Poller:
     Attributes:
         calls: `hub.Timing`, for frequent calls. The loop that reads makes the calls; the reactor
             does before `start`, after `stop`, and where it has the poller as a reader.
+        entrance: accepts connections and reads their first bytes.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self.calls = Calls(reactor)
+        self.entrance = Entrance(reactor)
         self._reactor = reactor
         self._epoll = select.epoll()
         self._inlets: dict[int, Inlet] = {}
@@ -72,9 +75,11 @@ class Poller:
             )
         else:
             self._reactor.addReader(self)
+        self.entrance.start()
 
     def stop(self) -> None:
         """Ends the reading; called without connections. The reactor makes the calls from now on."""
+        self.entrance.stop()
         if self._reactor_epoll is not None:
             self._reactor_epoll.release()
         else:
@@ -82,11 +87,11 @@ class Poller:
         self._epoll.close()
 
     def watch(self, port: Any) -> None:
-        """Reads the connections that a TCP or unix port accepts from now on."""
-        if isinstance(port, unix.Port):
-            port.transport = functools.partial(_UnixServer, self)  # type: ignore[assignment]
-        elif isinstance(port, tcp.Port):
-            port.transport = functools.partial(_TcpServer, self)  # type: ignore[assignment]
+        """Reads the connections that a TCP or unix port accepts from its `startReading` on."""
+        if isinstance(port, tcp.Port):
+            transport = _UnixServer if isinstance(port, unix.Port) else _TcpServer
+            port.transport = functools.partial(transport, self)  # type: ignore[assignment]
+            self.entrance.watch(port)
 
     def add(self, inlet: Inlet) -> None:
         """Reads an inlet's socket. No effect if it is being read."""
@@ -101,6 +106,10 @@ class Poller:
         if self._inlets.get(descriptor) is inlet:
             del self._inlets[descriptor]
             self._epoll.unregister(descriptor)
+
+    def read(self, inlet: Inlet) -> None:
+        """Reads an inlet's socket once, now."""
+        read(inlet, self._end)
 
     def doRead(self) -> None:
         """Reads the sockets that are readable or have ended (`IReadDescriptor`)."""
@@ -149,6 +158,7 @@ class PolledTransport:
     sender: Sender
     empty = True
     _poller: Poller
+    _arrived = False
 
     def __init__(self, poller: Poller, sock: Any, *args: Any) -> None:
         self._poller = poller
@@ -167,11 +177,28 @@ class PolledTransport:
 
     def startReading(self) -> None:
         """Reads the socket from now on."""
-        self._poller.add(self.inlet)
+        if self._arrived:
+            self._poller.add(self.inlet)
+        else:
+            self._poller.entrance.add(self)
 
     def stopReading(self) -> None:
         """Stops reading the socket."""
-        self._poller.remove(self.inlet)
+        if self._arrived:
+            self._poller.remove(self.inlet)
+        else:
+            self._poller.entrance.remove(self)
+
+    def arrive(self) -> None:
+        """Has the poller read the socket from now on, which the entrance has read so far."""
+        self._poller.entrance.remove(self)
+        self._arrived = True
+        self._poller.add(self.inlet)
+
+    def doRead(self) -> None:
+        """Reads the first bytes, or the end; the poller reads what follows (`IReadDescriptor`)."""
+        self.arrive()
+        self._poller.read(self.inlet)
 
     def write(self, data: bytes) -> None:
         """Sends bytes at once, or after those that wait (`ITransport`)."""

@@ -35,6 +35,7 @@ from relayd.edge.ports import Inherited, Ports
 from relayd.logs import Logger
 from relayd.logs.lines import TextLines
 from relayd.relays.paths import KINDS
+from relayd.sockets.entrance import Entrance
 from relayd.systemd import Condition
 from relayd.workers import VARIABLE
 
@@ -91,11 +92,14 @@ class Worker(msgspec.Struct, frozen=True):
         last = FIRST_SOCKET + len(self.config.server.listen)
         return Inherited(reactor, range(FIRST_SOCKET, last))
 
-    def handover(self, reactor: Any, ports: Ports, current: Current) -> Handover | None:
+    def handover(
+        self, reactor: Any, entrance: Entrance, ports: Ports, current: Current
+    ) -> Handover | None:
         """Builds the hand-over to the other workers.
 
         Args:
             reactor: the reactor.
+            entrance: where this process accepts connections.
             ports: the ports of this process.
             current: holds the default names of groups, which paths may omit.
 
@@ -110,7 +114,7 @@ class Worker(msgspec.Struct, frozen=True):
 
         try:
             folder = Path(self.folder)
-            return Handover(reactor, ports, folder, self.number, self.workers, find_group)
+            return Handover(reactor, entrance, ports, folder, self.number, self.workers, find_group)
         except OSError as error:  # the folder was removed
             _log.warn(CANNOT, why=f"{error.filename}: {error.strerror}")
             return None

@@ -23,6 +23,7 @@ from twisted.internet.task import Clock
 from websockets.sync.client import ClientConnection
 
 from relayd.edge.handover import BEAT, FRESH, SPARE, Handover, adopt, owner
+from relayd.sockets.entrance import Entrance
 from relayd.sockets.poller import Poller
 from relayd.workers.folder import Folder
 from tests.daemon import Daemon, tls_client
@@ -200,15 +201,20 @@ def test_connections_stay_with_their_worker_when_the_folder_is_removed(
 class Reactor(Clock):
     """Time; readers are noted by nobody."""
 
-    before_reader_is_removed: Callable[[], object] = staticmethod(lambda: None)
-
     def addReader(self, reader: object) -> None:  # noqa: N802
         pass
 
-    removeWriter = addReader  # noqa: N815
+    removeReader = removeWriter = addReader  # noqa: N815
 
-    def removeReader(self, reader: object) -> None:  # noqa: N802
+
+class Leaving(Entrance):
+    """Does something just before a reader is removed."""
+
+    before_reader_is_removed: Callable[[], object]
+
+    def remove(self, reader: object) -> None:
         self.before_reader_is_removed()
+        super().remove(reader)
 
 
 class Nobody(Protocol):
@@ -251,7 +257,8 @@ def test_no_connection_is_handed_to_a_worker_that_no_longer_receives(
     """A sender that found the socket just before its removal may write to it a moment later."""
     folder = Folder(2, str(tmp_path))
     reactor = Reactor()
-    side = Handover(reactor, [port], folder.path, 1, 2, lambda head: None)
+    entrance = Leaving(reactor)
+    side = Handover(reactor, entrance, [port], folder.path, 1, 2, lambda head: None)
     side.start()
     line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     line.connect(str(folder.path / "w1"))
@@ -270,11 +277,12 @@ def test_no_connection_is_handed_to_a_worker_that_no_longer_receives(
             give()
 
     give()
-    reactor.before_reader_is_removed = too_late
+    entrance.before_reader_is_removed = too_late
     side.stop()
     assert port.sessionno == len(given) == 1
     for each in (line, client, ours):
         each.close()
+    entrance.stop()
     folder.remove()
 
 

@@ -319,3 +319,22 @@ def test_no_client_is_refused_during_a_restart(
     assert len(statuses) > 50
     assert set(statuses) == {101}
     assert read_close(kept)[0] == 1012
+
+
+def test_a_passed_socket_keeps_the_backlog_of_its_unit(serve: Serve, tmp_path: Path) -> None:
+    """relayd does not call listen(2) anew: `Backlog=` is the operator's."""
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(tmp_path / "passed.sock"))
+        opened.listen(20)
+        service = serve(opened)
+        service.hear("READY=1")
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(30)]
+        with stopped(service.pid), contextlib.ExitStack() as stack:
+            refused = 0
+            for client in map(stack.enter_context, clients):
+                client.setblocking(False)
+                try:
+                    client.connect(opened.getsockname())
+                except BlockingIOError:
+                    refused += 1
+        assert refused == 9  # Linux keeps one more than the backlog

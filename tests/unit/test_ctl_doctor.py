@@ -1,11 +1,15 @@
 """Input of the doctor: nginx' durations, locations and inheritance; versions of Redis."""
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from relayd.ctl.doctor import nginx_config
+from relayd.ctl.doctor import machine, nginx_config
 from relayd.ctl.doctor.checks import CHECKS
+from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.nginx import seconds
 from relayd.ctl.doctor.redis import _judge
 from relayd.ctl.doctor.redis_facts import ServerFacts
@@ -103,6 +107,28 @@ def test_the_output_of_nginx_t_is_read_with_what_it_includes(tmp_path: Path) -> 
 def test_versions_of_redis_are_parsed(version: str, state: str) -> None:
     server = ServerFacts("r", info={"redis_version": version, "role": "master"})
     assert _judge(server).state.value == state
+
+
+@pytest.mark.parametrize(
+    ("somaxconn", "listen", "finding"),
+    [
+        (None, "tcp:8080", "skipped: does not show net.core.somaxconn"),
+        (128, "tcp:8080", "warn: net.core.somaxconn is 128 net.core.somaxconn = 4096"),
+        (4095, "unix:/run/relayd.sock", "warn: net.core.somaxconn is 4095"),
+        (4096, "tcp:8080", "ok: net.core.somaxconn is 4096"),
+        (4096, "tcp:8080:backlog=5000", "warn: backlog=5000 net.core.somaxconn = 5000"),
+        (128, "tcp:8080:backlog=64", "warn: net.core.somaxconn = 4096"),
+    ],
+)
+def test_a_listen_queue_that_the_kernel_shortens_is_reported(
+    somaxconn: int | None, listen: str, finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "read_number", lambda path: somaxconn)
+    (found,) = machine.look_at_kernel(cast(Facts, SimpleNamespace(listen=[listen])))
+    state, _, words = finding.partition(": ")
+    assert found.state.value == state
+    text = f"{found.text} {found.remedy}"
+    assert all(word in text for word in re.findall(r"\S+(?: = \d+| is \d+)?", words)), text
 
 
 def test_names_of_checks_are_unique_and_in_the_operators_table() -> None:

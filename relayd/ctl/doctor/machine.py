@@ -15,11 +15,11 @@ from relayd.ctl.bench.target import Target
 from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor.facts import Facts, read_number
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
+from relayd.edge.ports import BACKLOG, NAMED_BACKLOG
 
 _TIMEOUT = 5.0  # seconds
 _SPARE = 200  # open files for other uses than clients: the database, Redis, logs
 _FEW = 4096
-_TWISTEDS_BACKLOG = 50
 
 
 def look_at_configuration(facts: Facts) -> Iterator[Finding]:
@@ -112,23 +112,30 @@ def look_at_kernel(facts: Facts) -> Iterator[Finding]:
         yield skipped("the kernel does not show net.core.somaxconn")
         return
     for description in facts.listen:
-        found = re.search(r":backlog=(\d+)", description)
-        backlog = int(found[1]) if found else _TWISTEDS_BACKLOG
-        if backlog > limit:
+        if (found := NAMED_BACKLOG.search(description)) and (backlog := int(found[1])) > limit:
             yield warn(
                 f"{description}: the kernel cuts backlog={backlog} down to {limit} "
                 "(net.core.somaxconn)",
-                f"net.core.somaxconn = {backlog} in /etc/sysctl.d/relayd.conf, sysctl --system",
+                _raise(backlog),
             )
             return
-    if limit < 1024:
+    if limit < BACKLOG:
         yield warn(
-            f"net.core.somaxconn is {limit}: if many clients reconnect at once, some have to wait",
-            "net.core.somaxconn = 4096 in /etc/sysctl.d/relayd.conf, then sysctl --system",
+            f"net.core.somaxconn is {limit}: if more clients than that reconnect at once, the "
+            "others wait for seconds",
+            _raise(BACKLOG),
         )
         return
     ports = _net("TcpExt").get("ListenOverflows", 0)
     yield ok(f"net.core.somaxconn is {limit}; {ports} overflows on this machine since it started")
+
+
+def _raise(limit: int) -> str:
+    """The remedy for a listen queue that is too short."""
+    return (
+        f"net.core.somaxconn = {limit} in /etc/sysctl.d/relayd.conf, sysctl --system, and a "
+        f"restart of relayd; for a container, docker run --sysctl net.core.somaxconn={limit}"
+    )
 
 
 def _get(target: Target, path: str) -> tuple[int, str]:

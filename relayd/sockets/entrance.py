@@ -1,0 +1,123 @@
+"""The entrance: accepts connections and reads their first bytes, a few milliseconds a turn.
+
+Sits beside `poller`, which reads every connection from its second bytes on. After a restart,
+thousands of clients connect in the same moment, and each handshake takes longer than relaying a
+pose to a small group. If their sockets were read along with all others, a pose would wait behind
+every handshake that came before it. So listening ports, connections that have sent nothing yet, and
+the hand-over between workers have an epoll instance of their own, which the reactor reads as one of
+its descriptors: it gets `LONGEST_TURN`, then everything else has its turn. Whoever is not served
+yet waits in the kernel, in the order of arrival (epoll(7) returns ready descriptors in turn), so a
+port accepts no faster than the handshakes of those that it has accepted are answered.
+"""
+
+import functools
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.main import CONNECTION_LOST
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relayd.logs import Logger
+
+LONGEST_TURN = 0.002
+"""Seconds; the handshake, or the `ACCEPTS`, that are under way then come on top."""
+ACCEPTS = 8
+"""Connections that a port accepts between two looks at the clock."""
+
+
+@implementer(IReadDescriptor)
+class Entrance:
+    """Serves the readers of new connections; one for each reactor.
+
+    Args:
+        reactor: has the entrance as a reader, from `start` to `stop`.
+        now: seconds, by a clock that is not set.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, now: Callable[[], float] = time.monotonic) -> None:
+        self._reactor = reactor
+        self._now = now
+        self._epoll = select.epoll()
+        self._readers: dict[int, Any] = {}
+
+    def start(self) -> None:
+        """Begins to serve them."""
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Ends it; the ports are closed then."""
+        self._reactor.removeReader(self)
+        self._epoll.close()
+
+    def add(self, reader: Any) -> None:
+        """Calls `doRead` of a reader (`IReadDescriptor`) whenever it is ready.
+
+        No effect if it is there already.
+        """
+        descriptor = reader.fileno()
+        if self._readers.get(descriptor) is not reader:
+            self._epoll.register(descriptor, select.EPOLLIN)
+            self._readers[descriptor] = reader
+
+    def remove(self, reader: Any) -> None:
+        """Calls it no more. No effect if it is not there."""
+        descriptor = reader.fileno()
+        if self._readers.get(descriptor) is reader:
+            del self._readers[descriptor]
+            self._epoll.unregister(descriptor)
+
+    def watch(self, port: tcp.Port) -> None:
+        """Accepts here, from its `startReading` on, what comes through a listening port."""
+        port.stopReading()
+        accept = port.doRead
+
+        def accept_some() -> None:
+            port.numberAccepts = ACCEPTS  # Twisted lets the number grow
+            accept()
+
+        changed: Any = port
+        changed.doRead = accept_some
+        changed.startReading = functools.partial(self.add, port)
+        changed.stopReading = functools.partial(self.remove, port)
+
+    def doRead(self) -> None:
+        """Serves what is ready, as long as the turn goes (`IReadDescriptor`)."""
+        end = self._now() + LONGEST_TURN
+        while ready := self._epoll.poll(0, ACCEPTS):
+            for descriptor, events in ready:
+                # one that was served before may have removed it
+                if (reader := self._readers.get(descriptor)) is not None:
+                    self._serve(reader, events)
+                if self._now() >= end:
+                    return
+
+    def _serve(self, reader: Any, events: int) -> None:
+        """Calls a reader; one that fails, or whose socket has ended, is removed."""
+        try:
+            if events & select.EPOLLIN:
+                reader.doRead()
+                return
+            failure = Failure(CONNECTION_LOST)  # another process has shut it down
+        except Exception:
+            failure = Failure()
+            self._log.failure("accepting failed", failure)
+        self.remove(reader)
+        reader.connectionLost(failure)
+
+    def fileno(self) -> int:
+        """The epoll instance's (`IReadDescriptor`)."""
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """The name in the reactor's log."""
+        return "relayd"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has ended (`IReadDescriptor`)."""
