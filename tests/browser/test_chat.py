@@ -271,6 +271,68 @@ def test_a_full_server_is_tried_again(tmp_path: Path, browser: Browser) -> None:
         daemon.stop()
 
 
+def test_waits_before_a_new_try_are_random_longer_each_time_and_bounded(
+    daemon: Daemon, browser: Browser
+) -> None:
+    """After a restart, the pages come back spread over the whole wait."""
+    browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
+    waits = browser.driver.execute_async_script(
+        """
+        const done = arguments[arguments.length - 1];
+        const source = performance.getEntriesByType("resource").map((each) => each.name);
+        import(source.find((name) => name.includes("/connection"))).then(({ Connection }) => {
+          const now = Date.now();
+          Date.now = () => now;
+          const drops = (random, tries) => {
+            Math.random = () => random;
+            const connection = new Connection("lobby");
+            return Array.from({ length: tries }, () => {
+              connection.drop();
+              return connection.state.retryAt - now;
+            });
+          };
+          done([drops(0, 3), drops(0.5, 7), drops(0.999, 7)]);
+        });
+        """
+    )
+    least, middle, most = waits
+    assert least == [0, 0, 0]
+    assert middle == [500, 1000, 2000, 4000, 8000, 15000, 15000]
+    assert all(wait < 30000 for wait in most)
+
+
+@pytest.mark.parametrize(
+    ("code", "least"), [(4429, 5000), (4503, 5000), (4500, 0), (1012, 0), (1006, 0)]
+)
+def test_a_page_waits_as_long_as_a_refusal_asks_for_and_a_random_time_more(
+    daemon: Daemon, browser: Browser, code: int, least: int
+) -> None:
+    """A browser does not show the header Retry-After, only the close code."""
+    browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
+    wait = browser.driver.execute_async_script(
+        """
+        const [code, done] = arguments;
+        const source = performance.getEntriesByType("resource").map((each) => each.name);
+        import(source.find((name) => name.includes("/connection"))).then(({ Connection }) => {
+          const now = Date.now();
+          Date.now = () => now;
+          Math.random = () => 0.5;
+          let socket = null;
+          window.WebSocket = class extends EventTarget {
+            constructor() { super(); socket = this; }
+            close() {}
+          };
+          const connection = new Connection("lobby");
+          connection.connect();
+          socket.dispatchEvent(new CloseEvent("close", { code }));
+          done(connection.state.retryAt - now);
+        });
+        """,
+        code,
+    )
+    assert wait == least + 500
+
+
 def test_an_overlong_text_stays_in_the_field(tmp_path: Path, browser: Browser) -> None:
     daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MAX_MESSAGE_SIZE": "40"}).start()
     try:

@@ -1,5 +1,6 @@
 """The entrance, turn by turn: real sockets, and a clock that the test moves."""
 
+import functools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -85,12 +86,17 @@ def test_the_reactor_gives_the_entrance_its_turns(
     assert sum(guest.served for guest in guests) == 4
 
 
+def receive(guest: Guest) -> None:
+    """Reads what a guest has to read."""
+    guest.ours.recv(1)
+
+
 def test_a_turn_ends_early_when_nobody_is_left(entrance: Entrance, guests: list[Guest]) -> None:
     for guest in guests[2:]:
         entrance.remove(guest)
         entrance.remove(guest)
     for guest in guests[:2]:
-        guest.then = lambda guest=guest: guest.ours.recv(1)
+        guest.then = functools.partial(receive, guest)
         entrance.add(guest)
     entrance.doRead()
     assert [guest.served for guest in guests] == [1, 1] + [0] * 10
@@ -101,7 +107,7 @@ def test_a_reader_removed_by_another_in_the_same_turn_is_not_served(
 ) -> None:
     guests = [Guest(clock), Guest(clock)]
     for guest, other in zip(guests, reversed(guests), strict=True):
-        guest.then = lambda other=other: entrance.remove(other)
+        guest.then = functools.partial(entrance.remove, other)
         entrance.add(guest)
     entrance.doRead()
     assert 0 in (guests[0].served, guests[1].served)
@@ -136,7 +142,7 @@ class Counted(Factory):
         self._clock = clock
         self.built = 0
 
-    def buildProtocol(self, addr: object) -> Protocol:  # type: ignore[override]
+    def buildProtocol(self, addr: object) -> Protocol:
         self.built += 1
         self._clock.advance(STEP / ACCEPTS)
         return Protocol()

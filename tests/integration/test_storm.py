@@ -1,6 +1,7 @@
 """Many clients that connect in the same moment, as after a restart: nobody waits in vain."""
 
 import contextlib
+import os
 import resource
 import select
 import socket
@@ -16,7 +17,6 @@ from tests.integration.conftest import Connect, Spawn
 from tests.integration.raw import handshake
 from tests.integration.waiting import eventually, stopped
 from tests.integration.workers import pids
-from tests.redis_servers import Redis
 
 FEW, MANY = 300, 2000
 """Both are more than Twisted's own backlog of 50."""
@@ -136,6 +136,9 @@ def test_a_storm_is_served_while_poses_flow_and_none_of_both_is_lost(
     spawn: Spawn, connect: Connect, begin: Begin
 ) -> None:
     daemon = spawn()
+    for pid in (daemon.pid, os.getpid()):
+        _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
     viewer, sender = connect(daemon, "/ws/camera"), connect(daemon, "/ws/camera")
     over = threading.Event()
     sent: list[int] = []

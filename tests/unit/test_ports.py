@@ -31,11 +31,11 @@ class Listener:
 
     backlog = 0
 
-    def listenTCP(self, *_: object, backlog: int, **__: object) -> Any:  # noqa: N802
+    def listenTCP(self, *_: object, backlog: int, **__: object) -> Any:
         self.backlog = backlog
         raise NotImplementedError
 
-    listenUNIX = listenSSL = listenTCP  # noqa: N815
+    listenUNIX = listenSSL = listenTCP
 
 
 @pytest.mark.parametrize(
@@ -64,5 +64,5 @@ def test_a_port_has_the_longest_backlog_unless_its_description_names_one(
 
 @pytest.mark.parametrize("description", ["tcp:8080:nonsense=1", "nowhere:8080"])
 def test_a_wrong_description_fails_as_it_does_in_twisted(description: str) -> None:
-    with pytest.raises((TypeError, ValueError), match="nonsense|nowhere"):
+    with pytest.raises((TypeError, ValueError), match=r"nonsense|nowhere"):
         Ports(None, [description], lambda _: None).open(Factory())

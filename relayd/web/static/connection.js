@@ -4,8 +4,9 @@
 // A browser cannot read the HTTP status of a refused handshake, so ?refuse=close asks for a close
 // frame instead: 4000 + the status, the error code as its reason.
 
-const FIRST_WAIT = 1000; // ms; doubles from try to try
+const FIRST_WAIT = 1000; // ms, the longest one before the first try; doubles from try to try
 const LONGEST_WAIT = 30_000;
+const RETRY_AFTER = 5000; // what relayd says with 429 and 503, which a browser does not show
 const CONNECT_LIMIT = 15_000;
 const ACCEPTED_AFTER = 250; // a refusal follows the opening at once
 const SETTLED_AFTER = 1000; // this long nothing: the history is through
@@ -120,7 +121,8 @@ export class Connection extends EventTarget {
     const status = code - 4000;
     if (status >= 400 && status < 600) {
       const sentence = SENTENCES[reason] ?? `The server refused: ${reason || status}.`;
-      if (status === 429 || status >= 500) this.#wait(sentence);
+      if (status === 429 || status === 503) this.#wait(sentence, RETRY_AFTER);
+      else if (status >= 500) this.#wait(sentence);
       else this.#become("refused", sentence);
     } else if (code === 1000) {
       this.#become("refused", "The server has ended the connection.");
@@ -132,9 +134,10 @@ export class Connection extends EventTarget {
     }
   }
 
-  #wait(sentence) {
+  // Waits a random time before the next try: after a restart, all clients begin to wait at once.
+  #wait(sentence, least = 0) {
     const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries);
-    const wait = longest * (0.5 + Math.random() / 2); // not all clients in the same moment
+    const wait = least + Math.random() * longest;
     this.#tries += 1;
     const lost = this.#wasConnected ? "Connection lost." : "The server does not answer.";
     this.#become("lost", sentence || lost, Date.now() + wait);
