@@ -134,7 +134,8 @@ class Node(Service):
         if self.running:
             if self._handover is not None:
                 self._handover.start()
-            # modules and classes stay: a collection in the middle of a storm would take 50 ms
+            # modules and classes stay, and would make a full collection take 50 ms in a storm
+            # (docs/decisions/0008-entrance.md)
             gc.collect()
             gc.freeze()
             self._ports.accept()

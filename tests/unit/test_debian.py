@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from relayd import __version__
+from relayd.edge.ports import BACKLOG
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +42,8 @@ def test_the_copyright_names_every_pinned_distribution() -> None:
 def test_the_changelog_is_for_this_version() -> None:
     first = (ROOT / "debian" / "changelog").read_text(encoding="utf-8").partition("\n")[0]
     assert first.startswith(f"relayd ({__version__})")
+
+
+def test_the_socket_unit_has_the_backlog_of_every_other_port() -> None:
+    unit = (ROOT / "debian" / "relayd.socket").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^Backlog=(\d+)$", unit) == [str(BACKLOG)]
