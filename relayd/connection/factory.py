@@ -8,6 +8,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from relayd import private
 from relayd.connection.context import Context
 from relayd.connection.handshake import Handshake
+from relayd.connection.opening import Opening
 from relayd.native.framing import LONGEST_SHORT_PAYLOAD
 
 
@@ -56,6 +57,7 @@ class RelayFactory(WebSocketServerFactory):
         self.longest_short_frame = min(size, LONGEST_SHORT_PAYLOAD)
         protocol = type(self).protocol
         options = private.shared_options(protocol, self)
+        options |= Opening(self, tuple(options)).attributes
         options["__module__"] = protocol.__module__
         self.protocol = type(protocol.__name__, (protocol,), options)
 

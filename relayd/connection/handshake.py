@@ -5,6 +5,7 @@ body; checks that take time while the peer disconnects or already sends; excepti
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,13 +19,15 @@ from twisted.python.failure import Failure
 from relayd import forwarded, names, private
 from relayd.connection.admission import Identity
 from relayd.connection.context import Context
+from relayd.connection.opening import Head, Opening, read_head
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger, printable
 from relayd.names import Kind, Place
 
 _ids = itertools.count(1)
-_parse = private.parse_of(WebSocketServerProtocol)
+feed_autobahn = private.parse_of(WebSocketServerProtocol)
+"""Has Autobahn parse bytes that came to a connection."""
 # Autobahn's own failures to understand a handshake
 _CODES = {code.status: code for code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.UPGRADE_REQUIRED)}
 
@@ -44,6 +47,10 @@ class Handshake(WebSocketServerProtocol):
 
     factory: Any
     transport: Any
+    opening: Opening | None = None
+    """Opens the connection after a usual handshake; None if Autobahn opens it after any."""
+    opening_size = 0
+    opened_usually = False
     identity = Identity()
     since = 0.0
     """Unix time at which the handshake was answered."""
@@ -51,6 +58,8 @@ class Handshake(WebSocketServerProtocol):
     _number = 0
     _asked = False
     _request: ConnectionRequest | None = None
+    _segments: Sequence[str] = ()
+    _key: str | None = None
     _admission: "Deferred[None] | None" = None
     _refusal: Refusal | None = None
     _reading = True
@@ -113,7 +122,10 @@ class Handshake(WebSocketServerProtocol):
     def connectionMade(self) -> None:
         """The front door has handed over a connection."""
         self._number = next(_ids)
-        super().connectionMade()
+        if self.opening is None:
+            super().connectionMade()
+        else:
+            self.opening.begin(self)
         address = self.transport.getPeer()
         host = forwarded.host_of(address)
         if host == forwarded.UNIX:
@@ -125,12 +137,42 @@ class Handshake(WebSocketServerProtocol):
         self, request: ConnectionRequest
     ) -> "Deferred[None]":
         """Autobahn has understood a handshake: admits it, at once or later."""
+        target = urlsplit(private.request_target(self, request))
+        # Autobahn drops parameters without a value
+        request.params = parse_qs(target.query, keep_blank_values=True)
+        # Autobahn's path lacks everything after a semicolon, and has raw UTF-8 decoded as Latin-1
+        return self._consider(request, target.path.encode("latin-1").decode(errors="replace"))
+
+    def _open(self, head: Head, data: bytes) -> None:
+        """Takes a usual handshake past Autobahn, which would have called `onConnect`."""
+        request = private.set_head(self, head, data)
+        request.params = head.params
+        self.opening_size, self._key = len(data), head.key
+        admission = self._consider(request, head.path)
+        admission.addCallbacks(self.succeedHandshake, self._denied)
+
+    def _denied(self, failure: Failure) -> None:
+        """Refuses the handshake, as Autobahn does, with what `_admit` raised."""
+        denied = failure.value
+        if isinstance(denied, ConnectionDeny):
+            self.failHandshake(str(denied.reason), denied.code)
+        else:
+            self.failHandshake(f"Internal server error: {denied}", 500)
+
+    def _consider(self, request: ConnectionRequest, path: str) -> "Deferred[None]":
+        """Admits a handshake, at once or later.
+
+        Args:
+            request: the handshake, with its whole query.
+            path: the path of its target, percent-encoded.
+
+        Returns:
+            Fails with ConnectionDeny if it is refused.
+        """
         # no extension is ever accepted, so Autobahn need not validate the offered ones
         self.websocket_extensions = []
-        # Autobahn drops parameters without a value
-        query = urlsplit(private.request_target(self, request)).query
-        request.params = parse_qs(query, keep_blank_values=True)
         self._request = request
+        self._segments = names.split_path(path)[1]
         self._find_client(request)
         admission = Deferred.fromCoroutine(self._admit(request))
         if not admission.called:
@@ -146,9 +188,12 @@ class Handshake(WebSocketServerProtocol):
     def _find_client(self, request: ConnectionRequest) -> None:
         """Sets `peer` to the client's own address if a trusted proxy forwards it."""
         settings = self.context.current.config.proxy
+        value = request.headers.get(settings.header)
+        if value is None:
+            return
         proxies = forwarded.proxies(settings.trusted, settings.header)
         host, hinted = forwarded.host_of(self.transport.getPeer()), proxies.ignored
-        client = proxies.client(host, request.headers.get(settings.header))
+        client = proxies.client(host, value)
         if client != host:
             self.peer = client
         if proxies.ignored and not hinted:
@@ -168,7 +213,7 @@ class Handshake(WebSocketServerProtocol):
                 token=_find_token(request),
                 connections=len(context.connections),
             )
-            place = self.locate(self._segments())
+            place = self.locate(list(self._segments))
             self._asked = True
             await self.admit(place, request.params)
             context.admission.check_room(len(context.connections))
@@ -193,17 +238,6 @@ class Handshake(WebSocketServerProtocol):
         if "close" not in self._request.params.get("refuse", ()):
             raise ConnectionDeny(refusal.status, refusal.message)
 
-    def _segments(self) -> list[str]:
-        """The path after `/ws/<kind>`, still percent-encoded, without an empty last part.
-
-        They are read from the request target: Autobahn's path lacks everything after a semicolon,
-        and has raw UTF-8 decoded as Latin-1.
-        """
-        assert self._request is not None
-        target = private.request_target(self, self._request)
-        path = urlsplit(target).path.encode("latin-1").decode(errors="replace")
-        return names.split_path(path)[1]
-
     def _admission_timed_out(self, result: object, timeout: float) -> Failure | None:
         try:
             self._refuse(
@@ -221,7 +255,10 @@ class Handshake(WebSocketServerProtocol):
         if self.state == self.STATE_CONNECTING:
             if not self._reading:
                 self.resume_reading()
-            super().succeedHandshake(res)
+            if self.opening is None or self._key is None:
+                super().succeedHandshake(res)
+            else:
+                self.opening.finish(self, self._key)
             if self._early:
                 early, self._early = self._early, b""
                 self.dataReceived(early)
@@ -253,7 +290,12 @@ class Handshake(WebSocketServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Passes bytes to Autobahn; during the admission, keeps them until that has ended."""
         if self._admission is None:
-            _parse(self, data)
+            fresh = self.opening is not None and not private.unparsed(self)
+            head = read_head(data) if fresh and self.state == self.STATE_CONNECTING else None
+            if head is None:
+                feed_autobahn(self, data)
+            else:
+                self._open(head, data)
             return
         self._early += data
         if self._reading and len(self._early) > self.context.current.config.limits.max_head_size:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from relayd import logs, private, wire
 from relayd.connection.factory import RelayFactory
+from relayd.connection.handshake import feed_autobahn
 from relayd.connection.observed import Observed
 from relayd.connection.ratelimit import TokenBucket
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
@@ -168,10 +169,7 @@ class RelayProtocol(Observed):
             return
         self.factory.opened += 1
         self.outbox = build_outbox(
-            self.transport,
-            limits.send_buffer,
-            self._fell_behind,
-            context.drops,
+            self.transport, limits.send_buffer, self._fell_behind, context.drops
         )
         context.keepalive.add(self)
         if self.identity.expires is not None:
@@ -207,7 +205,10 @@ class RelayProtocol(Observed):
 
     def parse(self, data: bytes) -> None:
         """Passes bytes to Autobahn, which reads all but short frames (`sockets.poller.Owner`)."""
-        super().dataReceived(data)
+        if self._inlet is None:
+            super().dataReceived(data)
+        else:
+            feed_autobahn(self, data)
         inlet = self._inlet
         if inlet is None or not inlet.longest:
             return

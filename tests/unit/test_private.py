@@ -381,6 +381,12 @@ def test_options_that_cannot_be_shared_are_left_to_autobahn(anew: object) -> Non
     assert private.shared_options(type("Protocol", (), {}), object()) == {}
 
 
+def test_autobahn_opens_all_connections_if_it_has_other_attributes_than_those_known(
+    anew: object,
+) -> None:
+    assert private.opening_parts(SimpleNamespace(http_request_data=b"")) is None
+
+
 def test_metrics_are_text_where_the_formats_cannot_be_chosen(anew: object) -> None:
     def generate_latest(registry: object) -> bytes:
         return b"text"

@@ -18,6 +18,7 @@ RENAMED = {
         "CONFIG_ATTRS",
         "current_frame",
         "current_frame_masker",
+        "http_request_data",
         "http_request_uri",
         "inside_message",
     ),
