@@ -1,10 +1,10 @@
 """The groups of this process and their local members; fan-out in batches. Pure, given a clock.
 
 Sits between the brokers (which publish to groups) and the outboxes of the connections (which are
-the members). A frame is built once and every member gets the same bytes. A quiet group is served
-at once; a busy one `coalesce` seconds after the first pending frame, so that its cost is frames
-plus members, not frames times members. A batch to many members takes several calls, and the
-reactor serves other work between them.
+the members). A frame is built once and every member gets the same bytes. A group is served at once
+while the loop has time, else in batches (`native.batching`), so that the cost is frames plus
+members, not frames times members. A batch to many members takes several calls, and the reactor
+serves other work between them.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -78,18 +78,19 @@ class Hub:
 
     Args:
         clock: times the batches.
-        coalesce: seconds a frame may wait for other frames in a busy group; 0 to serve each at
-            once.
+        coalesce: seconds a frame may wait for other frames while the loop is busy; 0 to serve each
+            at once.
+        elsewhere: see `native.batching.Batching`.
 
     Attributes:
         latency: seconds from a frame's arrival to its delivery to the last member. Samples are the
             first frame of every batch that waited, and one in 16 of the frames served at once.
     """
 
-    def __init__(self, clock: Timing, coalesce: float) -> None:
+    def __init__(self, clock: Timing, coalesce: float, elsewhere: float = 0) -> None:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
-        self._batching = Batching(clock, coalesce)
+        self._batching = Batching(clock, coalesce, elsewhere)
         self._deliveries = Deliveries(self.latency)
 
     @property

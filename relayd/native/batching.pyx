@@ -1,15 +1,22 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The batching rule: a quiet receiver is served at once, a busy one in batches.
+"""The batching rule: a receiver is served at once while the loop has time, else in batches.
 
 Sits under `fanout`, whose groups follow the rule, and under `brokers.over_redis.groups`, whose
-channels do. A receiver is quiet when its last batch began `coalesce` seconds ago or more: the next
-item goes out at once. Otherwise the item waits, and the batch goes out `coalesce` seconds after the
-first item that waits, or at once when `FULL` bytes wait. So a single item is not delayed, no item
-waits longer than `coalesce` for a batch to begin (or for `coalesce` from the end of a batch that was
-being sent when it came), and all items of a batch share its cost.
+channels do. docs/decisions/0007-batching.md has the reasons and what else was tried.
 
-Re-entry: the clock must not call back from `seconds` and `callLater`. A `Batch` is empty before it
-calls its `send`, so `send` may call `add` and `flush`.
+The load is the level of a leaky bucket: each batch adds the seconds that sending it took, and
+`SHARE` of each second drains. While the level is below `BURST`, a receiver may be served again as
+soon as its last batch has been sent. Above, a gap follows each batch of a receiver: the time that
+its batches take, times a factor that grows with the level, but `coalesce` at most. So the busy
+receivers get equal shares of `SHARE`, and a receiver whose batches cost little does not wait for
+those whose batches cost much. All items that come during the gap share the cost of one batch.
+
+Items that come while a batch of their receiver is sent, within the same time after it, or later
+while the level is above `BURST`, wait for the end of the loop's turn: all sockets that are read in
+that turn share one batch.
+
+Re-entry: the clock must not call back from `seconds` and `callLater`. `send` of a `Batch` may call
+`add`, whose items wait for the next batch, and `flush`.
 Descriptors: none.
 Buffers: a `Batch` keeps the items that wait and hands the list of them over to `send`.
 """
@@ -19,20 +26,51 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 cdef enum:
     FULL = 65536  # bytes of a batch that does not wait for more
 
+cdef double SHARE = 0.5  # of the loop's time, for sending batches
+cdef double BURST = 0.004  # seconds of work up to which nothing waits
+cdef double SLOPE = 0.003  # seconds of work above `BURST` for each time that a gap is a batch's cost
+cdef double STEEPEST = 16  # the most that a gap is of a batch's cost
+cdef double GRAIN = 50e-6  # seconds; a wait that is shorter is worth no call
+
 
 cdef class Batching:
-    """The clock and the waiting time that many receivers share.
+    """The clock, the bound and the load that many receivers share.
 
     Args:
         clock: `hub.Timing`.
-        coalesce: seconds an item may wait for others while its receiver is busy; 0 to serve each
-            item at once.
+        coalesce: seconds an item may wait for others while the loop is busy; 0 to serve each item
+            at once.
+        elsewhere: seconds of work that each batch causes outside this process, as in Redis and in
+            the processes that read from it; counted as if this process did it.
     """
 
-    def __init__(self, object clock, double coalesce):
+    def __init__(self, object clock, double coalesce, double elsewhere=0):
         self.seconds = clock.seconds
         self.call_later = clock.callLater
         self.coalesce = coalesce
+        self._elsewhere = elsewhere
+        self._at = float("-inf")
+
+    cdef double gap(self, double cost, double now) noexcept:
+        """Seconds from the end of a receiver's batch to the next one; `cost` is what one takes."""
+        cdef double gap
+        if cost == 0 or self._level == 0:
+            return 0
+        self._drain(now)
+        gap = min((self._level - BURST) / SLOPE, STEEPEST) * cost
+        return 0 if gap < GRAIN else min(gap, self.coalesce)
+
+    cdef int charge(self, double cost, double now) except -1:
+        """A batch was sent, which took `cost` seconds until `now`."""
+        self._drain(now)
+        self._level = min(self._level + cost, BURST + STEEPEST * SLOPE)
+        return 0
+
+    cdef int _drain(self, double now) except -1:
+        """Lowers the level to what it is now."""
+        self._level = max(self._level - SHARE * (now - self._at), 0)
+        self._at = now
+        return 0
 
 
 cdef class Batched:
@@ -40,26 +78,35 @@ cdef class Batched:
 
     A subclass has a method `due`, which is called when a batch is due (`_wait`) or the next part
     of the current one (`_go_on`). The subclass sets `_serving` while it sends to somebody who may
-    call back, so that items that come meanwhile wait.
+    call back, so that items that come meanwhile wait, and says after each batch what it took
+    (`_served`).
 
     Args:
-        batching: the clock and the waiting time.
+        batching: the clock, the bound and the load.
     """
 
     def __init__(self, Batching batching not None):
         self._batching = batching
-        self._served = float("-inf")
+        self._ended = float("-inf")
 
-    cdef bint _serves_at_once(self) except -1:
-        """Whether to send an item that has come now at once. If not, a batch will be due."""
-        cdef double now
+    cdef bint _serves_at_once(self, double *now) except -1:
+        """Whether to send an item that has come now at once. If not, a batch will be due.
+
+        Sets `now`, in seconds, if so.
+        """
+        cdef double since, gap
         if self._call is not None or self._serving:
             return False
-        now = self._batching.seconds()
-        if now - self._served >= self._batching.coalesce:
-            self._served = now
+        now[0] = self._batching.seconds()
+        if self._batching.coalesce == 0:
             return True
-        self._wait(now)
+        gap = self._batching.gap(self._cost, now[0])
+        since = now[0] - self._ended
+        if gap == 0 and (
+            self._cost < GRAIN or since >= min(self._cost, self._batching.coalesce)
+        ):
+            return True
+        self._wait(now[0], now[0])
         return False
 
     cdef bint _fills(self, Py_ssize_t size) noexcept:
@@ -67,16 +114,23 @@ cdef class Batched:
         self._size += size
         return self._size >= FULL and not self._serving
 
-    cdef int _begin(self) except -1:
-        """A batch begins to go out."""
-        self._cancel()
-        self._served = self._batching.seconds()
+    cdef bint _coarse(self) noexcept:
+        """Whether a batch takes so long, or an unknown time, that each is measured."""
+        return self._cost == 0 or self._cost >= GRAIN
+
+    cdef int _served(self, double spent, double now) except -1:
+        """A batch has been sent, which took `spent` seconds until `now`."""
+        spent = max(spent, 0) + self._batching._elsewhere
+        self._cost = spent if self._cost == 0 else self._cost + (spent - self._cost) / 4
+        self._ended = now
+        self._batching.charge(spent, now)
         return 0
 
-    cdef int _wait(self, double since) except -1:
-        """The next batch is due in `coalesce` seconds; the first of its items came at `since`."""
+    cdef int _wait(self, double since, double now) except -1:
+        """The next batch is due after its gap; the first of its items came at `since`."""
+        cdef double due = self._ended + self._batching.gap(self._cost, now)
         self._began = since
-        self._call = self._batching.call_later(self._batching.coalesce, self.due)
+        self._call = self._batching.call_later(max(due - now, 0), self.due)
         return 0
 
     cdef int _go_on(self) except -1:
@@ -96,7 +150,7 @@ cdef class Batch(Batched):
     """Items for one receiver that takes a batch in one call.
 
     Args:
-        batching: the clock and the waiting time.
+        batching: the clock, the bound and the load.
         send: takes a list of items, in the order in which they were added. Must not raise.
     """
 
@@ -110,8 +164,9 @@ cdef class Batch(Batched):
 
     def add(self, bytes item not None):
         """Sends an item at once, or with its batch."""
-        if self._serves_at_once():
-            self._send([item])
+        cdef double now
+        if self._serves_at_once(&now):
+            self._deliver([item], now)
             return
         self._items.append(item)
         if self._fills(PyBytes_GET_SIZE(item)):
@@ -122,11 +177,24 @@ cdef class Batch(Batched):
         self._cancel()
         if not self._items:
             return
-        self._begin()
         items, self._items = self._items, []
         self._size = 0
-        self._send(items)
+        self._deliver(items, self._batching.seconds())
 
     def due(self):
         """The batch is due."""
         self.flush()
+
+    cdef int _deliver(self, list items, double began) except -1:
+        """Sends a batch, and notes what it took."""
+        cdef double now
+        self._serving = True
+        try:
+            self._send(items)
+        finally:
+            self._serving = False
+        now = self._batching.seconds()
+        self._served(now - began, now)
+        if self._items and self._call is None:
+            self._wait(now, now)
+        return 0

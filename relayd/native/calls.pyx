@@ -83,8 +83,8 @@ cdef class Calls:
         """Calls a function once, later, without arguments. Its exceptions are logged.
 
         Args:
-            delay: seconds; the loop waits in whole milliseconds, rounded up, and first ends the
-                reads and calls in progress.
+            delay: seconds; the kernel ends the wait up to 50 µs late (prctl(2), PR_SET_TIMERSLACK),
+                and the loop first ends the reads and calls in progress.
             function: called without arguments.
 
         Returns:

@@ -32,6 +32,7 @@ cdef class Group(Batched):
     cdef Py_ssize_t _next  # of them
     cdef long long _reach  # number up to which all of them get frames in this batch
     cdef double _arrived  # when the first frame came that is not of the batch that is being sent
+    cdef double _spent  # seconds that the batch that is being sent has taken so far
     # what was joined last
     cdef long long _from, _to
     cdef object _joined_items
@@ -40,8 +41,9 @@ cdef class Group(Batched):
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1
     cdef int _begin_round(self) except -1
     cdef int _serve_some(self) except -1
+    cdef int _serve_turn(self) except -1
     cdef int _catch_up(self, Place place) except -1
-    cdef int _serve_at_once(self, object key, bytes frame) except -1
+    cdef int _serve_at_once(self, object key, bytes frame, double began) except -1
     cdef int _send(self, Place place, object items, bytes frames) except -1
 
 

@@ -6,9 +6,8 @@ have a `Sender`. `batching` says when a group is served; this module joins the f
 sends them. A member handles whatever is unusual: a socket that takes only a part, or is broken.
 
 Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call any group, also
-the one that is serving: `add`, `remove`, `catch_up`, `cancel`, and `fan_out`. While a batch is
-sent, `fan_out` keeps the frame for a later batch; while a single frame is sent, the rule decides,
-and with `coalesce` 0 the inner frame reaches all members before the outer one reaches the rest.
+the one that is serving: `add`, `remove`, `catch_up`, `cancel`, and `fan_out`. While a group serves
+its members, `fan_out` keeps the frame for the next batch.
 Descriptors: the transport owns its socket. A `Sender` has only the number, never closes it, and is
 ended before the socket is closed. System calls are made with Python's lock held: none can block.
 Buffers: a group keeps a frame until its batch has reached the last member, and the joined frames of
@@ -137,17 +136,22 @@ cdef class Group(Batched):
             How many members it goes to.
         """
         cdef bytes frame = text_frame(payload)
-        cdef double now
-        if self._serves_at_once():
-            now = self._served
-            self._serve_at_once(key, frame)
-            if self._deliveries.batches % SAMPLE == 0:
-                self._deliveries.observe(<double> self._batching.seconds() - now)
+        cdef double now = 0
+        if self._serves_at_once(&now):
+            if len(self.members) <= TURN or self._batching.coalesce == 0:
+                self._serve_at_once(key, frame, now)
+            else:
+                self._items.append((key, frame))
+                self._size += PyBytes_GET_SIZE(frame)
+                self._began = now
+                self._begin_round()
+                self._serve_turn()
             return len(self.members)
         if self._round is not None and self._first + len(self._items) == self._reach:
             self._arrived = self._batching.seconds()
         self._items.append((key, frame))
         if self._fills(PyBytes_GET_SIZE(frame)):
+            self._cancel()
             self._begin_round()
             while self._round is not None:
                 self._serve_some()
@@ -186,14 +190,19 @@ cdef class Group(Batched):
         self._call = None
         if self._round is None:
             self._begin_round()
+        self._serve_turn()
+
+    cdef int _serve_turn(self) except -1:
+        """Serves the next members of the batch; those after them are served in the next turn."""
         self._serve_some()
         if self._round is not None and self.members:
             self._go_on()
+        return 0
 
     cdef int _begin_round(self) except -1:
         """Begins a batch: those who are members now get what waits now."""
-        self._begin()
         self._deliveries.batches += 1
+        self._spent = 0
         # a copy: a member that is too slow leaves the group while it is served
         self._round = list(self.members.values())
         self._next = 0
@@ -203,6 +212,7 @@ cdef class Group(Batched):
     cdef int _serve_some(self) except -1:
         """Serves the next members of the batch; ends it after the last."""
         cdef Py_ssize_t end = min(self._next + TURN, len(self._round)), n
+        cdef double began = self._batching.seconds(), now
         self._serving = True
         try:
             while self._next < end:
@@ -210,6 +220,8 @@ cdef class Group(Batched):
                 self._catch_up(<Place> self._round[self._next - 1])
         finally:
             self._serving = False
+        now = self._batching.seconds()
+        self._spent += now - began
         if end < len(self._round):
             return 0
         self._round = self._joined_items = self._joined = None
@@ -218,10 +230,11 @@ cdef class Group(Batched):
             self._size -= PyBytes_GET_SIZE(<bytes> (<tuple> self._items[n])[1])
         del self._items[:self._reach - self._first]
         self._first = self._reach
-        self._deliveries.observe(<double> self._batching.seconds() - self._began)
+        self._deliveries.observe(now - self._began)
+        self._served(self._spent, now)
         if self._items and self.members:
             # they came meanwhile, and some members have got them
-            self._wait(self._arrived)
+            self._wait(self._arrived, now)
         return 0
 
     cdef int _catch_up(self, Place place) except -1:
@@ -238,13 +251,31 @@ cdef class Group(Batched):
         self._deliveries.delivered += end - mark
         return self._send(place, self._joined_items, self._joined)
 
-    cdef int _serve_at_once(self, object key, bytes frame) except -1:
-        """Sends one frame to everyone."""
+    cdef int _serve_at_once(self, object key, bytes frame, double began) except -1:
+        """Sends one frame to everyone in one turn. What that took is measured, or known well."""
         cdef tuple items = ((key, frame),)
+        cdef bint timed
+        cdef double now
         self._deliveries.batches += 1
         self._deliveries.delivered += len(self.members)
-        for place in list(self.members.values()):  # a copy, as in `_begin_round`
-            self._send(<Place> place, items, frame)
+        self._serving = True
+        try:
+            for place in list(self.members.values()):  # a copy, as in `_begin_round`
+                self._send(<Place> place, items, frame)
+        finally:
+            self._serving = False
+        timed = self._deliveries.batches % SAMPLE == 0
+        if timed or self._coarse():
+            now = self._batching.seconds()
+            if timed:
+                self._deliveries.observe(now - began)
+            self._served(now - began, now)
+        else:
+            now = began
+            self._batching.charge(self._cost, now)
+        if self._items and self.members and self._call is None:
+            # a member caused them while it was served
+            self._wait(now, now)
         return 0
 
     cdef int _send(self, Place place, object items, bytes frames) except -1:

@@ -44,6 +44,35 @@ cdef extern from "sys/epoll.h" nogil:
         epoll_data_t data
     int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <sys/syscall.h>
+    #include <time.h>
+    #include <unistd.h>
+    #ifndef SYS_epoll_pwait2
+    #define SYS_epoll_pwait2 441 /* the same on every architecture */
+    #endif
+
+    /* epoll_pwait2(2) waits for nanoseconds. Linux before 5.11 does not have it, and a sandbox may
+       refuse it: then epoll_wait(2) waits for whole milliseconds, rounded up. */
+    static int wait_for_events(int epoll, struct epoll_event *events, int most, long long ns)
+    {
+        static int coarse = 0;
+        if (!coarse && ns > 0) {
+            struct timespec timeout = {ns / 1000000000, ns % 1000000000};
+            int count = syscall(SYS_epoll_pwait2, epoll, events, most, &timeout, NULL, 8);
+            if (count >= 0 || (errno != ENOSYS && errno != EPERM))
+                return count;
+            coarse = 1;
+        }
+        if (ns > 2000000000000000)
+            ns = 2000000000000000; /* an int of milliseconds */
+        return epoll_wait(epoll, events, most, ns <= 0 ? (int) ns : (int) ((ns + 999999) / 1000000));
+    }
+    """
+    int wait_for_events(int epoll, epoll_event *events, int most, long long ns) nogil
+
 cdef enum:
     LONGEST_TURN = 5_000_000  # ns of reading; after that the reactor gets a turn
     READS = 16  # between two looks at the clock and at the calls
@@ -260,7 +289,8 @@ cdef class ReactorEpoll:
             OSError: epoll_wait(2) failed; EINTR, too.
         """
         cdef epoll_event events[READS]
-        cdef int count, n, milliseconds
+        cdef int count, n
+        cdef long long wait
         cdef long long now = monotonic(), end = 0
         cdef long long due = -1 if timeout < 0 else now + <long long> (timeout * 1e9)
         cdef list reactor_calls = getattr(self._reactor, self._calls_name)
@@ -268,13 +298,13 @@ cdef class ReactorEpoll:
         cdef object time = first.time if reactor_calls else None
         cdef bint more = False, reactor_ready = False
         while True:
-            milliseconds = 0 if more else self._milliseconds(due, now)
-            if milliseconds == 0:
+            wait = 0 if more else self._nanoseconds(due, now)
+            if wait == 0:
                 give_way()
                 count = epoll_wait(self._outer, events, READS, 0)
             else:
                 with nogil:
-                    count = epoll_wait(self._outer, events, READS, milliseconds)
+                    count = wait_for_events(self._outer, events, READS, wait)
             if not more:
                 end = monotonic() + LONGEST_TURN
             if count < 0:
@@ -298,12 +328,12 @@ cdef class ReactorEpoll:
             if 0 <= due <= now or not self._idle(first, time):
                 return ()
 
-    cdef int _milliseconds(self, long long due, long long now) noexcept:
-        """How long to wait for the first call, ours or the reactor's; below 0 without a limit."""
+    cdef long long _nanoseconds(self, long long due, long long now) noexcept:
+        """How long to wait for the first call, ours or the reactor's; -1 without a limit."""
         cdef long long first = self._calls.first()
         if first < 0 or 0 <= due < first:
             first = due
-        return -1 if first < 0 else (max(first - now, 0) + 999_999) // 1_000_000
+        return -1 if first < 0 else max(first - now, 0)
 
     cdef bint _idle(self, object first, object time) except -1:
         """Whether reads and calls have left the reactor nothing to do.

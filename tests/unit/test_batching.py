@@ -1,8 +1,10 @@
-"""The batching rule: what is quiet is served at once, what is busy in batches."""
+"""The batching rule: at once while the loop has time, else in batches."""
 
 import gc
+import random
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +16,10 @@ from relayd.hub import Hub
 from relayd.native.batching import Batch, Batching
 from tests.unit.fakes import parse_frames
 
-COALESCE = 0.25
+COALESCE = 1 / 256
 """Seconds; a power of two, so that no sum of such times is rounded."""
+BUSY = 1.0
+"""Seconds that a batch costs elsewhere: so many that `COALESCE` follow each batch."""
 FULL = 64 * 1024
 """Bytes that do not wait for more."""
 
@@ -25,11 +29,11 @@ Sent = list[tuple[float, list[bytes]]]
 class Scene:
     """A batch on a clock of its own, and what it sent at what time."""
 
-    def __init__(self, coalesce: float = COALESCE) -> None:
+    def __init__(self, coalesce: float = COALESCE, elsewhere: float = BUSY) -> None:
         self.clock = Clock()
         self.sent: Sent = []
         self.then: Callable[[], object] = lambda: None
-        self.batch = Batch(Batching(self.clock, coalesce), self._send)
+        self.batch = Batch(Batching(self.clock, coalesce, elsewhere), self._send)
 
     def _send(self, items: list[bytes]) -> None:
         self.sent.append((self.clock.seconds(), items))
@@ -51,32 +55,45 @@ def test_the_first_item_is_sent_at_once(scene: Scene) -> None:
     assert scene.clock.getDelayedCalls() == []
 
 
-def test_frames_that_come_soon_after_another_wait_and_go_as_one_batch_in_their_order(
+def test_items_that_come_in_the_gap_after_a_batch_go_as_one_batch_in_their_order(
     scene: Scene,
 ) -> None:
     scene.add(b"1")
     scene.clock.advance(COALESCE / 2)
     scene.add(b"2")
-    scene.clock.advance(COALESCE / 2)
+    scene.clock.advance(COALESCE / 4)
     scene.add(b"3", b"4")
     assert scene.sent == [(0, [b"1"])]
-    scene.clock.advance(COALESCE / 2)
-    assert scene.sent[1:] == [(1.5 * COALESCE, [b"2", b"3", b"4"])]
+    scene.clock.advance(COALESCE / 4)
+    assert scene.sent[1:] == [(COALESCE, [b"2", b"3", b"4"])]
 
 
-def test_a_batch_is_due_one_coalescing_time_after_its_first_pending_item(scene: Scene) -> None:
+def test_the_gap_counts_from_the_end_of_a_batch_not_from_the_first_pending_item(
+    scene: Scene,
+) -> None:
     scene.add(b"1")
     scene.clock.advance(COALESCE / 2)
     scene.add(b"2")
     [call] = scene.clock.getDelayedCalls()
-    assert call.getTime() == 1.5 * COALESCE
+    assert call.getTime() == COALESCE
 
 
-def test_an_item_is_sent_at_once_after_a_quiet_coalescing_time(scene: Scene) -> None:
+def test_an_item_that_comes_after_the_gap_waits_for_the_end_of_the_turn_alone(
+    scene: Scene,
+) -> None:
     scene.add(b"1")
     scene.clock.advance(COALESCE)
-    scene.add(b"2")
-    assert scene.sent == [(0, [b"1"]), (COALESCE, [b"2"])]
+    scene.add(b"2", b"3")
+    [call] = scene.clock.getDelayedCalls()
+    assert call.getTime() == COALESCE
+    scene.clock.advance(0)
+    assert scene.sent == [(0, [b"1"]), (COALESCE, [b"2", b"3"])]
+
+
+def test_an_item_is_sent_at_once_where_the_load_is_low() -> None:
+    scene = Scene(elsewhere=0)
+    scene.add(b"1", b"2")
+    assert scene.sent == [(0, [b"1"]), (0, [b"2"])]
 
 
 def test_after_a_batch_an_item_waits_again(scene: Scene) -> None:
@@ -136,7 +153,7 @@ def test_an_item_that_is_added_while_a_batch_is_sent_waits_for_the_next_batch(sc
 
 def test_a_batch_is_in_no_reference_cycle_while_nothing_waits() -> None:
     """Its memory is free as soon as its channel is forgotten."""
-    batching = Batching(Clock(), COALESCE)
+    batching = Batching(Clock(), COALESCE, BUSY)
 
     class Watched(Batch):
         pass
@@ -186,7 +203,7 @@ def test_a_group_and_a_channel_follow_the_same_batching_rule(
 ) -> None:
     scene = Scene(coalesce)
     clock = Clock()
-    hub, member = Hub(clock, coalesce), Member(clock)
+    hub, member = Hub(clock, coalesce, BUSY), Member(clock)
     hub.join("g", member)
     for seconds, size in steps:
         for each in (clock, scene.clock):
@@ -196,3 +213,114 @@ def test_a_group_and_a_channel_follow_the_same_batching_rule(
     for each in (clock, scene.clock):
         each.advance(COALESCE)
     assert member.sent == scene.sent
+
+
+# -- the load
+
+
+class Load:
+    """One loop with receivers whose batches take time, as sockets do that are written.
+
+    Args:
+        costs: seconds that a batch takes, of each receiver.
+    """
+
+    def __init__(self, *costs: float) -> None:
+        self.clock = Clock()
+        self.waits: list[list[float]] = [[] for _ in costs]
+        self.spent = [0.0 for _ in costs]
+        self._came: list[list[float]] = [[] for _ in costs]
+        batching = Batching(self.clock, COALESCE)
+        self._batches = [
+            Batch(batching, partial(self._send, number, cost)) for number, cost in enumerate(costs)
+        ]
+
+    def _send(self, number: int, cost: float, items: list[bytes]) -> None:
+        now, came = self.clock.seconds(), self._came[number]
+        self.waits[number] += [now - came.pop(0) for _ in items]
+        self.spent[number] += cost
+        self.clock.rightNow += cost
+
+    def run(self, seconds: float, *rates: float) -> None:
+        """Items come at random times, so many a second to each receiver.
+
+        The loop reads what has come, makes the calls that are due, and waits for the next of both.
+        """
+        clock, draw = self.clock, random.Random(1)
+        arrivals = []
+        for number, rate in enumerate(rates):
+            at = clock.seconds()
+            while (at := at + draw.expovariate(rate)) < clock.seconds() + seconds:
+                arrivals.append((at, number))
+        arrivals.sort(reverse=True)
+        while arrivals or clock.getDelayedCalls():
+            while arrivals and arrivals[-1][0] <= clock.seconds():
+                at, number = arrivals.pop()
+                self._came[number].append(at)
+                self._batches[number].add(b"x")
+            clock.advance(0)
+            next_ones = [call.getTime() for call in clock.getDelayedCalls()]
+            next_ones += [arrivals[-1][0]] if arrivals else []
+            clock.rightNow = max(clock.rightNow, min(next_ones, default=0))
+
+
+def share(values: list[float], part: float) -> float:
+    """The value below which this part of all values is."""
+    return sorted(values)[int(part * len(values))]
+
+
+def test_below_the_share_an_item_waits_for_the_batch_before_it_alone() -> None:
+    """300 items a second to 200 members, and as costly once more."""
+    load = Load(0.001)
+    load.run(10, 300)
+    assert share(load.waits[0], 0.6) == 0
+    assert share(load.waits[0], 0.98) <= 0.001
+
+
+def test_a_loop_without_time_makes_batches_within_the_share() -> None:
+    load = Load(0.001)
+    load.run(10, 3000)
+    assert load.spent[0] / 10 == pytest.approx(0.5, abs=0.03)
+    assert share(load.waits[0], 0.5) <= 0.0015
+    assert max(load.waits[0]) <= COALESCE + 0.001
+
+
+def test_after_a_busy_time_nothing_waits_again() -> None:
+    load = Load(0.001)
+    load.run(1, 3000)
+    load.clock.advance(0.1)
+    before = len(load.waits[0])
+    load.run(10, 20)
+    assert share(load.waits[0][before:], 0.95) == 0
+
+
+def test_a_cheap_receiver_does_not_wait_for_the_gap_of_a_costly_one() -> None:
+    load = Load(0.001, 0.00001)
+    load.run(10, 1000, 20)
+    assert max(load.waits[1]) <= 0.001 + 1e-9
+    assert share(load.waits[1], 0.4) == 0
+
+
+def test_busy_receivers_share_equally() -> None:
+    load = Load(0.001, 0.0002)
+    load.run(10, 5000, 5000)
+    one, other = load.spent
+    assert one == pytest.approx(other, rel=0.35)
+    assert (one + other) / 10 == pytest.approx(0.5, abs=0.05)
+
+
+def test_an_overloaded_loop_serves_all_receivers_in_turns_with_larger_batches() -> None:
+    """Ten receivers, each of which could fill the loop alone: no queue grows without bound."""
+    load = Load(*[0.001] * 10)
+    load.run(1, *[1000] * 10)
+    for waits in load.waits:
+        assert max(waits) <= COALESCE + 0.03
+
+
+def test_the_cost_elsewhere_counts_as_load() -> None:
+    """Without it, a message on a channel costs nothing here that would be worth a batch."""
+    scene = Scene(elsewhere=0.0002)
+    for _ in range(5000):
+        scene.add(b"x")
+        scene.clock.advance(0.0001)
+    assert len(scene.sent) / 0.5 == pytest.approx(2500, rel=0.05)
