@@ -125,7 +125,7 @@ cdef class Group(Batched):
         self._arrived = 0
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1:
-        """Sends a payload, framed once: at once if the group is quiet, else with its next batch.
+        """Sends a payload, framed once: at once while the loop has time, else with a batch.
 
         Args:
             key: whose newest state this is, if older ones need not reach a member that reads
