@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.ports import free_port
+from tests.suspension import suspend
 
 _START = 20.0  # seconds a server has to start
 
@@ -145,7 +146,7 @@ class _Process:
     def pause(self) -> None:
         """Stops it in the middle of whatever it does; its sockets stay open."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        suspend(self.process.pid)
 
     def resume(self) -> None:
         """Lets it run on."""

@@ -24,6 +24,7 @@ import pytest_twisted
 from relayd.storage import schema
 from relayd.storage.pool import Database
 from tests.ports import free_port
+from tests.suspension import suspend
 
 _SETTINGS = {
     "deadlock_timeout": "20ms",
@@ -141,10 +142,10 @@ class PostgreSQL:
 
     def pause(self) -> None:
         """Stops all its processes in the middle of whatever they do; its sockets stay open."""
-        os.kill(self.pid, signal.SIGSTOP)  # first, so that it forks no more
+        suspend(self.pid)  # first, so that it forks no more
         self._stopped = [self.pid, *self._children()]
         for pid in self._stopped[1:]:
-            os.kill(pid, signal.SIGSTOP)
+            suspend(pid)
 
     def resume(self) -> None:
         """Lets the processes run on."""

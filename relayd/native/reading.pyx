@@ -42,7 +42,6 @@ cdef extern from "sys/epoll.h" nogil:
     struct epoll_event:
         uint32_t events
         epoll_data_t data
-    int epoll_wait(int descriptor, epoll_event *events, int most, int timeout)
 
 cdef extern from *:
     """
@@ -54,8 +53,8 @@ cdef extern from *:
     #define SYS_epoll_pwait2 441 /* the same on every architecture */
     #endif
 
-    /* epoll_pwait2(2) waits for nanoseconds. Linux before 5.11 does not have it, and a sandbox may
-       refuse it: then epoll_wait(2) waits for whole milliseconds, rounded up. */
+    /* epoll_pwait2(2) waits for nanoseconds. Where the kernel does not have it (before Linux 5.11)
+       or a sandbox refuses it, epoll_wait(2) waits for whole milliseconds, rounded up. */
     static int wait_for_events(int epoll, struct epoll_event *events, int most, long long ns)
     {
         static int coarse = 0;
@@ -66,9 +65,8 @@ cdef extern from *:
                 return count;
             coarse = 1;
         }
-        if (ns > 2000000000000000)
-            ns = 2000000000000000; /* an int of milliseconds */
-        return epoll_wait(epoll, events, most, ns <= 0 ? (int) ns : (int) ((ns + 999999) / 1000000));
+        long long ms = ns <= 0 ? ns : (ns + 999999) / 1000000;
+        return epoll_wait(epoll, events, most, ms > 2000000000 ? 2000000000 : (int) ms);
     }
     """
     int wait_for_events(int epoll, epoll_event *events, int most, long long ns) nogil
@@ -301,7 +299,7 @@ cdef class ReactorEpoll:
             wait = 0 if more else self._nanoseconds(due, now)
             if wait == 0:
                 give_way()
-                count = epoll_wait(self._outer, events, READS, 0)
+                count = wait_for_events(self._outer, events, READS, 0)
             else:
                 with nogil:
                     count = wait_for_events(self._outer, events, READS, wait)
@@ -365,7 +363,7 @@ def read_ready(int sockets, dict inlets, object ended):
     cdef int count = READS, n
     cdef long long end = monotonic() + LONGEST_TURN
     while count == READS and monotonic() < end:
-        count = epoll_wait(sockets, events, READS, 0)
+        count = wait_for_events(sockets, events, READS, 0)
         for n in range(count):
             _read_one(events[n].data.fd, inlets, ended)
 

@@ -18,6 +18,7 @@ from tests.integration.clients import PATIENCE, read, settle
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
 from tests.integration.relayctl import check_failed
 from tests.redis_servers import Redis
+from tests.suspension import suspend
 
 
 class Operator(command.Operator):
@@ -101,7 +102,7 @@ def test_status_shows_every_process_and_names_the_dead_ones(
     assert shown == {(str(pid), f"w{number}") for number, pid in pids(daemon).items()}
 
     for pid in pids(daemon).values():
-        os.kill(pid, signal.SIGSTOP)  # else they would say goodbye
+        suspend(pid)  # else they would say goodbye
     daemon.kill()
     for pid in pids(daemon).values():
         os.kill(pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ from tests.integration.waiting import eventually, stopped
 from tests.integration.workers import clients_of, pids, wait_for_workers
 from tests.ports import free_port
 from tests.redis_servers import Redis
+from tests.suspension import suspend
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
 
@@ -224,7 +225,7 @@ def test_a_worker_replaces_the_control_socket_of_one_that_still_lives(
     wait_for_workers(daemon)
     old = tuple(pids(daemon).values())
     for pid in old:
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
     daemon.kill()
     try:
         daemon.port = free_port()  # the old workers still have the other one

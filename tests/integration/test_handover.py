@@ -32,7 +32,7 @@ from tests.integration.clients import PATIENCE, read, read_close, read_many, rea
 from tests.integration.conftest import Connect, Dial, Spawn, spawning, spawning_workers
 from tests.integration.raw import handshake, request
 from tests.integration.waiting import eventually, stopped
-from tests.integration.workers import clients_of, has_ended, pids, sockets, wait_for_workers
+from tests.integration.workers import accepted, clients_of, has_ended, pids, wait_for_workers
 from tests.ports import free_port
 from tests.redis_servers import Certificates, Redis
 
@@ -93,13 +93,12 @@ def subscribers(redis: Redis, group: str) -> int:
 def test_all_clients_of_a_group_are_in_one_worker_and_both_have_some_groups(
     daemon: Daemon, redis: Redis, connect: Connect
 ) -> None:
-    before = {pid: sockets(pid) for pid in pids(daemon).values()}
     members = [[connect(daemon, path) for _ in range(6)] for path in GROUPS]
     for group in members:
         say(group[0], {"x": 1})
         assert [read(client)["x"] for client in group] == [1] * 6
     assert [subscribers(redis, path.removeprefix("/ws/")) for path in GROUPS] == [1] * len(GROUPS)
-    assert all(sockets(pid) - count >= 6 for pid, count in before.items())
+    assert all(accepted(pid, daemon.port) >= 6 for pid in pids(daemon).values())
 
 
 def test_a_phone_meets_its_headset_and_a_room_its_history(shared: Daemon, connect: Connect) -> None:

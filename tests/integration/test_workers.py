@@ -20,7 +20,7 @@ from tests.integration.clients import PATIENCE, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import request
 from tests.integration.waiting import eventually, stopped
-from tests.integration.workers import clients_of, has_ended, pids, sockets, wait_for_workers
+from tests.integration.workers import accepted, clients_of, has_ended, pids, wait_for_workers
 from tests.ports import free_port
 from tests.processes import TWISTD
 from tests.redis_servers import Certificates, Redis
@@ -30,12 +30,13 @@ MARK = "_RELAYD_WORKER"
 
 def test_both_workers_serve_the_same_port(spawn_workers: Spawn, connect: Connect) -> None:
     daemon = spawn_workers()
-    before = {pid: sockets(pid) for pid in pids(daemon).values()}
     clients: list[ClientConnection] = []
-    while any(sockets(pid) == count for pid, count in before.items()):
+    while not all(accepted(pid, daemon.port) for pid in pids(daemon).values()):
         clients.append(connect(daemon, "/ws/camera/g"))
         assert len(clients) < 300
-    assert sum(sockets(pid) - count for pid, count in before.items()) == len(clients)
+    eventually(
+        lambda: sum(accepted(pid, daemon.port) for pid in pids(daemon).values()) == len(clients)
+    )
 
 
 def test_frames_that_one_worker_receives_reach_the_clients_of_the_other(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.integration.clients import PATIENCE
+from tests.suspension import suspend
 
 
 def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
@@ -21,7 +22,7 @@ def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> floa
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """A process does nothing meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid)
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from tests.daemon import Daemon
+from tests.integration.clients import settle
 from tests.integration.waiting import eventually, stopped
 
 
@@ -44,19 +45,24 @@ def has_ended(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] == "Z"
 
 
-def sockets(pid: int) -> int:
-    """How many sockets a process has."""
+def accepted(pid: int, port: int) -> int:
+    """How many connections a process has that came through a TCP port of 127.0.0.1 (proc(5))."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = f"0100007F:{port:04X}"
+    established = {f"socket:[{each[9]}]" for each in lines if (each[1], each[3]) == (local, "01")}
     count = 0
     for entry in os.scandir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += os.readlink(entry.path).startswith("socket:")
+            count += os.readlink(entry.path) in established
     return count
 
 
 def clients_of(
     daemon: Daemon, connect: Callable[..., ClientConnection], number: int
 ) -> list[ClientConnection]:
-    """Two clients of one worker."""
+    """Two clients of one worker, which has them open: the answer to a handshake comes before."""
     (other,) = [pid for each, pid in pids(daemon).items() if each != number]
     with stopped(other):
-        return [connect(daemon, "/ws/camera/g") for _ in range(2)]
+        clients = [connect(daemon, "/ws/camera/g") for _ in range(2)]
+        settle(*clients)
+        return clients
