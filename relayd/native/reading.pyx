@@ -288,8 +288,7 @@ cdef class ReactorEpoll:
         """
         cdef epoll_event events[READS]
         cdef int count, n
-        cdef long long wait
-        cdef long long now = monotonic(), end = 0
+        cdef long long now = monotonic(), end = 0, wait
         cdef long long due = -1 if timeout < 0 else now + <long long> (timeout * 1e9)
         cdef list reactor_calls = getattr(self._reactor, self._calls_name)
         cdef object first = reactor_calls[0] if reactor_calls else None
