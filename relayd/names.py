@@ -158,9 +158,8 @@ class _Template(NamedTuple):
 
     def match(self, segments: Sequence[str]) -> bool:
         """Whether segments are of this form, with any name."""
-        fixed = [self.side] if self.side else []
-        length = len(fixed) + bool(self.variable)
-        return len(segments) == length and [*segments[: len(fixed)]] == fixed
+        length = bool(self.side) + bool(self.variable)
+        return len(segments) == length and (not self.side or segments[0] == self.side)
 
 
 @dataclass(frozen=True)
