@@ -42,7 +42,8 @@ coordinates = st.one_of(
 )
 others = st.dictionaries(
     st.text().filter(lambda name: name not in ("x", "y", "z", "difficulty", "message")),
-    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists),
+    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8),
+    max_size=5,
 )
 
 
