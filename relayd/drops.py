@@ -17,6 +17,8 @@ class DropReason(StrEnum):
     """The client read so slowly that it was closed with 4003; this frame still waited for it."""
     REDIS_AWAY = "redis_away"
     """Redis was away or busy, so other processes did not get this pose or push."""
+    INVALID = "invalid"
+    """It came from Redis, and is no message that clients may get: another program wrote it."""
 
 
 class Drops:

@@ -231,6 +231,18 @@ def check_object(payload: bytes) -> bytes:
     return payload
 
 
+def check_entry(id: int, body: bytes) -> ChatEntry:
+    """Returns a chat message if its body is one JSON object in UTF-8 with that `id`.
+
+    Raises:
+        ClientError: `bad_json`, `bad_message`.
+    """
+    found = _decode(_position_decoder, body, ErrorCode.BAD_MESSAGE)
+    if found is None or found.id != id:
+        raise ClientError(ErrorCode.BAD_MESSAGE)
+    return ChatEntry(id, body)
+
+
 def encode_error(code: ErrorCode, message: str) -> bytes:
     """The flat error object every path uses."""
     return _encoder.encode(_Error(error=code.value, message=message))

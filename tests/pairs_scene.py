@@ -17,7 +17,9 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relayd.brokers.foreign import Foreign
 from relayd.brokers.over_redis.pairs import RedisPairs
+from relayd.drops import Drops
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis as Shards
@@ -71,7 +73,9 @@ class Node:
         self.name = name
         self.redis = Shards(urls.parse_all(addresses), reactor, Settings(**settings))
         self.watches = [Watch(server) for server in self.redis.servers]
-        self.pairs = RedisPairs(self.redis, reactor, name, PREFIX, **options)
+        self.drops = Drops()
+        foreign = Foreign(reactor, self.drops, 1024 * 1024)
+        self.pairs = RedisPairs(self.redis, reactor, name, PREFIX, foreign, **options)
         self.redis.start()
         self.pairs.start()
 

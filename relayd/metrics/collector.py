@@ -190,7 +190,8 @@ class PartsCollector(Collector):
         yield counter(
             "drops",
             "Frames that a client did not get. replaced: a newer pose took its place; "
-            "too_slow: the client was closed with 4003; redis_away: other processes did not get it",
+            "too_slow: the client was closed with 4003; redis_away: other processes did not get "
+            "it; invalid: another program wrote it to Redis",
             drops.counts(),
             "reason",
         )

@@ -125,6 +125,9 @@ def members(cluster: Cluster) -> Iterable[Members]:
     members.leave()
 
 
+BARRIER = b'{"barrier":true}'
+
+
 class TestGroups:
     @pytest_twisted.ensureDeferred
     async def test_a_published_payload_is_delivered_once_to_every_member_of_the_group(
@@ -136,9 +139,9 @@ class TestGroups:
         ]
         payload = '{ "x" : 1.50, "n": "é" }'.encode()
         cluster.here.groups.publish("camera/a", payload)
-        cluster.here.groups.publish("camera/a", b'"barrier"')
+        cluster.here.groups.publish("camera/a", BARRIER)
         for listener in listeners:
-            assert await listener.inbox.take(2) == [payload, b'"barrier"']
+            assert await listener.inbox.take(2) == [payload, BARRIER]
 
     @pytest_twisted.ensureDeferred
     async def test_a_payload_is_delivered_to_its_own_group_only(
@@ -147,10 +150,10 @@ class TestGroups:
         names = ("camera/a", "camera/A", "camera/b", "push/a")
         listeners = [await members.join(cluster.there, name) for name in names]
         for name in names:
-            cluster.here.groups.publish(name, json.dumps(name).encode())
+            cluster.here.groups.publish(name, json.dumps({"name": name}).encode())
         for name, listener in zip(names, listeners, strict=True):
-            cluster.here.groups.publish(name, b'"barrier"')
-            assert await listener.inbox.take(2) == [json.dumps(name).encode(), b'"barrier"']
+            cluster.here.groups.publish(name, BARRIER)
+            assert await listener.inbox.take(2) == [json.dumps({"name": name}).encode(), BARRIER]
 
     @pytest_twisted.ensureDeferred
     async def test_payloads_of_one_publisher_arrive_in_their_order(
@@ -159,7 +162,7 @@ class TestGroups:
         listeners = [
             await members.join(process, "camera/a") for process in (cluster.here, cluster.there)
         ]
-        sent = [b"%d" % number for number in range(300)]
+        sent = [b'{"n":%d}' % number for number in range(300)]
         for payload in sent:
             cluster.here.groups.publish("camera/a", payload)
         for listener in listeners:
@@ -171,12 +174,12 @@ class TestGroups:
     ) -> None:
         listener = await members.join(cluster.here, "camera/a")
         for number in range(100):
-            cluster.here.groups.publish("camera/a", b'["here",%d]' % number)
-            cluster.there.groups.publish("camera/a", b'["there",%d]' % number)
+            cluster.here.groups.publish("camera/a", b'{"here":%d}' % number)
+            cluster.there.groups.publish("camera/a", b'{"there":%d}' % number)
         got = await listener.inbox.take(200)
-        for place in (b'["here",', b'["there",'):
+        for place in (b'{"here":', b'{"there":'):
             of_place = [item for item in got if isinstance(item, bytes) and item.startswith(place)]
-            assert of_place == [b"%b%d]" % (place, number) for number in range(100)]
+            assert of_place == [b"%b%d}" % (place, number) for number in range(100)]
         assert len(got) == 200
 
     @pytest_twisted.ensureDeferred
@@ -185,11 +188,11 @@ class TestGroups:
     ) -> None:
         stays = await members.join(cluster.here, "camera/a")
         leaves = await members.join(cluster.here, "camera/a")
-        cluster.there.groups.publish("camera/a", b"1")
-        assert await leaves.inbox.take(1) == [b"1"]
+        cluster.there.groups.publish("camera/a", b'{"n":1}')
+        assert await leaves.inbox.take(1) == [b'{"n":1}']
         cluster.here.groups.leave("camera/a", leaves)
-        cluster.there.groups.publish("camera/a", b"2")
-        assert await stays.inbox.take(2) == [b"1", b"2"]
+        cluster.there.groups.publish("camera/a", b'{"n":2}')
+        assert await stays.inbox.take(2) == [b'{"n":1}', b'{"n":2}']
         assert await leaves.inbox.take(0) == []
 
     @pytest_twisted.ensureDeferred
@@ -199,8 +202,8 @@ class TestGroups:
         listener = Listener()
         for number in range(3):
             await cluster.here.groups.join("camera/a", listener)
-            cluster.there.groups.publish("camera/a", b"%d" % number)
-            assert await listener.inbox.take(1) == [b"%d" % number]
+            cluster.there.groups.publish("camera/a", b'{"n":%d}' % number)
+            assert await listener.inbox.take(1) == [b'{"n":%d}' % number]
             cluster.here.groups.leave("camera/a", listener)
 
     @pytest_twisted.ensureDeferred
@@ -210,17 +213,17 @@ class TestGroups:
         listener = await members.join(cluster.here, "camera/a")
         cluster.here.groups.leave("camera/a", Listener())
         cluster.here.groups.leave("camera/b", listener)
-        cluster.there.groups.publish("camera/a", b"1")
-        assert await listener.inbox.take(1) == [b"1"]
+        cluster.there.groups.publish("camera/a", b'{"n":1}')
+        assert await listener.inbox.take(1) == [b'{"n":1}']
 
     @pytest_twisted.ensureDeferred
     async def test_publishing_says_how_many_members_are_in_this_process(
         self, cluster: Cluster, members: Members
     ) -> None:
-        assert cluster.here.groups.publish("push/a", b"1") == 0
+        assert cluster.here.groups.publish("push/a", b'{"n":1}') == 0
         for _ in range(2):
             await members.join(cluster.here, "push/a")
-        assert cluster.here.groups.publish("push/a", b"1") == 2
+        assert cluster.here.groups.publish("push/a", b'{"n":1}') == 2
 
 
 class TestRooms:

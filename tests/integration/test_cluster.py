@@ -94,7 +94,7 @@ def test_status_shows_every_process_and_names_the_dead_ones(
         assert 0 < each["redis_round_trip"] < 2
     assert found["totals"] == {
         "processes": 2, "gone": 0, "connections": kinds, "deliveries_per_second": 0.0,
-        "drops": {"replaced": 0, "too_slow": 0, "redis_away": 0},
+        "drops": {"replaced": 0, "too_slow": 0, "redis_away": 0, "invalid": 0},
     }  # fmt: skip
     lines = relayctl("status").stdout.splitlines()
     assert lines[-1] == "2 processes, 3 clients (camera 2, push 1), 0.0 deliveries/s, 0 drops"

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import pytest_twisted
 
+from relayd.drops import DropReason
 from relayd.errors import RedisUnavailable
 from tests.broker_scene import UUID, FakeHeadset, FakePhone, eventually
 from tests.pairs_scene import (
@@ -209,7 +210,7 @@ async def test_a_command_that_redis_does_not_allow_is_unavailable_and_logged_onc
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_entry_that_is_no_message_is_logged_and_left_out(
+async def test_invalid_messages_are_counted_and_dropped_with_one_line_in_the_log(
     redis: Redis, log: list[str]
 ) -> None:
     async with nodes(address(redis)) as (here, there):
@@ -229,7 +230,8 @@ async def test_an_entry_that_is_no_message_is_logged_and_left_out(
             assert redis.tell("PUBLISH", f"{PREFIX}:process:{here.name}", payload) == 1
         await there.pairs.deliver(UUID, b"1")
         assert await told(headset.inbox) == [b"1"]
-        assert len([line for line in log if "invalid message in the inbox" in line]) == len(garbage)
+        assert here.drops[DropReason.INVALID] == len(garbage)
+        assert len([line for line in log if "invalid message from Redis" in line]) == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -331,11 +331,11 @@ def test_a_frame_larger_than_the_limit_does_not_wait(full: Box) -> None:
 
 def test_dropped_frames_are_counted_by_reason(full: Box) -> None:
     full.outbox.write_items(*items(("a", b"1"), ("a", b"2"), ("b", b"3"), (None, b"4")))
-    assert full.drops.counts() == {"replaced": 1, "too_slow": 0, "redis_away": 0}
+    assert full.drops.counts() == {"replaced": 1, "too_slow": 0, "redis_away": 0, "invalid": 0}
     full.outbox.write_items(*items(("a", b"x" * LIMIT)))
     assert full.overflows == 1
     # the two newest poses, the frame that must not be replaced, and the one that did not fit
-    assert full.drops.counts() == {"replaced": 1, "too_slow": 4, "redis_away": 0}
+    assert full.drops.counts() == {"replaced": 1, "too_slow": 4, "redis_away": 0, "invalid": 0}
     assert full.drops[DropReason.TOO_SLOW] == 4
 
 

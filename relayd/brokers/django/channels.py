@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from relayd import wire
+from relayd.brokers.foreign import Foreign
 from relayd.errors import ClientError
 from relayd.logs import Logger
 from relayd.names import Content, Kinds, split_group
@@ -41,12 +42,16 @@ class DjangoChannels:
         prefix: the prefix of the channel layer, as in Django's settings.
         process: the unique id of this process.
         kinds: the table of paths.
+        foreign: checks what comes from Django.
     """
 
     _log = Logger()
 
-    def __init__(self, server: RedisServer, prefix: str, process: str, kinds: Kinds) -> None:
+    def __init__(
+        self, server: RedisServer, prefix: str, process: str, kinds: Kinds, foreign: Foreign
+    ) -> None:
         self._server = server
+        self._foreign = foreign
         self._prefix = prefix
         self._process = process
         self._kinds = {kind.name: (kind, kind.django) for kind in kinds if kind.django is not None}
@@ -109,7 +114,7 @@ class DjangoChannels:
     def _received(self, group: str, data: bytes) -> None:
         kind, django = self._kinds[split_group(group)[0]]
         try:
-            event = msgspec.msgpack.decode(data)
+            event = msgspec.msgpack.decode(self._foreign.check_size(data))
             if not isinstance(event, dict) or "relayd" in event:
                 return
             # Django Channels replaces the dots in a type before it dispatches
@@ -119,7 +124,7 @@ class DjangoChannels:
         except (
             msgspec.MsgspecError, ClientError, LookupError, RecursionError, TypeError, ValueError
         ) as error:  # fmt: skip
-            self._log.warn("{group}: a message from Django: {why}", group=group, why=str(error))
+            self._foreign.drop(f"{group} of Django", error)
 
 
 def _checked(content: Content, message: Any) -> Any:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.django.chat import DjangoChat
+from relayd.brokers.foreign import Foreign
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.pairs import RedisPairs
@@ -53,9 +54,13 @@ class RedisBrokers:
     ) -> None:
         settings = config.redis
         self._redis = redis
+        # a client that does not read is closed when more waits for it
+        foreign = Foreign(clock, drops, config.limits.send_buffer)
         django: DjangoChannels | None = None
         if settings.django_channels:
-            django = DjangoChannels(redis.servers[0], settings.django_prefix, process, kinds)
+            django = DjangoChannels(
+                redis.servers[0], settings.django_prefix, process, kinds, foreign
+            )
         self.groups = RedisGroups(
             hub,
             redis,
@@ -64,6 +69,7 @@ class RedisBrokers:
             prefix=settings.prefix,
             coalesce=config.limits.coalesce,
             drops=drops,
+            foreign=foreign,
             django=django,
         )
         self.rooms = RedisRooms(
@@ -76,11 +82,13 @@ class RedisBrokers:
                 prefix=settings.prefix,
                 keep=config.chat.history_length,
                 age=settings.history_age,
+                foreign=foreign,
             ),
             kinds.history,
             clock=clock,
             now=now,
             deadline=settings.deadline,
+            foreign=foreign,
             django=django,
         )
         if django is not None:
@@ -91,7 +99,7 @@ class RedisBrokers:
                     django.register(kind.name, chat.receive)
                 else:
                     django.register(kind.name, lambda group, payload: hub.fan_out(group, payload))
-        self.pairs = RedisPairs(redis, clock, process, settings.prefix)
+        self.pairs = RedisPairs(redis, clock, process, settings.prefix, foreign)
 
     def start(self) -> None:
         self._redis.start()

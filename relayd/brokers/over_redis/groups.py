@@ -15,15 +15,14 @@ subscription outlives the last local member by a second (after centrifuge).
 from functools import partial
 from typing import Protocol
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from relayd import wire
 from relayd.brokers.django.channels import DjangoChannels
+from relayd.brokers.foreign import Foreign, split
 from relayd.brokers.interface import Publish
 from relayd.drops import DropReason, Drops
-from relayd.errors import ClientError, RedisUnavailable
+from relayd.errors import RedisUnavailable
 from relayd.hub import Hub, Member
 from relayd.logs import Logger
 from relayd.names import split_group
@@ -35,8 +34,6 @@ LINGER = 1.0
 """Seconds that a subscription outlives the last member of its group."""
 ELSEWHERE = 0.0002
 """Seconds of work that a message on a channel causes in Redis and in the processes that get it."""
-
-_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Topics(Protocol):
@@ -83,6 +80,7 @@ class RedisGroups:
         prefix: the prefix of the channels' names.
         coalesce: seconds a payload may wait for others on its way to Redis; 0 to send each at once.
         drops: counts payloads that could not be sent.
+        foreign: checks what comes from Redis.
         django: exchanges messages with Django Channels; None without Django.
     """
 
@@ -98,10 +96,12 @@ class RedisGroups:
         prefix: str,
         coalesce: float,
         drops: Drops,
+        foreign: Foreign,
         django: DjangoChannels | None = None,
     ) -> None:
         self._hub = hub
         self._redis = redis
+        self._foreign = foreign
         self._clock = clock
         self._head = b'["%b"' % process.encode()
         self._prefix = prefix
@@ -239,27 +239,23 @@ class RedisGroups:
     def _received(self, group: str, data: bytes) -> None:
         if data.startswith(self._head):
             return
-        if not data.startswith(b"["):
-            self._received_foreign(group, data)
-            return
         try:
-            origin, *rest = map(bytes, _decode(data))
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            self._log.warn("{group}: invalid message on the channel, dropped", group=group)
+            if not data.startswith(b"["):
+                # one payload of another program goes out unchanged
+                self._hub.fan_out(group, self._foreign.check_payload(data))
+                return
+            origin, *rest = split(data)
+        except ValueError as error:
+            self._foreign.drop(group, error)
             return
         for key, payload in zip(rest[::2], rest[1::2], strict=False):
-            self._hub.fan_out(group, payload, None if key == b"null" else (origin, key))
-
-    def _received_foreign(self, group: str, data: bytes) -> None:
-        """Delivers one payload of another program unchanged."""
-        try:
-            self._hub.fan_out(group, wire.check_object(data))
-        except ClientError as error:
-            self._log.warn(
-                "{group}: invalid payload from another program, dropped: {why}",
-                group=group,
-                why=error.message,
-            )
+            try:
+                if not payload.startswith(b"{"):
+                    raise ValueError("a payload is a JSON object")
+                sender = None if key == b"null" else (origin, int(key))
+                self._hub.fan_out(group, self._foreign.check_size(payload), sender)
+            except ValueError as error:
+                self._foreign.drop(group, error)
 
 
 def _item(key: int | None, payload: bytes) -> bytes:

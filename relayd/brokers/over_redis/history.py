@@ -12,6 +12,7 @@ than the ids of the next one. The stream is trimmed by count and by age.
 
 from typing import Any
 
+from relayd.brokers.foreign import LARGEST_ID, Foreign
 from relayd.names import Kind
 from relayd.redis.commands import Script
 from relayd.redis.shards import Redis
@@ -19,6 +20,9 @@ from relayd.wire import ChatDraft, ChatEntry
 
 _FORMAT = """
 local function text(number) return string.format('%.0f', number) end
+local function add(messages, id, now, keep, body)
+  return redis.pcall('XADD', messages, 'MAXLEN', '=', keep, text(id) .. '-0', 't', now, 'b', body)
+end
 """
 
 # ARGV: channel, Unix time in ms, entries to keep, age in ms (0: any), then head and tail of each
@@ -41,14 +45,24 @@ for i = 5, #ARGV, 2 do
   last = last + 1
   local body = ARGV[i] .. text(last) .. ARGV[i + 1]
   bodies[#bodies + 1] = body
-  redis.call('XADD', messages, 'MAXLEN', '=', keep, text(last) .. '-0', 't', ARGV[2], 'b', body)
+  local added = add(messages, last, ARGV[2], keep, body)
+  if type(added) == 'table' and added.err then
+    -- another program has added entries with higher ids: they go, with the ids
+    local own = text(last - 1)
+    for _, entry in ipairs(redis.call('XRANGE', messages, own .. '-1', '+', 'COUNT', 1000)) do
+      redis.call('XDEL', messages, entry[1])
+    end
+    redis.call('XSETID', messages, own .. '-0')
+    added = add(messages, last, ARGV[2], keep, body)
+    if type(added) == 'table' and added.err then return added end
+  end
 end
 redis.call('HSET', ids, 'last', text(last))
 if age > 0 then
   repeat
     local found, gone = redis.call('XRANGE', messages, '-', '+', 'COUNT', 10), 0
     for _, entry in ipairs(found) do
-      if tonumber(entry[2][2]) >= now - age then break end
+      if (tonumber(entry[2][2]) or 0) >= now - age then break end
       gone = gone + redis.call('XDEL', messages, entry[1])
     end
   until gone < 10
@@ -86,7 +100,7 @@ oldest = oldest and string.match(oldest[1], '%d+') or text(last + 1)
 if id > last then id = 0 end
 local answer = {text(first), oldest, text(last), text(hole)}
 local after = redis.call('XRANGE', messages, text(id + 1), '+', 'COUNT', ARGV[2])
-for _, entry in ipairs(after) do answer[#answer + 1] = entry[2][4] end
+for _, entry in ipairs(after) do answer[#answer + 1] = entry[2][4] or '' end
 for _, entry in ipairs(after) do answer[#answer + 1] = string.match(entry[1], '%d+') end
 return answer
 """
@@ -102,16 +116,25 @@ class RedisHistory:
         prefix: the prefix of all keys.
         keep: how many messages a room keeps.
         age: seconds after which a message is deleted; 0 for no limit by age.
+        foreign: checks the messages that are read.
     """
 
     def __init__(
-        self, redis: Redis, kind: Kind, *, prefix: str, keep: int, age: float = 0.0
+        self,
+        redis: Redis,
+        kind: Kind,
+        *,
+        prefix: str,
+        keep: int,
+        foreign: Foreign,
+        age: float = 0.0,
     ) -> None:
         self._redis = redis
         self._kind = kind
         self._prefix = prefix
         self._keep = keep
         self._age = int(age * 1000)
+        self._foreign = foreign
 
     async def append(self, room: str, drafts: list[ChatDraft], now: int) -> list[ChatEntry]:
         """Stores messages and publishes them to the room's channel, in one script.
@@ -152,16 +175,20 @@ class RedisHistory:
         Raises:
             RedisUnavailable: the history cannot be read.
         """
-        id = max(0, min(id, 2**53))
-        answer: list[Any] = await self._redis.find(self._kind.group(room)).run(
-            _SINCE,
-            self._keys(room),
-            (id, limit, shown.id if shown else 0, shown.body if shown else b""),
-        )
-        first, oldest, last, hole = map(int, answer[:4])
-        bodies = answer[4 : 4 + (len(answer) - 4) // 2]
-        ids = answer[4 + len(bodies) :]
-        entries = [ChatEntry(int(id), body) for id, body in zip(ids, bodies, strict=True)]
+        id = after = max(0, min(id, LARGEST_ID))
+        server, known = self._redis.find(self._kind.group(room)), shown or ChatEntry(0, b"")
+        while True:
+            answer: list[Any] = await server.run(
+                _SINCE, self._keys(room), (after, limit, known.id, known.body)
+            )
+            bodies = answer[4 : 4 + (len(answer) - 4) // 2]
+            ids = answer[4 + len(bodies) :]
+            if after == id:
+                first, oldest, last, hole = map(int, answer[:4])
+            entries = self._check(room, ids, bodies)
+            if entries or len(ids) < limit:
+                break
+            after = int(ids[-1])  # none of these is a message
         if not last:
             return 0, id > 0, []
         if id == 0:
@@ -173,7 +200,19 @@ class RedisHistory:
         answer = await self._redis.find(self._kind.group(room)).call(
             "XREVRANGE", self._keys(room)[0], "+", "-", "COUNT", count
         )
-        return [ChatEntry(int(id.partition(b"-")[0]), fields[3]) for id, fields in reversed(answer)]
+        found = [(id.partition(b"-")[0], fields) for id, fields in reversed(answer)]
+        bodies = [fields[3] if len(fields) > 3 else b"" for _, fields in found]
+        return self._check(room, [id for id, _ in found], bodies)
+
+    def _check(self, room: str, ids: list[bytes], bodies: list[bytes]) -> list[ChatEntry]:
+        """The entries of a room's stream that are messages."""
+        entries = []
+        for id, body in zip(ids, bodies, strict=True):
+            try:
+                entries.append(self._foreign.check_entry(int(id), body))
+            except ValueError as error:
+                self._foreign.drop(f"the history of {room}", error)
+        return entries
 
     def channel(self, room: str) -> str:
         """The channel that carries the room's new messages."""

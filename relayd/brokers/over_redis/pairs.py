@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
+from relayd.brokers.foreign import Foreign
 from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.over_redis.deliveries import Deliveries, Ready, Write, Written
 from relayd.brokers.over_redis.inbox import Inbox
 from relayd.brokers.over_redis.leases import Leases
 from relayd.brokers.over_redis.pair_scripts import Ask, News, PairScripts, Replaced
-from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 
@@ -40,6 +40,7 @@ class RedisPairs:
         clock: for renewals and deadlines.
         process: the unique id of this process, letters and digits.
         prefix: the prefix of all keys and channels.
+        foreign: drops invalid messages from the inbox.
         ttl: seconds until a lease expires if it is not renewed.
         renewal: seconds between two renewals, less than half of `ttl`.
         memory: seconds for which Redis remembers the newest fencing token of a lease.
@@ -47,14 +48,13 @@ class RedisPairs:
         most: how many frames may be in flight at once.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         redis: Redis,
         clock: IReactorTime,
         process: str,
         prefix: str,
+        foreign: Foreign,
         *,
         ttl: float = TTL,
         renewal: float = RENEWAL,
@@ -63,6 +63,7 @@ class RedisPairs:
         most: int = MOST,
     ) -> None:
         self._redis = redis
+        self._foreign = foreign
         self._scripts = PairScripts(redis, process, prefix, ttl=ttl, memory=memory)
         self._inbox = Inbox(redis, self._scripts.inbox, self._received)
         self._leases = Leases(self._scripts, clock, self._inbox.ready, grace=ttl)
@@ -124,7 +125,7 @@ class RedisPairs:
         try:
             message = _decoder.decode(data)
         except (msgspec.MsgspecError, RecursionError) as error:
-            self._log.warn("invalid message in the inbox, dropped: {error}", error=error)
+            self._foreign.drop("the inbox of this process", error)
             return
         match message:
             case Replaced():

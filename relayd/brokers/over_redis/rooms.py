@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from relayd import wire
 from relayd.brokers.django.channels import DjangoChannels
+from relayd.brokers.foreign import Foreign, split
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.errors import RedisUnavailable, StoreUnavailable
@@ -34,8 +34,9 @@ _RETRY = 1.0
 _BATCH = 500
 _BATCH_BYTES = 1024 * 1024
 _MOST_WAITING = 10_000
+_MOST_EARLY = 1000
+_DAY = 86400.0
 T = TypeVar("T")
-_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Room:
@@ -83,6 +84,7 @@ class RedisRooms:
         clock: for deadlines and retries.
         now: returns the Unix time in seconds.
         deadline: seconds that a reader waits for the delivery of the entries that it has read.
+        foreign: checks what comes from Redis.
         django: exchanges messages with Django Channels; None without Django.
 
     Attributes:
@@ -102,6 +104,7 @@ class RedisRooms:
         clock: IReactorTime,
         now: Callable[[], float],
         deadline: float,
+        foreign: Foreign,
         django: DjangoChannels | None = None,
     ) -> None:
         self._hub = hub
@@ -111,6 +114,7 @@ class RedisRooms:
         self._clock = clock
         self._now = now
         self._deadline = deadline
+        self._foreign = foreign
         self._django = django
         self.appended = Buckets(SIZES)
         self._rooms: dict[str, _Room] = {}
@@ -227,16 +231,21 @@ class RedisRooms:
 
     def received(self, group: str, data: bytes) -> None:
         room = split_group(group)[1]
+        entries: list[ChatEntry] = []
         try:
-            first, *bodies = map(bytes, _decode(data))
-            entries = [ChatEntry(id, body) for id, body in enumerate(bodies, int(first))]
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            self._log.warn("{group}: invalid message on the channel, dropped", group=group)
-            return
+            first, *bodies = split(data)
+            for id, body in enumerate(bodies, int(first)):
+                entries.append(self._foreign.check_entry(id, body))
+        except ValueError as error:
+            self._foreign.drop(group, error)
         state = self._rooms.get(room)
         if state is None:
             state = self._rooms[room] = _Room()
         state.early += entries
+        if len(state.early) > _MOST_EARLY:
+            # the history has them
+            state.early.clear()
+            state.again = True
         if state.position is not None and not state.catching_up:
             self._release(room, state)
 
@@ -248,19 +257,25 @@ class RedisRooms:
             for _, shown in state.waiting:
                 shown.cancel()
 
-    def _release(self, room: str, state: _Room, *, complete: bool = False) -> None:
+    def _release(self, room: str, state: _Room) -> None:
         """Delivers the entries that came through the channel.
 
-        Fetches missing entries before them first, unless `complete` says that this is done.
+        Fetches what the channel skipped first, and what was dropped because too much waited.
         """
         assert state.position is not None
         early, state.early = state.early, []
         for place, entry in enumerate(early):
-            if entry.id > state.position + 1 and state.position and not complete:
+            if entry.id > state.position + 1 and not self._is_first(state, entry):
                 state.early = early[place:]
-                Deferred.fromCoroutine(self._catch_up(room, state))
-                return
+                state.again = True
+                break
             self._deliver(room, state, entry)
+        if state.again:
+            Deferred.fromCoroutine(self._catch_up(room, state))
+
+    def _is_first(self, state: _Room, entry: ChatEntry) -> bool:
+        """Whether it may be the room's first message: ids begin with the Unix time in ms."""
+        return state.position == 0 and abs(entry.id / 1000 - self._now()) < _DAY
 
     def _deliver(self, room: str, state: _Room, entry: ChatEntry) -> None:
         if state.position is not None and entry.id <= state.position:
@@ -297,7 +312,7 @@ class RedisRooms:
             state.again = True
             while state.again:
                 state.again = False
-                await self._fetch(room, state)
+                await self._check_early(room, state)
             complete = True
         except (RedisUnavailable, RedisRefused) as error:
             self._log.info("{room}: cannot catch up yet: {why}", room=room, why=str(error))
@@ -317,12 +332,30 @@ class RedisRooms:
             state.cut_off = False
             self._hub.fan_out(self._kind.group(room), wire.RESTORED)
         if state.position is not None:
-            self._release(room, state, complete=True)
+            self._release(room, state)
 
     def _retry(self, room: str, state: _Room) -> None:
         state.retry = None
         if self._rooms.get(room) is state:
             Deferred.fromCoroutine(self._catch_up(room, state))
+
+    async def _check_early(self, room: str, state: _Room) -> None:
+        """Fetches what is missing. Entries of the channel that the history does not have go.
+
+        The script that publishes a message has stored it before.
+        """
+        known, state.early = state.early, []
+        try:
+            await self._fetch(room, state)
+        except BaseException:
+            state.early = known + state.early
+            raise
+        if state.position is None:
+            state.early = known + state.early
+            return
+        for entry in known:
+            if entry.id > state.position:
+                self._foreign.drop(self._kind.group(room), f"{entry.id} is no id of the room")
 
     async def _fetch(self, room: str, state: _Room) -> None:
         more = state.position is not None
