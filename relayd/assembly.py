@@ -42,6 +42,7 @@ from relayd.logs import Logger
 from relayd.metrics.collector import Parts
 from relayd.metrics.lag import Lag
 from relayd.metrics.registry import ProcessFigures
+from relayd.native.batching import Batching
 from relayd.node import Node
 from relayd.redis import urls
 from relayd.redis.settings import Settings as RedisSettings
@@ -178,7 +179,7 @@ def build_node(
     poller = Poller(reactor)
     ports = Ports(listener, config.server.listen, poller.watch)
     handover = None if worker is None else worker.handover(reactor, poller.entrance, ports, current)
-    hub = Hub(poller.calls, config.limits.coalesce)
+    hub = Hub(Batching(poller.calls, config.limits.coalesce))
     database = _build_database(config, reactor)
     redis = _build_redis(config, reactor)
     brokers: Brokers

@@ -77,20 +77,18 @@ class Hub:
     """The groups of this process and their members.
 
     Args:
-        clock: times the batches.
-        coalesce: seconds a frame may wait for other frames while the loop is busy; 0 to serve each
-            at once.
-        elsewhere: see `native.batching.Batching`.
+        batching: says when a group is served.
 
     Attributes:
         latency: seconds from a frame's arrival to its delivery to the last member. Samples are the
-            first frame of every batch that waited, and one in 16 of the frames served at once.
+            first frame of every batch that waited or took several turns, and one in 16 of the other
+            frames.
     """
 
-    def __init__(self, clock: Timing, coalesce: float, elsewhere: float = 0) -> None:
+    def __init__(self, batching: Batching) -> None:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
-        self._batching = Batching(clock, coalesce, elsewhere)
+        self._batching = batching
         self._deliveries = Deliveries(self.latency)
 
     @property

@@ -50,7 +50,9 @@ class Handshake(WebSocketServerProtocol):
     opening: Opening | None = None
     """Opens the connection after a usual handshake; None if Autobahn opens it after any."""
     opening_size = 0
+    """Bytes that had come when the head was read."""
     opened_usually = False
+    """Whether `opening` opened the connection."""
     identity = Identity()
     since = 0.0
     """Unix time at which the handshake was answered."""
@@ -143,8 +145,8 @@ class Handshake(WebSocketServerProtocol):
         # Autobahn's path lacks everything after a semicolon, and has raw UTF-8 decoded as Latin-1
         return self._consider(request, target.path.encode("latin-1").decode(errors="replace"))
 
-    def _open(self, head: Head, data: bytes) -> None:
-        """Takes a usual handshake past Autobahn, which would have called `onConnect`."""
+    def _begin_usual(self, head: Head, data: bytes) -> None:
+        """Begins the admission of a usual head, in place of Autobahn's `onConnect`."""
         request = private.set_head(self, head, data)
         request.params = head.params
         self.opening_size, self._key = len(data), head.key
@@ -295,7 +297,7 @@ class Handshake(WebSocketServerProtocol):
             if head is None:
                 feed_autobahn(self, data)
             else:
-                self._open(head, data)
+                self._begin_usual(head, data)
             return
         self._early += data
         if self._reading and len(self._early) > self.context.current.config.limits.max_head_size:

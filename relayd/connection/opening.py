@@ -2,7 +2,7 @@
 
 Sits under `handshake`, which comes here with every head. A head is usual if it has the form in
 which nearly all clients send it; for any other, `read_head` returns None, and Autobahn parses it,
-which takes ten times as long. After both ways, a connection has the same attributes.
+which takes several times as long. After both ways, a connection has the same attributes.
 """
 
 import hashlib
@@ -128,7 +128,7 @@ class _OnDemand:
 def _attribute(value: Any) -> object:
     """The attribute of a class for what a connection begins with: constants are shared."""
     kind = type(value)
-    if value is None or isinstance(value, bool | int | str | bytes):
+    if value is None or isinstance(value, bool | int | float | str | bytes | tuple):
         return value
     return _OnDemand(lambda _: kind(value) if isinstance(value, list | dict) else kind())
 
@@ -149,17 +149,19 @@ class Opening:
     """
 
     def __init__(self, factory: Any, options: Collection[str]) -> None:
+        self.attributes: dict[str, Any] = {}
+        if not private.COUNT.are_in(factory):
+            return
         model: Any = WebSocketServerProtocol()
         written = _Written()
         model.factory = factory
         model.makeConnection(written)
         begun = dict(vars(model))
         model.dataReceived(_EXAMPLE)
-        factory.countConnections -= 1
+        private.count_connection(factory, -1)
         self._before, _, self._after = b"".join(written).partition(_EXAMPLE_ACCEPT)
         own = {"factory", "transport", "connected", "peer", *options}
         parts = private.opening_parts(model)
-        self.attributes: dict[str, Any] = {}
         if parts is not None:
             self.attributes = {
                 **{
@@ -170,13 +172,13 @@ class Opening:
                 **{name: _OnDemand(build) for name, build in parts.items()},
                 "is_open": _OnDemand(_is_open),
                 "opening": self,
-                # Autobahn's would set some of these again
+                # Autobahn's would set some of these again; no protocol of ours has its own
                 "__init__": object.__init__,
             }
 
     def begin(self, protocol: Any) -> None:
-        """Counts a new connection. All else that `connectionMade` of Autobahn does is done."""
-        protocol.factory.countConnections += 1
+        """Counts a new connection; the attributes replace all else of `connectionMade`."""
+        private.count_connection(protocol.factory, 1)
 
     def answer(self, key: str) -> bytes:
         """The answer to a handshake (RFC 6455 section 4.2.2).

@@ -26,6 +26,7 @@ from relayd.drops import Drops
 from relayd.errors import ClientError, ConfigError, Refusal, RelaydError
 from relayd.hub import Hub
 from relayd.names import Kind, split_group
+from relayd.native.batching import Batching
 from relayd.redis.shards import Redis
 from relayd.relays.paths import KINDS
 
@@ -114,7 +115,7 @@ def _push(config: Config, group: str, payload: bytes) -> tuple[dict[str, Any], s
 
 def _post_to_room(config: Config, kind: Kind, room: str, text: str) -> tuple[dict[str, Any], str]:
     async def post(redis: Redis, reactor: Any) -> bytes:
-        hub = Hub(reactor, config.limits.coalesce)
+        hub = Hub(Batching(reactor, config.limits.coalesce))
         brokers = RedisBrokers(
             redis, hub, config,
             clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(), kinds=KINDS,

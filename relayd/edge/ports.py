@@ -30,7 +30,9 @@ from zope.interface import implementer
 from relayd import private
 
 BACKLOG = 4096
-"""Connections that the kernel keeps for a port until they are accepted: Linux' own maximum.
+"""Connections that the kernel keeps for a port until they are accepted.
+
+The default of net.core.somaxconn since Linux 5.4.
 
 Twisted's default is 50. The kernel drops the SYNs of all others, and their clients try again after
 1, 3 and 7 s (tcp(7), tcp_syn_retries). net.core.somaxconn cuts it (listen(2)).

@@ -1,7 +1,7 @@
 cdef class Batching:
     cdef object seconds, call_later
     cdef double coalesce
-    cdef double _elsewhere
+    cdef double _cost_elsewhere
     cdef double _level  # of the leaky bucket at `_at`, seconds of work
     cdef double _at
 

@@ -11,12 +11,12 @@ its batches take, times a factor that grows with the level, but `coalesce` at mo
 receivers get equal shares of `SHARE`, and a receiver whose batches cost little does not wait for
 those whose batches cost much. All items that come during the gap share the cost of one batch.
 
-Items that come while a batch of their receiver is sent, within the same time after it, or later
-while the level is above `BURST`, wait for the end of the loop's turn: all sockets that are read in
-that turn share one batch.
+Items that come while a batch of their receiver is sent wait for the end of the loop's turn: all
+sockets that are read in that turn share one batch. So do items that come within the same time after
+a batch that takes `GRAIN` or more, and all items while the gap is `GRAIN` or more.
 
 Re-entry: the clock must not call back from `seconds` and `callLater`. `send` of a `Batch` may call
-`add`, whose items wait for the next batch, and `flush`.
+`add`, whose items wait for the next batch; `flush` has no effect then.
 Descriptors: none.
 Buffers: a `Batch` keeps the items that wait and hands the list of them over to `send`.
 """
@@ -30,7 +30,7 @@ cdef double SHARE = 0.5  # of the loop's time, for sending batches
 cdef double BURST = 0.004  # seconds of work up to which nothing waits
 cdef double SLOPE = 0.003  # seconds of work above `BURST` for each time that a gap is a batch's cost
 cdef double STEEPEST = 16  # the most that a gap is of a batch's cost
-cdef double GRAIN = 50e-6  # seconds; a wait that is shorter is worth no call
+cdef double GRAIN = 50e-6  # seconds; a shorter gap is none, and shorter batches are timed rarely
 
 
 cdef class Batching:
@@ -40,15 +40,15 @@ cdef class Batching:
         clock: `hub.Timing`.
         coalesce: seconds an item may wait for others while the loop is busy; 0 to serve each item
             at once.
-        elsewhere: seconds of work that each batch causes outside this process, as in Redis and in
-            the processes that read from it; counted as if this process did it.
+        cost_elsewhere: seconds of work that each batch causes outside this process, as in Redis and
+            in the processes that read from it; counted as if this process did it.
     """
 
-    def __init__(self, object clock, double coalesce, double elsewhere=0):
+    def __init__(self, object clock, double coalesce, double cost_elsewhere=0):
         self.seconds = clock.seconds
         self.call_later = clock.callLater
         self.coalesce = coalesce
-        self._elsewhere = elsewhere
+        self._cost_elsewhere = cost_elsewhere
         self._at = float("-inf")
 
     cdef double gap(self, double cost, double now) noexcept:
@@ -120,7 +120,7 @@ cdef class Batched:
 
     cdef int _served(self, double spent, double now) except -1:
         """A batch has been sent, which took `spent` seconds until `now`."""
-        spent = max(spent, 0) + self._batching._elsewhere
+        spent = max(spent, 0) + self._batching._cost_elsewhere
         self._cost = spent if self._cost == 0 else self._cost + (spent - self._cost) / 4
         self._ended = now
         self._batching.charge(spent, now)
@@ -174,6 +174,8 @@ cdef class Batch(Batched):
 
     def flush(self):
         """Sends the items that wait now. No effect if there is none."""
+        if self._serving:
+            return
         self._cancel()
         if not self._items:
             return

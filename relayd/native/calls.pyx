@@ -83,8 +83,9 @@ cdef class Calls:
         """Calls a function once, later, without arguments. Its exceptions are logged.
 
         Args:
-            delay: seconds; the kernel ends the wait up to 50 µs late (prctl(2), PR_SET_TIMERSLACK),
-                and the loop first ends the reads and calls in progress.
+            delay: seconds; the loop first ends the reads and calls in progress, and the kernel ends
+                the wait up to 50 µs late (prctl(2), PR_SET_TIMERSLACK), or up to 1 ms without
+                epoll_pwait2(2) and where the reactor makes the calls.
             function: called without arguments.
 
         Returns:

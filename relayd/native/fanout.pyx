@@ -6,8 +6,8 @@ have a `Sender`. `batching` says when a group is served; this module joins the f
 sends them. A member handles whatever is unusual: a socket that takes only a part, or is broken.
 
 Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call any group, also
-the one that is serving: `add`, `remove`, `catch_up`, `cancel`, and `fan_out`. While a group serves
-its members, `fan_out` keeps the frame for the next batch.
+the one that is serving: `add`, `remove`, `cancel`, `fan_out`, and `catch_up` of a member that
+leaves. While a group serves its members, `fan_out` keeps the frame for the next batch.
 Descriptors: the transport owns its socket. A `Sender` has only the number, never closes it, and is
 ended before the socket is closed. System calls are made with Python's lock held: none can block.
 Buffers: a group keeps a frame until its batch has reached the last member, and the joined frames of
@@ -202,7 +202,8 @@ cdef class Group(Batched):
     cdef int _begin_round(self) except -1:
         """Begins a batch: those who are members now get what waits now."""
         self._deliveries.batches += 1
-        self._spent = 0
+        if self._round is None:
+            self._spent = 0
         # a copy: a member that is too slow leaves the group while it is served
         self._round = list(self.members.values())
         self._next = 0
@@ -271,7 +272,7 @@ cdef class Group(Batched):
                 self._deliveries.observe(now - began)
             self._served(now - began, now)
         else:
-            now = began
+            now = self._ended = began
             self._batching.charge(self._cost, now)
         if self._items and self.members and self._call is None:
             # a member caused them while it was served

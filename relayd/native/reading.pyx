@@ -46,25 +46,24 @@ cdef extern from "sys/epoll.h" nogil:
 cdef extern from *:
     """
     #include <errno.h>
+    #include <linux/time_types.h>
     #include <sys/syscall.h>
-    #include <time.h>
     #include <unistd.h>
-    #ifndef SYS_epoll_pwait2
-    #define SYS_epoll_pwait2 441 /* the same on every architecture */
-    #endif
 
     /* epoll_pwait2(2) waits for nanoseconds. Where the kernel does not have it (before Linux 5.11)
        or a sandbox refuses it, epoll_wait(2) waits for whole milliseconds, rounded up. */
     static int wait_for_events(int epoll, struct epoll_event *events, int most, long long ns)
     {
+    #ifdef SYS_epoll_pwait2
         static int coarse = 0;
         if (!coarse && ns > 0) {
-            struct timespec timeout = {ns / 1000000000, ns % 1000000000};
-            int count = syscall(SYS_epoll_pwait2, epoll, events, most, &timeout, NULL, 8);
+            struct __kernel_timespec timeout = {ns / 1000000000, ns % 1000000000};
+            int count = syscall(SYS_epoll_pwait2, epoll, events, most, &timeout, NULL, 0);
             if (count >= 0 || (errno != ENOSYS && errno != EPERM))
                 return count;
             coarse = 1;
         }
+    #endif
         long long ms = ns <= 0 ? ns : (ns + 999999) / 1000000;
         return epoll_wait(epoll, events, most, ms > 2000000000 ? 2000000000 : (int) ms);
     }
@@ -284,7 +283,7 @@ cdef class ReactorEpoll:
             The ready descriptors of the reactor's instance, as `select.epoll.poll`.
 
         Raises:
-            OSError: epoll_wait(2) failed; EINTR, too.
+            OSError: epoll_pwait2(2) or epoll_wait(2) failed; EINTR, too.
         """
         cdef epoll_event events[READS]
         cdef int count, n

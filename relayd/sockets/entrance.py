@@ -5,9 +5,9 @@ thousands of clients connect in the same moment, and each handshake takes longer
 pose to a small group. If their sockets were read along with all others, a pose would wait behind
 every handshake that came before it. So listening ports, connections that have sent nothing yet, and
 the hand-over between workers have an epoll instance of their own, which the reactor reads as one of
-its descriptors: it gets `LONGEST_TURN`, then everything else has its turn. Whoever is not served
-yet waits in the kernel, in the order of arrival (epoll(7) returns ready descriptors in turn), so a
-port accepts no faster than the handshakes of those that it has accepted are answered.
+its descriptors: it gets `ENTRANCE_TURN`, then everything else has its turn. Connections that are
+not served yet wait in the kernel, in the order of arrival (epoll(7) returns ready descriptors in
+turn), so a port accepts no faster than the handshakes of those that it has accepted are answered.
 """
 
 import functools
@@ -24,8 +24,8 @@ from zope.interface import implementer
 
 from relayd.logs import Logger
 
-LONGEST_TURN = 0.002
-"""Seconds; the handshake, or the `ACCEPTS`, that are under way then come on top."""
+ENTRANCE_TURN = 0.002
+"""Seconds; a turn ends after the handshake, or the `ACCEPTS`, in progress at that time."""
 ACCEPTS = 8
 """Connections that a port accepts between two looks at the clock."""
 
@@ -48,18 +48,18 @@ class Entrance:
         self._readers: dict[int, Any] = {}
 
     def start(self) -> None:
-        """Begins to serve them."""
+        """Begins to serve the readers."""
         self._reactor.addReader(self)
 
     def stop(self) -> None:
-        """Ends it; the ports are closed then."""
+        """Stops serving; the ports must be closed before."""
         self._reactor.removeReader(self)
         self._epoll.close()
 
     def add(self, reader: Any) -> None:
         """Calls `doRead` of a reader (`IReadDescriptor`) whenever it is ready.
 
-        No effect if it is there already.
+        No effect if the reader was added already.
         """
         descriptor = reader.fileno()
         if self._readers.get(descriptor) is not reader:
@@ -67,7 +67,7 @@ class Entrance:
             self._readers[descriptor] = reader
 
     def remove(self, reader: Any) -> None:
-        """Calls it no more. No effect if it is not there."""
+        """Stops calling a reader. No effect if it was not added."""
         descriptor = reader.fileno()
         if self._readers.get(descriptor) is reader:
             del self._readers[descriptor]
@@ -89,7 +89,7 @@ class Entrance:
 
     def doRead(self) -> None:
         """Serves what is ready, as long as the turn goes (`IReadDescriptor`)."""
-        end = self._now() + LONGEST_TURN
+        end = self._now() + ENTRANCE_TURN
         while ready := self._epoll.poll(0, ACCEPTS):
             for descriptor, events in ready:
                 # one that was served before may have removed it
@@ -104,10 +104,11 @@ class Entrance:
             if events & select.EPOLLIN:
                 reader.doRead()
                 return
-            failure = Failure(CONNECTION_LOST)  # another process has shut it down
+            # another process has shut a port down, or a connection was reset
+            failure = Failure(CONNECTION_LOST)
         except Exception:
             failure = Failure()
-            self._log.failure("accepting failed", failure)
+            self._log.failure("serving {reader} at the entrance failed", failure, reader=reader)
         self.remove(reader)
         reader.connectionLost(failure)
 

@@ -151,7 +151,7 @@ class PolledTransport:
         inlet: reads its bytes; until a WebSocket is open, all of them go to its protocol.
         sender: sends straight to its socket, past the transport's buffer.
         empty: whether no bytes wait in the transport's buffer and the connection is not about to
-            end. While it is False, the reactor is asked to write.
+            end: False from `startWriting` to `stopWriting`, and for good after `abortConnection`.
     """
 
     inlet: Inlet

@@ -21,6 +21,7 @@ from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
@@ -49,7 +50,7 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     """One process."""
     from twisted.internet import reactor
 
-    hub = Hub(reactor, 0)
+    hub = Hub(Batching(reactor, 0))
     process = Process(MemoryGroups(hub), MemoryRooms(hub, history, KINDS.history), MemoryPairs())
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
@@ -65,7 +66,7 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
             chat=Chat(history_length=20),
         )  # fmt: skip
         targets, settings = urls.parse_all([config.redis.url]), Settings()
-        hubs = [Hub(reactor, 0), Hub(reactor, 0)]
+        hubs = [Hub(Batching(reactor, 0)), Hub(Batching(reactor, 0))]
         brokers = []
         for number, hub in enumerate(hubs):
             redis = Redis(targets, reactor, settings)

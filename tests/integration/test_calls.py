@@ -11,6 +11,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.native.fanout import Recipient, Sender
 from relayd.sockets.outbox import Item
 from relayd.sockets.poller import Poller
@@ -206,7 +207,7 @@ def test_a_batch_that_takes_long_leaves_other_threads_their_turn(
     own: EPollReactor, poller: Poller
 ) -> None:
     """The compiled loop would otherwise hold Python's lock until the batch ends."""
-    hub = Hub(poller.calls, 0.2)
+    hub = Hub(Batching(poller.calls, 0.2))
     with socket.socket(type=socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as to:
         to.bind(("127.0.0.1", 0))
         ours.connect(to.getsockname())

@@ -15,10 +15,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from relayd.sockets.entrance import ACCEPTS, LONGEST_TURN, Entrance
+from relayd.sockets.entrance import ACCEPTS, ENTRANCE_TURN, Entrance
 from tests.integration.polling import Pair
 
-STEP = LONGEST_TURN / 4
+STEP = ENTRANCE_TURN / 4
 """Seconds that each reader of the tests takes."""
 
 

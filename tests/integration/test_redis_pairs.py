@@ -16,6 +16,7 @@ from relayd.brokers.memory import MemoryGroups, MemoryRooms
 from relayd.brokers.over_redis.pair_scripts import ALONE, REPLACED, Claim, PairScripts
 from relayd.errors import NoUnity, RedisUnavailable
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from tests.broker_scene import OTHER, UUID, Cluster, FakeHeadset, FakePhone, Process
 from tests.contract.pairs import PairsContract
 from tests.pairs_scene import (
@@ -57,7 +58,7 @@ async def cluster(redis: Redis) -> AsyncIterator[Cluster]:
     """For the tests of the contract."""
     from twisted.internet import reactor
 
-    hub, nothing = Hub(reactor, 0), cast(Any, None)
+    hub, nothing = Hub(Batching(reactor, 0)), cast(Any, None)
     async with nodes(address(redis)) as (here, there):
         yield Cluster(
             *(

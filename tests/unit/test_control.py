@@ -18,6 +18,7 @@ from relayd.control.process import check_kick
 from relayd.control.rates import INTERVAL, Rates
 from relayd.errors import Refusal
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.relays.camera import CameraFactory
 from relayd.web.answers import Stream
 from relayd.web.stream import LineWriter
@@ -228,7 +229,7 @@ def world() -> Iterator[World]:
 
 
 def test_a_trace_is_attached_to_a_connection_and_detached_again(world: World) -> None:
-    hub = Hub(world.clock, 0.0)
+    hub = Hub(Batching(world.clock, 0.0))
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
     server = client.server
     taking = server.inlet.receive
@@ -252,7 +253,7 @@ def test_a_trace_is_attached_to_a_connection_and_detached_again(world: World) ->
 
 
 def test_a_trace_shows_pings_pongs_and_both_closes_in_their_order(world: World) -> None:
-    hub = Hub(world.clock, 0.0)
+    hub = Hub(Batching(world.clock, 0.0))
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
     listener = Listener()
     trace.trace(client.server, lambda: 7.0).open(listener)
@@ -278,7 +279,7 @@ def test_a_trace_shows_pings_pongs_and_both_closes_in_their_order(world: World) 
 
 
 def test_a_trace_ends_with_its_connection(world: World) -> None:
-    hub = Hub(world.clock, 0.0)
+    hub = Hub(Batching(world.clock, 0.0))
     client = world.connect(CameraFactory(world.context, MemoryGroups(hub)), "/ws/camera")
     listener = Listener()
     close = trace.trace(client.server, lambda: 7.0).open(listener)

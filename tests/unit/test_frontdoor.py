@@ -22,6 +22,7 @@ from relayd.errors import ErrorCode
 from relayd.hub import Hub
 from relayd.metrics.exchange import Family
 from relayd.metrics.totals import describe_workers
+from relayd.native.batching import Batching
 from relayd.relays.camera import CameraFactory
 from relayd.relays.echo import EchoFactory
 from relayd.relays.unknown import UnknownFactory
@@ -82,7 +83,7 @@ class House:
         self.backend = FakeBackend()
         relays = [
             EchoFactory(world.context),
-            CameraFactory(world.context, MemoryGroups(Hub(world.clock, 0))),
+            CameraFactory(world.context, MemoryGroups(Hub(Batching(world.clock, 0)))),
         ]
         self.factory = FrontDoorFactory(
             world.current,

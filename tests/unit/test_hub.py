@@ -14,6 +14,7 @@ from websockets.frames import Opcode
 
 from relayd.drops import Drops
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.native.framing import text_frame
 from relayd.sockets.outbox import Item, build_outbox
 from tests.unit.fakes import BUFFER, Transport, logged_lines, parse_frames
@@ -89,13 +90,13 @@ def clock() -> Clock:
 @pytest.fixture
 def hub(clock: Clock) -> Hub:
     """A hub that serves every frame at once."""
-    return Hub(clock, 0)
+    return Hub(Batching(clock, 0))
 
 
 @pytest.fixture
 def batching(clock: Clock) -> Hub:
     """A hub that makes batches."""
-    return Hub(clock, COALESCE, BUSY)
+    return Hub(Batching(clock, COALESCE, BUSY))
 
 
 # -- members
@@ -244,7 +245,7 @@ def test_a_batch_that_is_interrupted_is_handed_back_as_a_whole(
 
 
 def test_a_group_is_served_at_once_while_the_loop_has_time(clock: Clock) -> None:
-    hub, member = Hub(clock, COALESCE), Member()
+    hub, member = Hub(Batching(clock, COALESCE)), Member()
     hub.join("g", member)
     for number in range(3):
         hub.fan_out("g", b"%d" % number)
@@ -315,7 +316,7 @@ def test_groups_do_not_wait_for_each_other(batching: Hub) -> None:
 def test_no_frame_waits_longer_than_the_coalescing_time(pauses: list[float]) -> None:
     """Whenever frames come: in their order, in time, and not more than one write a batch."""
     clock = Clock()
-    hub, sent, came = Hub(clock, COALESCE, BUSY), list[float](), list[float]()
+    hub, sent, came = Hub(Batching(clock, COALESCE, BUSY)), list[float](), list[float]()
     member = Member(lambda frames: came.extend([clock.seconds()] * len(parse_frames(frames))))
     hub.join("g", member)
     for number, pause in enumerate(pauses):
@@ -478,7 +479,7 @@ def test_empty_groups_are_removed_and_members_miss_no_frame(coalesce: float) -> 
     @given(steps)
     def check(steps: list[tuple[str, str, int]]) -> None:
         clock = Clock()
-        hub, expected = Hub(clock, coalesce, BUSY), dict[str, list[int]]()
+        hub, expected = Hub(Batching(clock, coalesce, BUSY)), dict[str, list[int]]()
         members = [Member(), Slow(), Member(), Slow()]
         # by group, for groups do not wait for each other
         due: list[dict[str, list[bytes]]] = [{name: [] for name in NAMES} for _ in members]
@@ -574,8 +575,9 @@ def make_busy(hub: Hub, clock: Clock, members: Sequence[Slow]) -> None:
     for member in members:
         hub.join("g", member)
     hub.fan_out("g", b"0")
-    while any(not member.payloads for member in members):
+    for _ in range(len(members) // 64 + 1):
         clock.advance(TICK)
+    assert all(member.payloads for member in members)
     hub.fan_out("g", b"1")
 
 
@@ -588,7 +590,7 @@ def busy(hub: Hub, clock: Clock, count: int) -> list[Member]:
 
 def test_a_batch_to_many_takes_turns_and_later_members_get_newer_frames_in_it() -> None:
     clock = Turns()
-    batching = Hub(clock, COALESCE, BUSY)
+    batching = Hub(Batching(clock, COALESCE, BUSY))
     members = busy(batching, clock, 150)
     clock.advance(COALESCE)
     assert [len(member.payloads) for member in members] == [2] * 64 + [1] * 86
@@ -608,9 +610,25 @@ def test_a_batch_to_many_takes_turns_and_later_members_get_newer_frames_in_it() 
     assert batching.delivered == 450
 
 
+def test_a_batch_that_a_full_one_takes_over_counts_as_load_with_all_its_turns() -> None:
+    clock, cost = Turns(), 25e-6
+    hub = Hub(Batching(clock, COALESCE))
+
+    def take_time(frames: bytes) -> None:
+        clock.rightNow += cost
+
+    for _ in range(128):
+        hub.join("g", Member(take_time))
+    hub.fan_out("g", b"0")  # 64 members have it now, in 1.6 ms
+    hub.fan_out("g", b"x" * 65536)  # all members, in 3.2 ms more: above the 4 ms without a gap
+    hub.fan_out("g", b"1")
+    (call,) = clock.getDelayedCalls()
+    assert call.getTime() - clock.seconds() > 50 * TICK
+
+
 def test_a_member_that_leaves_between_two_turns_of_a_batch_gets_no_more_of_it() -> None:
     clock = Turns()
-    batching = Hub(clock, COALESCE, BUSY)
+    batching = Hub(Batching(clock, COALESCE, BUSY))
     members = busy(batching, clock, 130)
     clock.advance(COALESCE)
     batching.leave("g", members[100])
@@ -648,7 +666,7 @@ def test_an_exception_in_one_member_affects_no_other_member(kind: type[Slow], co
         raise RuntimeError("a bug")
 
     clock = Turns()
-    batching = Hub(clock, COALESCE, BUSY)
+    batching = Hub(Batching(clock, COALESCE, BUSY))
     members = [kind() for _ in range(count)]
     members[1]._then = bug
     for member in members:
@@ -667,7 +685,7 @@ def test_an_exception_in_one_member_affects_no_other_member(kind: type[Slow], co
 def test_nothing_is_due_in_a_group_that_ended_during_a_batch() -> None:
     for at in (10, 100, 149):
         clock = Turns()
-        batching = Hub(clock, COALESCE, BUSY)
+        batching = Hub(Batching(clock, COALESCE, BUSY))
         members = [Slow() for _ in range(150)]
 
         def everybody_leaves(frames: bytes, batching: Hub = batching, all: Any = members) -> None:
@@ -685,7 +703,7 @@ def test_nothing_is_due_in_a_group_that_ended_during_a_batch() -> None:
 
 def test_the_latency_counts_from_the_frame_that_came_during_a_batch() -> None:
     clock = Turns()
-    batching = Hub(clock, COALESCE, BUSY)
+    batching = Hub(Batching(clock, COALESCE, BUSY))
     busy(batching, clock, 65)
     clock.advance(COALESCE)
     batching.fan_out("g", b"2")
@@ -751,7 +769,7 @@ def test_a_member_gets_each_frame_sent_during_its_membership_once_and_in_order(
     deeds: list[tuple[str, float]],
 ) -> None:
     clock = Turns()
-    model = Model(Hub(clock, COALESCE, BUSY))
+    model = Model(Hub(Batching(clock, COALESCE, BUSY)))
     for deed, value in deeds:
         if deed == "turn":
             clock.advance(value or TICK)

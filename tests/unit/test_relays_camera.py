@@ -13,6 +13,7 @@ from relayd.config import Camera as CameraConfig
 from relayd.config import Config, Limits
 from relayd.errors import ClientError
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.native.reading import Passage
 from relayd.relays.camera import CameraFactory
 from tests.unit.fakes import BUFFER, Client, World, make_world
@@ -25,7 +26,7 @@ class Camera:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.hub = Hub(world.clock, 0)
+        self.hub = Hub(Batching(world.clock, 0))
         self.factory = CameraFactory(world.context, MemoryGroups(self.hub))
 
     def connect(self, path: str = "/ws/camera", *, peer_reads: bool = True) -> Client:

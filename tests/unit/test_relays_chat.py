@@ -14,6 +14,7 @@ from relayd.brokers.memory import MemoryGroups, MemoryRooms
 from relayd.config import Auth, Chat, Config, Limits
 from relayd.errors import DatabaseUnavailable, StoreUnavailable
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.native.framing import text_frame
 from relayd.relays.chat import ChatFactory, _StandIn
 from relayd.relays.paths import KINDS
@@ -45,7 +46,7 @@ class Room:
     def __init__(self, world: World, failures: list[LogEvent], *, keep: int = 10_000) -> None:
         self.world = world
         self.failures = failures
-        self.hub = Hub(world.clock, 0)
+        self.hub = Hub(Batching(world.clock, 0))
         self.history = FakeHistory(keep)
         self.factory = ChatFactory(
             world.context,

@@ -6,6 +6,7 @@ import pytest
 
 from relayd.brokers.memory import MemoryGroups
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.relays.push import PushFactory
 from tests.unit.fakes import Client, World, make_world
 
@@ -15,7 +16,7 @@ class Push:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.hub = Hub(world.clock, 0)
+        self.hub = Hub(Batching(world.clock, 0))
         self.factory = PushFactory(world.context, MemoryGroups(self.hub))
 
     def connect(self, path: str) -> Client:

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from relayd.brokers.memory import MemoryGroups
 from relayd.errors import CloseCode, ErrorCode
 from relayd.hub import Hub
+from relayd.native.batching import Batching
 from relayd.relays.camera import CameraFactory
 from relayd.relays.unknown import UnknownFactory
 from relayd.tally import SECONDS, Buckets, Tally
@@ -26,7 +27,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def camera(world: World) -> CameraFactory:
-    return CameraFactory(world.context, MemoryGroups(Hub(world.clock, 0)))
+    return CameraFactory(world.context, MemoryGroups(Hub(Batching(world.clock, 0))))
 
 
 # -- buckets
@@ -144,7 +145,7 @@ class Watcher:
 
 def test_one_in_sixteen_frames_that_are_served_at_once_is_timed() -> None:
     clock = Clock()
-    hub = Hub(clock, 0)
+    hub = Hub(Batching(clock, 0))
     hub.join("g", Watcher(clock, 0.002))
     for _ in range(32):
         hub.fan_out("g", b"{}")
@@ -154,7 +155,7 @@ def test_one_in_sixteen_frames_that_are_served_at_once_is_timed() -> None:
 
 def test_a_batch_is_timed_from_its_first_frame_to_its_last_member() -> None:
     clock = Clock()
-    hub = Hub(clock, 0.005)
+    hub = Hub(Batching(clock, 0.005))
     for _ in range(2):
         hub.join("g", Watcher(clock, 0.001))
     hub.fan_out("g", b"{}")  # at once

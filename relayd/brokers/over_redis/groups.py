@@ -32,7 +32,7 @@ from relayd.redis.shards import Redis
 
 LINGER = 1.0
 """Seconds that a subscription outlives the last member of its group."""
-ELSEWHERE = 0.0002
+COST_ELSEWHERE = 0.0002
 """Seconds of work that a message on a channel causes in Redis and in the processes that get it."""
 
 
@@ -105,7 +105,7 @@ class RedisGroups:
         self._clock = clock
         self._head = b'["%b"' % process.encode()
         self._prefix = prefix
-        self._batching = Batching(clock, coalesce, ELSEWHERE)
+        self._batching = Batching(clock, coalesce, COST_ELSEWHERE)
         self._drops = drops
         self._django = django
         self._channels: dict[str, _Channel] = {}

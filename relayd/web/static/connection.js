@@ -124,7 +124,7 @@ export class Connection extends EventTarget {
       if (status === 429 || status === 503) this.#wait(sentence, RETRY_AFTER);
       else if (status >= 500) this.#wait(sentence);
       else this.#become("refused", sentence);
-    } else if (code === 1000) {
+    } else if (code === 1000 || code === 1002 || code === 4001) {
       this.#become("refused", "The server has ended the connection.");
     } else {
       if (code === 1009 || code === 1007) {
