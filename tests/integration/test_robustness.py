@@ -29,6 +29,7 @@ from tests.integration.clients import (
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
 from tests.integration.raw import Raw, handshake, request, text
 from tests.integration.waiting import eventually
+from tests.integration.workers import accepted
 from tests.servers import PostgreSQL
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
@@ -48,6 +49,12 @@ def open_sockets(daemon: Daemon) -> int:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             count += os.readlink(entry.path).startswith("socket:")
     return count
+
+
+def idle_sockets(daemon: Daemon) -> int:
+    """How many sockets the process has without connections: those of its start have ended."""
+    eventually(lambda: accepted(daemon.pid, daemon.port) == 0)
+    return open_sockets(daemon)
 
 
 def round_trip(daemon: Daemon) -> None:
@@ -92,7 +99,7 @@ def test_client_vanishes_while_its_join_waits_for_the_store(
 ) -> None:
     """Nothing is left of it when the store answers, and nothing is logged as an error."""
     node = spawn(DATABASE_URL=own_url)
-    before, _ = open_sockets(node), connect(node, "/ws/chat/r?history=0")
+    before, _ = idle_sockets(node), connect(node, "/ws/chat/r?history=0")
     own_postgresql.pause()
     vanishing = [dial(node) for _ in range(5)]
     for connection in vanishing:
@@ -179,7 +186,7 @@ def test_frames_collected_while_a_join_waits_are_bounded(
 
 def test_peer_that_sends_close_and_never_reads_is_dropped(spawn: Spawn, dial: Dial) -> None:
     node = spawn(keepalive_close_timeout=0.5, api_key=KEY)
-    before = open_sockets(node)
+    before = idle_sockets(node)
     lazy = dial(node, receive_buffer=4096).open("/ws/push/t")
     for _ in range(15):  # beyond what the kernel takes, below the limit of relayd
         publish(node, "t", b'{"x": "%s"}' % (b"y" * 60_000))
@@ -504,7 +511,7 @@ async def many(port: int, first: int, count: int) -> None:
 def test_thousands_of_connections_leave_no_state_behind(spawn: Spawn) -> None:
     """After a warm-up of 6,000, another 6,000 cost neither memory nor file descriptors."""
     node = spawn(keepalive_handshake_timeout=2)
-    idle = open_sockets(node)
+    idle = idle_sockets(node)
     asyncio.run(many(node.port, 0, 6000))  # until the allocator has what it needs
     eventually(lambda: open_sockets(node) <= idle)
     before = node.memory()
