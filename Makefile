@@ -62,7 +62,7 @@ help:
 	make test-unit  the tests that need no server and no daemon, in 40 s on two cores
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
-	make bench    relayd beside its peers, about 30 minutes; ARGS="--quick" for a first look
+	make bench    relayd beside its peers, about 25 minutes; ARGS="--quick" for a first look
 	make package  the Debian package, in ./dist; made with Debian's python3.11
 	make package-test  install it in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries

@@ -121,7 +121,12 @@ cdef class Batched:
     cdef int _served(self, double spent, double now) except -1:
         """A batch has been sent, which took `spent` seconds until `now`."""
         spent = max(spent, 0) + self._batching._cost_elsewhere
-        self._cost = spent if self._cost == 0 else self._cost + (spent - self._cost) / 4
+        if self._cost == 0:
+            self._cost = spent
+        else:
+            # where another process had the core meanwhile, that is no cost of the batch
+            spent = min(spent, 2 * self._cost + GRAIN)
+            self._cost += (spent - self._cost) / 4
         self._ended = now
         self._batching.charge(spent, now)
         return 0
