@@ -81,8 +81,8 @@ class Hub:
 
     Attributes:
         latency: seconds from a frame's arrival to its delivery to the last member. Samples are the
-            first frame of every batch that waited or took several turns, and one in 16 of the other
-            frames.
+            first frame of every batch that waited or took several turns, and of the other frames of
+            a group the first and then one in 16.
     """
 
     def __init__(self, batching: Batching) -> None:

@@ -6,6 +6,7 @@ which takes several times as long. After both ways, a connection has the same at
 """
 
 import hashlib
+import inspect
 import re
 from base64 import b64encode
 from collections.abc import Callable, Collection
@@ -100,6 +101,7 @@ _EXAMPLE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 _EXAMPLE_ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+_general_init = inspect.getattr_static(WebSocketServerProtocol, "__init__")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -172,9 +174,11 @@ class Opening:
                 **{name: _OnDemand(build) for name, build in parts.items()},
                 "is_open": _OnDemand(_is_open),
                 "opening": self,
-                # Autobahn's would set some of these again; no protocol of ours has its own
-                "__init__": object.__init__,
             }
+            protocol = type(factory).protocol
+            if inspect.getattr_static(protocol, "__init__") is _general_init:
+                # it would set some of these again
+                self.attributes["__init__"] = object.__init__
 
     def begin(self, protocol: Any) -> None:
         """Counts a new connection; the attributes replace all else of `connectionMade`."""

@@ -33,6 +33,7 @@ cdef class Group(Batched):
     cdef long long _reach  # number up to which all of them get frames in this batch
     cdef double _arrived  # when the first frame came that is not of the batch that is being sent
     cdef double _spent  # seconds that the batch that is being sent has taken so far
+    cdef unsigned int _at_once  # frames that were served at once
     # what was joined last
     cdef long long _from, _to
     cdef object _joined_items

@@ -37,7 +37,7 @@ cdef extern from "unistd.h" nogil:
 
 cdef enum:
     TURN = 64  # members that get a batch before others have their turn
-    SAMPLE = 16  # of frames that are served at once, one in so many is timed
+    SAMPLE = 16  # of a group's frames that are served at once, one in so many is timed
 
 _log = Logger(namespace="relayd.hub")
 
@@ -265,7 +265,9 @@ cdef class Group(Batched):
                 self._send(<Place> place, items, frame)
         finally:
             self._serving = False
-        timed = self._deliveries.batches % SAMPLE == 0
+        # its own frames, for of groups that are served in turn, one in 16 may always be the same's
+        timed = self._at_once % SAMPLE == 0
+        self._at_once += 1
         if timed or self._coarse():
             now = self._batching.seconds()
             if timed:

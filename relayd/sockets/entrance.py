@@ -109,8 +109,12 @@ class Entrance:
         except Exception:
             failure = Failure()
             self._log.failure("serving {reader} at the entrance failed", failure, reader=reader)
-        self.remove(reader)
-        reader.connectionLost(failure)
+        try:
+            self.remove(reader)
+            reader.connectionLost(failure)
+        except Exception:
+            # if this propagated, the reactor would end the entrance, and nobody could connect
+            self._log.failure("ending {reader} at the entrance failed", reader=reader)
 
     def fileno(self) -> int:
         """The epoll instance's (`IReadDescriptor`)."""

@@ -130,6 +130,23 @@ def test_a_reader_that_fails_is_removed_and_the_others_are_served(
     assert all(guest.served for guest in guests)
 
 
+def test_a_reader_that_cannot_be_ended_leaves_the_entrance_to_the_others(
+    own: EPollReactor, entrance: Entrance, guests: list[Guest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*reason: Failure) -> None:
+        raise RuntimeError("a bug")
+
+    guests[0].then = bug
+    monkeypatch.setattr(guests[0], "connectionLost", bug)
+    with capturedLogs() as events:
+        for _ in range(6):
+            own.doIteration(20)
+    assert entrance in own.getReaders()
+    assert guests[0].served == 1
+    assert all(guest.served for guest in guests)
+    assert len(events) == 2
+
+
 # -- a listening port
 
 

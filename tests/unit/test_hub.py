@@ -626,6 +626,30 @@ def test_a_batch_that_a_full_one_takes_over_counts_as_load_with_all_its_turns() 
     assert call.getTime() - clock.seconds() > 50 * TICK
 
 
+@pytest.mark.parametrize("count", [2, 4, 16])
+def test_groups_that_are_served_in_turn_all_count_as_load(count: int) -> None:
+    """Each is measured again after it has grown, whichever of all frames are its own."""
+    clock = Turns()
+    hub, members = Hub(Batching(clock, COALESCE)), dict[str, Member]()
+
+    def take_time(frames: bytes) -> None:
+        clock.rightNow += 5e-6
+
+    for number in range(count):
+        name = f"g{number}"
+        members[name] = Member(take_time)
+        hub.join(name, members[name])
+        hub.fan_out(name, b"0")
+    for name in members:
+        for _ in range(59):  # a batch takes 0.3 ms now
+            hub.join(name, Member(take_time))
+    for _ in range(200):
+        for name in members:
+            hub.fan_out(name, b"1")
+            clock.advance(0)
+    assert max(len(member.writes) for member in members.values()) < 100
+
+
 def test_a_member_that_leaves_between_two_turns_of_a_batch_gets_no_more_of_it() -> None:
     clock = Turns()
     batching = Hub(Batching(clock, COALESCE, BUSY))

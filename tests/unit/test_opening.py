@@ -338,6 +338,28 @@ def test_the_head_of_a_client_that_many_use_is_a_usual_one(client: str) -> None:
     assert WAYS.check(stream).opened_usually
 
 
+class Initialized(Relay):
+    """A relay with attributes of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = True
+
+
+class InitializedFactory(Factory):
+    """Builds connections that have attributes of their own."""
+
+    protocol = Initialized
+
+
+def test_a_relay_may_have_an_init_of_its_own() -> None:
+    side = Side(InitializedFactory)
+    side.run([head()], "")
+    assert side.protocol.opened_usually
+    assert side.protocol.own
+    assert side.protocol.is_open.called
+
+
 def test_autobahn_reads_a_head_that_comes_in_pieces() -> None:
     assert not WAYS.check(head(), (20,)).opened_usually
 

@@ -158,10 +158,11 @@ def test_a_batch_is_timed_from_its_first_frame_to_its_last_member() -> None:
     hub = Hub(Batching(clock, 0.005))
     for _ in range(2):
         hub.join("g", Watcher(clock, 0.001))
-    hub.fan_out("g", b"{}")  # at once
+    hub.fan_out("g", b"{}")  # at once, and timed: the first
+    assert hub.latency.total == pytest.approx(2 * 0.001)
     clock.advance(0.001)
     for _ in range(3):
         hub.fan_out("g", b"{}")
     clock.advance(0.005)
-    assert (hub.delivered, hub.batches, sum(hub.latency.counts)) == (8, 2, 1)
-    assert hub.latency.total == pytest.approx(0.005 + 2 * 0.001)
+    assert (hub.delivered, hub.batches, sum(hub.latency.counts)) == (8, 2, 2)
+    assert hub.latency.total == pytest.approx(2 * 0.001 + 0.005 + 2 * 0.001)
