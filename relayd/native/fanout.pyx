@@ -262,7 +262,8 @@ cdef class Group(Batched):
         self._serving = True
         try:
             for place in list(self.members.values()):  # a copy, as in `_begin_round`
-                self._send(<Place> place, items, frame)
+                if not (<Place> place).left:
+                    self._send(<Place> place, items, frame)
         finally:
             self._serving = False
         # its own frames, for of groups that are served in turn, one in 16 may always be the same's

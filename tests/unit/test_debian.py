@@ -4,6 +4,9 @@ What is in the package is looked at by `make package-test`.
 """
 
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 from relayd import __version__
@@ -47,3 +50,15 @@ def test_the_changelog_is_for_this_version() -> None:
 def test_the_socket_unit_has_the_backlog_of_every_other_port() -> None:
     unit = (ROOT / "debian" / "relayd.socket").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^Backlog=(\d+)$", unit) == [str(BACKLOG)]
+
+
+def test_the_packaged_configuration_is_made_of_that_of_the_tree(tmp_path: Path) -> None:
+    """debian/configuration replaces comments, which it finds by their words."""
+    packaged = tmp_path / "relayd.toml"
+    script = ROOT / "debian" / "configuration"
+    command = [sys.executable, str(script), str(ROOT / "etc" / "relayd.toml"), str(packaged)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = packaged.read_text(encoding="utf-8")
+    assert tomllib.loads(text)["database"]["url"] == "sqlite:////var/lib/relayd/relayd.db"
+    assert "relayd.socket listens" in text
