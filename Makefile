@@ -59,7 +59,7 @@ help:
 	make setup    .venv with relayd in it, editable, and what relayctl bench needs
 	make run      set up, then serve on 127.0.0.1:8080; ARGS="--help" and so on go to relayd
 	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
-	make test-unit  the tests that need no server and no daemon, in 40 s on two cores
+	make test-unit  the tests that need no server and no daemon, in about 45 s on two cores
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
 	make bench    relayd beside its peers, about 25 minutes; ARGS="--quick" for a first look
