@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
@@ -29,7 +28,7 @@ from tests.integration.clients import (
 from tests.integration.conftest import KEY, Connect, Dial, Spawn
 from tests.integration.raw import Raw, handshake, request, text
 from tests.integration.waiting import eventually
-from tests.integration.workers import accepted
+from tests.integration.workers import accepted, sockets
 from tests.servers import PostgreSQL
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
@@ -44,11 +43,7 @@ def connected(daemon: Daemon) -> int:
 
 def open_sockets(daemon: Daemon) -> int:
     """How many sockets the process has."""
-    count = 0
-    for entry in os.scandir(f"/proc/{daemon.pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += os.readlink(entry.path).startswith("socket:")
-    return count
+    return len(sockets(daemon.pid))
 
 
 def idle_sockets(daemon: Daemon) -> int:

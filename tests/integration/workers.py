@@ -45,16 +45,21 @@ def has_ended(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] == "Z"
 
 
+def sockets(pid: int) -> list[str]:
+    """The sockets of a process, as its descriptors show them: `socket:[INODE]` (proc(5))."""
+    found = []
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(entry.path))
+    return [link for link in found if link.startswith("socket:")]
+
+
 def accepted(pid: int, port: int) -> int:
     """How many connections a process has that came through a TCP port of 127.0.0.1 (proc(5))."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     local = f"0100007F:{port:04X}"
     established = {f"socket:[{each[9]}]" for each in lines if (each[1], each[3]) == (local, "01")}
-    count = 0
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += os.readlink(entry.path) in established
-    return count
+    return sum(link in established for link in sockets(pid))
 
 
 def clients_of(
