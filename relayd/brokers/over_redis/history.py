@@ -20,6 +20,7 @@ from relayd.wire import ChatDraft, ChatEntry
 
 _FORMAT = """
 local function text(number) return string.format('%.0f', number) end
+local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
 local function add(messages, id, now, keep, body)
   return redis.pcall('XADD', messages, 'MAXLEN', '=', keep, text(id) .. '-0', 't', now, 'b', body)
 end
@@ -46,7 +47,7 @@ for i = 5, #ARGV, 2 do
   local body = ARGV[i] .. text(last) .. ARGV[i + 1]
   bodies[#bodies + 1] = body
   local added = add(messages, last, ARGV[2], keep, body)
-  if type(added) == 'table' and added.err then
+  if failed(added) and string.find(added.err, 'equal or smaller', 1, true) then
     -- another program has added entries with higher ids: they go, with the ids
     local own = text(last - 1)
     for _, entry in ipairs(redis.call('XRANGE', messages, own .. '-1', '+', 'COUNT', 1000)) do
@@ -54,8 +55,8 @@ for i = 5, #ARGV, 2 do
     end
     redis.call('XSETID', messages, own .. '-0')
     added = add(messages, last, ARGV[2], keep, body)
-    if type(added) == 'table' and added.err then return added end
   end
+  if failed(added) then return added end
 end
 redis.call('HSET', ids, 'last', text(last))
 if age > 0 then
