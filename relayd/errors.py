@@ -110,6 +110,10 @@ class ErrorCode(StrEnum):
         *("too_large", 413, HTTP),
         "The body is larger than [limits] max_message_size, 64 KiB by default.",
     )
+    HOST_NOT_ALLOWED = (
+        *("host_not_allowed", 421, HANDSHAKE | HTTP),
+        "This server does not answer for the host of the request.",
+    )
     UPGRADE_REQUIRED = (
         *("upgrade_required", 426, HANDSHAKE | HTTP),
         "This path speaks WebSocket: connect with a WebSocket client.",

@@ -9,7 +9,7 @@ configured header: the other one may come unchanged from the client.
 import functools
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 UNIX = "unix:"
 """Stands for a peer that connects through a unix socket."""
@@ -82,7 +82,7 @@ class Proxies:
         if not self.trusts(host):
             self.ignored = self.ignored or _is_local(host)
             return host
-        hops = _forwarded(value) if self.header == "forwarded" else value.split(",")
+        hops = _hops(value) if self.header == "forwarded" else value.split(",")
         for hop in reversed(list(hops)):
             address = _parse_hop(hop.strip())
             if address is None:
@@ -91,6 +91,27 @@ class Proxies:
             if not self.trusts(host):
                 break
         return host
+
+    def host(self, get: Callable[[str], str | None]) -> str | None:
+        """The `Host` header that the client sent, as its proxy reports it; None if it does not.
+
+        Call it for a trusted peer alone: `X-Forwarded-Host`, or `host` in `Forwarded` (RFC 7239
+        section 5.3), as `header` says.
+
+        Args:
+            get: returns a header by its name in lower case, its lines joined with commas; or None.
+        """
+        if self.header != "forwarded":
+            value = get("x-forwarded-host")
+            # the last one is the one that the trusted peer has set or added
+            return None if value is None else value.rpartition(",")[2].strip()
+        found = None
+        for element in reversed(list(_forwarded(get("forwarded") or ""))):
+            found = element.get("host", found)
+            hop = _parse_hop(element.get("for", ""))
+            if hop is None or not self.trusts(hop):
+                break
+        return found
 
 
 def host_of(address: object) -> str:
@@ -124,31 +145,38 @@ def _parse_hop(text: str) -> str | None:
     return None if address is None else str(address)
 
 
-def _forwarded(value: str) -> Iterator[str]:
-    """The `for` of each element of a Forwarded header; empty for one without.
+def _hops(value: str) -> Iterator[str]:
+    """The `for` of each element of a Forwarded header; empty for one without."""
+    return (element.get("for", "") for element in _forwarded(value))
+
+
+def _forwarded(value: str) -> Iterator[dict[str, str]]:
+    """The elements of a Forwarded header, with names in lower case and values without quotes.
 
     Of a header that breaks the grammar, nothing: an open quote of the client's would swallow what
     a proxy has added behind it.
     """
-    hops = []
-    current, at = "", 0
+    elements = []
+    current: dict[str, str] = {}
+    at = 0
     while True:
         pair = _PAIR.match(value, at)
         assert pair is not None
         name, content = pair[1], pair[2]
-        if name is not None and name.lower() == "for":
-            current = re.sub(r"\\(.)", r"\1", content[1:-1]) if content[:1] == '"' else content
+        if name is not None:
+            quoted = content[:1] == '"'
+            current[name.lower()] = re.sub(r"\\(.)", r"\1", content[1:-1]) if quoted else content
         at = pair.end()
         separator = value[at : at + 1]
         if separator not in ("", ",", ";"):
             return
         if separator != ";":
-            hops.append(current)
-            current = ""
+            elements.append(current)
+            current = {}
         if not separator:
             break
         at += 1
-    yield from hops
+    yield from elements
 
 
 def _is_local(host: str) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relayd.forwarded import parse_trusted
+from relayd.hosts.authority import parse_name
+from relayd.hosts.origins import parse_entry
 from relayd.redis import urls
 
 LONGEST_SOCKET = 107
@@ -38,14 +40,22 @@ def check_endpoints(descriptions: tuple[str, ...]) -> None:
             ) from error
 
 
-def check_origins(origins: tuple[str, ...]) -> None:
-    """Web origins (RFC 6454 section 6.2), or `*`. Raises ValueError."""
-    for origin in origins:
-        if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+def check_names(names: tuple[str, ...]) -> None:
+    """The host names of this server. Raises ValueError."""
+    for name in names:
+        try:
+            parse_name(name)
+        except ValueError as error:
             raise ValueError(
-                f"{origin!r} is no origin; allowed are such as https://example.org or "
-                "https://example.org:8443, without a path or a slash at the end, and *"
-            )
+                f"{name!r} is no name of a host: {error}; allowed are such as relay.example.org and "
+                "*.example.org, without a port; IP addresses and localhost need no entry"
+            ) from error
+
+
+def check_origins(origins: tuple[str, ...]) -> None:
+    """Web origins (RFC 6454 section 6.2), `self`, `null` or `*`. Raises ValueError."""
+    for origin in origins:
+        parse_entry(origin)
 
 
 def check_trusted(networks: tuple[str, ...]) -> None:
@@ -103,6 +113,7 @@ def check_socket(path: str) -> None:
 
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "listen"): check_endpoints,
+    ("server", "names"): check_names,
     ("server", "allowed_origins"): check_origins,
     ("proxy", "trusted"): check_trusted,
     ("database", "url"): check_database_url,

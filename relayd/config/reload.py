@@ -30,6 +30,7 @@ NOW, NEW, RESTART = When.NOW, When.NEW, When.RESTART
 WHEN: dict[str, dict[str, When]] = {
     "server": {
         "listen": RESTART,
+        "names": NOW,
         "allowed_origins": NOW,
         "drain_timeout": NOW,
         "workers": RESTART,

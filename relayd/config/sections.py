@@ -19,7 +19,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The endpoints, the workers, and the drain."""
 
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
-    allowed_origins: tuple[str, ...] = ("*",)
+    names: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ("self",)
     drain_timeout: Seconds = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
     spread: Literal["groups", "connections"] = "groups"

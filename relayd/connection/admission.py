@@ -1,4 +1,4 @@
-"""Admission of clients: draining, the number of connections, origin, token. Pure, given a clock.
+"""Admission of clients: draining, number of connections, host, origin, token. Pure, given a clock.
 
 The WebSocket adapter checks each handshake here once, before the path's own rules.
 """
@@ -11,6 +11,8 @@ import msgspec
 
 from relayd.config.current import Current
 from relayd.errors import ErrorCode, Refusal
+from relayd.hosts.authority import Asked, check_hosts
+from relayd.hosts.origins import is_allowed
 
 _NOT_CLAIMS = (ValueError, TypeError, AttributeError, OverflowError)
 """Exceptions for claims of the wrong kind, which a valid signature does not exclude."""
@@ -60,23 +62,22 @@ class Admission:
         """Notes that the process is about to end; pending handshakes are still admitted."""
         self.stopping = True
 
-    def admit(
-        self, kind: str, *, origin: str | None, token: str | None, connections: int
-    ) -> Identity:
+    def admit(self, kind: str, *, asked: Asked, token: str | None, connections: int) -> Identity:
         """Checks one handshake.
 
         Args:
             kind: the kind of path: `camera`, `difficulty`, `chat`, `push` or `echo`.
-            origin: the `Origin` header (RFC 6454 section 7); native clients send none.
+            asked: the hosts and the origin that it names.
             token: from `?token=` or `Authorization: Bearer`, if there was one.
             connections: how many connections are open.
 
         Raises:
-            Refusal: 503 draining, 429 too many, 403 origin or scope, 401 no or bad token.
+            Refusal: 503 draining, 429 too many, 421 host, 403 origin or scope, 401 no or bad token.
         """
         self.check_room(connections)
-        allowed = self._current.config.server.allowed_origins
-        if origin is not None and "*" not in allowed and origin not in allowed:
+        server = self._current.config.server
+        check_hosts(asked, server.names)
+        if not is_allowed(asked, server.allowed_origins):
             raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
         identity = self._read(token)
         if identity.scope is not None and kind not in identity.scope:

@@ -22,6 +22,7 @@ from relayd.connection.context import Context
 from relayd.connection.opening import Head, Opening, read_head
 from relayd.edge.refusal import encode_refusal
 from relayd.errors import ErrorCode, Refusal, Unavailable
+from relayd.hosts.authority import Asked, read_asked
 from relayd.logs import Logger, printable
 from relayd.names import Kind, Place
 
@@ -30,6 +31,8 @@ feed_autobahn = private.parse_of(WebSocketServerProtocol)
 """Has Autobahn parse bytes that came to a connection."""
 # Autobahn's own failures to understand a handshake
 _CODES = {code.status: code for code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.UPGRADE_REQUIRED)}
+_OF_PAGES = (ErrorCode.ORIGIN_NOT_ALLOWED, ErrorCode.HOST_NOT_ALLOWED)
+_LONGEST = 200
 
 
 class Handshake(WebSocketServerProtocol):
@@ -143,7 +146,8 @@ class Handshake(WebSocketServerProtocol):
         # Autobahn drops parameters without a value
         request.params = parse_qs(target.query, keep_blank_values=True)
         # Autobahn's path lacks everything after a semicolon, and has raw UTF-8 decoded as Latin-1
-        return self._consider(request, target.path.encode("latin-1").decode(errors="replace"))
+        path = target.path.encode("latin-1").decode(errors="replace")
+        return self._consider(request, path, target.netloc if target.scheme else None)
 
     def _begin_usual(self, head: Head, data: bytes) -> None:
         """Begins the admission of a usual head, in place of Autobahn's `onConnect`."""
@@ -161,12 +165,15 @@ class Handshake(WebSocketServerProtocol):
         else:
             self.failHandshake(f"Internal server error: {denied}", 500)
 
-    def _consider(self, request: ConnectionRequest, path: str) -> "Deferred[None]":
+    def _consider(
+        self, request: ConnectionRequest, path: str, host: str | None = None
+    ) -> "Deferred[None]":
         """Admits a handshake, at once or later.
 
         Args:
             request: the handshake, with its whole query.
             path: the path of its target, percent-encoded.
+            host: the host of a target in the absolute form.
 
         Returns:
             Fails with ConnectionDeny if it is refused.
@@ -176,7 +183,7 @@ class Handshake(WebSocketServerProtocol):
         self._request = request
         self._segments = names.split_path(path)[1]
         self._find_client(request)
-        admission = Deferred.fromCoroutine(self._admit(request))
+        admission = Deferred.fromCoroutine(self._admit(request, host))
         if not admission.called:
             self._admission = admission
             self.context.connections.arrives(admission)
@@ -206,12 +213,19 @@ class Handshake(WebSocketServerProtocol):
                 header=settings.header,
             )
 
-    async def _admit(self, request: ConnectionRequest) -> None:
+    def _read_asked(self, request: ConnectionRequest, host: str | None) -> Asked:
+        """The hosts and the origin that the handshake names."""
+        settings = self.context.current.config.proxy
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        peer = forwarded.host_of(self.transport.getPeer())
+        return read_asked(request.headers.get, host, proxies, peer)
+
+    async def _admit(self, request: ConnectionRequest, host: str | None) -> None:
         context = self.context
         try:
             self.identity = context.admission.admit(
                 self.kind,
-                origin=request.headers.get("origin"),
+                asked=self._read_asked(request, host),
                 token=_find_token(request),
                 connections=len(context.connections),
             )
@@ -282,12 +296,19 @@ class Handshake(WebSocketServerProtocol):
     def _log_refusal(self, refusal: Refusal, what: str) -> None:
         self.context.tally.refused[refusal.code] += 1
         self._log.info(
-            "{conn} {what} from {peer} refused: {status} {code}",
+            "{conn} {what} from {peer} refused: {status} {code}{because}",
             what=what,
             status=refusal.status,
             code=refusal.code.value,
+            because=self._page() if refusal.code in _OF_PAGES else "",
             **self.facts,
         )
+
+    def _page(self) -> str:
+        """The origin and the host of a handshake, for an operator who has to allow them."""
+        get = self._request.headers.get if self._request is not None else {}.get
+        origin, host = (printable(get(name, "none")[:_LONGEST]) for name in ("origin", "host"))
+        return f": its origin is {origin}, its host {host}"
 
     def dataReceived(self, data: bytes) -> None:
         """Passes bytes to Autobahn; during the admission, keeps them until that has ended."""

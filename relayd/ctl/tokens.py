@@ -25,6 +25,7 @@ from relayd.ctl.common import (
     read_config,
 )
 from relayd.errors import Refusal
+from relayd.hosts.authority import Asked
 from relayd.logs import printable
 from relayd.relays.paths import KINDS
 
@@ -138,7 +139,7 @@ def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, 
     unknown = [kind for kind in kinds if kind not in KINDS.names]
     try:
         Admission(Current(config), time.time).admit(
-            (kinds or [any_kind])[0], origin=None, token=text, connections=0
+            (kinds or [any_kind])[0], asked=Asked(), token=text, connections=0
         )
     except Refusal as refusal:
         return refusal.message[0].lower() + refusal.message[1:].rstrip(".")

@@ -33,6 +33,7 @@ from relayd.web.templates import error_page
 # client gets the answer instead of a reset connection (RFC 9112 section 9.6).
 MOST_DROPPED = 4 * 1024 * 1024
 
+_ABSOLUTE = re.compile(r"https?://([^/]*)", re.IGNORECASE)
 _FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
 
 
@@ -70,8 +71,14 @@ class Request(server.Request):
     def target(self) -> str:
         """The path, still percent-encoded; without the origin of an absolute-form target."""
         path = self.path.decode("utf-8", "replace")
-        absolute = re.match(r"https?://[^/]*", path, re.IGNORECASE)
+        absolute = _ABSOLUTE.match(path)
         return (path[absolute.end() :] or "/") if absolute else path
+
+    @property
+    def absolute_host(self) -> str | None:
+        """The host of an absolute-form target (RFC 9112 section 3.2.2); None for any other."""
+        absolute = _ABSOLUTE.match(self.path.decode("utf-8", "replace"))
+        return None if absolute is None else absolute[1]
 
     def argument(self, name: str) -> str | None:
         """The first value of a name in the query, decoded; None if it is absent."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from relayd import forwarded
 from relayd.errors import ErrorCode
+from relayd.hosts.authority import check_hosts, read_asked
 from relayd.logs import Logger, printable
 from relayd.relays.paths import KINDS
 from relayd.web.answers import Answer, Stream, error_answer
@@ -70,10 +71,14 @@ class Site(RoutedSite):
         """Finds the handler and calls it.
 
         Raises:
-            Refusal: 404, 426, or a refusal of the handler.
+            Refusal: 404, 421, 426, or a refusal of the handler.
             ClientError: the body is wrong.
             Unavailable: a store that the handler needs is unavailable.
         """
+        settings = self._backend.config.proxy
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        asked = read_asked(request.whole_header, request.absolute_host, proxies, request.connected)
+        check_hosts(asked, self._backend.config.server.names)
         path = request.target
         if KINDS.speaks(path, self._backend.config):
             return error_answer(

@@ -140,9 +140,36 @@ def test_only_pages_of_allowed_origins_connect(spawn: Spawn, connect: Connect) -
         assert read_close(client) == (4403, "origin_not_allowed")
 
 
-@pytest.mark.parametrize("origin", ["https://anything.example", "null", "file://", "capacitor://x"])
-def test_every_origin_connects_by_default(relayd: Daemon, connect: Connect, origin: str) -> None:
-    connect(relayd, "/ws/camera", origin=origin)
+def test_by_default_pages_of_the_own_host_connect_and_no_other(
+    relayd: Daemon, connect: Connect
+) -> None:
+    connect(relayd, "/ws/camera", origin=f"HTTP://127.0.0.1:{relayd.port}")
+    for origin in ("https://127.0.0.1", f"http://localhost:{relayd.port}", "null", "file://"):
+        assert Refused(relayd, "/ws/camera", origin=origin).error == "origin_not_allowed"
+        assert f"its origin is {origin}, its host 127.0.0.1:{relayd.port}" in relayd.log
+
+
+def test_a_host_that_is_not_served_is_misdirected(spawn: Spawn, dial: Dial) -> None:
+    node = spawn(server_names="relay.example, *.example.org", server_allowed_origins="*")
+
+    def ask_as(host: str, head: bytes) -> Response:
+        connection = dial(node)
+        connection.send(head.replace(b"Host: 127.0.0.1", b"Host: " + host.encode()))
+        return connection.response()
+
+    # health checks name the address, or localhost
+    for host in ("relay.example", "a.example.org:8080", "127.0.0.1", "localhost:1", "[::1]"):
+        assert ask_as(host, HEALTHZ).status == 200
+        assert ask_as(host, handshake("/ws/camera", "Origin: http://b.example")).status == 101
+    # a page whose name has been rebound to this address is of the same origin for its browser
+    for path in ("/", "/healthz", "/api/push/x", "/ws/nothing", "/nothing"):
+        check(ask_as("evil.example", request(path)), 421, "host_not_allowed")
+    evil = handshake("/ws/camera", "Origin: http://evil.example")
+    check(ask_as("evil.example", evil), 421, "host_not_allowed")
+    closing = dial(node)
+    closing.send(handshake("/ws/camera?refuse=close").replace(b"127.0.0.1", b"evil.example"))
+    assert closing.response().status == 101
+    assert closing.close_frame() == (4421, "host_not_allowed")
 
 
 @pytest.mark.parametrize(

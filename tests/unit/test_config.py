@@ -176,7 +176,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("server", "listen", ["tcp:x"], "tcp:8080:interface=127.0.0.1"),
     ("server", "listen", ["nonsense"], "tcp:8080:interface=127.0.0.1"),
     ("server", "allowed_origins", ["https://example.org/"], "https://example.org"),
-    ("server", "allowed_origins", ["example.org"], "https://example.org"),
+    ("server", "names", ["https://example.org"], "relay.example.org"),
     ("server", "drain_timeout", 0, "> 0"),
     ("server", "drain_timeout", 3601, "<= 3600"),
     ("server", "drain_timeout", -1, "> 0"),

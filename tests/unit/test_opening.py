@@ -29,7 +29,10 @@ from tests.unit.receive_paths import Seen, cut
 
 CONFIG = Config(
     limits=Limits(max_head_size=2000),
-    server=Server(allowed_origins=("https://example.org", "http://example.org:8080")),
+    server=Server(
+        names=("relay.example", "*.example", "a"),
+        allowed_origins=("https://example.org", "http://example.org:8080", "self", "null"),
+    ),
     keepalive=Keepalive(handshake_timeout=10, close_timeout=5),
     proxy=Proxy(trusted=("192.0.2.7",)),
 )
@@ -202,6 +205,7 @@ KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 LINES: dict[bytes, tuple[bytes, ...]] = {
     b"Host": (
         *(b"relay.example", b"a:80", b"[::1]:8080", b"", b"a:x", b"a:", b"a b", b"[::1]", b"a:1:2"),
+        *(b"evil.test", b"RELAY.example.:80", b"127.0.0.1:8080"),
     ),
     b"Upgrade": (b"websocket", b"WebSocket", b"h2c, websocket", b"websocket,", b"websockets", b""),
     b"Connection": (b"Upgrade", b"keep-alive, Upgrade", b"upgrade", b"close", b"", b"Upgrade,"),
@@ -213,6 +217,7 @@ MORE: dict[bytes, tuple[bytes, ...]] = {
         *(b"https://example.org", b"http://example.org:8080", b"https://evil.example", b"null"),
         *(b"", b"x", b"http://", b"http://[", b"http://a:99999", b"http://a:x", b"file:///a"),
         *(b"chrome-extension://a", b"HTTPS://EXAMPLE.ORG", b"https://example.org/", b"http://-"),
+        *(b"http://relay.example", b"https://relay.example:8443", b"HTTP://RELAY.EXAMPLE:80"),
     ),
     b"Sec-WebSocket-Protocol": (b"a", b"a, b", b"a,a", b"", b"a,,", b" a , b "),
     b"Sec-WebSocket-Extensions": (
@@ -220,6 +225,13 @@ MORE: dict[bytes, tuple[bytes, ...]] = {
         *(b'a;b="c', b"permessage-deflate; x=1; x=2", b";", b",", b"A;B=C"),
     ),
     b"X-Forwarded-For": (b"203.0.113.9", b"x", b"203.0.113.9, 192.0.2.7", b""),
+    b"X-Forwarded-Host": (
+        b"relay.example:8443",
+        b"evil.test",
+        b"evil.test, a",
+        b"",
+        b"relay.example",
+    ),
     b"Authorization": (b"Bearer token", b"Basic x"),
     b"User-Agent": (b"Mozilla/5.0 (X11; Linux x86_64)", b"a:b", b"\xe9", b"\x85", b"a\tb", b"\x0b"),
 }

@@ -91,7 +91,7 @@ def test_the_outcome_of_a_reload_is_reported_in_lines() -> None:
     )
     assert compare(Config(), new, ["x: chmod 640 x"]).lines() == [
         "warning: x: chmod 640 x",
-        'applied at once: [server] allowed_origins = ["https://a", "null"] (was ["*"])',
+        'applied at once: [server] allowed_origins = ["https://a", "null"] (was ["self"])',
         "applied to new connections: [limits] max_connections = 10 (was 0)",
         "needs a restart: [server] workers = 2 (was 1)",
     ]

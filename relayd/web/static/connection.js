@@ -18,6 +18,7 @@ const SENTENCES = {
   unauthorized: "You need a valid token for this room.",
   forbidden: "You may not enter this room.",
   origin_not_allowed: "This page may not connect: its address is not among the allowed origins.",
+  host_not_allowed: "This server does not answer for the host in the address of this page.",
   too_many_connections: "There are too many connections at the moment.",
   draining: "The server is restarting.",
   store_unavailable: "The history cannot be read at the moment.",
