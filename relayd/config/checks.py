@@ -47,7 +47,7 @@ def check_names(names: tuple[str, ...]) -> None:
             parse_name(name)
         except ValueError as error:
             raise ValueError(
-                f"{name!r} is no name of a host: {error}; allowed are such as relay.example.org and "
+                f"{name!r} names no host: {error}; allowed are such as relay.example.org and "
                 "*.example.org, without a port; IP addresses and localhost need no entry"
             ) from error
 
