@@ -17,7 +17,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from relayd import forwarded, names, private
-from relayd.connection.admission import Identity
+from relayd.access.identity import NOBODY
 from relayd.connection.context import Context
 from relayd.connection.opening import Head, Opening, read_head
 from relayd.edge.refusal import encode_refusal
@@ -56,7 +56,7 @@ class Handshake(WebSocketServerProtocol):
     """Bytes that had come when the head was read."""
     opened_usually = False
     """Whether `opening` opened the connection."""
-    identity = Identity()
+    identity = NOBODY
     since = 0.0
     """Unix time at which the handshake was answered."""
 
@@ -223,7 +223,7 @@ class Handshake(WebSocketServerProtocol):
     async def _admit(self, request: ConnectionRequest, host: str | None) -> None:
         context = self.context
         try:
-            self.identity = context.admission.admit(
+            self.identity = await context.admission.admit(
                 self.kind,
                 asked=self._read_asked(request, host),
                 token=_find_token(request),

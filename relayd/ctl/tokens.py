@@ -138,9 +138,11 @@ def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, 
     kinds = scope.split() if isinstance(scope, str) else [any_kind]
     unknown = [kind for kind in kinds if kind not in KINDS.names]
     try:
-        Admission(Current(config), time.time).admit(
-            (kinds or [any_kind])[0], asked=Asked(), token=text, connections=0
-        )
+        admission = Admission(Current(config), time.time)
+        kind = (kinds or [any_kind])[0]
+        admission.admit(kind, asked=Asked(), token=text, connections=0).send(None)
+    except StopIteration:
+        pass  # nothing had to be waited for
     except Refusal as refusal:
         return refusal.message[0].lower() + refusal.message[1:].rstrip(".")
     if unknown == kinds:

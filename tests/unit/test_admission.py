@@ -9,13 +9,15 @@ import jwt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
+from relayd.access.identity import Identity
 from relayd.config import Auth, Config, Limits, Server
 from relayd.config.current import Current
-from relayd.connection.admission import Admission, Identity
+from relayd.connection.admission import Admission
 from relayd.errors import Refusal
 from relayd.hosts.authority import Asked
-from tests.unit.fakes import NOW
+from tests.unit.fakes import NOW, success
 
 SECRET = "a secret of at least thirty-two bytes"
 OPTIONAL = Config(auth=Auth(secret=SECRET))
@@ -33,9 +35,9 @@ def admit(
     connections: int = 0,
 ) -> Identity:
     """One handshake at the time NOW."""
-    return Admission(Current(config), lambda: NOW).admit(
-        kind, asked=Asked(origin), token=token, connections=connections
-    )
+    admission = Admission(Current(config), lambda: NOW)
+    admitted = admission.admit(kind, asked=Asked(origin), token=token, connections=connections)
+    return success(Deferred.fromCoroutine(admitted))
 
 
 def refused(try_it: Callable[[], object]) -> tuple[int, str]:
@@ -61,8 +63,11 @@ def test_every_native_client_is_admitted_by_default() -> None:
 def test_no_client_is_admitted_while_the_server_drains() -> None:
     admission = Admission(Current(Config()), lambda: NOW)
     admission.drain()
-    with pytest.raises(Refusal) as caught:
+    waiting = Deferred.fromCoroutine(
         admission.admit("camera", asked=Asked(), token=None, connections=0)
+    )
+    with pytest.raises(Refusal) as caught:
+        success(waiting)
     assert (caught.value.status, caught.value.code) == (503, "draining")
     assert caught.value.retry_after
 
@@ -88,7 +93,9 @@ def test_clients_that_ask_for_another_host_are_refused() -> None:
     admission = Admission(Current(Config(server=Server(names=("a.example",)))), lambda: NOW)
 
     def ask(host: str) -> Identity:
-        return admission.admit("chat", asked=Asked(hosts=(host,)), token=None, connections=0)
+        asked = Asked(hosts=(host,))
+        admitted = admission.admit("chat", asked=asked, token=None, connections=0)
+        return success(Deferred.fromCoroutine(admitted))
 
     assert ask("a.example") == Identity()
     assert refused(lambda: ask("b.example")) == (421, "host_not_allowed")
