@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # so that a failed assertion of a helper says what it compared
-pytest.register_assert_rewrite("tests.contract.pairs", "tests.unit.receive_paths")
+pytest.register_assert_rewrite(
+    "tests.contract.pairs", "tests.unit.receive_paths", "tests.unit.opening_ways"
+)
 
 # A shell ignores SIGINT for what it starts in the background, nohup ignores SIGHUP, and children
 # inherit both; the tests send these signals to their children and await the default behaviour.

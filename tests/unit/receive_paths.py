@@ -371,3 +371,21 @@ def cut(stream: bytes, places: Sequence[int] | None) -> list[bytes]:
         return [stream[at : at + 1] for at in range(len(stream))]
     within = sorted({place % (len(stream) + 1) for place in places})
     return [stream[a:b] for a, b in itertools.pairwise((0, *within, len(stream))) if a != b]
+
+
+def right(data: bytes, at: int, longest: int) -> tuple[bytes, int] | None:
+    """What the compiled reader does, in plain Python."""
+    start = at + 6
+    if len(data) < start or data[at] != 0x81:
+        return None
+    length = data[at + 1] - 0x80
+    end = start + length
+    if not 0 <= length <= longest or len(data) < end:
+        return None
+    mask = data[at + 2 : start] * 32
+    payload = bytes(a ^ b for a, b in zip(data[start:end], mask, strict=False))
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return None
+    return payload, end

@@ -32,6 +32,7 @@ from tests.unit.receive_paths import (
     Side,
     cut,
     drawn_case,
+    right,
 )
 
 PIECES = tuple(dict.fromkeys((*WELL_MADE[::4], *SPLIT[::3], *CONTROL, *BROKEN, *CLOSES)))
@@ -150,24 +151,6 @@ def reserved(data: bytes, at: int, longest: int) -> tuple[bytes, int] | None:
     if data[at] == 0xC1:
         return real(data[:at] + b"\x81" + data[at + 1 :], at, longest)
     return real(data, at, longest)
-
-
-def right(data: bytes, at: int, longest: int) -> tuple[bytes, int] | None:
-    """What the compiled reader does, in plain Python."""
-    start = at + 6
-    if len(data) < start or data[at] != 0x81:
-        return None
-    length = data[at + 1] - 0x80
-    end = start + length
-    if not 0 <= length <= longest or len(data) < end:
-        return None
-    mask = data[at + 2 : start] * 32
-    payload = bytes(a ^ b for a, b in zip(data[start:end], mask, strict=False))
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return None
-    return payload, end
 
 
 real: Reader = right

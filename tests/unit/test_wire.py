@@ -13,22 +13,12 @@ from hypothesis import strategies as st
 from relayd import wire
 from relayd.errors import ClientError, ErrorCode
 from relayd.native.framing import text_frame
+from tests.unit.payloads import DECODERS, PIECES, is_object
 
-DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "bad_pose": wire.decode_pose,
-    "bad_difficulty": wire.decode_difficulty,
-    "bad_message": wire.decode_chat,
-}
 decoders = pytest.mark.parametrize("code", DECODERS)
 # pytest-twisted wraps a test of hypothesis once for each of its parameters and then fails
 codes = st.sampled_from(list(DECODERS))
 
-# what a JSON text may be made of, so that hypothesis comes near to valid and invalid ones
-PIECES = [
-    *'{}[]:,"\\ \t\r\n0123456789.-+eE',
-    *('"x"', '"y"', '"z"', '"difficulty"', '"message"', "true", "false", "null", "NaN"),
-    *("Infinity", "-Infinity", "\\ud800", "\\u0078", "\u2003", "\ufeff", "\x00", "\x1c", "ä"),
-]
 any_bytes = st.one_of(
     st.binary(),
     st.lists(st.sampled_from(PIECES)).map(lambda pieces: "".join(pieces).encode()),
@@ -69,18 +59,6 @@ def test_any_bytes_are_a_value_or_a_client_error(code: str, payload: bytes) -> N
         assert is_object(payload) or not payload.decode().strip()
         return
     assert got == (code if is_object(payload) else "bad_json")
-
-
-def is_object(payload: bytes) -> bool:
-    """Whether it is one JSON object (RFC 8259), after another parser; NaN is no JSON."""
-    try:
-        text = payload.decode()
-        json.loads(text, parse_constant=lambda name: 1 / 0)
-        # lone surrogates cannot be passed on in UTF-8
-        json.dumps(json.loads(text), ensure_ascii=False).encode()
-    except (ValueError, ZeroDivisionError, RecursionError):
-        return False
-    return text.lstrip(" \t\r\n").startswith("{")
 
 
 @given(coordinates, coordinates, coordinates, others)
