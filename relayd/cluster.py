@@ -23,6 +23,7 @@ from relayd.logs import Logger
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
 from relayd.redis.shards import Redis
+from relayd.wire import UNDECODABLE
 
 INTERVAL = 3.0
 """Seconds between two reports of a process."""
@@ -231,7 +232,7 @@ def _age(process: Seen) -> tuple[float, str]:
 def _decoded(text: bytes | None) -> Report | None:
     try:
         return None if text is None else msgspec.json.decode(text, type=Report)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
 
 

@@ -30,6 +30,9 @@ from relayd.native.framing import payload_of
 
 T = TypeVar("T")
 
+UNDECODABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""Raised by a decoder of msgspec for bytes other than what it decodes; no other one is."""
+
 
 class Pose(msgspec.Struct):
     """A camera position, in whatever unit the Unity scene uses; relayd does not convert it."""
@@ -171,13 +174,13 @@ def _decode(decoder: "msgspec.json.Decoder[T]", payload: bytes, code: ErrorCode)
         if not payload.isascii():
             payload.decode()
         return value
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         if is_blank(payload):
             return None
         try:
             payload.decode()
             _object_decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             raise ClientError(ErrorCode.BAD_JSON) from error
         raise ClientError(code) from error
 
@@ -224,7 +227,7 @@ def check_object(payload: bytes) -> bytes:
     try:
         payload.decode()
         _object_decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ClientError(
             ErrorCode.BAD_JSON, "The body must be one JSON object in UTF-8."
         ) from error

@@ -11,7 +11,7 @@ from relayd import wire
 from relayd.drops import DropReason, Drops
 from relayd.errors import ClientError
 from relayd.logs import Logger
-from relayd.wire import ChatEntry
+from relayd.wire import UNDECODABLE, ChatEntry
 
 LARGEST_ID = 2**53
 """Ids are below it: Lua scripts and browsers count in doubles."""
@@ -87,5 +87,5 @@ def split(data: bytes) -> list[bytes]:
         if not data.isascii():
             data.decode()
         return list(map(bytes, _decode(data)))
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ValueError(str(error)) from error

@@ -282,7 +282,13 @@ class SubscriberConnection(Connection):
         self._receivers = receivers
 
     def received(self, reply: Any) -> None:
-        if type(reply) is not list or len(reply) != 3 or reply[0] != b"message":
+        if (
+            type(reply) is not list
+            or len(reply) != 3
+            or reply[0] != b"message"
+            or type(reply[1]) is not bytes
+            or type(reply[2]) is not bytes
+        ):
             # every other reply answers one command, in order: confirmations, pongs, errors
             super().received(reply)
             return

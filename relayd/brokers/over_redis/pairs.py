@@ -20,6 +20,7 @@ from relayd.brokers.over_redis.leases import Leases
 from relayd.brokers.over_redis.pair_scripts import Ask, News, PairScripts, Replaced
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
+from relayd.wire import UNDECODABLE
 
 TTL = 7.0
 RENEWAL = 2.0
@@ -124,7 +125,7 @@ class RedisPairs:
     def _received(self, data: bytes) -> None:
         try:
             message = _decoder.decode(data)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNDECODABLE as error:
             self._foreign.drop("the inbox of this process", error)
             return
         match message:
