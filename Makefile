@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit lint format bench clean package package-test pin \
-	test-tools bench-tools package-tools package-test-tools FORCE
+.PHONY: help setup run test test-unit fuzz sanitize lint format bench clean package package-test pin \
+	test-tools fuzz-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
 # How many tests run at a time: one more than there are cores, since most of a test is waiting. Each
@@ -54,12 +54,33 @@ install() {
 }
 endef
 
+comma := ,
+
+# compile FOLDER COMPILER FLAGS: relayd as it is installed, in build/FOLDER/lib
+define compile
+mkdir -p build/$(1)
+echo "$(1): compiling relayd into build/$(1)"
+if ! CC=$(2) CFLAGS="-O1 -g -fno-omit-frame-pointer $(3)" $(VENV)/bin/python setup.py build --force \
+	--build-base build/$(1) --build-lib build/$(1)/lib >build/$(1)/build.log 2>&1; then
+	tail -n 20 build/$(1)/build.log >&2
+	exit 1
+fi
+endef
+
+# sanitized FOLDER LIBRARIES: before a command that imports what was compiled
+define sanitized
+env LD_PRELOAD="$(2)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=64:malloc_context_size=3 PYTHONMALLOC=malloc \
+	PYTHONSAFEPATH=1 PYTHONPATH="build/$(1)/lib:."
+endef
+
 help:
 	@cat <<-'EOF'
 	make setup    .venv with relayd in it, editable, and what relayctl bench needs
 	make run      set up, then serve on 127.0.0.1:8080; ARGS="--help" and so on go to relayd
 	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
 	make test-unit  the tests that need no server and no daemon, in about 45 s on two cores
+	make fuzz     FUZZ_MINUTES=30 of coverage-guided fuzzing; ARGS="frames" for one target
+	make sanitize the tests of the compiled modules, under the sanitizers for addresses and undefined behaviour
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
 	make bench    relayd beside its peers, about 25 minutes; ARGS="--quick" for a first look
@@ -85,6 +106,24 @@ test-unit: $(VENV)/.test
 	@jobs=$(if $(filter command line environment,$(origin JOBS)),$(JOBS),$$(nproc))
 	echo "test-unit: pytest tests/unit -n $$jobs --dist loadfile $(PYTEST_ARGS)"
 	$(VENV)/bin/python -m pytest tests/unit -n $$jobs --dist loadfile $(PYTEST_ARGS)
+
+# The compiled modules once more, in a folder of their own, with clang: their coverage guides the
+# fuzzer, and the address sanitizer watches them. Python frees little at its end: no leaks are looked for.
+FUZZ_MINUTES ?= 30
+fuzz: fuzz-tools $(VENV)/.test
+	@$(call compile,fuzz,clang,-fsanitize=address$(comma)fuzzer-no-link)
+	$(call sanitized,fuzz,$$($(VENV)/bin/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so) \
+		nice $(VENV)/bin/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES) $(ARGS)
+
+# The same with gcc, and the sanitizer for undefined behaviour besides.
+SANITIZED_TESTS := $(addprefix tests/unit/test_,framing.py receive_paths.py receive_paths_drawn.py \
+	hub.py batching.py outbox.py websocket.py opening.py) $(addprefix tests/integration/test_,inlet.py calls.py)
+sanitize: test-tools $(VENV)/.test
+	@$(call compile,sanitize,gcc,-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined)
+	echo "sanitize: pytest $(SANITIZED_TESTS) $(PYTEST_ARGS)"
+	$(call sanitized,sanitize,$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)) \
+		$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -o pythonpath="build/sanitize/lib ." \
+		$(SANITIZED_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	@failed=0
@@ -208,6 +247,16 @@ test-tools:
 	need redis-server redis-server
 	need redis-sentinel redis-sentinel
 	need prometheus promtool
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+
+# The compiler whose coverage atheris reads, and the part of it that links the sanitizer.
+fuzz-tools:
+	@$(install)
+	missing=()
+	if ! command -v clang >/dev/null; then missing+=(clang); fi
+	if ! clang -fsanitize=address -x c -o /dev/null - <<<'int main(void) { return 0; }' 2>/dev/null; then
+		missing+=("libclang-rt-$$(apt-cache depends clang | sed -n 's/.*Depends: clang-//p' | head -1)-dev")
+	fi
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 
 bench-tools:

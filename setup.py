@@ -123,6 +123,8 @@ setup(
         "bench": ["picows>=2.3.1"],  # relayctl bench
         "test": [
             "relayd[bench]",
+            # tests/fuzz; its wheels are for these
+            'atheris>=3.0.0; platform_machine == "x86_64" and python_version < "3.15"',
             "Cython>=3.1",  # tests/integration/test_install.py builds a wheel
             "channels>=4.3.2",  # beside them: tests/integration/test_django_channels.py
             "channels-redis>=4.3.0",

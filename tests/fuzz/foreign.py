@@ -1,0 +1,257 @@
+"""What comes from Redis, where other tenants write, too: channels, histories, reports.
+
+The real groups, rooms, pairs and Django channels, on a server that is only a stand-in: arbitrary
+bytes arrive on their channels, and what their local members get is checked.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from relayd import cluster
+from relayd.brokers.django.channels import DjangoChannels
+from relayd.brokers.foreign import Foreign
+from relayd.brokers.over_redis.groups import RedisGroups
+from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.over_redis.pairs import RedisPairs
+from relayd.brokers.over_redis.rooms import RedisRooms
+from relayd.drops import Drops
+from relayd.hub import Hub, Listener
+from relayd.native.batching import Batching
+from relayd.native.framing import read_frames
+from relayd.relays.paths import KINDS
+from relayd.sockets.outbox import Item
+from tests.unit.fakes import NOW, logged_failures, success
+from tests.unit.redis_fakes import Wires
+
+LONGEST = 300
+UUID = "0b6a1c3e-7e1d-4c0f-9a53-3f0c2f7a1b2c"
+
+
+class _Server:
+    """Stands in for `redis.server.RedisServer`: available, and with an answer for every script."""
+
+    name = "redis"
+    available = True
+
+    def __init__(self) -> None:
+        self.receivers: dict[bytes, Callable[[bytes], object]] = {}
+        self.answer: list[Any] = [b"0", b"1", b"0", b"0"]
+
+    def watch(self, changed: Callable[[bool], object]) -> None:
+        pass
+
+    def subscribe(self, channel: str | bytes, receive: Callable[[bytes], object]) -> Any:
+        self.receivers[channel.encode() if isinstance(channel, str) else channel] = receive
+        done: Deferred[None] = Deferred()
+        done.callback(None)
+        return done
+
+    def unsubscribe(self, channel: str | bytes) -> None:
+        pass
+
+    def publish(self, channel: bytes, payload: bytes) -> bool:
+        return True
+
+    async def run(self, script: object, keys: Sequence[str], words: Sequence[object]) -> Any:
+        return self.answer
+
+    async def call(self, *words: object) -> Any:
+        return self.answer
+
+
+class _Servers:
+    """Stands in for `redis.shards.Redis`: one server."""
+
+    def __init__(self) -> None:
+        self.server = _Server()
+        self.servers = (self.server,)
+
+    def find(self, key: str) -> _Server:
+        return self.server
+
+
+def _servers() -> Any:
+    """All that the brokers use of `redis.shards.Redis`."""
+    return _Servers()
+
+
+class _Member(Listener):
+    """Notes the frames that it gets."""
+
+    def __init__(self) -> None:
+        self.frames = b""
+
+    def write_items(self, items: Sequence[Item], frames: bytes) -> None:
+        self.frames += frames
+
+
+class _Process:
+    """One relayd with members in a group of every kind, and Django beside it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.redis = _servers()
+        self.foreign = Foreign(self.clock, Drops(), LONGEST)
+        self.members: dict[str, _Member] = {}
+        self.posted: list[str] = []
+        hub = Hub(Batching(self.clock, 0))
+        server: Any = self.redis.server
+        django = DjangoChannels(server, "asgi", "p1", KINDS, self.foreign)
+        self.groups = RedisGroups(
+            hub,
+            self.redis,
+            clock=self.clock,
+            process="p1",
+            prefix="relayd",
+            coalesce=0,
+            drops=Drops(),
+            foreign=self.foreign,
+            django=django,
+        )
+        history = RedisHistory(
+            self.redis, KINDS.history, prefix="relayd", keep=100, foreign=self.foreign
+        )
+        self.rooms = RedisRooms(
+            hub,
+            self.groups,
+            self.redis,
+            history,
+            KINDS.history,
+            clock=self.clock,
+            now=lambda: NOW,
+            deadline=1,
+            foreign=self.foreign,
+        )
+        self.pairs = RedisPairs(self.redis, self.clock, "p1", "relayd", self.foreign)
+        self.pairs._inbox.start()
+        for kind in KINDS.fanned_out:
+            if kind.keeps_history:
+                django.register(kind.name, lambda group, text: self.posted.append(text))
+            else:
+                django.register(kind.name, hub.fan_out)
+            group = kind.group("a")
+            member = self.members[group] = _Member()
+            success(Deferred.fromCoroutine(self.groups.join(group, member)))
+        self.channels = sorted(server.receivers)
+
+
+_process: _Process | None = None
+
+
+def messages() -> Iterable[bytes]:
+    """Messages of relayd, of Django and of others, for every channel."""
+    text = [
+        b'["p2",null,{"x":1}]',
+        b'["p2",7,{"x":1},8,{"y":2}]',
+        b'{"x":1}',
+        b'[1750000000001,{"id":1750000000001,"message":"a"}]',
+        b'[1,{"id":1},{"id":2},{"id":3}]',
+        b'["ask","p2",1,"%b",5]' % UUID.encode(),
+        b'["ready","p2",1]',
+        b'["write","p2",1,"{}"]',
+        b'["written",1,true]',
+        b'["replaced","unity","%b",5]' % UUID.encode(),
+        b'["news","%b",5,true]' % UUID.encode(),
+        b'["news","%b",9223372036854775808,false]' % UUID.encode(),
+        msgspec.msgpack.encode({"type": "camera_message", "message": {"x": 1}}),
+        msgspec.msgpack.encode({"type": "chat.message", "message": "hi"}),
+        msgspec.msgpack.encode({"type": "push_message", "message": {"a": [1, 2.5, None]}}),
+        msgspec.msgpack.encode({"type": "push_message", "message": {1: b"\xff"}}),
+        b"\x91" * 200,
+        b'["\xff","p2",1]',  # found: UnicodeDecodeError out of the inbox
+    ]
+    for number in range(8):
+        for each in text:
+            yield bytes([number]) + each
+    for reply in (b"$1\r\na\r\n$2\r\nhi\r\n", b"$1\r\na\r\n:2\r\n", b"*0\r\n$2\r\nhi\r\n"):
+        yield b"\xff*3\r\n$7\r\nmessage\r\n" + reply
+
+
+def check_channel(data: bytes) -> None:
+    """Whatever a channel carries, nothing fails, and members get short JSON objects in UTF-8."""
+    global _process
+    if not data:
+        return
+    if data[0] == 255:
+        _check_replies(data[1:])
+        return
+    if _process is None:
+        _process = _Process()
+    process, _process = _process, None
+    channel = process.channels[data[0] % len(process.channels)]
+    with logged_failures() as failures:
+        process.redis.server.receivers[channel](data[1:])
+        process.clock.advance(2)
+        _check_members(process)
+    assert failures == [], failures
+    for text in process.posted:
+        text.encode()
+    process.posted.clear()
+    room = process.rooms._rooms["a"]
+    assert len(room.early) <= 1000
+    assert len(process.pairs._deliveries._offers) <= 10_000
+    if room.position is None or room.position < 2**52:
+        _process = process  # else later messages of the room would all be old
+
+
+def _check_members(process: _Process) -> None:
+    for group, member in process.members.items():
+        frames, member.frames = member.frames, b""
+        ids = []
+        for opcode, payload in read_frames(frames):
+            assert opcode == 1
+            assert len(payload) <= LONGEST + 100, "longer than what may be passed on"
+            value = json.loads(payload.decode())
+            assert isinstance(value, dict)
+            if group.startswith("chat/") and "id" in value:
+                ids.append(value["id"])
+        assert ids == sorted(set(ids)), "a room's ids grow"
+
+
+def _check_replies(data: bytes) -> None:
+    """Replies of a server that is none end the connection, or nothing."""
+    got: list[bytes] = []
+    with logged_failures() as failures:
+        wires = Wires(Clock(), {b"a": got.append})
+        wires.say(data)
+        wires.clock.advance(1)
+        wires.transport.end()
+        wires.clock.advance(60)
+    assert failures == [], failures
+    assert all(isinstance(payload, bytes) for payload in got)
+
+
+# -- histories and reports
+
+
+def histories() -> Iterable[bytes]:
+    """Entries of a stream, as ids and bodies, and the report of a process."""
+    yield b'1\x001-0\x00{"id":1,"message":"a"}\x002-0\x00{"id":2,"message":"b"}'
+    yield b'5\x005-0\x00{"id":5,"message":"\xff"}\x006-0\x00{"id":7}\x00x-1\x00{}'
+    yield b"0\x00" + msgspec.json.encode({"id": "p2", "version": "1", "host": "h", "pid": 1})
+    yield b"0\x00\x00\x00"
+
+
+def check_history(data: bytes) -> None:
+    """Entries of a history are valid messages with their ids; a report is one, or none."""
+    first, *parts = data.split(b"\0")
+    process = _Process()
+    history = RedisHistory(
+        process.redis, KINDS.history, prefix="r", keep=100, foreign=process.foreign
+    )
+    ids, bodies = parts[::2], parts[1::2]
+    ids = ids[: len(bodies)]
+    answer = [(id, [b"h", b"", b"b", body]) for id, body in zip(ids, bodies, strict=True)]
+    process.redis.server.answer = answer
+    for entry in success(Deferred.fromCoroutine(history.last("a", 10))):
+        value = json.loads(entry.body.decode())
+        assert value["id"] == entry.id
+        assert 0 < entry.id < 2**53
+        assert len(entry.body) <= LONGEST
+    report = cluster._decoded(first)
+    assert report is None or isinstance(report, cluster.Report)
