@@ -37,6 +37,7 @@ from relayd.control.worker_metrics import ParentFigures, WorkerFigures, query_th
 from relayd.drops import Drops
 from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.edge.ports import Inherited, Ports
+from relayd.edge.seats import Seats
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.metrics.collector import Parts
@@ -237,7 +238,9 @@ def build_node(
         takes_over=worker is not None,
     )
     site, unknown = build_site(application, reactor), UnknownFactory(context)
-    door = FrontDoorFactory(current, reactor, relays, unknown, site, context.tally, handover)
+    door = FrontDoorFactory(
+        current, reactor, context.seats, relays, unknown, site, context.tally, handover
+    )
     return Node(
         reactor,
         context=context,
@@ -313,13 +316,15 @@ def _follow_log_level(current: Current) -> None:
 
 
 def _build_context(current: Current, reactor: Any) -> Context:
+    seats = Seats(current)
     return Context(
         current=current,
         clock=reactor,
-        admission=Admission(current, time.time),
+        admission=Admission(current, time.time, lambda: seats.websockets),
         connections=Connections(),
         keepalive=Keepalive(reactor, current),
         drops=Drops(),
+        seats=seats,
     )
 
 

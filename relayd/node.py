@@ -22,6 +22,7 @@ from relayd.control.process import ProcessControl
 from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.edge.handover import Handover
 from relayd.edge.ports import Ports
+from relayd.edge.seats import count_files
 from relayd.errors import CloseCode
 from relayd.logs import Logger
 from relayd.metrics.registry import ProcessFigures
@@ -138,6 +139,7 @@ class Node(Service):
             # (docs/decisions/0008-entrance.md)
             gc.collect()
             gc.freeze()
+            self._context.seats.measure(*count_files())
             self._ports.accept()
             self._lifecycle.serving(self.condition)
 

@@ -64,6 +64,7 @@ WHEN: dict[str, dict[str, When]] = {
     "auth": {"secret": NEW, "secret_file": NEW, "required": NEW},
     "limits": {
         "max_connections": NEW,
+        "reserved_files": RESTART,
         "max_message_size": NEW,
         "max_head_size": NOW,
         "send_buffer": NEW,

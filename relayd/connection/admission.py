@@ -19,6 +19,7 @@ class Admission:
     Args:
         current: holds the configuration.
         time: returns the time in Unix seconds.
+        most: returns the largest number of connections; by default the configured one.
 
     Attributes:
         now: the same as `time`.
@@ -26,9 +27,15 @@ class Admission:
         stopping: whether the process is about to end.
     """
 
-    def __init__(self, current: Current, time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        current: Current,
+        time: Callable[[], float],
+        most: Callable[[], int] | None = None,
+    ) -> None:
         self._current = current
         self._tokens = Tokens(current, time)
+        self._most = most or (lambda: current.config.limits.max_connections)
         self.now = time
         self.draining = self.stopping = False
 
@@ -79,6 +86,6 @@ class Admission:
         """
         if self.draining:
             raise Refusal(ErrorCode.DRAINING)
-        limit = self._current.config.limits.max_connections
+        limit = self._most()
         if limit and connections >= limit:
             raise Refusal(ErrorCode.TOO_MANY, f"This server serves {limit} connections at most.")

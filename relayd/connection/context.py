@@ -11,6 +11,7 @@ from relayd.connection.admission import Admission
 from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.drops import Drops
+from relayd.edge.seats import Seats
 from relayd.tally import Tally
 
 
@@ -24,6 +25,7 @@ class Context(msgspec.Struct):
         connections: the open connections.
         keepalive: the sweep over them.
         drops: counts frames that clients did not get.
+        seats: of all TCP connections.
         tally: counts refusals and close codes.
     """
 
@@ -33,4 +35,5 @@ class Context(msgspec.Struct):
     connections: Connections
     keepalive: Keepalive
     drops: Drops
+    seats: Seats
     tally: Tally = msgspec.field(default_factory=Tally)

@@ -21,6 +21,7 @@ from relayd.access.identity import NOBODY
 from relayd.connection.context import Context
 from relayd.connection.opening import Head, Opening, read_head
 from relayd.edge.refusal import encode_refusal
+from relayd.edge.seats import Seat
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.hosts.authority import Asked, read_asked
 from relayd.logs import Logger, printable
@@ -52,6 +53,8 @@ class Handshake(WebSocketServerProtocol):
     transport: Any
     opening: Opening | None = None
     """Opens the connection after a usual handshake; None if Autobahn opens it after any."""
+    seat: Seat | None = None
+    """The seat of its TCP connection; the front door passes it on."""
     opening_size = 0
     """Bytes that had come when the head was read."""
     opened_usually = False
@@ -251,7 +254,8 @@ class Handshake(WebSocketServerProtocol):
         self._refusal = refusal
         assert self._request is not None
         self._log_refusal(refusal, self.path)
-        if "close" not in self._request.params.get("refuse", ()):
+        wanted = "close" in self._request.params.get("refuse", ())
+        if not wanted or not self.context.connections.may_refuse_with_close:
             raise ConnectionDeny(refusal.status, refusal.message)
 
     def _admission_timed_out(self, result: object, timeout: float) -> Failure | None:
@@ -337,6 +341,8 @@ class Handshake(WebSocketServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection has ended, in any state."""
         super().connectionLost(reason)
+        if self.seat is not None:
+            self.seat.leave()
         self._leave()
         if self._admission is not None:
             self._log.info("{conn} {path}: {peer} went away before it was let in", **self.facts)

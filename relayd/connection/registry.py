@@ -1,6 +1,7 @@
 """The open connections of this process: counts them and closes them all. Pure.
 
-The WebSocket adapter updates it; the pages, the control socket and a drain read it.
+The WebSocket adapter updates it; the pages, the control socket and a drain read it. Handshakes
+that were refused with `?refuse=close` are kept apart, so that they never count as clients.
 """
 
 from collections import Counter
@@ -10,6 +11,9 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from relayd.errors import CloseCode
+
+REFUSED = 32
+"""Refused handshakes that may wait for their close at the same time; further ones get a status."""
 
 
 class Connection(Protocol):
@@ -31,6 +35,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
+        self._refused: set[Connection] = set()
         self._empty: list[Deferred[None]] = []
         self._arriving = 0
         self._arrived: list[Deferred[None]] = []
@@ -63,10 +68,20 @@ class Connections:
         """Counts a connection whose handshake was answered."""
         self._open.add(connection)
 
+    def add_refused(self, connection: Connection) -> None:
+        """Keeps a refused connection, which has begun to close; it counts nowhere."""
+        self._refused.add(connection)
+
+    @property
+    def may_refuse_with_close(self) -> bool:
+        """Whether another refused connection may be kept."""
+        return len(self._refused) < REFUSED
+
     def remove(self, connection: Connection) -> None:
         """Its TCP connection has ended; no effect if it was never added."""
         self._open.discard(connection)
-        if not self._open:
+        self._refused.discard(connection)
+        if not self._open and not self._refused:
             waiting, self._empty = self._empty, []
             for deferred in waiting:
                 deferred.callback(None)
@@ -88,13 +103,13 @@ class Connections:
 
     def abort_all(self) -> None:
         """Drops every connection that is still open."""
-        for connection in tuple(self._open):
+        for connection in (*self._open, *self._refused):
             connection.abort()
 
     def all_gone(self) -> "Deferred[None]":
         """Fires when no connection is left; at once if there is none."""
         deferred: Deferred[None] = Deferred()
-        if self._open:
+        if self._open or self._refused:
             self._empty.append(deferred)
         else:
             deferred.callback(None)

@@ -30,6 +30,8 @@ from relayd.sockets.poller import Inlet, PolledTransport
 __all__ = ["RelayFactory", "RelayProtocol"]
 
 _YEARS = 1e9
+_REFUSED = 1.0
+"""Seconds that a refused handshake has to answer its close (`?refuse=close`)."""
 
 
 class RelayProtocol(Observed):
@@ -162,11 +164,12 @@ class RelayProtocol(Observed):
     def onOpen(self) -> None:
         """The handshake is answered."""
         context, limits = self.context, self.context.current.config.limits
-        context.connections.add(self)
         self.since = context.admission.now()
         if self._refusal is not None:
+            context.connections.add_refused(self)
             self._close(4000 + self._refusal.status, self._refusal.code.value)
             return
+        context.connections.add(self)
         self.factory.opened += 1
         self.outbox = build_outbox(
             self.transport, limits.send_buffer, self._fell_behind, context.drops
@@ -349,9 +352,10 @@ class RelayProtocol(Observed):
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""
         if self._abortion is None and not self._gone:
-            self._abortion = self.context.clock.callLater(
-                self.context.current.config.keepalive.close_timeout, self._abort_now
-            )
+            seconds = self.context.current.config.keepalive.close_timeout
+            if self._refusal is not None:
+                seconds = min(seconds, _REFUSED)
+            self._abortion = self.context.clock.callLater(seconds, self._abort_now)
 
     def _abort_now(self) -> None:
         self._abortion = None

@@ -29,10 +29,12 @@ from relayd.config.current import Current
 from relayd.edge.handover import Handover
 from relayd.edge.ports import proxied_transport
 from relayd.edge.refusal import encode_refusal
+from relayd.edge.seats import Seat, Seats
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
 from relayd.logs import Logger
 from relayd.names import split_target
+from relayd.sockets.poller import PolledTransport
 from relayd.tally import Tally
 
 _END = b"\r\n\r\n"
@@ -93,6 +95,21 @@ class _Channel(HTTPChannel):
         self.transport.unregisterProducer()
 
 
+class _Closed(Protocol):
+    """A connection that is dropped at once.
+
+    (`buildProtocol` may not return None, since the wrapper for TLS calls what it returns.)
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        if isinstance(self.transport, PolledTransport):
+            self.transport.drop()
+        else:
+            self.transport.abortConnection()
+
+
 class FrontDoor(Protocol):
     """One TCP connection until its first request head is whole, and between HTTP requests."""
 
@@ -101,7 +118,8 @@ class FrontDoor(Protocol):
     factory: "FrontDoorFactory"
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
         self._head = b""
         self._searched = 0
         self._channel: _Channel | None = None
@@ -114,7 +132,7 @@ class FrontDoor(Protocol):
         if ITCPTransport.providedBy(self.transport):
             # Autobahn tries to, but reads an attribute that it has not set yet
             self.transport.setTcpNoDelay(True)
-        self.factory.fresh.add(self)
+        self.factory.seats.fresh[self] = None
         self._start_timer()
         if isinstance(self.transport, proxied_transport()):
             self._check_proxy(host_of(self.transport.getPeer()))
@@ -141,7 +159,7 @@ class FrontDoor(Protocol):
         self._busy = False
         self._head = rest
         if not rest:
-            self.factory.kept.add(self)
+            self.factory.seats.kept[self] = None
         elif not self._must_wait():
             self._look()
 
@@ -159,7 +177,8 @@ class FrontDoor(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer has disconnected."""
-        self.factory.kept.discard(self)
+        self._seat.leave()
+        self.factory.seats.kept.pop(self, None)
         self.factory.understood(self)
         self._stop_timer()
         if self._channel is not None:
@@ -167,7 +186,7 @@ class FrontDoor(Protocol):
 
     def _look(self) -> None:
         """Hands the head over as soon as it is whole."""
-        self.factory.kept.discard(self)
+        self.factory.seats.kept.pop(self, None)
         if self._searched == 0:
             # RFC 9112 section 2.2: an empty line before the request line is ignored
             self._head = self._head.lstrip(b"\r\n")
@@ -199,9 +218,11 @@ class FrontDoor(Protocol):
             self._channel = None
         handover = self.factory.handover
         if handover is not None and handover.hand_over(self.transport, data):
+            self._seat.leave()
             return
         factory = self.factory.find(split_target(data)[0])
         protocol: Any = factory.buildProtocol(self.transport.getPeer())
+        protocol.seat = self._seat
         transport = self.transport
         if getattr(transport, "protocol", None) is self:
             transport.protocol = protocol
@@ -253,6 +274,20 @@ class FrontDoor(Protocol):
             Refusal(ErrorCode.TIMEOUT, f"No whole request head came in {seconds:g} seconds.")
         )
 
+    def drop(self) -> None:
+        """Ends the connection at once, so that another one gets its seat (`seats.Visitor`)."""
+        self._seat.yielded = True
+        self.factory.seats.leaving += 1
+        beneath = getattr(self.transport, "transport", self.transport)
+        if isinstance(beneath, PolledTransport):
+            beneath.drop()
+        else:
+            self.transport.abortConnection()
+
+    def end(self) -> None:
+        """Ends the connection when its answers are sent (`seats.Visitor`)."""
+        self.transport.loseConnection()
+
     def _abort(self) -> None:
         self._timer = None
         self.transport.abortConnection()
@@ -274,16 +309,13 @@ class FrontDoorFactory(Factory):
     Args:
         current: holds the configuration.
         clock: for the time a head may take.
+        seats: of all TCP connections.
         relays: the factories by the name of their kind of path.
         unknown: answers WebSocket handshakes on any other path.
         site: answers plain HTTP.
         tally: refused heads are counted there.
         handover: hands WebSockets over to the worker of their group; None in a process without
             other workers.
-
-    Attributes:
-        fresh: doors whose first request head is not whole yet.
-        kept: doors between two HTTP requests.
     """
 
     noisy = False
@@ -293,6 +325,7 @@ class FrontDoorFactory(Factory):
         self,
         current: Current,
         clock: IReactorTime,
+        seats: Seats,
         relays: Mapping[str, IProtocolFactory],
         unknown: IProtocolFactory,
         site: Site,
@@ -301,19 +334,18 @@ class FrontDoorFactory(Factory):
     ) -> None:
         self.current = current
         self.clock = clock
+        self.seats = seats
         self._relays = relays
         self._unknown = unknown
         self._site = site
         self.tally = tally
         self.handover = handover
-        self.fresh: set[FrontDoor] = set()
-        self.kept: set[FrontDoor] = set()
         self._settling: list[Deferred[None]] = []
 
     def settled(self) -> "Deferred[None]":
         """Ends kept-alive connections; fires when each fresh one is dispatched, or has ended."""
-        for door in tuple(self.kept):
-            door.transport.loseConnection()
+        for door in tuple(self.seats.kept):
+            door.end()
         settled: Deferred[None] = Deferred()
         self._settling.append(settled)
         self._report_if_settled()
@@ -321,11 +353,11 @@ class FrontDoorFactory(Factory):
 
     def understood(self, door: FrontDoor) -> None:
         """A connection is dispatched, refused or ended."""
-        self.fresh.discard(door)
+        self.seats.fresh.pop(door, None)
         self._report_if_settled()
 
     def _report_if_settled(self) -> None:
-        if self._settling and not self.fresh:
+        if self._settling and not self.seats.fresh:
             settling, self._settling = self._settling, []
             for settled in settling:
                 settled.callback(None)
@@ -359,8 +391,11 @@ class FrontDoorFactory(Factory):
         assert isinstance(channel, _Channel)
         return channel
 
-    def buildProtocol(self, addr: IAddress | None) -> FrontDoor:  # type: ignore[override]
-        """A front door for a connection that was just accepted."""
-        door = FrontDoor()
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A front door for a connection that was just accepted, or its end if no seat is free."""
+        seat = self.seats.take(self.clock.seconds())
+        if seat is None:
+            return _Closed()
+        door = FrontDoor(seat)
         door.factory = self
         return door

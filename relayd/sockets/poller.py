@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from twisted.internet import abstract, tcp, unix
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
@@ -248,6 +248,14 @@ class PolledTransport:
         abstract.FileDescriptor.connectionLost(transport, Failure(CONNECTION_DONE))
         transport.socket.close()  # without a shutdown
         del transport.protocol, transport.socket, transport.fileno
+
+    def drop(self) -> None:
+        """Resets the connection and closes its socket before this returns.
+
+        `abortConnection` does so in the next turn of the reactor, before which a port may accept
+        dozens of connections, and use up the files of the process.
+        """
+        self.connectionLost(Failure(ConnectionAborted()))
 
     def connectionLost(self, reason: Failure) -> None:
         """Stops sending before the socket is closed, since its descriptor may be reused at once."""

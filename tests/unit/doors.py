@@ -81,6 +81,7 @@ class House:
         self.factory = FrontDoorFactory(
             world.current,
             world.clock,
+            world.context.seats,
             {factory.kind: factory for factory in relays},
             UnknownFactory(world.context),
             build_site(self.backend, world.clock),

@@ -34,6 +34,7 @@ from relayd.connection.context import Context
 from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.drops import Drops
+from relayd.edge.seats import Seats
 from relayd.storage.draws import Draw
 from relayd.wire import ChatDraft, ChatEntry
 
@@ -398,6 +399,7 @@ class World:
             connections=Connections(),
             keepalive=Keepalive(self.clock, self.current),
             drops=Drops(),
+            seats=Seats(self.current),
         )
         self.clients: list[Client] = []
 

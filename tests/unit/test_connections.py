@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.defer import Deferred
 
-from relayd.connection.registry import Connections
+from relayd.connection.registry import REFUSED, Connections
 from relayd.errors import CloseCode
 from tests.unit.fakes import failure, has_fired, success
 
@@ -120,3 +120,20 @@ def test_all_arrived_fires_once_no_admission_is_in_progress() -> None:
     admissions[1].errback(ValueError())
     assert has_fired(arrived)
     failure(admissions[1], ValueError)
+
+
+def test_refused_connections_count_nowhere_but_are_waited_for(connections: Connections) -> None:
+    refused = [FakeConnection(connections, "chat") for _ in range(REFUSED)]
+    allowed = []
+    for connection in refused:
+        allowed.append(connections.may_refuse_with_close)
+        connections.add_refused(connection)
+    allowed.append(connections.may_refuse_with_close)
+    assert allowed == [True] * REFUSED + [False]
+    assert (len(connections), list(connections), connections.counts()) == (0, [], {})
+    gone = connections.all_gone()
+    connections.remove(refused.pop())
+    assert connections.may_refuse_with_close
+    assert not has_fired(gone)
+    connections.abort_all()
+    success(gone)

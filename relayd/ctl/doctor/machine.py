@@ -16,9 +16,10 @@ from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor.facts import Facts, read_number
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.edge.ports import BACKLOG, NAMED_BACKLOG
+from relayd.edge.seats import files_for_clients, share_of
 
 _TIMEOUT = 5.0  # seconds
-_SPARE = 200  # open files for other uses than clients: the database, Redis, logs
+_OPENED = 40  # open files of a process without clients: libraries, ports, the log
 _FEW = 4096
 
 
@@ -95,10 +96,12 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
             f"LimitNOFILE={max(65536, wanted * 2)} in a drop-in (systemctl edit relayd) and a "
             "restart; without systemd: ulimit -n"
         )
-        if wanted and limit < wanted + _SPARE:
+        files = files_for_clients(facts.config, limit, _OPENED)
+        clients = files - share_of(files)
+        if wanted > clients:
             yield fault(f"{what}, and [limits] max_connections is {wanted}", remedy)
         elif limit < _FEW:
-            yield warn(f"{what}: enough for {limit - _SPARE} clients", remedy)
+            yield warn(f"{what}: enough for {clients} clients", remedy)
         else:
             yield ok(what)
     if not seen:

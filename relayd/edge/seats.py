@@ -1,0 +1,173 @@
+"""The seats of TCP connections: how many the open files allow, and which connection yields.
+
+Sits under `frontdoor`, which takes a seat for every connection that a port accepts. A process may
+open so many files (RLIMIT_NOFILE, setrlimit(2)); with none left, it can neither open its database
+nor answer `/healthz`. So connections get the files that relayd does not need itself, and WebSockets
+get those except a share. The share is for connections that have not asked for anything yet and for
+plain HTTP: when no seat is free, the oldest of them yields to the next one.
+"""
+
+import os
+import resource
+from typing import Protocol
+
+from relayd.config import Config
+from relayd.config.current import Current
+from relayd.logs import Logger
+
+DATABASE_FILES = 3
+"""Files for each connection to the database: SQLite has its file, the WAL and its index."""
+REDIS_FILES = 4
+"""Files for each Redis server: commands, subscriptions, and one of each that is about to end."""
+SHARE = 1024
+"""The most seats in the share; and the least, unless there are few seats in all."""
+LEAST_SHARE = 16
+WARN_EVERY = 60.0
+"""Seconds between two warnings of full seats."""
+UNLIMITED = 1 << 30
+
+
+class Visitor(Protocol):
+    """A connection that may have to yield."""
+
+    def drop(self) -> None:
+        """Ends the connection at once."""
+
+    def end(self) -> None:
+        """Ends the connection when its answers are sent."""
+
+
+class Seat:
+    """The seat of one TCP connection, from its acceptance to its end."""
+
+    __slots__ = ("_seats", "yielded")
+
+    def __init__(self, seats: "Seats") -> None:
+        self._seats: Seats | None = seats
+        self.yielded = False
+
+    def leave(self) -> None:
+        """The connection has ended; no effect the second time."""
+        seats, self._seats = self._seats, None
+        if seats is not None:
+            seats.taken -= 1
+            seats.leaving -= self.yielded
+
+
+class Seats:
+    """The seats of one process.
+
+    Args:
+        current: holds the configuration.
+
+    Attributes:
+        taken: TCP connections, of any kind, that have not ended.
+        leaving: those of them that have yielded, and end in this turn of the reactor.
+        fresh: connections whose first request head is not whole yet, the oldest first.
+        sending: connections whose request body is not whole yet, the oldest first.
+        kept: connections between two HTTP requests, the oldest first.
+        yielded: how many connections had to yield so far.
+        refused: how many connections were dropped so far since none could yield.
+    """
+
+    _log = Logger()
+
+    def __init__(self, current: Current) -> None:
+        self._current = current
+        self._files = UNLIMITED
+        self.taken = self.leaving = 0
+        self.fresh: dict[Visitor, None] = {}
+        self.sending: dict[Visitor, None] = {}
+        self.kept: dict[Visitor, None] = {}
+        self.yielded = self.refused = 0
+        self._warned_at = -WARN_EVERY
+        self._compute()
+        current.watch(self._compute, "limits")
+
+    def measure(self, limit: int, opened: int) -> None:
+        """Learns how many files connections may have.
+
+        Args:
+            limit: the number of files that the process may open.
+            opened: the number that it has opened before the first connection.
+        """
+        self._files = files_for_clients(self._current.config, limit, opened)
+        self._compute()
+        wanted = self._current.config.limits.max_connections
+        if wanted > self.websockets:
+            self._log.warn(
+                "[limits] max_connections is {wanted}, but the limit of {limit} open files allows "
+                "{websockets}: raise LimitNOFILE in the unit, or ulimit -n",
+                wanted=wanted,
+                limit=limit,
+                websockets=self.websockets,
+            )
+
+    def _compute(self) -> None:
+        wanted = self._current.config.limits.max_connections or UNLIMITED
+        share = share_of(self._files)
+        self.websockets = min(wanted, self._files - share)
+        """The largest number of WebSockets."""
+        self.total = self.websockets + share
+        """The largest number of TCP connections."""
+
+    def take(self, now: float) -> Seat | None:
+        """Takes a seat for a connection that was just accepted; the oldest visitor yields for it.
+
+        Args:
+            now: seconds, by a clock that is not set.
+
+        Returns:
+            None if all seats are taken by connections that do not yield.
+        """
+        if self.taken - self.leaving >= self.total and not self._make_room():
+            self.refused += 1
+            if now - self._warned_at >= WARN_EVERY:
+                self._warned_at = now
+                self._log.warn(
+                    "all {total} seats are taken, and none of them yields: new connections are "
+                    "dropped",
+                    total=self.total,
+                )
+            return None
+        self.taken += 1
+        return Seat(self)
+
+    def _make_room(self) -> bool:
+        """Has the oldest visitor yield. False if there is none."""
+        for visitors in (self.fresh, self.sending, self.kept):
+            for visitor in visitors:
+                del visitors[visitor]
+                self.yielded += 1
+                visitor.drop()
+                return True
+        return False
+
+
+def files_for_clients(config: Config, limit: int, opened: int) -> int:
+    """The number of files that connections may have.
+
+    Args:
+        config: the configuration.
+        limit: the number of files that the process may open.
+        opened: the number that it has opened before the first connection.
+    """
+    own = config.limits.reserved_files
+    own += DATABASE_FILES * config.database.pool_size
+    own += REDIS_FILES * len(config.redis.url.split())
+    return max(2, limit - opened - own)
+
+
+def share_of(files: int) -> int:
+    """The number of seats that no WebSocket gets, of those that connections may have."""
+    return min(SHARE, max(LEAST_SHARE, files // 8), files // 2)
+
+
+def count_files() -> tuple[int, int]:
+    """The number of files that this process may open, and the number that it has opened."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = UNLIMITED if limit == resource.RLIM_INFINITY else limit
+    try:
+        return limit, len(os.listdir("/proc/self/fd"))
+    except OSError:  # /proc is not mounted
+        return limit, 32
