@@ -144,7 +144,7 @@ def close_alone(port: Any) -> None:
 BAD_REQUEST = Private(
     "twisted",
     "_respondToBadRequestAndDisconnect",
-    users=("relayd.edge.frontdoor",),
+    users=("relayd.edge.channel",),
     tried=("26.10.0",),
     without="an HTTP request that cannot be parsed is answered by a bare status line, without JSON",
 )

@@ -14,6 +14,8 @@ from relayd.errors import CloseCode
 
 REFUSED = 32
 """Refused handshakes that may wait for their close at the same time; further ones get a status."""
+REFUSED_TIME = 1.0
+"""Seconds that a refused handshake has to answer its close."""
 
 
 class Connection(Protocol):
@@ -71,6 +73,10 @@ class Connections:
     def add_refused(self, connection: Connection) -> None:
         """Keeps a refused connection, which has begun to close; it counts nowhere."""
         self._refused.add(connection)
+
+    def time_to_close(self, connection: Connection, timeout: float) -> float:
+        """Seconds that a connection has to end after its close: `timeout`, or less if refused."""
+        return min(timeout, REFUSED_TIME) if connection in self._refused else timeout
 
     @property
     def may_refuse_with_close(self) -> bool:

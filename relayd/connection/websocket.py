@@ -30,8 +30,6 @@ from relayd.sockets.poller import Inlet, PolledTransport
 __all__ = ["RelayFactory", "RelayProtocol"]
 
 _YEARS = 1e9
-_REFUSED = 1.0
-"""Seconds that a refused handshake has to answer its close (`?refuse=close`)."""
 
 
 class RelayProtocol(Observed):
@@ -352,10 +350,9 @@ class RelayProtocol(Observed):
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""
         if self._abortion is None and not self._gone:
-            seconds = self.context.current.config.keepalive.close_timeout
-            if self._refusal is not None:
-                seconds = min(seconds, _REFUSED)
-            self._abortion = self.context.clock.callLater(seconds, self._abort_now)
+            timeout = self.context.current.config.keepalive.close_timeout
+            timeout = self.context.connections.time_to_close(self, timeout)
+            self._abortion = self.context.clock.callLater(timeout, self._abort_now)
 
     def _abort_now(self) -> None:
         self._abortion = None

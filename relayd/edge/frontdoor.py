@@ -21,11 +21,10 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Site
 
-from relayd import private
 from relayd.config.current import Current
+from relayd.edge.channel import Channel
 from relayd.edge.handover import Handover
 from relayd.edge.ports import proxied_transport
 from relayd.edge.refusal import encode_refusal
@@ -40,59 +39,6 @@ from relayd.tally import Tally
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _LINGER = 2.0
-_NOT_HTTP = "This is not an HTTP request that could be understood."
-
-
-@private.answers_bad_requests
-class _Channel(HTTPChannel):
-    """A twisted.web channel that returns to the front door between requests."""
-
-    transport: Any
-
-    waiting = False
-    """Whether answers wait for the peer to read them."""
-    _rest = b""
-
-    def __init__(self, door: "FrontDoor") -> None:
-        super().__init__()
-        self._door: FrontDoor | None = door
-
-    def requestDone(self, request: Request) -> None:
-        """An answer is complete: the bytes behind its request are a new head for the door."""
-        super().requestDone(request)
-        door = self._door
-        if door is not None and self.persistent:
-            rest, self._rest = self._rest, b""
-            door.answered(rest)
-
-    def setLineMode(self, extra: bytes = b"") -> None:
-        """Keeps `extra`, the bytes behind a request that came before its answer was complete."""
-        self._rest = self.clearLineBuffer() + extra
-        super().setLineMode()
-
-    def pauseProducing(self) -> None:
-        """The peer does not read its answers (`IPushProducer`)."""
-        self.waiting = True
-        super().pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """The peer has read the answers: the next request may come (`IPushProducer`)."""
-        self.waiting = False
-        super().resumeProducing()
-        if self._door is not None:
-            self._door.answers_read()
-
-    def answer_bad_request(self) -> None:
-        """Answers a request that Twisted cannot parse, in place of its bare status line."""
-        if not (self.requests and self.requests[-1].startedWriting):
-            self.transport.write(encode_refusal(Refusal(ErrorCode.BAD_REQUEST, _NOT_HTTP)))
-        self.loseConnection()
-
-    def leave(self) -> None:
-        """Releases the transport and the timers of a connection that becomes a WebSocket."""
-        self._door = None
-        self.setTimeout(None)
-        self.transport.unregisterProducer()
 
 
 class _Closed(Protocol):
@@ -122,7 +68,7 @@ class FrontDoor(Protocol):
         self._seat = seat
         self._head = b""
         self._searched = 0
-        self._channel: _Channel | None = None
+        self._channel: Channel | None = None
         self._busy = False
         self._refused = False
         self._timer: IDelayedCall | None = None
@@ -380,15 +326,15 @@ class FrontDoorFactory(Factory):
         """The factory that answers `/ws/<kind>`."""
         return self._relays.get(kind, self._unknown)
 
-    def build_channel(self, door: FrontDoor) -> _Channel:
+    def build_channel(self, door: FrontDoor) -> Channel:
         """A twisted.web channel for one connection, set up as `HTTPFactory.buildProtocol` does."""
-        channel: Any = _Channel(door)
+        channel: Any = Channel(door)
         channel.callLater = self.clock.callLater
         channel.timeOut = self._site.timeOut
         channel.requestFactory = self._site.requestFactory
         channel.site = self._site
         channel.factory = self._site
-        assert isinstance(channel, _Channel)
+        assert isinstance(channel, Channel)
         return channel
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:

@@ -93,8 +93,8 @@ class Request(server.Request):
 
     def whole_header(self, name: str) -> str | None:
         """A list header, its lines joined (RFC 9110 section 5.3); None if it is absent."""
-        lines = self.requestHeaders.getRawHeaders(name)
-        return None if lines is None else ", ".join(lines)
+        lines = self.requestHeaders.getRawHeaders(name.encode())
+        return None if lines is None else b", ".join(lines).decode("latin-1")
 
     @property
     def connected(self) -> str:

@@ -104,8 +104,8 @@ class _Street:
             waiting.cancel()
         self.house.backend.saying.clear()
         assert len(self.house.world.context.connections) == 0
-        assert not self.house.factory.fresh
-        assert not self.house.factory.kept
+        assert not self.house.factory.seats.fresh
+        assert not self.house.factory.seats.kept
 
 
 _street: _Street | None = None

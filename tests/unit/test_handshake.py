@@ -221,11 +221,20 @@ def test_a_refused_handshake_is_not_counted_as_a_connection(door: Door) -> None:
 def test_a_refused_peer_that_does_not_read_is_aborted(door: Door) -> None:
     door.factory.error = REFUSAL
     client = door.connect(peer_reads=False)
-    client.pass_time(0.9)
+    client.pass_time(4.5)
     assert client.transport.connected
-    client.pass_time(0.1)
+    client.pass_time(0.5)
     assert client.transport.aborted
     assert door.relay.calls == ("admit", "left")
+
+
+def test_a_peer_that_is_refused_with_a_close_has_a_second_to_answer_it(door: Door) -> None:
+    door.factory.error = REFUSAL
+    client = door.connect("/ws/test?refuse=close", answers=False)
+    client.pass_time(0.5)
+    assert client.transport.connected
+    client.pass_time(0.5)
+    assert client.transport.aborted
 
 
 ERRORS: list[tuple[Exception, int, str]] = [
