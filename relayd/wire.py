@@ -20,8 +20,9 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
     any path    out  {"error": code, "message": sentence}
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -71,6 +72,20 @@ class ChatEntry(msgspec.Struct, frozen=True):
 
     id: int
     body: bytes
+
+
+class ChatPage(NamedTuple):
+    """A part of a room's history. Readers of the same part share it, so nobody changes it.
+
+    Attributes:
+        entries: the messages, oldest first.
+        gap: whether messages before these are missing.
+        more: whether the room had later messages when this was read.
+    """
+
+    entries: Sequence[ChatEntry]
+    gap: bool = False
+    more: bool = False
 
 
 class ChatDraft(msgspec.Struct, frozen=True):

@@ -13,10 +13,13 @@ from twisted.internet.defer import Deferred
 
 from relayd.hub import Member
 from relayd.tally import Buckets
-from relayd.wire import ChatEntry
+from relayd.wire import ChatEntry, ChatPage
 
 Publish = Callable[[bytes], int]
 """Sends a JSON payload to every member of a group; returns how many are in this process."""
+
+PAGE_SIZE = 256 * 1024
+"""Bytes of a page of a history; a larger message is a page of its own."""
 
 
 class Groups(Protocol):
@@ -70,7 +73,7 @@ class Rooms(Protocol):
     """Groups with a history: a message is stored before it is delivered.
 
     Entries that `last` and `since` return have been delivered to the members of the room's group
-    in this process before they return.
+    in this process before they return. Readers of the same part share one read (`brokers.reads`).
     """
 
     @property
@@ -90,15 +93,28 @@ class Rooms(Protocol):
             `StoreUnavailable` if the store did not confirm the message.
         """
 
-    async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
-        """The first `limit` of the last `count` entries of a room, oldest first.
+    async def last(self, room: str, count: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+        """The first page of the last `count` entries of a room.
+
+        Args:
+            room: the room's name.
+            count: how many entries.
+            limit: how many of them the page has at most.
+            size: their bytes at most; the page has at least one entry, if there is any. The store
+                does not hand over more.
 
         Raises:
             StoreUnavailable: the history cannot be read now.
         """
 
-    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
-        """The first `limit` entries after a position, oldest first, and whether some are missing.
+    async def since(self, room: str, position: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+        """The first page of the entries after a position, and whether some are missing.
+
+        Args:
+            room: the room's name.
+            position: the id of the last entry that the reader has.
+            limit: how many entries the page has at most.
+            size: as for `last`.
 
         Raises:
             StoreUnavailable: the history cannot be read now.

@@ -4,19 +4,17 @@ Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
 from collections.abc import Awaitable
-from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from relayd.brokers.interface import Headset, Phone, Publish
+from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
+from relayd.brokers.reads import Reads
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
 from relayd.hub import Hub, Member
 from relayd.names import Kind, Kinds
 from relayd.storage.history import History
 from relayd.tally import Buckets
-from relayd.wire import ChatEntry
-
-T = TypeVar("T")
+from relayd.wire import ChatEntry, ChatPage
 
 
 class MemoryGroups:
@@ -57,6 +55,7 @@ class MemoryRooms:
         self._hub = hub
         self._history = history
         self._kind = kind
+        self._reads = Reads()
 
     def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
         # the history fires its Deferreds in the order of the ids, so all members see one order
@@ -67,13 +66,21 @@ class MemoryRooms:
     def appended(self) -> Buckets:
         return self._history.appended
 
-    async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
-        return await self._read(self._history.last(room, count, limit))
+    async def last(self, room: str, count: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+        return await self._reads.read(
+            room,
+            ("last", count, limit, size),
+            lambda: self._read(self._history.last(room, count, limit, size)),
+        )
 
-    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
-        return await self._read(self._history.since(room, position, limit))
+    async def since(self, room: str, position: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+        return await self._reads.read(
+            room,
+            ("since", position, limit, size),
+            lambda: self._read(self._history.since(room, position, limit, size)),
+        )
 
-    async def _read(self, reading: Awaitable[T]) -> T:
+    async def _read(self, reading: Awaitable[ChatPage]) -> ChatPage:
         """Reads the history, then waits until committed entries have reached the members."""
         try:
             found = await reading

@@ -30,6 +30,11 @@ class Observed(Handshake):
         return self._inlet
 
     @property
+    def waiting(self) -> int:
+        """Bytes that wait for the client, beyond those that its transport and the kernel hold."""
+        return 0 if self.outbox is None else self.outbox.waiting
+
+    @property
     def observer(self) -> Observer | None:
         """The observer of all frames of the connection; None without one."""
         return self._observer

@@ -42,7 +42,7 @@ def describe(connection: RelayProtocol) -> Client:
         user=connection.identity.user,
         since=connection.since,
         messages=messages(connection),
-        waiting=0 if outbox is None else outbox.waiting,
+        waiting=connection.waiting,
         replaced=0 if outbox is None else outbox.replaced,
         closing=not connection.can_send,
     )

@@ -103,7 +103,7 @@ class ProcessControl(Reloading):
             **members,
             messages=counts["messages"],
             messages_per_second=self._rates["messages"],
-            waiting=sum(each.outbox.waiting for each in connections if each.outbox is not None),
+            waiting=sum(each.waiting for each in connections),
             stopping=self._context.admission.stopping,
             database=await self._database(),
             redis=self._redis(),

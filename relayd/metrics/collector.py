@@ -292,9 +292,8 @@ def _sum_connections(connections: Iterable[Any]) -> _Found:
         found.open[kind] += 1
         if connection.inlet is not None:
             found.taken[kind] += connection.inlet.received_count
-        outbox = connection.outbox
-        if outbox is not None and outbox.waiting:
-            found.waiting += outbox.waiting
+        if waiting := connection.waiting:
+            found.waiting += waiting
             found.slow += 1
         side = getattr(connection, "side", None)
         if side is not None:

@@ -7,11 +7,12 @@ message is lost and none comes twice: a stand-in collects new messages while the
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from relayd import wire
-from relayd.brokers.interface import Groups, Rooms
+from relayd.brokers.interface import PAGE_SIZE, Groups, Rooms
+from relayd.config import Limits
 from relayd.connection.context import Context
 from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
 from relayd.hub import Listener
@@ -19,7 +20,8 @@ from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.relays.paths import KINDS
 from relayd.sockets.outbox import Item
-from relayd.wire import ChatEntry
+from relayd.sockets.patience import wait_patiently
+from relayd.wire import ChatEntry, ChatPage
 
 _PAGE = 100
 _MOST = 1000
@@ -32,10 +34,14 @@ class ChatProtocol(MemberProtocol):
     factory: "ChatFactory"
     room = ""
     _since: int | None = None
-    _gap = False
-    _pages = False
+    _part = ChatPage(())
     _stand_in: "_StandIn | None" = None
-    _entries: "list[ChatEntry]" = []  # noqa: RUF012  replaced, never changed
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the client: the rest of a page, and what its stand-in collects."""
+        stand_in = self._stand_in
+        return super().waiting + (0 if stand_in is None else stand_in.waiting)
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
         """Begins to collect the room's new messages, then reads the first page of its history.
@@ -52,13 +58,27 @@ class ChatProtocol(MemberProtocol):
         self._since = _natural(params, "since", ErrorCode.BAD_SINCE)
         wanted = _natural(params, "history", ErrorCode.BAD_REQUEST)
         count = min(config.history if wanted is None else wanted, _MOST)
-        self._stand_in = _StandIn(factory.context.current.config.limits.send_buffer)
-        await factory.groups.join(self.group, self._stand_in)
+        self._stand_in = stand_in = _StandIn(self._limits.send_buffer)
+        await factory.groups.join(self.group, stand_in)
         if self._since is not None:
-            self._gap, self._entries = await factory.rooms.since(self.room, self._since, _PAGE)
+            self._turn_to(await factory.rooms.since(self.room, self._since, *self._bounds))
         elif count:
-            self._entries = await factory.rooms.last(self.room, count, _PAGE)
-        self._pages = self._since is not None or count > _PAGE
+            self._turn_to(await factory.rooms.last(self.room, count, *self._bounds))
+
+    @property
+    def _limits(self) -> Limits:
+        return self.context.current.config.limits
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        """Messages and bytes of a page, which leaves room for what the stand-in collects."""
+        return _PAGE, min(PAGE_SIZE, self._limits.send_buffer // 2)
+
+    def _turn_to(self, page: ChatPage) -> None:
+        """Has a page wait for the client."""
+        self._part = page
+        if self._stand_in is not None:
+            self._stand_in.hold(sum(len(entry.body) for entry in page.entries))
 
     def opened(self) -> None:
         """Sends the history, then joins."""
@@ -66,32 +86,51 @@ class ChatProtocol(MemberProtocol):
 
     async def _catch_up(self) -> None:
         """Sends the history at the pace of the reader, then goes live."""
-        position = 0 if self._gap or self._since is None else self._since
-        if self._gap:
+        position = 0 if self._part.gap or self._since is None else self._since
+        if self._part.gap:
             # the client's position is not of this history
             self.send_payload(wire.GAP)
-        while self._entries:
-            for entry in self._entries:
-                await self.writable()
+        while self._part.entries:
+            for entry in self._part.entries:
+                await self._writable()
                 self.send_payload(entry.body)
+                if self._stand_in is not None:
+                    self._stand_in.hold(-len(entry.body))
                 position = entry.id
-            self._entries = await self._read_on(position) if self._pages else []
+            await self._read_on(position)
         self._go_live(position)
 
-    async def _read_on(self, position: int) -> "list[ChatEntry]":
-        """The next page after a position; none if the stand-in has all later messages."""
+    async def _writable(self) -> None:
+        """As `writable`; a client that takes no byte meanwhile is closed with 4003."""
+        if self.outbox is None:
+            raise CancelledError
+        patience = self.context.current.config.keepalive.pong_timeout
+        await wait_patiently(self.outbox, self.context.clock, patience, self._stuck)
+
+    def _stuck(self) -> None:
+        self._log.warn(
+            "{conn} {path}: closed with 4003: it asked for a history and does not read it",
+            **self.facts,
+        )
+        self.close(CloseCode.TOO_SLOW)
+
+    async def _read_on(self, position: int) -> None:
+        """Turns to the page after a position; an empty one if the stand-in has all the rest."""
+        page, self._part = self._part, ChatPage(())
         stand_in = self._stand_in
-        if stand_in is None or stand_in.overrun or stand_in.reaches_back_to(position):
-            return []
+        if stand_in is None or stand_in.overrun:
+            return
+        if not page.more or stand_in.reaches_back_to(position):
+            return
         try:
-            trimmed, entries = await self.factory.rooms.since(self.room, position, _PAGE)
+            page = await self.factory.rooms.since(self.room, position, *self._bounds)
         except StoreUnavailable as error:
             self.send_error(error.code, error.sentence)
             self.close(CloseCode.RESTART, "history unavailable, resume with since")
-            return []
-        if trimmed:
+            return
+        if page.gap:
             self.send_payload(wire.GAP)
-        return entries
+        self._turn_to(page)
 
     def _go_live(self, position: int) -> None:
         """Replaces the stand-in and sends the frames it collected, in one turn of the reactor."""
@@ -133,6 +172,7 @@ class ChatProtocol(MemberProtocol):
     def left(self) -> None:
         """Leaves the room, and removes the stand-in from it."""
         super().left()
+        self._part = ChatPage(())
         if self._stand_in is not None:
             self.factory.groups.leave(self.group, self._stand_in)
             self._stand_in = None
@@ -142,25 +182,36 @@ class _StandIn(Listener):
     """A member that collects frames for a client that still reads the history.
 
     Args:
-        limit: how many bytes the stand-in collects at most.
+        limit: how many bytes may wait: collected ones, and those of the history that `hold` counts.
 
     Attributes:
         frames: the collected frames, oldest first; empty after an overrun.
-        overrun: whether more than `limit` bytes came.
+        overrun: whether more than `limit` bytes waited when a frame came.
+        waiting: how many bytes wait.
     """
 
     def __init__(self, limit: int) -> None:
         self.frames: list[bytes] = []
         self.overrun = False
-        self._room = limit
+        self.waiting = 0
+        self._limit = limit
+        self._collected = 0
 
     def write_items(self, items: Sequence[Item], frames: bytes) -> None:
-        self._room -= len(frames)
-        if self._room >= 0:
+        if self.overrun:
+            return
+        self.waiting += len(frames)
+        self._collected += len(frames)
+        if self.waiting <= self._limit:
             self.frames.extend(frame for _, frame in items)
         else:
             self.overrun = True
+            self.waiting -= self._collected
             self.frames.clear()
+
+    def hold(self, size: int) -> None:
+        """Counts bytes of the history that wait too, or, below 0, that wait no more."""
+        self.waiting += size
 
     def reaches_back_to(self, position: int) -> bool:
         """Whether no message is missing between a position and the first collected frame."""

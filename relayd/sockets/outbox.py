@@ -145,10 +145,16 @@ class Outbox(Recipient):
         self.finish()
         self._transport.abortConnection()
 
+    @property
+    def progress(self) -> int:
+        """Grows whenever the peer takes bytes that waited; 0 where no poller reads it."""
+        transport = getattr(self._transport, "transport", self._transport)  # the one under TLS
+        return transport.progress if isinstance(transport, PolledTransport) else 0
+
     def drained(self) -> "Deferred[None]":
         """Fires when nothing waits here and the transport's buffer is empty.
 
-        Cancelled by `close`; cancelled at once after `finish` or `close`.
+        Cancelled by `finish` and `close`, and at once after them.
         """
         reader: Deferred[None] = Deferred()
         if self.finished:
@@ -168,6 +174,7 @@ class Outbox(Recipient):
         self._transport.unregisterProducer()
         while self.waiting:
             self._transport.write(self._take())
+        self._cancel_readers()
 
     def clear(self) -> None:
         """Drops the queue; bytes that the transport holds are still sent."""
@@ -179,6 +186,10 @@ class Outbox(Recipient):
         self.clear()
         self.finished = True
         self.direct = None
+        self._overflow = _nothing  # a method of the connection, as a rule
+        self._cancel_readers()
+
+    def _cancel_readers(self) -> None:
         readers, self._readers = self._readers, None
         for reader in readers or ():
             reader.cancel()

@@ -67,6 +67,7 @@ class Engine(ABC):
         errors: the root of its exceptions.
         begin: starts a transaction that will write.
         snapshot: starts a transaction that only reads, and sees one state of the database.
+        octets: the size of a message in bytes, in SQL.
     """
 
     dialect: ClassVar[str]
@@ -74,6 +75,7 @@ class Engine(ABC):
     errors: ClassVar[type[Exception]]
     begin: ClassVar[str]
     snapshot: ClassVar[str]
+    octets: ClassVar[str]
     label: str
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = {}
@@ -162,6 +164,7 @@ class SQLite(Engine):
     errors = sqlite3.Error
     begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
     snapshot = "BEGIN"
+    octets = "LENGTH(CAST(body AS BLOB))"  # OCTET_LENGTH came with SQLite 3.43
 
     # primary result codes, https://sqlite.org/rescode.html
     _AWAY = frozenset(
@@ -246,6 +249,7 @@ class PostgreSQL(Engine):
     errors = psycopg2.Error
     begin = "BEGIN"
     snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    octets = "OCTET_LENGTH(body)"
 
     def __init__(self, url: str, bounds: Bounds) -> None:
         try:

@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 from relayd.errors import StoreUnavailable
 from relayd.storage.batches import Batches
 from relayd.storage.engines import Cursor
+from relayd.storage.pages import Pages
 from relayd.storage.pool import Database
 from relayd.tally import SIZES, Buckets
-from relayd.wire import ChatDraft, ChatEntry
+from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
 _STRIDE = 100  # trimmed rows are deleted by the hundred
 _ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
@@ -31,18 +32,6 @@ _TAKE_IDS = """
 _SET_OLDEST = "UPDATE chat_rooms SET oldest_id = %s WHERE name = %s"
 _KEEP = "INSERT INTO chat_messages (room, id, body) VALUES "
 _TRIM = "DELETE FROM chat_messages WHERE room = %s AND id < %s"
-_LAST = """
-    SELECT m.id, m.body FROM chat_rooms r
-    JOIN chat_messages m ON m.room = r.name AND m.id >= r.oldest_id AND m.id > r.last_id - %s
-    WHERE r.name = %s ORDER BY m.id LIMIT %s
-"""
-# one statement, so one snapshot: the room's row and its messages fit together
-_SINCE = """
-    SELECT r.first_id, r.oldest_id, r.last_id, m.id, m.body FROM chat_rooms r
-    LEFT JOIN chat_messages m ON m.room = r.name AND m.id >= r.oldest_id
-        AND m.id > CASE WHEN r.last_id < %s THEN 0 ELSE %s END
-    WHERE r.name = %s ORDER BY m.id LIMIT %s
-"""
 _ALL = 2**31 - 1
 
 
@@ -74,8 +63,7 @@ class History:
         self._take_ids = database.sql(_TAKE_IDS)
         self._set_oldest = database.sql(_SET_OLDEST)
         self._trim = database.sql(_TRIM)
-        self._last = database.sql(_LAST)
-        self._since = database.sql(_SINCE)
+        self._pages = Pages(database.engine)
         self._batches: Batches[_Message, ChatEntry] = Batches(
             self._perform,
             seconds=database.seconds,
@@ -109,42 +97,39 @@ class History:
         """
         await self._batches.settled()
 
-    async def last(self, room: str, count: int, limit: int = _ALL) -> list[ChatEntry]:
-        """The first `limit` of the room's last `count` messages, oldest first.
+    async def last(self, room: str, count: int, limit: int = _ALL, size: int = _ALL) -> ChatPage:
+        """The first page of the room's last `count` messages.
+
+        Args:
+            room: the room's name.
+            count: how many messages.
+            limit: how many of them the page has at most.
+            size: their bytes at most; the page has at least one message.
 
         Raises:
             DatabaseUnavailable: the history cannot be read.
         """
         if count <= 0:
-            return []
-        rows = await self._database.run("history.last", _fetch, self._last, (count, room, limit))
-        return [ChatEntry(id, body.encode()) for id, body in rows]
+            return ChatPage([])
+        return await self._database.run("history.last", self._pages.last, room, count, limit, size)
 
-    async def since(self, room: str, id: int, limit: int = _ALL) -> tuple[bool, list[ChatEntry]]:
-        """The room's messages after an id that a client has seen; 0 for all there ever were.
+    async def since(self, room: str, id: int, limit: int = _ALL, size: int = _ALL) -> ChatPage:
+        """The room's first messages after an id that a client has seen; 0 for all there ever were.
 
         Args:
             room: the room's name.
             id: the last one seen.
-            limit: how many entries to return at most: the first after `id`.
+            limit: how many messages the page has at most.
+            size: their bytes at most; the page has at least one message, if there is any.
 
         Returns:
-            Whether something after `id` is missing, and the messages after `id`, oldest first. With
-            something missing, or an `id` that the room has not reached (it is from before the
-            history was lost), these are all that are kept.
+            The messages after `id`. With something missing, or an `id` that the room has not
+            reached (it is from before the history was lost), the first of all that are kept.
 
         Raises:
             DatabaseUnavailable: the history cannot be read.
         """
-        id = max(0, min(id, 2**63 - 1))
-        rows = await self._database.run("history.since", _fetch, self._since, (id, id, room, limit))
-        if not rows:
-            return id > 0, []
-        first, oldest, last = rows[0][:3]
-        entries = [ChatEntry(row[3], row[4].encode()) for row in rows if row[3] is not None]
-        if id == 0:
-            return oldest > first, entries
-        return not oldest - 1 <= id <= last, entries
+        return await self._database.run("history.since", self._pages.since, room, id, limit, size)
 
     async def _perform(self, messages: Sequence[_Message], timeout: float) -> list[ChatEntry]:
         entries = await self._database.run(
@@ -186,8 +171,3 @@ class History:
             if oldest // _STRIDE > had_oldest // _STRIDE:
                 cursor.execute(self._trim, (room, oldest))
         return range(last - count + 1, last + 1)
-
-
-def _fetch(cursor: Cursor, statement: str, parameters: tuple[object, ...]) -> list[tuple]:
-    cursor.execute(statement, parameters)
-    return cursor.fetchall()

@@ -29,7 +29,7 @@ from relayd.relays.paths import KINDS
 from relayd.storage import schema
 from relayd.storage.history import History
 from relayd.storage.pool import Database
-from relayd.wire import ChatEntry
+from relayd.wire import ChatEntry, ChatPage
 from tests.broker_scene import Cluster, Listener, Process
 from tests.contract.pairs import PairsContract
 from tests.redis_scene import Watch
@@ -241,7 +241,7 @@ class TestRooms:
         assert (message["message"], message["user"], message["id"]) == ("héllo", "ada", entry.id)
         for listener in listeners:
             assert await listener.inbox.take(1) == [entry.body]
-        assert await cluster.there.rooms.last("a", 10, 10) == [entry]
+        assert await cluster.there.rooms.last("a", 10, 10) == ChatPage([entry])
         elsewhere = await cluster.here.rooms.post("b", "barrier")
         assert await other.inbox.take(1) == [elsewhere.body]
 
@@ -274,7 +274,7 @@ class TestRooms:
         assert ids == sorted(ids)
         texts = [
             json.loads(entry.body)["message"]
-            for entry in await cluster.there.rooms.last("a", 99, 99)
+            for entry in (await cluster.there.rooms.last("a", 99, 99)).entries
         ]
         assert texts == [str(number) for number in range(20)]
 
@@ -298,11 +298,11 @@ class TestRooms:
         for number in range(20):
             said.append(cluster.here.rooms.post("a", str(number)))
             if number % 2:
-                entries = await cluster.here.rooms.last("a", 99, 99)
+                page = await cluster.here.rooms.last("a", 99, 99)
             else:
-                _, entries = await cluster.here.rooms.since("a", 0, 99)
+                page = await cluster.here.rooms.since("a", 0, 99)
             shown += await listener.inbox.take(0)
-            assert [entry.body for entry in entries] == shown[: len(entries)]
+            assert [entry.body for entry in page.entries] == shown[: len(page.entries)]
         await gatherResults(said)
 
     @pytest_twisted.ensureDeferred
@@ -311,35 +311,68 @@ class TestRooms:
         await cluster.here.rooms.post("b", "elsewhere")
         for count in (0, 1, 9, 10, 11):
             wanted = entries[len(entries) - min(count, 10) :]
-            assert await cluster.there.rooms.last("a", count, count) == wanted
-        assert await cluster.there.rooms.last("nobody", 5, 5) == []
+            page = await cluster.there.rooms.last("a", count, count)
+            assert (list(page.entries), page.more) == (wanted, False)
+        assert await cluster.there.rooms.last("nobody", 5, 5) == ChatPage([])
 
     @pytest_twisted.ensureDeferred
     async def test_messages_since_an_id_come_page_by_page(self, cluster: Cluster) -> None:
         entries = [await cluster.here.rooms.post("a", str(number)) for number in range(10)]
-        position, got = entries[1].id, []
-        for _ in range(4):
-            gap, page = await cluster.there.rooms.since("a", position, 3)
-            assert not gap
-            assert len(page) <= 3
-            got += page
-            position = page[-1].id if page else position
-        assert got == entries[2:]
+        position, got, more = entries[1].id, list[ChatEntry](), list[bool]()
+        for _ in range(3):
+            page = await cluster.there.rooms.since("a", position, 3)
+            assert not page.gap
+            assert len(page.entries) <= 3
+            got += page.entries
+            more.append(page.more)
+            position = page.entries[-1].id
+        assert (got, more) == (entries[2:], [True, True, False])
+        assert await cluster.there.rooms.since("a", position, 3) == ChatPage([])
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_page_is_bounded_in_bytes_and_has_at_least_one_message(
+        self, cluster: Cluster
+    ) -> None:
+        sizes = (10, 20, 5000, 30, 40, 50)
+        said = [cluster.here.rooms.post("a", "é" * size) for size in sizes]
+        entries = await gatherResults(said)
+        bodies = [len(entry.body) for entry in entries]
+        pages = (entries[:2], entries[2:3], entries[3:5], entries[5:])
+        size = sum(bodies[3:5])
+        for read_first in (
+            cluster.there.rooms.since("a", 0, 99, size),
+            cluster.there.rooms.last("a", len(entries), 99, size),
+        ):
+            page = await read_first
+            assert page == ChatPage(list(pages[0]), more=True)
+            for expected in pages[1:]:
+                page = await cluster.there.rooms.since("a", page.entries[-1].id, 99, size)
+                assert page == ChatPage(list(expected), more=expected is not pages[-1])
+
+    @pytest_twisted.ensureDeferred
+    async def test_joiners_of_one_moment_share_a_read(self, cluster: Cluster) -> None:
+        entries = await gatherResults([cluster.here.rooms.post("a", str(n)) for n in range(5)])
+        reads = [Deferred.fromCoroutine(cluster.there.rooms.last("a", 3, 3)) for _ in range(20)]
+        first, *others = await gatherResults(reads)
+        assert all(page is others[0] for page in others)
+        assert first == others[0] == ChatPage(entries[2:])
 
     @pytest_twisted.ensureDeferred
     async def test_since_0_returns_the_whole_history(self, cluster: Cluster) -> None:
-        assert await cluster.here.rooms.since("a", 0, 10) == (False, [])
+        assert await cluster.here.rooms.since("a", 0, 10) == ChatPage([])
         entry = await cluster.here.rooms.post("a", "first")
-        assert await cluster.there.rooms.since("a", 0, 10) == (False, [entry])
+        assert await cluster.there.rooms.since("a", 0, 10) == ChatPage([entry])
 
     @pytest_twisted.ensureDeferred
     async def test_messages_that_are_no_longer_kept_are_a_gap(self, cluster: Cluster) -> None:
         """The rooms of these tests keep 20 messages."""
         said = [cluster.here.rooms.post("a", str(number)) for number in range(30)]
         entries = await gatherResults(said)
-        assert await cluster.there.rooms.since("a", entries[8].id, 99) == (True, entries[10:])
-        assert await cluster.there.rooms.since("a", entries[9].id, 99) == (False, entries[10:])
-        assert await cluster.there.rooms.since("a", 0, 99) == (True, entries[10:])
+        assert await cluster.there.rooms.since("a", entries[8].id, 99) == ChatPage(
+            entries[10:], gap=True
+        )
+        assert await cluster.there.rooms.since("a", entries[9].id, 99) == ChatPage(entries[10:])
+        assert await cluster.there.rooms.since("a", 0, 99) == ChatPage(entries[10:], gap=True)
 
     @pytest_twisted.ensureDeferred
     async def test_an_id_beyond_the_newest_is_a_gap_and_returns_the_whole_history(
@@ -347,8 +380,8 @@ class TestRooms:
     ) -> None:
         entries = [await cluster.here.rooms.post("a", str(number)) for number in range(3)]
         position = entries[-1].id + 1
-        assert await cluster.there.rooms.since("a", position, 99) == (True, entries)
-        assert await cluster.there.rooms.since("nobody", 1, 99) == (True, [])
+        assert await cluster.there.rooms.since("a", position, 99) == ChatPage(entries, gap=True)
+        assert await cluster.there.rooms.since("nobody", 1, 99) == ChatPage([], gap=True)
 
 
 class TestPairs(PairsContract):

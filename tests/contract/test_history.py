@@ -1,6 +1,7 @@
 """The chat history, on SQLite and on PostgreSQL."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
@@ -11,7 +12,7 @@ from relayd.errors import StoreUnavailable
 from relayd.storage import engines
 from relayd.storage.history import History
 from relayd.storage.pool import Database
-from relayd.wire import ChatEntry
+from relayd.wire import ChatEntry, ChatPage
 
 START = 1_700_000_000.123
 FIRST = 1_700_000_000_123
@@ -25,7 +26,7 @@ class Clock:
         return self.now
 
 
-def texts(entries: list[ChatEntry]) -> list[str]:
+def texts(entries: Sequence[ChatEntry]) -> list[str]:
     return [json.loads(entry.body)["message"] for entry in entries]
 
 
@@ -43,8 +44,8 @@ async def test_a_message_is_stored_as_clients_see_it(database: Database) -> None
     }  # fmt: skip
     plain = await history.append("Zürich", "")
     assert json.loads(plain.body).keys() == {"message", "id", "time"}
-    assert await history.last("Zürich", 50) == [entry, plain]
-    assert await history.since("Zürich", 0) == (False, [entry, plain])
+    assert (await history.last("Zürich", 50)).entries == [entry, plain]
+    assert await history.since("Zürich", 0) == ChatPage([entry, plain])
 
 
 @pytest_twisted.ensureDeferred
@@ -66,7 +67,7 @@ async def test_ids_are_consecutive_in_each_room_and_answers_come_in_order(
     for room in range(2):
         ids = [entry.id for entry in entries[room::2]]
         assert ids == list(range(ids[0], ids[0] + 1000))
-        assert await history.last("ab"[room], 5000) == entries[room::2]
+        assert (await history.last("ab"[room], 5000)).entries == entries[room::2]
     assert database.stats["history.append"].count < 10  # group commit
 
 
@@ -75,10 +76,10 @@ async def test_last_returns_the_newest_messages_oldest_first(database: Database)
     history = History(database)
     entries = await fill(history, "a", 10)
     await fill(history, "b", 3)
-    assert await history.last("a", 3) == entries[-3:]
-    assert await history.last("a", 0) == []
-    assert await history.last("a", 10**9) == entries
-    assert await history.last("nobody", 3) == []
+    assert (await history.last("a", 3)).entries == entries[-3:]
+    assert (await history.last("a", 0)).entries == []
+    assert (await history.last("a", 10**9)).entries == entries
+    assert (await history.last("nobody", 3)).entries == []
 
 
 @pytest_twisted.ensureDeferred
@@ -86,10 +87,10 @@ async def test_since_returns_the_messages_after_an_id(database: Database) -> Non
     history = History(database)
     entries = await fill(history, "a", 5)
     first, last = entries[0].id, entries[-1].id
-    assert await history.since("a", 0) == (False, entries)
-    assert await history.since("a", first - 1) == (False, entries)
-    assert await history.since("a", first) == (False, entries[1:])
-    assert await history.since("a", last) == (False, [])
+    assert await history.since("a", 0) == ChatPage(entries)
+    assert await history.since("a", first - 1) == ChatPage(entries)
+    assert await history.since("a", first) == ChatPage(entries[1:])
+    assert await history.since("a", last) == ChatPage([])
 
 
 @pytest_twisted.ensureDeferred
@@ -98,9 +99,9 @@ async def test_since_an_id_of_a_lost_database_is_a_gap(database: Database) -> No
     history = History(database)
     entries = await fill(history, "a", 5)
     for id in (1, entries[0].id - 2, entries[-1].id + 1, 2**63 - 1, 2**70):
-        assert await history.since("a", id) == (True, entries)
-    assert await history.since("new", 7) == (True, [])
-    assert await history.since("new", 0) == (False, [])
+        assert await history.since("a", id) == ChatPage(entries, gap=True)
+    assert await history.since("new", 7) == ChatPage([], gap=True)
+    assert await history.since("new", 0) == ChatPage([])
 
 
 @pytest_twisted.ensureDeferred
@@ -111,11 +112,11 @@ async def test_a_room_keeps_only_its_newest_messages(database: Database) -> None
         entries += await fill(history, "a", 40, n)
     other = await fill(history, "b", 2)
     kept = entries[-150:]
-    assert await history.last("a", 1000) == kept
-    assert await history.since("a", 0) == (True, kept)
-    assert await history.since("a", kept[0].id - 1) == (False, kept)
-    assert await history.since("a", kept[0].id - 2) == (True, kept)
-    assert await history.since("b", 0) == (False, other)
+    assert (await history.last("a", 1000)).entries == kept
+    assert await history.since("a", 0) == ChatPage(kept, gap=True)
+    assert await history.since("a", kept[0].id - 1) == ChatPage(kept)
+    assert await history.since("a", kept[0].id - 2) == ChatPage(kept, gap=True)
+    assert await history.since("b", 0) == ChatPage(other)
 
     def rows(cursor: engines.Cursor) -> int:
         cursor.execute("SELECT COUNT(*) FROM chat_messages WHERE room = 'a'")
@@ -131,8 +132,8 @@ async def test_raising_the_history_length_does_not_hide_the_gap_of_trimmed_messa
     await fill(History(database, keep=10), "a", 30)
     history = History(database, keep=1000)
     entries = await fill(history, "a", 5, 30)
-    assert texts(await history.last("a", 100)) == [f"m{n}" for n in range(20, 35)]
-    gap, kept = await history.since("a", 0)
+    assert texts((await history.last("a", 100)).entries) == [f"m{n}" for n in range(20, 35)]
+    kept, gap, _ = await history.since("a", 0)
     assert gap
     assert kept[-5:] == entries
 

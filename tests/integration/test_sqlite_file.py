@@ -57,7 +57,7 @@ async def test_an_acknowledged_message_survives_kill_9(sqlite_url: str) -> None:
         writer.stdout.close()
     database = Database(sqlite_url, reactor=reactor)
     try:
-        gap, entries = await History(database).since("a", 0)
+        entries, gap, _ = await History(database).since("a", 0)
         kept = [(entry.id, entry.body.decode()) for entry in entries]
         assert not gap
         assert set(acknowledged) <= set(kept)
@@ -80,10 +80,10 @@ async def test_a_file_locked_by_another_process_is_unavailable_until_it_is_free(
         somebody.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreUnavailable, match="locked"):
             await history.append("a", "lost")
-        assert await history.last("a", 5) == []  # readers do not wait in WAL mode
+        assert (await history.last("a", 5)).entries == []  # readers do not wait in WAL mode
         somebody.execute("ROLLBACK")
         entry = await history.append("a", "kept")
-        assert await history.last("a", 5) == [entry]
+        assert (await history.last("a", 5)).entries == [entry]
     finally:
         somebody.close()
         await database.close()

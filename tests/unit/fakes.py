@@ -36,7 +36,7 @@ from relayd.connection.registry import Connections
 from relayd.drops import Drops
 from relayd.edge.seats import Seats
 from relayd.storage.draws import Draw
-from relayd.wire import ChatDraft, ChatEntry
+from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
 T = TypeVar("T")
 
@@ -529,21 +529,22 @@ class FakeHistory:
             self._settling.append(Deferred())
             await self._settling[-1]
 
-    async def last(self, room: str, count: int, limit: int = 2**31) -> list[ChatEntry]:
+    async def last(self, room: str, count: int, limit: int = 2**31, size: int = 2**31) -> ChatPage:
         await self._wait(self.before_read)
-        found = self._entries.get(room, [])[-count:][:limit]
+        found = self._entries.get(room, [])[-count:]
+        page = _page(found, limit, size)
         await self._wait(self.after_read)
-        return found
+        return page
 
-    async def since(self, room: str, id: int, limit: int = 2**31) -> tuple[bool, list[ChatEntry]]:
+    async def since(self, room: str, id: int, limit: int = 2**31, size: int = 2**31) -> ChatPage:
         await self._wait(self.before_read)
         self.pages.append((id, limit))
         entries = self._entries.get(room, [])
         first, last = (entries[0].id, entries[-1].id) if entries else (1, 0)
         gap = not first - 1 <= id <= last
-        found = [entry for entry in entries if gap or entry.id > id][:limit]
+        page = _page([entry for entry in entries if gap or entry.id > id], limit, size)
         await self._wait(self.after_read)
-        return gap, found
+        return page._replace(gap=gap)
 
     async def _wait(self, place: "list[Deferred[None]] | None") -> None:
         if self.error is not None:
@@ -552,6 +553,17 @@ class FakeHistory:
             deferred: Deferred[None] = Deferred()
             place.append(deferred)
             await deferred
+
+
+def _page(entries: list[ChatEntry], limit: int, size: int) -> ChatPage:
+    """The first of some messages, within the bounds of a page."""
+    page: list[ChatEntry] = []
+    for entry in entries[:limit]:
+        size -= len(entry.body)
+        if page and size < 0:
+            break
+        page.append(entry)
+    return ChatPage(page, more=len(page) < len(entries))
 
 
 def let_go(waiting: "list[Deferred[None]] | None") -> None:

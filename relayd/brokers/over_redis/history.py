@@ -16,7 +16,7 @@ from relayd.brokers.foreign import LARGEST_ID, Foreign
 from relayd.names import Kind
 from relayd.redis.commands import Script
 from relayd.redis.shards import Redis
-from relayd.wire import ChatDraft, ChatEntry
+from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
 _FORMAT = """
 local function text(number) return string.format('%.0f', number) end
@@ -25,6 +25,32 @@ local function add(messages, id, now, keep, body)
   return redis.pcall('XADD', messages, 'MAXLEN', '=', keep, text(id) .. '-0', 't', now, 'b', body)
 end
 """
+
+# The first messages from an id on, bounded in number and in bytes; at least one, if there is any.
+# XRANGE has no bound in bytes, so as many are fetched as probably fit by the mean of those before.
+_PAGE = (
+    _FORMAT
+    + """
+local function page(answer, messages, from, limit, size)
+  local found, total, want = {}, 0, 4
+  while #found < limit and total < size do
+    local part = redis.call('XRANGE', messages, from, '+', 'COUNT', math.min(want, limit - #found))
+    for _, entry in ipairs(part) do
+      local body = entry[2][4] or ''
+      if #found > 0 and total + #body > size then part = {} break end
+      total = total + #body
+      found[#found + 1] = {body, string.match(entry[1], '%d+')}
+    end
+    if #part == 0 then break end
+    from = text(tonumber(found[#found][2]) + 1)
+    want = math.min(4 * want, math.floor((size - total) * #found / math.max(total, 1)) + 1)
+  end
+  for _, each in ipairs(found) do answer[#answer + 1] = each[1] end
+  for _, each in ipairs(found) do answer[#answer + 1] = each[2] end
+  return answer
+end
+"""
+)
 
 # ARGV: channel, Unix time in ms, entries to keep, age in ms (0: any), then head and tail of each
 _APPEND = Script(
@@ -75,12 +101,12 @@ return first
 """
 )
 
-# ARGV: id, most entries, the last id that the asking process has shown, and its JSON
+# ARGV: id, most entries, most bytes, the last id that the asking process has shown, and its JSON
 _SINCE = Script(
-    _FORMAT
+    _PAGE
     + """
 local messages, ids = KEYS[1], KEYS[2]
-local id, shown = tonumber(ARGV[1]), tonumber(ARGV[3])
+local id, shown = tonumber(ARGV[1]), tonumber(ARGV[4])
 local found = redis.call('HMGET', ids, 'first', 'last', 'hole')
 local first, last, hole = tonumber(found[1] or 0), tonumber(found[2] or 0), tonumber(found[3] or 0)
 if last < shown then
@@ -91,7 +117,7 @@ if last < shown then
   hole = shown + 1
 elseif shown > 0 then
   local kept = redis.call('XRANGE', messages, text(shown), text(shown))[1]
-  if kept and ARGV[4] ~= '' and kept[2][4] ~= ARGV[4] then
+  if kept and ARGV[5] ~= '' and kept[2][4] ~= ARGV[5] then
     hole = last + 1
     redis.call('HSET', ids, 'hole', text(hole))
   end
@@ -100,10 +126,35 @@ local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
 oldest = oldest and string.match(oldest[1], '%d+') or text(last + 1)
 if id > last then id = 0 end
 local answer = {text(first), oldest, text(last), text(hole)}
-local after = redis.call('XRANGE', messages, text(id + 1), '+', 'COUNT', ARGV[2])
-for _, entry in ipairs(after) do answer[#answer + 1] = entry[2][4] or '' end
-for _, entry in ipairs(after) do answer[#answer + 1] = string.match(entry[1], '%d+') end
-return answer
+return page(answer, messages, text(id + 1), tonumber(ARGV[2]), tonumber(ARGV[3]))
+"""
+)
+
+# ARGV: how many, most entries, most bytes
+_LAST = Script(
+    _PAGE
+    + """
+local messages, ids = KEYS[1], KEYS[2]
+local count = tonumber(ARGV[1])
+local found = redis.call('HMGET', ids, 'last', 'hole')
+local last, hole = tonumber(found[1] or 0), tonumber(found[2] or 0)
+local from = last - count + 1
+if hole >= from or last == 0 then
+  -- ids are missing, so the messages are counted
+  local seen, before = 0, '+'
+  repeat
+    local part = redis.call('XREVRANGE', messages, before, '-', 'COUNT', 10)
+    for _, entry in ipairs(part) do
+      if seen < count then
+        seen, from = seen + 1, tonumber(string.match(entry[1], '%d+'))
+      end
+      last = math.max(last, from)
+    end
+    before = text(from - 1)
+  until #part < 10 or seen >= count or from < 1
+end
+local limit = math.min(count, tonumber(ARGV[2]))
+return page({text(last)}, messages, text(math.max(from, 0)), limit, tonumber(ARGV[3]))
 """
 )
 
@@ -156,22 +207,22 @@ class RedisHistory:
         return [draft.entry(id) for id, draft in enumerate(drafts, int(first))]
 
     async def since(
-        self, room: str, id: int, limit: int, shown: ChatEntry | None = None
-    ) -> tuple[int, bool, list[ChatEntry]]:
-        """The first `limit` messages after an id; 0 for all there ever were.
+        self, room: str, id: int, limit: int, size: int, shown: ChatEntry | None = None
+    ) -> tuple[int, ChatPage]:
+        """The first page after an id; 0 for all messages there ever were.
 
         Args:
             room: the room's name.
             id: the last one seen.
             limit: how many messages at most.
+            size: their bytes at most; at least one message is returned, if there is any.
             shown: the newest message that this process has delivered to members. Its id is never
                 assigned again, even if Redis has lost the message, and the lost part counts as
                 missing from then on.
 
         Returns:
-            The newest id of the room (0: it never had a message), whether something after `id` is
-            missing, and the messages. With something missing, or an `id` that the room has not
-            reached, these begin with the oldest.
+            The newest id of the room (0: it never had a message), and the page. With something
+            missing, or an `id` that the room has not reached, its messages begin with the oldest.
 
         Raises:
             RedisUnavailable: the history cannot be read.
@@ -180,30 +231,40 @@ class RedisHistory:
         server, known = self._redis.find(self._kind.group(room)), shown or ChatEntry(0, b"")
         while True:
             answer: list[Any] = await server.run(
-                _SINCE, self._keys(room), (after, limit, known.id, known.body)
+                _SINCE, self._keys(room), (after, limit, size, known.id, known.body)
             )
-            bodies = answer[4 : 4 + (len(answer) - 4) // 2]
-            ids = answer[4 + len(bodies) :]
             if after == id:
                 first, oldest, last, hole = map(int, answer[:4])
-            entries = self._check(room, ids, bodies)
-            if entries or len(ids) < limit:
+            entries, newest = self._read(room, answer[4:])
+            if entries or newest >= last or not newest:
                 break
-            after = int(ids[-1])  # none of these is a message
+            after = newest  # none of these is a message
         if not last:
-            return 0, id > 0, []
-        if id == 0:
-            return last, oldest > first or hole >= first, entries
-        return last, not oldest - 1 <= id <= last or id < hole, entries
+            return 0, ChatPage([], gap=id > 0)
+        gap = oldest > first or hole >= first
+        if id:
+            gap = not oldest - 1 <= id <= last or id < hole
+        return last, ChatPage(entries, gap=gap, more=bool(entries) and newest < last)
 
-    async def last(self, room: str, count: int) -> list[ChatEntry]:
-        """The last `count` messages, oldest first. Raises RedisUnavailable."""
-        answer = await self._redis.find(self._kind.group(room)).call(
-            "XREVRANGE", self._keys(room)[0], "+", "-", "COUNT", count
+    async def last(self, room: str, count: int, limit: int, size: int) -> ChatPage:
+        """The first page of the last `count` messages. Raises RedisUnavailable.
+
+        Args:
+            room: the room's name.
+            count: how many messages.
+            limit: how many of them at most.
+            size: as for `since`.
+        """
+        answer: list[Any] = await self._redis.find(self._kind.group(room)).run(
+            _LAST, self._keys(room), (count, limit, size)
         )
-        found = [(id.partition(b"-")[0], fields) for id, fields in reversed(answer)]
-        bodies = [fields[3] if len(fields) > 3 else b"" for _, fields in found]
-        return self._check(room, [id for id, _ in found], bodies)
+        entries, newest = self._read(room, answer[1:])
+        return ChatPage(entries, more=bool(entries) and newest < int(answer[0]))
+
+    def _read(self, room: str, answer: list[bytes]) -> tuple[list[ChatEntry], int]:
+        """The messages in an answer of `page`, and the last id in it; 0 if it is empty."""
+        bodies, ids = answer[: len(answer) // 2], answer[len(answer) // 2 :]
+        return self._check(room, ids, bodies), int(ids[-1]) if ids else 0
 
     def _check(self, room: str, ids: list[bytes], bodies: list[bytes]) -> list[ChatEntry]:
         """The entries of a room's stream that are messages."""

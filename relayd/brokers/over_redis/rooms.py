@@ -9,7 +9,7 @@ skips, or that were posted during an outage of Redis, are fetched from the histo
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -17,8 +17,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from relayd import wire
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.foreign import Foreign, split
+from relayd.brokers.interface import PAGE_SIZE
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.reads import Reads
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
@@ -27,7 +29,7 @@ from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 from relayd.tally import SIZES, Buckets
-from relayd.wire import ChatDraft, ChatEntry
+from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
 _PAGE = 500
 _RETRY = 1.0
@@ -36,7 +38,6 @@ _BATCH_BYTES = 1024 * 1024
 _MOST_WAITING = 10_000
 _MOST_EARLY = 1000
 _DAY = 86400.0
-T = TypeVar("T")
 
 
 class _Room:
@@ -117,6 +118,7 @@ class RedisRooms:
         self._foreign = foreign
         self._django = django
         self.appended = Buckets(SIZES)
+        self._reads = Reads()
         self._rooms: dict[str, _Room] = {}
         self._outgoing: dict[str, _Outgoing] = {}
         groups.delegate(kind.name, self)
@@ -144,25 +146,35 @@ class RedisRooms:
             Deferred.fromCoroutine(self._send(room, outgoing))
         return posted
 
-    async def last(self, room: str, count: int, limit: int) -> list[ChatEntry]:
+    async def last(self, room: str, count: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
         if count <= 0:
-            return []
-        entries = await self._read(self._history.last(room, count))
-        await self._delivered(room, entries[-1].id if entries else 0)
-        return entries[:limit]
+            return ChatPage([])
+        return await self._reads.read(
+            room,
+            ("last", count, limit, size),
+            lambda: self._read(room, self._history.last(room, count, limit, size)),
+        )
 
-    async def since(self, room: str, position: int, limit: int) -> tuple[bool, list[ChatEntry]]:
+    async def since(self, room: str, position: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+        return await self._reads.read(
+            room,
+            ("since", position, limit, size),
+            lambda: self._read(room, self._since(room, position, limit, size)),
+        )
+
+    async def _since(self, room: str, position: int, limit: int, size: int) -> ChatPage:
         state = self._rooms.get(room)
         shown = state.newest if state else None
-        _, gap, entries = await self._read(self._history.since(room, position, limit, shown))
-        await self._delivered(room, entries[-1].id if entries else 0)
-        return gap, entries
+        return (await self._history.since(room, position, limit, size, shown))[1]
 
-    async def _read(self, reading: Coroutine[Any, Any, T]) -> T:
+    async def _read(self, room: str, reading: Coroutine[Any, Any, ChatPage]) -> ChatPage:
+        """Reads the history, then waits until the entries have reached the members."""
         try:
-            return await reading
+            page = await reading
         except (RedisUnavailable, RedisRefused) as error:
             raise StoreUnavailable(str(error)) from error
+        await self._delivered(room, page.entries[-1].id if page.entries else 0)
+        return page
 
     async def _delivered(self, room: str, id: int) -> None:
         """Returns when an id has been delivered to the members in this process.
@@ -225,7 +237,7 @@ class RedisRooms:
         room = split_group(group)[1]
         state = self._rooms[room] = self._rooms.get(room) or _Room()
         # a client that joins reads the history after this, and older messages come from there
-        last, _, _ = await self._history.since(room, 2**53, 1)
+        last, _ = await self._history.since(room, 2**53, 1, 1)
         state.position = last
         self._release(room, state)
 
@@ -361,11 +373,12 @@ class RedisRooms:
         more = state.position is not None
         while more and self._rooms.get(room) is state:
             position = state.position or 0
-            last, gap, entries = await self._history.since(room, position, _PAGE, state.newest)
-            if gap:
+            last, page = await self._history.since(room, position, _PAGE, PAGE_SIZE, state.newest)
+            entries = page.entries
+            if page.gap:
                 self._hub.fan_out(self._kind.group(room), wire.GAP)
                 # delivered entries are not delivered again
                 state.position = max(position, entries[0].id - 1 if entries else last)
             for entry in entries:
                 self._deliver(room, state, entry)
-            more = len(entries) == _PAGE
+            more = page.more
