@@ -236,7 +236,7 @@ class RedisHistory:
             if after == id:
                 first, oldest, last, hole = map(int, answer[:4])
             entries, newest = self._read(room, answer[4:])
-            if entries or newest >= last or not newest:
+            if entries or newest >= last or newest <= after:
                 break
             after = newest  # none of these is a message
         if not last:
