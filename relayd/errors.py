@@ -6,6 +6,7 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
     ├── ConfigError             the configuration is wrong; the daemon does not start
     ├── ClientError             bad input: its sender alone gets the code and the sentence
     ├── Refusal                 a handshake is answered with an HTTP status instead of 101
+    ├── WrongSecret             a pair is bound to another secret
     └── Unavailable             a service that relayd needs failed or did not answer
         ├── DatabaseUnavailable
         ├── RedisUnavailable
@@ -71,6 +72,7 @@ class ErrorCode(StrEnum):
         *("bad_request", 400, HANDSHAKE | HTTP),
         "The request is no WebSocket handshake, or a query parameter is wrong.",
     )
+    BAD_SECRET = "bad_secret", 400, HANDSHAKE, "?secret= must have 16 to 256 characters."
     BAD_SINCE = "bad_since", 400, HANDSHAKE, "?since= must be a whole number, 0 or more."
     BAD_UUID = (
         *("bad_uuid", 400, HANDSHAKE),
@@ -91,6 +93,10 @@ class ErrorCode(StrEnum):
     ORIGIN_NOT_ALLOWED = (
         *("origin_not_allowed", 403, HANDSHAKE),
         "Pages of this origin may not connect.",
+    )
+    WRONG_SECRET = (
+        *("wrong_secret", 403, HANDSHAKE),
+        "This pair is bound to another secret: connect with the ?secret= of the other side.",
     )
     API_OFF = (
         *("api_off", 404, HTTP),
@@ -241,6 +247,10 @@ class Refusal(RelaydError):
         if retry_after is None and self.status in (429, 503):
             retry_after = 5
         self.retry_after = retry_after
+
+
+class WrongSecret(RelaydError):
+    """A pair is bound to another secret than the one that a connection has."""
 
 
 class Unavailable(RelaydError):

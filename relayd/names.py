@@ -21,6 +21,7 @@ from relayd.errors import ErrorCode, Refusal
 _GROUP = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _ROOM = re.compile(r"[\w-]{1,100}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ANY_UUID = re.compile(r"[0-9a-f]{8}((?:-|%2d)[0-9a-f]{4}){3}(?:-|%2d)[0-9a-f]{12}", re.IGNORECASE)
 # the request line of a WebSocket handshake (RFC 9112 section 3.2): origin or absolute form
 _TARGET = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?(/ws/[^?\s]*)[? ]")
 
@@ -182,6 +183,8 @@ class Kind:
         content: the content that is published to its groups.
         published: the description of its publishing API on the page `/`; empty if it has none.
         django: its groups' names in Django Channels, if they have one.
+        private: whether its names are no more than its clients' business, and in no log: somebody
+            who knows one may connect under it.
     """
 
     name: str
@@ -199,6 +202,7 @@ class Kind:
     content: Content = Content.OBJECT
     published: str = ""
     django: Django | None = None
+    private: bool = False
 
     @cached_property
     def _templates(self) -> tuple[_Template, ...]:
@@ -263,8 +267,28 @@ class Kind:
             return False
         return self._find(segments) is not None and self.is_on(config)
 
+    def loggable(self, path: str) -> str:
+        """A path of this kind for the log: without its name, if that is private.
+
+        Args:
+            path: without the query, still percent-encoded; may be invalid.
+        """
+        if not self.paths:
+            return hide_uuids(path)
+        if not self.private:
+            return path
+        _, segments = split_path(path)
+        side = segments[0] if segments and segments[0] in self.sides else ""
+        words = [side, f"{{{self.variable}}}" if len(segments) > bool(side) else ""]
+        return "/".join(["/ws", self.name, *filter(None, words)])
+
     def _find(self, segments: Sequence[str]) -> _Template | None:
         return next((found for found in self._templates if found.match(segments)), None)
+
+
+def hide_uuids(path: str) -> str:
+    """A path for the log, with `{uuid}` in place of what looks like the UUID of a pair."""
+    return _ANY_UUID.sub("{uuid}", path)
 
 
 def listed(words: Sequence[str], last: str) -> str:
@@ -351,6 +375,11 @@ class Kinds:
         except Refusal:
             return None
         return kind.group(place.name) if kind and place and place.name else None
+
+    def loggable(self, path: str) -> str:
+        """Any path for the log, without names that are private (`Kind.loggable`)."""
+        kind = self._kinds.get(split_path(path)[0])
+        return hide_uuids(path) if kind is None else kind.loggable(path)
 
     def speaks(self, path: str, config: Any) -> bool:
         """Whether a path accepts WebSockets."""

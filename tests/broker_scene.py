@@ -97,6 +97,9 @@ class FakeHeadset:
     def replaced(self) -> None:
         self.inbox.put("replaced")
 
+    def barred(self) -> None:
+        self.inbox.put("barred")
+
 
 class FakePhone:
     """An Android side."""
@@ -112,6 +115,9 @@ class FakePhone:
 
     def replaced(self) -> None:
         self.inbox.put("replaced")
+
+    def barred(self) -> None:
+        self.inbox.put("barred")
 
 
 async def eventually(check: Callable[[], Awaitable[T]], wanted: T) -> None:

@@ -130,6 +130,9 @@ class Headset(Protocol):
     def replaced(self) -> None:
         """A newer connection of this side and UUID has replaced this one."""
 
+    def barred(self) -> None:
+        """The pair is bound to another secret now."""
+
 
 class Phone(Protocol):
     """The Android side of a pair, as the broker sees it."""
@@ -143,40 +146,55 @@ class Phone(Protocol):
     def replaced(self) -> None:
         """A newer connection of this side and UUID has replaced this one."""
 
+    def barred(self) -> None:
+        """The pair is bound to another secret now."""
+
 
 class Pairs(Protocol):
-    """The registrations of pairs: at most one headset and one phone under each UUID."""
+    """The registrations of pairs: at most one headset and one phone under each UUID.
 
-    async def headset_present(self, uuid: str) -> bool:
-        """Whether a headset is connected under the UUID."""
+    A pair has the secret of its headset, or, while that has left, of its phone; `secret` is a hash
+    of it, in hexadecimal digits, empty without one. A phone needs the same; a headset too, unless
+    the pair has none: then the headset binds the pair, and a phone without the secret is barred.
+    """
 
-    async def add_headset(self, uuid: str, headset: Headset) -> None:
+    async def headset_present(self, uuid: str, secret: str = "") -> bool:
+        """Whether a headset is connected under the UUID.
+
+        Raises:
+            WrongSecret: one is, with another secret.
+        """
+
+    async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
         """Registers a headset and notifies an older one that it was replaced.
 
         Raises:
+            WrongSecret: the pair has another secret.
             Unavailable: the headset cannot be registered now.
         """
 
     def remove_headset(self, uuid: str, headset: Headset) -> None:
         """Removes a registration; no effect if a newer one has replaced it."""
 
-    async def add_phone(self, uuid: str, phone: Phone) -> None:
+    async def add_phone(self, uuid: str, phone: Phone, secret: str = "") -> None:
         """Registers a phone, which is then notified when the headset comes or leaves.
 
         An older phone under the UUID is notified that it was replaced.
 
         Raises:
+            WrongSecret: the pair has another secret.
             Unavailable: the phone cannot be registered now.
         """
 
     def remove_phone(self, uuid: str, phone: Phone) -> None:
         """Removes a registration; no effect if a newer one has replaced it."""
 
-    async def deliver(self, uuid: str, payload: bytes) -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
         """Sends a JSON payload to the headset; returns after its connection accepted the frame.
 
         Raises:
-            NoUnity: no headset is connected under the UUID, or its connection is closing.
+            NoUnity: no headset with this secret is connected under the UUID, or its connection is
+                closing.
             Unavailable: the outcome is unknown, or too many frames are in flight.
         """
 

@@ -4,12 +4,13 @@ Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
 from collections.abc import Awaitable
+from hmac import compare_digest
 
 from twisted.internet.defer import Deferred, succeed
 
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
 from relayd.brokers.reads import Reads
-from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable
+from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable, WrongSecret
 from relayd.hub import Hub, Member
 from relayd.names import Kind, Kinds
 from relayd.storage.history import History
@@ -95,44 +96,59 @@ class MemoryRooms:
 
 
 class MemoryPairs:
-    """`interface.Pairs` inside one process: two dictionaries by UUID."""
+    """`interface.Pairs` inside one process: two dictionaries by UUID, with the secrets' hashes."""
 
     def __init__(self) -> None:
-        self._headsets: dict[str, Headset] = {}
-        self._phones: dict[str, Phone] = {}
+        self._headsets: dict[str, tuple[Headset, str]] = {}
+        self._phones: dict[str, tuple[Phone, str]] = {}
 
-    async def headset_present(self, uuid: str) -> bool:
-        return uuid in self._headsets
+    async def headset_present(self, uuid: str, secret: str = "") -> bool:
+        headset = self._headsets.get(uuid)
+        if headset is not None and not compare_digest(headset[1], secret):
+            raise WrongSecret
+        return headset is not None
 
-    async def add_headset(self, uuid: str, headset: Headset) -> None:
-        older = self._headsets.get(uuid)
-        self._headsets[uuid] = headset
+    async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
+        older, phone = self._headsets.get(uuid), self._phones.get(uuid)
+        self._check_bound(older or phone, secret)
+        self._headsets[uuid] = (headset, secret)
         if older is not None:
-            older.replaced()
-        elif (phone := self._phones.get(uuid)) is not None:
-            phone.headset_came()
+            older[0].replaced()
+        if phone is not None and not compare_digest(phone[1], secret):
+            del self._phones[uuid]
+            phone[0].barred()
+        elif phone is not None and older is None:
+            phone[0].headset_came()
 
     def remove_headset(self, uuid: str, headset: Headset) -> None:
-        if self._headsets.get(uuid) is not headset:
+        if self._headsets.get(uuid, (None,))[0] is not headset:
             return
         del self._headsets[uuid]
         if (phone := self._phones.get(uuid)) is not None:
-            phone.headset_left()
+            phone[0].headset_left()
 
-    async def add_phone(self, uuid: str, phone: Phone) -> None:
+    async def add_phone(self, uuid: str, phone: Phone, secret: str = "") -> None:
         older = self._phones.get(uuid)
-        self._phones[uuid] = phone
+        if not await self.headset_present(uuid, secret):
+            self._check_bound(older, secret)
+        self._phones[uuid] = (phone, secret)
         if older is not None:
-            older.replaced()
+            older[0].replaced()
 
     def remove_phone(self, uuid: str, phone: Phone) -> None:
-        if self._phones.get(uuid) is phone:
+        if self._phones.get(uuid, (None,))[0] is phone:
             del self._phones[uuid]
 
-    async def deliver(self, uuid: str, payload: bytes) -> None:
-        headset = self._headsets.get(uuid)
-        if headset is None or not headset.assign(payload):
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
+        headset, bound = self._headsets.get(uuid, (None, ""))
+        if headset is None or not compare_digest(bound, secret) or not headset.assign(payload):
             raise NoUnity
+
+    def _check_bound(self, registered: tuple[Headset | Phone, str] | None, secret: str) -> None:
+        """Checks that the pair has no other secret. Raises WrongSecret."""
+        bound = "" if registered is None else registered[1]
+        if bound and not compare_digest(bound, secret):
+            raise WrongSecret
 
 
 class MemoryBrokers:

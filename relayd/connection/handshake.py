@@ -90,9 +90,10 @@ class Handshake(WebSocketServerProtocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The fields of every log line about this connection."""
+        """The fields of every log line about this connection; private names are left out."""
         facts = {"conn": f"c{self._number}", "peer": self.peer, "kind": self.kind}
-        return {**facts, "path": self.path} if self._request is not None else facts
+        path = self.entry.loggable(self.path)
+        return {**facts, "path": path} if self._request is not None else facts
 
     @property
     def context(self) -> Context:
@@ -253,7 +254,7 @@ class Handshake(WebSocketServerProtocol):
         """
         self._refusal = refusal
         assert self._request is not None
-        self._log_refusal(refusal, self.path)
+        self._log_refusal(refusal, self.entry.loggable(self.path))
         wanted = "close" in self._request.params.get("refuse", ())
         if not wanted or not self.context.connections.may_refuse_with_close:
             raise ConnectionDeny(refusal.status, refusal.message)

@@ -4,6 +4,7 @@ A relay: sits between the WebSocket adapter, the broker's pairs and the draws fr
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
@@ -11,8 +12,17 @@ from relayd import wire
 from relayd.brokers.interface import Pairs
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import ClientError, CloseCode, ErrorCode, NoUnity, Refusal, Unavailable
+from relayd.errors import (
+    ClientError,
+    CloseCode,
+    ErrorCode,
+    NoUnity,
+    Refusal,
+    Unavailable,
+    WrongSecret,
+)
 from relayd.names import Place
+from relayd.relays.pair_secret import read_secret
 from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draw, Draws
 
@@ -26,6 +36,7 @@ class DifficultyProtocol(RelayProtocol):
     entry = KINDS["difficulty"]
     factory: "DifficultyFactory"
     uuid = ""
+    secret = ""
     side: "_Headset | _Phone | None" = None
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
@@ -35,17 +46,24 @@ class DifficultyProtocol(RelayProtocol):
         soon as the headset's app has announced its UUID.
 
         Raises:
-            Refusal: 400 `no_unity` for a phone without a headset.
+            Refusal: 400 `no_unity` for a phone without a headset, 400 `bad_secret`, 403
+                `wrong_secret`.
             Unavailable: the headset cannot be registered or looked up now.
         """
         self.uuid = place.name
-        if place.side == _Headset.name:
-            self.side = headset = _Headset(self)
-            await self.factory.pairs.add_headset(self.uuid, headset)
-        elif await self.factory.pairs.headset_present(self.uuid):
-            self.side = _Phone(self)
-        else:
-            raise Refusal(ErrorCode.NO_UNITY)
+        self.secret = read_secret(self.uuid, params)
+        pairs = self.factory.pairs
+        self._log.debug("{conn} is of the pair {pair}", pair=f"{self.uuid[:8]}…", **self.facts)
+        try:
+            if place.side == _Headset.name:
+                self.side = headset = _Headset(self)
+                await pairs.add_headset(self.uuid, headset, self.secret)
+            elif await pairs.headset_present(self.uuid, self.secret):
+                self.side = _Phone(self)
+            else:
+                raise Refusal(ErrorCode.NO_UNITY)
+        except WrongSecret:
+            raise Refusal(ErrorCode.WRONG_SECRET) from None
 
     def opened(self) -> None:
         """Registers a phone."""
@@ -62,6 +80,11 @@ class DifficultyProtocol(RelayProtocol):
         if self.side is not None:
             self.side.left()
 
+    def bar(self) -> None:
+        """Closes the connection, since the pair is bound to another secret."""
+        code = ErrorCode.WRONG_SECRET
+        self.close(4000 + (code.status or 0), code.value)
+
     def encode_error(self, code: ErrorCode, message: str) -> bytes:
         """Errors carry `"status": "error"` here."""
         return wire.encode_status_error(code, message)
@@ -74,11 +97,11 @@ class _Headset:
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection
-        self._replaced = False
+        self._end: Callable[[], None] | None = None
 
     def opened(self) -> None:
-        if self._replaced:  # while its handshake was being answered
-            self.replaced()
+        if self._end is not None:  # while its handshake was being answered
+            self._end()
 
     def received(self, payload: bytes) -> None:
         pass
@@ -92,8 +115,12 @@ class _Headset:
         return self._connection.can_send
 
     def replaced(self) -> None:
-        self._replaced = True
+        self._end = self.replaced
         self._connection.close(CloseCode.REPLACED)
+
+    def barred(self) -> None:
+        self._end = self.barred
+        self._connection.bar()
 
 
 class _Phone:
@@ -113,8 +140,14 @@ class _Phone:
 
     def opened(self) -> None:
         # the pairs report to the phone if the headset left during the phone's handshake
+        self._connection.spawn(self._register())
+
+    async def _register(self) -> None:
         connection = self._connection
-        connection.spawn(connection.factory.pairs.add_phone(connection.uuid, self))
+        try:
+            await connection.factory.pairs.add_phone(connection.uuid, self, connection.secret)
+        except WrongSecret:  # another headset has come since the phone was admitted
+            connection.bar()
 
     def received(self, payload: bytes) -> None:
         request: _Request
@@ -159,6 +192,7 @@ class _Phone:
                 await connection.factory.pairs.deliver(
                     connection.uuid,
                     wire.encode(wire.Assignment(draw.quiz_ids, draw.action_id)),
+                    connection.secret,
                 )
         except ClientError as error:
             return connection.encode_error(error.code, error.message)
@@ -179,6 +213,9 @@ class _Phone:
 
     def replaced(self) -> None:
         self._connection.close(CloseCode.REPLACED)
+
+    def barred(self) -> None:
+        self._connection.bar()
 
 
 class DifficultyFactory(RelayFactory):

@@ -35,6 +35,7 @@ KINDS = Kinds(
         parse=parse_uuid,
         factory="DifficultyFactory",
         needs=("pairs", "draws"),
+        private=True,
     ),
     Kind(
         "chat",

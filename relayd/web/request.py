@@ -18,6 +18,7 @@ from twisted.web import http, server
 from relayd import forwarded
 from relayd.errors import ClientError, ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger
+from relayd.names import hide_uuids
 from relayd.web.answers import (
     HTML,
     Answer,
@@ -177,13 +178,15 @@ class Request(server.Request):
         elif isinstance(error, Unavailable):
             answer = refusal_answer(Refusal(error.code, error.sentence, status=503))
         else:
-            self.log.failure("{path} failed", failure=failure, path=self.target)
+            self.log.failure("{path} failed", failure=failure, path=hide_uuids(self.target))
             sentence = "Something went wrong inside relayd; its log says what."
             answer = error_answer(ErrorCode.INTERNAL, sentence)
         return answer
 
     def _lost(self, failure: Failure) -> None:
-        self.log.failure("{path} could not be answered", failure=failure, path=self.target)
+        self.log.failure(
+            "{path} could not be answered", failure=failure, path=hide_uuids(self.target)
+        )
 
     def _send(self, answer: Answer | Stream) -> None:
         if self.gone:

@@ -53,7 +53,7 @@ class Site(RoutedSite):
                 "{peer} {method} {path}: {status}",
                 peer=self._client(request),
                 method=request.method.decode("latin-1"),
-                path=printable(path),
+                path=printable(KINDS.loggable(path)),
                 status=request.code,
             )
 

@@ -5,8 +5,11 @@ import itertools
 import pytest
 import pytest_twisted
 
-from relayd.errors import NoUnity
+from relayd.errors import NoUnity, WrongSecret
 from tests.broker_scene import OTHER, UUID, Cluster, FakeHeadset, FakePhone, eventually
+
+MINE, ANOTHER = "ab" * 32, "cd" * 32
+"""Hashes of secrets."""
 
 
 class PairsContract:
@@ -141,3 +144,84 @@ class PairsContract:
         assert await headset.inbox.take(1) == [b"1"]
         cluster.here.pairs.remove_headset(UUID, headset)
         assert await phone.inbox.take(1) == ["left"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_without_the_secret_of_a_pair_nobody_evicts_or_joins_it(
+        self, cluster: Cluster
+    ) -> None:
+        here, there = cluster.here.pairs, cluster.there.pairs
+        headset, phone = FakeHeadset(), FakePhone()
+        await here.add_headset(UUID, headset, MINE)
+        assert await there.headset_present(UUID, MINE)
+        await there.add_phone(UUID, phone, MINE)
+        for pairs, secret in itertools.product((here, there), ("", ANOTHER)):
+            stranger, listener = FakeHeadset(), FakePhone()
+            with pytest.raises(WrongSecret):
+                await pairs.add_headset(UUID, stranger, secret)
+            pairs.remove_headset(UUID, stranger)
+            with pytest.raises(WrongSecret):
+                await pairs.headset_present(UUID, secret)
+            with pytest.raises(WrongSecret):
+                await pairs.add_phone(UUID, listener, secret)
+            pairs.remove_phone(UUID, listener)
+            with pytest.raises(NoUnity):
+                await pairs.deliver(UUID, b"0", secret)
+            assert await stranger.inbox.take(0) == await listener.inbox.take(0) == []
+        await there.deliver(UUID, b"1", MINE)
+        assert await headset.inbox.take(1) == [b"1"]
+        newer = FakeHeadset()
+        await there.add_headset(UUID, newer, MINE)
+        assert await headset.inbox.take(1) == ["replaced"]
+        there.remove_headset(UUID, newer)
+        assert await phone.inbox.take(1) == ["left"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_pair_keeps_its_secret_while_its_phone_waits_for_the_headset(
+        self, cluster: Cluster
+    ) -> None:
+        headset, phone = FakeHeadset(), FakePhone()
+        await cluster.here.pairs.add_headset(UUID, headset, MINE)
+        await cluster.here.pairs.add_phone(UUID, phone, MINE)
+        cluster.here.pairs.remove_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["left"]
+        for pairs, secret in itertools.product(
+            (cluster.here.pairs, cluster.there.pairs), ("", ANOTHER)
+        ):
+            with pytest.raises(WrongSecret):
+                await pairs.add_headset(UUID, FakeHeadset(), secret)
+            with pytest.raises(WrongSecret):
+                await pairs.add_phone(UUID, FakePhone(), secret)
+        await cluster.there.pairs.add_headset(UUID, headset, MINE)
+        assert await phone.inbox.take(1) == ["came"]
+        cluster.there.pairs.remove_headset(UUID, headset)
+        assert await phone.inbox.take(1) == ["left"]
+        cluster.here.pairs.remove_phone(UUID, phone)
+
+        async def bound_anew() -> bool:
+            try:
+                await cluster.there.pairs.add_headset(UUID, FakeHeadset(), ANOTHER)
+            except WrongSecret:
+                return False
+            return True
+
+        # with both sides, the secret is gone
+        await eventually(bound_anew, True)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_headset_with_a_secret_replaces_one_without_and_bars_its_phone(
+        self, cluster: Cluster
+    ) -> None:
+        squatter, listener, headset = FakeHeadset(), FakePhone(), FakeHeadset()
+        await cluster.here.pairs.add_headset(UUID, squatter)
+        await cluster.here.pairs.add_phone(UUID, listener)
+        with pytest.raises(WrongSecret):
+            await cluster.there.pairs.headset_present(UUID, MINE)
+        with pytest.raises(WrongSecret):
+            await cluster.there.pairs.add_phone(UUID, FakePhone(), MINE)
+        await cluster.there.pairs.add_headset(UUID, headset, MINE)
+        assert await squatter.inbox.take(1) == ["replaced"]
+        assert await listener.inbox.take(1) == ["barred"]
+        phone = FakePhone()
+        await cluster.here.pairs.add_phone(UUID, phone, MINE)
+        await cluster.here.pairs.deliver(UUID, b"1", MINE)
+        assert await headset.inbox.take(1) == [b"1"]

@@ -610,3 +610,24 @@ def test_the_samples_of_a_new_embedded_database_can_be_drawn(pair: Pair) -> None
     say(phone, {"difficulty": 1})
     assert read(phone) == RECEIVED
     assert len(set(json.loads(headset.recv(timeout=10))["quiz_id"])) == 3
+
+
+def test_a_pair_with_a_secret_is_closed_to_others_and_not_in_the_log(
+    relayd: Daemon, connect: Connect
+) -> None:
+    name, secret = str(uuid.uuid4()), "s3cret-of-this-test"
+    headset = connect(relayd, f"/ws/difficulty/unity/{name}?secret={secret}")
+    phone = connect(relayd, f"/ws/difficulty/android/{name}?secret={secret}")
+    for side in ("unity", "android"):
+        refused = Refused(relayd, f"/ws/difficulty/{side}/{name}?secret={secret}x")
+        assert (refused.status, refused.error) == (403, "wrong_secret")
+    say(phone, {"difficulty": 1})
+    assert "quiz_id" in read(headset)
+    assert read(phone) == {"status": "received"}
+    assert relayd.get(f"/ws/difficulty/unity/{name}?secret={secret}")[0] == 426
+    assert relayd.get(f"/nothing/{name}")[0] == 404
+    log = relayd.log
+    assert "/ws/difficulty/unity/{uuid} opened" in log
+    assert "/nothing/{uuid}: 404" in log
+    assert name[:8] not in log
+    assert secret not in log

@@ -67,7 +67,7 @@ def test_refused_handshakes_have_their_code(spawn: Spawn, dial: Dial) -> None:
     eventually(lambda: any(found.get("status") == 431 for found in records(daemon)))
     (found,) = of_connection(daemon, "c1")
     assert (found["status"], found["code"], found["kind"]) == (400, "bad_uuid", "difficulty")
-    assert found["path"] == "/ws/difficulty/android/nonsense"
+    assert found["path"] == "/ws/difficulty/android/{uuid}"
     assert found["peer"].startswith("127.0.0.1:")
     (found,) = [found for found in records(daemon) if found.get("status") == 431]
     assert (found["code"], found["peer"]) == ("head_too_large", "127.0.0.1")

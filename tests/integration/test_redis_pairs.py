@@ -13,7 +13,13 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from relayd.brokers.memory import MemoryGroups, MemoryRooms
-from relayd.brokers.over_redis.pair_scripts import ALONE, REPLACED, Claim, PairScripts
+from relayd.brokers.over_redis.pair_scripts import (
+    ALONE,
+    REPLACED,
+    WRONG_SECRET,
+    Claim,
+    PairScripts,
+)
 from relayd.errors import NoUnity, RedisUnavailable
 from relayd.hub import Hub
 from relayd.native.batching import Batching
@@ -206,8 +212,7 @@ async def test_an_older_lease_can_neither_overwrite_nor_remove_a_newer_one_nor_r
         )
         old, new = await mine.token("unity", UUID), await other.token("unity", UUID)
         assert old < new
-        older: Claim = ("unity", UUID, old)
-        newer: Claim = ("unity", UUID, new)
+        older, newer = Claim("unity", UUID, old), Claim("unity", UUID, new)
         assert await other.hold(server, [newer]) == [ALONE]
         assert await mine.hold(server, [older]) == [REPLACED]
         await mine.leave(server, [older])
@@ -219,6 +224,26 @@ async def test_an_older_lease_can_neither_overwrite_nor_remove_a_newer_one_nor_r
         assert await other.hold(server, [newer]) == [REPLACED], "late, after it was taken back"
         assert holder(redis) == ""
         assert await mine.token("unity", UUID) > new
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_who_leaves_does_not_outdate_the_lease_of_a_bound_pair(
+    redis: Redis,
+) -> None:
+    """After an outage, a headset acquires its lease again with the token that it has."""
+    async with nodes(address(redis)) as (here, there):
+        server = here.redis.servers[0]
+        mine, other = (
+            PairScripts(node.redis, node.name, PREFIX, ttl=9, memory=9) for node in (here, there)
+        )
+        bound = Claim("unity", UUID, await mine.token("unity", UUID), "ab")
+        stranger = Claim("unity", UUID, await other.token("unity", UUID))
+        assert await mine.hold(server, [bound]) == [ALONE]
+        assert await other.hold(server, [stranger]) == [WRONG_SECRET]
+        await other.leave(server, [stranger])
+        redis.tell("DEL", LEASE)
+        assert await mine.hold(server, [bound]) == [ALONE]
+        assert holder(redis) == f"{here.name}:{bound.token}:ab"
 
 
 @pytest_twisted.ensureDeferred
@@ -251,7 +276,7 @@ async def test_after_a_loss_of_data_the_newer_lease_wins_in_any_order_of_renewal
         mine, other = (
             PairScripts(node.redis, node.name, PREFIX, ttl=9, memory=9) for node in (here, there)
         )
-        claims: list[Claim] = [("unity", UUID, await mine.token("unity", UUID)) for _ in range(2)]
+        claims = [Claim("unity", UUID, await mine.token("unity", UUID)) for _ in range(2)]
         for first in (0, 1):
             redis.tell("FLUSHALL")
             answers = [

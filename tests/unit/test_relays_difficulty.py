@@ -14,8 +14,9 @@ from relayd.brokers.memory import MemoryPairs
 from relayd.config import Config, Limits
 from relayd.errors import DatabaseUnavailable, NoUnity, RedisUnavailable
 from relayd.relays.difficulty import DifficultyFactory
+from relayd.relays.pair_secret import read_secret
 from relayd.storage.draws import Draw, Draws
-from tests.unit.fakes import BUFFER, OPEN, Client, FakeDraws, World, make_world
+from tests.unit.fakes import BUFFER, OPEN, Client, FakeDraws, World, logged_lines, make_world
 
 UUID = "123e4567-e89b-42d3-a456-426614174000"
 OTHER = "123e4567-e89b-42d3-a456-426614174001"
@@ -42,23 +43,23 @@ class SharedPairs(MemoryPairs):
         if name in self.away:
             raise RedisUnavailable("the store is away")
 
-    async def headset_present(self, uuid: str) -> bool:
+    async def headset_present(self, uuid: str, secret: str = "") -> bool:
         self._check("headset_present")
-        return await super().headset_present(uuid)
+        return await super().headset_present(uuid, secret)
 
-    async def add_headset(self, uuid: str, headset: Headset) -> None:
+    async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
         self._check("add_headset")
         if self.wait is not None:
             await self.wait
-        await super().add_headset(uuid, headset)
+        await super().add_headset(uuid, headset, secret)
 
-    async def add_phone(self, uuid: str, phone: Phone) -> None:
+    async def add_phone(self, uuid: str, phone: Phone, secret: str = "") -> None:
         self._check("add_phone")
-        await super().add_phone(uuid, phone)
+        await super().add_phone(uuid, phone, secret)
 
-    async def deliver(self, uuid: str, payload: bytes) -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
         self._check("deliver")
-        await super().deliver(uuid, payload)
+        await super().deliver(uuid, payload, secret)
 
 
 class Quiz:
@@ -190,7 +191,7 @@ def test_a_headset_that_disconnects_during_its_registration_is_not_registered(qu
 
 def test_a_headset_replaced_before_it_is_open_is_closed_once_it_opens(quiz: Quiz) -> None:
     class Overtaken(SharedPairs):
-        async def add_headset(self, uuid: str, headset: Headset) -> None:
+        async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
             headset.replaced()
 
     quiz.factory.pairs = Overtaken()
@@ -201,7 +202,7 @@ def test_a_frame_is_not_delivered_to_a_headset_that_is_not_open_yet(quiz: Quiz) 
     class Hasty(SharedPairs):
         took: bool | None = None
 
-        async def add_headset(self, uuid: str, headset: Headset) -> None:
+        async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
             self.took = headset.assign(b"{}")
 
     quiz.factory.pairs = pairs = Hasty()
@@ -229,7 +230,7 @@ def test_a_frame_that_cannot_be_delivered_is_an_error_and_the_next_one_is_tried(
     class Failing(SharedPairs):
         failures: ClassVar = [error]
 
-        async def deliver(self, uuid: str, payload: bytes) -> None:
+        async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
             if self.failures:
                 raise self.failures.pop()
             await super().deliver(uuid, payload)
@@ -545,3 +546,56 @@ def test_the_newest_headset_and_the_newest_phone_are_always_a_pair(steps: list[s
                 quiz.draws.answer(0, draw(1))
                 assert android.objects() == [RECEIVED]
                 assert unity.objects() == [drawn(1)]
+
+
+# The secret of a pair
+
+SECRET = "a secret of the headset"
+
+
+def test_only_a_phone_with_the_secret_of_its_headset_is_admitted(quiz: Quiz) -> None:
+    headset = quiz.unity(f"{UUID}?secret={SECRET.replace(' ', '+')}")
+    assert quiz.android(f"{UUID.upper()}?secret={SECRET.replace(' ', '%20')}").status == 101
+    for query in ("", "?secret=another+secret+of+some", f"?secret={SECRET}x".replace(" ", "+")):
+        for connect in (quiz.android, quiz.unity):
+            assert connect(UUID + query).refusal == (403, "wrong_secret")
+            query_ = f"{query}{'&' if query else '?'}refuse=close"
+            assert connect(UUID + query_).closed() == (4403, "wrong_secret")
+    assert headset.status == 101
+    assert headset.objects() == []
+
+
+@pytest.mark.parametrize("query", ["secret=", "secret", "secret=short", "secret=" + "x" * 257])
+def test_a_secret_has_16_to_256_characters(quiz: Quiz, query: str) -> None:
+    for connect in (quiz.android, quiz.unity):
+        assert connect(f"{UUID}?{query}").refusal == (400, "bad_secret")
+    two = f"{UUID}?secret={'a' * 16}&secret={'b' * 16}"
+    assert quiz.unity(two).refusal == (400, "bad_secret")
+
+
+def test_a_phone_without_the_secret_is_closed_when_a_headset_with_one_comes(quiz: Quiz) -> None:
+    squatter, listener = quiz.both()
+    headset = quiz.unity(f"{UUID}?secret={'s' * 16}")
+    assert squatter.closed() == (4001, "replaced by a newer connection")
+    assert listener.closed() == (4403, "wrong_secret")
+    assert headset.status == 101
+
+
+def test_equal_secrets_of_two_pairs_have_different_hashes() -> None:
+    params = {"secret": ["s" * 16]}
+    assert len({read_secret(uuid, params) for uuid in (UUID, OTHER)}) == 2
+    assert read_secret(UUID, {}) == ""
+
+
+def test_no_line_above_debug_has_the_uuid_of_a_pair_or_its_secret(quiz: Quiz) -> None:
+    with logged_lines("relayd") as lines:
+        quiz.unity(f"{UUID}?secret={'s' * 16}")
+        quiz.android(f"{UUID.upper()}?secret={'t' * 16}")
+        quiz.android(UUID[:-1] + "?secret=x")
+        quiz.world.end()
+    text = "\n".join(lines).lower()
+    assert "/ws/difficulty/unity/{uuid} opened" in text
+    assert "wrong_secret" in text
+    assert UUID[:8] not in text.replace(f"the pair {UUID[:8]}…", "")
+    assert "ssss" not in text
+    assert "tttt" not in text

@@ -126,11 +126,16 @@ class Deliveries:
         # oldest first
         self._offers: dict[tuple[str, int], tuple[Lease, float]] = {}
 
-    async def deliver(self, uuid: str, payload: bytes) -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str) -> None:
         """Returns after the frame was written to the newest headset under the UUID.
 
+        Args:
+            uuid: of the pair.
+            payload: the JSON of the frame.
+            secret: the hash of the pair's secret; empty without one.
+
         Raises:
-            NoUnity: there is none, it is closing, or its process did not answer in time.
+            NoUnity: there is none with this secret, it is closing, or its process is too late.
             RedisUnavailable: Redis did not answer in time, or too many frames are in flight.
         """
         if len(self._requests) >= self._most:
@@ -139,7 +144,7 @@ class Deliveries:
         request = _Request(self._scripts.find(uuid), payload, self._seconds())
         self._requests[number] = request
         timer = self._clock.callLater(self._within, self._overdue, request)
-        asking = Deferred.fromCoroutine(self._ask(uuid, number, request))
+        asking = Deferred.fromCoroutine(self._ask(uuid, secret, number, request))
         asking.addErrback(request.failed)
         try:
             await request.answer
@@ -154,9 +159,9 @@ class Deliveries:
             request.finish(RedisUnavailable("this process is stopping"))
         self._offers.clear()
 
-    async def _ask(self, uuid: str, number: int, request: _Request) -> None:
+    async def _ask(self, uuid: str, secret: str, number: int, request: _Request) -> None:
         try:
-            answer = await self._scripts.ask(uuid, number)
+            answer = await self._scripts.ask(uuid, number, secret)
         except RedisUnavailable:
             if request.granted:  # so the holder was found, and may still write
                 return

@@ -17,8 +17,15 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
 from relayd.brokers.interface import Headset, Phone
-from relayd.brokers.over_redis.pair_scripts import PAIRED, REPLACED, Claim, PairScripts, Side
-from relayd.errors import RedisUnavailable
+from relayd.brokers.over_redis.pair_scripts import (
+    PAIRED,
+    REPLACED,
+    WRONG_SECRET,
+    Claim,
+    PairScripts,
+    Side,
+)
+from relayd.errors import RedisUnavailable, WrongSecret
 from relayd.logs import Logger
 from relayd.redis.server import RedisServer
 
@@ -34,31 +41,40 @@ class Lease:
         uuid: the UUID of the pair.
         server: the Redis that has the lease.
         member: the connection.
+        secret: the hash of its secret; empty without one.
         token: the fencing token; 0 before Redis assigned one.
         held: whether Redis has confirmed that the connection holds the lease.
         over: whether the lease was released, replaced, or never acquired.
+        barred: whether the pair is bound to another secret; `over` is set, too.
         news: how many messages about the headset came for the phone.
         present: whether the phone, as last notified, has a headset; True at first, since a phone is
             refused without one.
     """
 
-    __slots__ = ("held", "member", "news", "over", "present", "server", "side", "token", "uuid")
+    __slots__ = (
+        *("barred", "held", "member", "news", "over", "present"),
+        *("secret", "server", "side", "token", "uuid"),
+    )
 
-    def __init__(self, side: Side, uuid: str, server: RedisServer, member: Headset | Phone) -> None:
+    def __init__(
+        self, side: Side, uuid: str, secret: str, server: RedisServer, member: Headset | Phone
+    ) -> None:
         self.side = side
         self.uuid = uuid
+        self.secret = secret
         self.server = server
         self.member = member
         self.token = 0
         self.held = False
         self.over = False
+        self.barred = False
         self.news = 0
         self.present = True
 
     @property
     def claim(self) -> Claim:
         """The lease as an argument of the scripts."""
-        return self.side, self.uuid, self.token
+        return Claim(self.side, self.uuid, self.token, self.secret)
 
 
 class Leases:
@@ -106,15 +122,16 @@ class Leases:
                 return lease
         return None
 
-    async def add(self, side: Side, uuid: str, member: Headset | Phone) -> None:
+    async def add(self, side: Side, uuid: str, secret: str, member: Headset | Phone) -> None:
         """Registers a connection; older ones of its side and UUID, in any process, are notified.
 
         Returns also if the connection was removed or replaced meanwhile.
 
         Raises:
             RedisUnavailable: the connection is not registered.
+            WrongSecret: the pair is bound to another secret.
         """
-        lease = Lease(side, uuid, self._scripts.find(uuid), member)
+        lease = Lease(side, uuid, secret, self._scripts.find(uuid), member)
         self._leases.setdefault((side, uuid), []).append(lease)
         try:
             await self._ready(lease.server)
@@ -126,14 +143,18 @@ class Leases:
         except BaseException:
             self._end(lease)
             raise
+        if lease.barred:
+            raise WrongSecret
 
     def _overtaken(self, lease: Lease) -> bool:
         """Whether a later connection already has a token, though a smaller one.
 
-        The order may change while Redis gets the text of a script that it does not know yet.
+        The order may change while Redis gets the text of a script that it does not know yet. A
+        connection with another secret does not count: Redis decides between the two.
         """
         leases = self._leases.get((lease.side, lease.uuid), [])
-        return lease in leases and any(one.token for one in leases[leases.index(lease) + 1 :])
+        later = leases[leases.index(lease) + 1 :] if lease in leases else []
+        return any(one.token and one.secret == lease.secret for one in later)
 
     def remove(self, side: Side, uuid: str, member: Headset | Phone) -> None:
         """Releases the lease of a connection, or abandons its registration."""
@@ -147,6 +168,12 @@ class Leases:
         lease = self.find(side, uuid, token)
         if lease is not None:
             self._replace(lease)
+
+    def barred(self, uuid: str, token: int) -> None:
+        """A message: the headset has a secret, and the phone with this token has none."""
+        lease = self.find("android", uuid, token)
+        if lease is not None:
+            self._bar(lease)
 
     def news(self, uuid: str, token: int, present: bool) -> None:
         """A message for the phone with this token: the headset came, or left."""
@@ -191,7 +218,10 @@ class Leases:
         news = [lease.news for lease in leases]
         answers = await self._scripts.hold(server, [lease.claim for lease in leases])
         for lease, before, answer in zip(leases, news, answers, strict=True):
-            if answer != REPLACED:  # also if the connection left meanwhile: it held the lease
+            if answer not in (
+                REPLACED,
+                WRONG_SECRET,
+            ):  # also if the connection left meanwhile: it held the lease
                 for older in list(self._leases.get((lease.side, lease.uuid), ())):
                     if 0 < older.token < lease.token:
                         self._replace(older)
@@ -199,6 +229,9 @@ class Leases:
                 continue
             if answer == REPLACED:
                 self._replace(lease)
+                continue
+            if answer == WRONG_SECRET:
+                self._bar(lease)
                 continue
             fresh, lease.held = not lease.held, True
             # a message that came after the script was sent may be newer than its answer
@@ -219,6 +252,15 @@ class Leases:
             lease.member.replaced()
         except Exception:
             self._log.failure("replacing a connection failed")
+
+    def _bar(self, lease: Lease) -> None:
+        self._drop(lease)
+        lease.barred = True
+        if lease.held:  # else `add` raises
+            try:
+                lease.member.barred()
+            except Exception:
+                self._log.failure("closing a connection failed")
 
     def _report(self, lease: Lease, present: bool) -> None:
         if lease.present == present:

@@ -1,8 +1,13 @@
 """Pairs in Redis: the keys, the scripts that alone access them, the messages that these publish.
 
 Under `leases` and `deliveries`; stands on `relayd.redis`. Each side of a pair is a
-lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`. It
-expires unless its process renews it.
+lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`, and
+`:<secret>` behind it if the pair is bound to a secret, of which this is a hash. It expires unless
+its process renews it.
+
+The secret of a pair is that of its headset, or, while that has left, of its phone. No lease of
+another one is acquired, nor released, as long as one of these lives; a headset with a secret takes
+the place of one without, and of its phone.
 
 Tokens are fencing tokens: a connection first gets a token, greater than all before it, and then
 acquires the lease with it. If this were one step, a command that reaches Redis after its sender
@@ -16,7 +21,7 @@ Each process has an inbox, the channel `<prefix>:process:<process>`, on every se
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -28,11 +33,40 @@ from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 
 Side = Literal["unity", "android"]
-Claim = tuple[Side, str, int]
-"""A side, a UUID and the token that acquires or holds this lease."""
 
-REPLACED, ALONE, PAIRED = 0, 1, 2
-"""The result of a claim: token too old; lease held, the other side's is not; both held."""
+
+class Claim(NamedTuple):
+    """What acquires or holds a lease.
+
+    Attributes:
+        side: the side of the pair.
+        uuid: the UUID of the pair.
+        token: the fencing token.
+        secret: the hash of its secret; empty without one.
+    """
+
+    side: Side
+    uuid: str
+    token: int
+    secret: str = ""
+
+
+REPLACED, ALONE, PAIRED, WRONG_SECRET = 0, 1, 2, 3
+"""The result of a claim: token too old; lease held, the other side's is not; both held; the pair is
+bound to another secret."""
+
+# Lua keeps one copy of equal strings, so that a comparison takes the same time wherever two differ
+_PARTS = """
+local function parts(lease)  -- process, token and secret of the value of a lease
+  return string.match(lease or '', '^([^:]*):(%d+):?(%x*)$')
+end
+local function is_wrong(side, secret, own, other)
+-- whether the pair has another secret, by those of the lease of this side and of the other one
+  if side == 'android' and other then return other ~= secret end
+  local bound = own or other or ''
+  return bound ~= '' and bound ~= secret
+end
+"""
 
 _TOKEN = Script("""
 -- A new token. KEYS: the last that was given, the newest that held the lease
@@ -48,16 +82,20 @@ redis.call('SET', KEYS[1], string.format('%.0f', token), 'PX', ARGV[1])
 return token
 """)
 
-_HOLD = Script("""
+_HOLD = Script(
+    _PARTS
+    + """
 -- Takes or renews leases. For each of them,
--- KEYS: the lease, its newest token, the other side's lease
--- ARGV: process, ms to live, ms to remember, what inboxes begin with; for each: side, uuid, token
+-- KEYS: the lease, its newest token, the other side's lease, the newest token of that
+-- ARGV: process, ms to live, ms to remember, what inboxes begin with; for each: side, uuid, token,
+--   secret
 local process, ttl, memory, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local answers = {}
-for i = 1, #KEYS / 3 do
-  local lease, newest, other = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
-  local side, uuid, token = ARGV[3 * i + 2], ARGV[3 * i + 3], ARGV[3 * i + 4]
+for i = 1, #KEYS / 4 do
+  local lease, newest, other, other_newest = unpack(KEYS, 4 * i - 3, 4 * i)
+  local side, uuid, token, secret = unpack(ARGV, 4 * i + 1, 4 * i + 4)
   local ours = process .. ':' .. token
+  if secret ~= '' then ours = ours .. ':' .. secret end
   local holder = redis.call('GET', lease)
   local partner = redis.call('GET', other)
   answers[i] = partner and 2 or 1
@@ -67,10 +105,13 @@ for i = 1, #KEYS / 3 do
       redis.call('SET', newest, token, 'PX', memory)
     end
   else
-    local theirs, their_token = string.match(holder or '', '^(.*):(%d+)$')
+    local theirs, their_token, their_secret = parts(holder)
+    local phone, phone_token, phone_secret = parts(partner)
     local last = tonumber(redis.call('GET', newest) or 0)
     if math.max(last, tonumber(their_token or 0)) > tonumber(token) then
       answers[i] = 0
+    elseif is_wrong(side, secret, their_secret, phone_secret) then
+      answers[i] = 3
     else
       redis.call('SET', lease, ours, 'PX', ttl)
       redis.call('SET', newest, token, 'PX', memory)
@@ -78,58 +119,78 @@ for i = 1, #KEYS / 3 do
         redis.call('PUBLISH', inboxes .. theirs,
           string.format('["replaced","%s","%s",%s]', side, uuid, their_token))
       end
-      if partner and side == 'unity' and not holder then
-        local phone, phone_token = string.match(partner, '^(.*):(%d+)$')
-        if phone then
-          redis.call('PUBLISH', inboxes .. phone,
-            string.format('["news","%s",%s,true]', uuid, phone_token))
-        end
+      if phone and side == 'unity' and phone_secret ~= secret then
+        redis.call('DEL', other)
+        redis.call('SET', other_newest, string.format('%.0f', tonumber(phone_token) + 1),
+          'PX', memory)
+        redis.call('PUBLISH', inboxes .. phone,
+          string.format('["barred","%s",%s]', uuid, phone_token))
+        answers[i] = 1
+      elseif phone and side == 'unity' and not holder then
+        redis.call('PUBLISH', inboxes .. phone,
+          string.format('["news","%s",%s,true]', uuid, phone_token))
       end
     end
   end
 end
 return answers
-""")
+"""
+)
 
-_LEAVE = Script("""
+_LEAVE = Script(
+    _PARTS
+    + """
 -- Takes leases back. KEYS and ARGV as for taking them
 local process, memory, inboxes = ARGV[1], ARGV[3], ARGV[4]
-for i = 1, #KEYS / 3 do
-  local lease, newest, other = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
-  local side, uuid, token = ARGV[3 * i + 2], ARGV[3 * i + 3], ARGV[3 * i + 4]
-  if redis.call('GET', lease) == process .. ':' .. token then
+for i = 1, #KEYS / 4 do
+  local lease, newest, other = unpack(KEYS, 4 * i - 3, 4 * i - 1)
+  local side, uuid, token, secret = unpack(ARGV, 4 * i + 1, 4 * i + 4)
+  local holder, holder_token, holder_secret = parts(redis.call('GET', lease))
+  local phone, phone_token, phone_secret = parts(redis.call('GET', other))
+  local wrong = is_wrong(side, secret, holder_secret, phone_secret)
+  if holder == process and holder_token == token then
     redis.call('DEL', lease)
-    local phone, phone_token = string.match(redis.call('GET', other) or '', '^(.*):(%d+)$')
     if phone and side == 'unity' then
       redis.call('PUBLISH', inboxes .. phone,
         string.format('["news","%s",%s,false]', uuid, phone_token))
     end
   end
-  if tonumber(redis.call('GET', newest) or 0) <= tonumber(token) then
+  if not wrong and tonumber(redis.call('GET', newest) or 0) <= tonumber(token) then
     redis.call('SET', newest, string.format('%.0f', tonumber(token) + 1), 'PX', memory)
   end
 end
-""")
+"""
+)
 
-_ASK = Script("""
+_ASK = Script(
+    _PARTS
+    + """
 -- Finds the headset, and asks its process to get ready, unless that is the one that asks.
 -- KEYS: the headset's lease
--- ARGV: process, what inboxes begin with, number of the request, uuid
-local holder, token = string.match(redis.call('GET', KEYS[1]) or '', '^(.*):(%d+)$')
-if not holder then return false end
+-- ARGV: process, what inboxes begin with, number of the request, uuid, secret
+local holder, token, secret = parts(redis.call('GET', KEYS[1]))
+if not holder or secret ~= ARGV[5] then return false end
 local receivers = 0
 if holder ~= ARGV[1] then
   receivers = redis.call('PUBLISH', ARGV[2] .. holder,
     string.format('["ask","%s",%s,"%s",%s]', ARGV[1], ARGV[3], ARGV[4], token))
 end
 return {holder, tonumber(token), receivers}
-""")
+"""
+)
 
 
 class Replaced(msgspec.Struct, array_like=True, tag="replaced"):
     """To the process of a lease: a newer connection has acquired it."""
 
     side: Side
+    uuid: str
+    token: int
+
+
+class Barred(msgspec.Struct, array_like=True, tag="barred"):
+    """To the process of a phone's lease: the new headset has a secret, which the phone has not."""
+
     uuid: str
     token: int
 
@@ -186,10 +247,13 @@ class PairScripts:
         channel = f"{self._inboxes}{process}".encode()
         return server.publish(channel, msgspec.json.encode(message))
 
-    async def headset_present(self, uuid: str) -> bool:
-        """Whether a process holds the lease of a headset."""
-        with_key = self._run(self.find(uuid).call("EXISTS", self._lease("unity", uuid)))
-        return bool(await with_key)
+    async def headset_secret(self, uuid: str) -> str | None:
+        """The hash of the secret of a headset, empty if it has none; None without a headset."""
+        value = await self._run(self.find(uuid).call("GET", self._lease("unity", uuid)))
+        if value is None:
+            return None
+        parts: list[str] = value.decode("ascii", "replace").split(":")
+        return parts[2] if len(parts) == 3 else ""
 
     async def token(self, side: Side, uuid: str) -> int:
         """Assigns a new token."""
@@ -204,7 +268,7 @@ class PairScripts:
         Processes with a replaced connection, or with the phone of a new headset, get a message.
 
         Returns:
-            REPLACED, ALONE or PAIRED, for each claim.
+            REPLACED, ALONE, PAIRED or WRONG_SECRET, for each claim.
         """
         answers: list[int] = await self._run(server.run(_HOLD, *self._words(claims)))
         return answers
@@ -213,14 +277,14 @@ class PairScripts:
         """Releases leases, all on one server; their tokens can never acquire them again."""
         await self._run(server.run(_LEAVE, *self._words(claims)))
 
-    async def ask(self, uuid: str, number: int) -> tuple[str, int, int] | None:
+    async def ask(self, uuid: str, number: int, secret: str) -> tuple[str, int, int] | None:
         """Asks the process of a headset to prepare to write a frame, unless it is this process.
 
         Returns:
             The process, the token of its lease, and how many subscribers got the message; None if
-            no headset has a lease.
+            no headset with this secret has a lease.
         """
-        args = (self.process, self._inboxes, number, uuid)
+        args = (self.process, self._inboxes, number, uuid, secret)
         answer = await self._run(self.find(uuid).run(_ASK, (self._lease("unity", uuid),), args))
         if answer is None:
             return None
@@ -233,11 +297,11 @@ class PairScripts:
     def _words(self, claims: Iterable[Claim]) -> tuple[list[Word], list[Word]]:
         keys: list[Word] = []
         args: list[Word] = [self.process, *self._times, self._inboxes]
-        for side, uuid, token in claims:
-            key = self._lease(side, uuid)
-            other = self._lease("android" if side == "unity" else "unity", uuid)
-            keys += (key, f"{key}:newest", other)
-            args += (side, uuid, token)
+        for claim in claims:
+            key = self._lease(claim.side, claim.uuid)
+            other = self._lease("android" if claim.side == "unity" else "unity", claim.uuid)
+            keys += (key, f"{key}:newest", other, f"{other}:newest")
+            args += claim
         return keys, args
 
     async def _run(self, running: Any) -> Any:

@@ -6,6 +6,7 @@ and `pair_scripts` has the scripts that Redis runs.
 """
 
 from functools import partial
+from hmac import compare_digest
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -17,7 +18,8 @@ from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.over_redis.deliveries import Deliveries, Ready, Write, Written
 from relayd.brokers.over_redis.inbox import Inbox
 from relayd.brokers.over_redis.leases import Leases
-from relayd.brokers.over_redis.pair_scripts import Ask, News, PairScripts, Replaced
+from relayd.brokers.over_redis.pair_scripts import Ask, Barred, News, PairScripts, Replaced
+from relayd.errors import WrongSecret
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 from relayd.wire import UNDECODABLE
@@ -29,7 +31,7 @@ MEMORY = 3600.0
 WITHIN = 2.0
 MOST = 10_000
 
-_Message = Replaced | News | Ask | Ready | Write | Written
+_Message = Replaced | Barred | News | Ask | Ready | Write | Written
 _decoder: msgspec.json.Decoder[_Message] = msgspec.json.Decoder(_Message)
 
 
@@ -92,25 +94,28 @@ class RedisPairs:
         self._deliveries.stop()
         return self._leases.stop()
 
-    async def headset_present(self, uuid: str) -> bool:
+    async def headset_present(self, uuid: str, secret: str = "") -> bool:
         await self._inbox.ready(self._scripts.find(uuid))
-        return await self._scripts.headset_present(uuid)
+        found = await self._scripts.headset_secret(uuid)
+        if found is not None and not compare_digest(found, secret):
+            raise WrongSecret
+        return found is not None
 
-    async def add_headset(self, uuid: str, headset: Headset) -> None:
-        await self._leases.add("unity", uuid, headset)
+    async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
+        await self._leases.add("unity", uuid, secret, headset)
 
     def remove_headset(self, uuid: str, headset: Headset) -> None:
         self._leases.remove("unity", uuid, headset)
 
-    async def add_phone(self, uuid: str, phone: Phone) -> None:
-        await self._leases.add("android", uuid, phone)
+    async def add_phone(self, uuid: str, phone: Phone, secret: str = "") -> None:
+        await self._leases.add("android", uuid, secret, phone)
 
     def remove_phone(self, uuid: str, phone: Phone) -> None:
         self._leases.remove("android", uuid, phone)
 
-    async def deliver(self, uuid: str, payload: bytes) -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
         await self._inbox.ready(self._scripts.find(uuid))
-        await self._deliveries.deliver(uuid, payload)
+        await self._deliveries.deliver(uuid, payload, secret)
 
     def _renew(self) -> None:
         self._deliveries.tidy()
@@ -131,6 +136,8 @@ class RedisPairs:
         match message:
             case Replaced():
                 self._leases.replaced(message.side, message.uuid, message.token)
+            case Barred():
+                self._leases.barred(message.uuid, message.token)
             case News():
                 self._leases.news(message.uuid, message.token, message.present)
             case Ask():
