@@ -269,7 +269,8 @@ class Caddy(Proxy):
         changed = adapted(
             text,
             {
-                f"\n{NAME} {{": f"\n{{\n\t{options}\n}}\n{address} {{\n\ttls {files}",
+                "\n{\n": f"\n{{\n\t{options}\n",
+                f"\n{NAME} {{": f"\n{address} {{\n\ttls {files}",
                 "reverse_proxy 127.0.0.1:8080": f"reverse_proxy {upstreams}",
                 **self.changes,
             },

@@ -124,6 +124,32 @@ def test_refusals_reach_the_client_whole(proxy: Proxy) -> None:
         assert (refusal.status, refusal.error) == (status, error)
 
 
+def test_the_access_log_has_neither_uuids_nor_secrets_nor_tokens(
+    proxy: Proxy, node: Daemon
+) -> None:
+    secret, uuid, token = "s3cret-of-the-headset", "123e4567-e89b-42d3-a456-426614174000", "t0ken"
+    headset = proxy.connect(f"/ws/difficulty/unity/{uuid}?secret={secret}")
+    settle(headset)
+    headset.close()
+    assert refused(proxy, f"/ws/difficulty/android/{uuid}/?token={token}").status in (400, 403)
+    proxy.connect(f"/ws/camera/seen?token={token}").close()
+    node.stop()  # so that there are errors, too
+    for path in (f"/ws/difficulty/unity/{uuid}?secret={secret}", f"/ws/camera/away?token={token}"):
+        with pytest.raises(InvalidStatus):
+            proxy.connect(path)
+    written = ""
+    until = time.monotonic() + 20
+    while "/ws/camera/away" not in written:
+        assert time.monotonic() < until, written
+        files = [proxy.folder / "log", *proxy.folder.glob("relayd*.log")]
+        written = "".join(file.read_text() for file in files)
+        time.sleep(0.02)
+    assert "/ws/camera/seen" in written
+    assert "/ws/difficulty/unity" in written
+    for hidden in (uuid, uuid[:8], secret, token):
+        assert hidden not in written
+
+
 def test_pages_come_over_http_2_and_metrics_do_not(proxy: Proxy) -> None:
     written = "\\n%{http_version} %{http_code}"
     page, _, end = proxy.curl("/", "--write-out", written).rpartition("\n")
