@@ -52,8 +52,17 @@ class Lease:
     """
 
     __slots__ = (
-        *("barred", "held", "member", "news", "over", "present"),
-        *("secret", "server", "side", "token", "uuid"),
+        "barred",
+        "held",
+        "member",
+        "news",
+        "over",
+        "present",
+        "secret",
+        "server",
+        "side",
+        "token",
+        "uuid",
     )
 
     def __init__(
