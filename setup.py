@@ -104,6 +104,7 @@ setup(
         "click>=8.5.1",
         "crossplane>=0.5.8",
         "cryptography>=50.0.2",
+        "h2>=4.4.1,<5",  # HTTP/2, without the channels of Twisted, which have none of our bounds
         "hiredis>=3.5.0",  # parses Redis' replies
         "msgspec>=0.22.0",
         # the choice between its formats
@@ -113,7 +114,7 @@ setup(
         "python-dotenv>=1.2.4",
         "service-identity>=26.1.0",
         # the reactor's list of calls and its epoll instance, which the compiled loop stands in for
-        "twisted[tls,http2]>=26.10.0,<27",
+        "twisted[tls]>=26.10.0,<27",
         # relayd's protocol is derived from one of its classes, whose methods call each other
         "txredisapi==1.6.0",
         # relayd's backends override methods of its own, which call each other; its words for BEGIN

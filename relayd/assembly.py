@@ -57,6 +57,7 @@ from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Lifecycle, Notifier, Systemd
+from relayd.tls.served import Certificates
 from relayd.web.site import build_site
 from relayd.workers.roster import Roster, count
 from relayd.workers.supervisor import Supervisor
@@ -87,23 +88,27 @@ def assemble(
     """
     end = end_once(reactor)
     systemd = Systemd.inherited(os.environ)
-    endpoints = systemd.endpoints()
-    if endpoints:
-        one = len(endpoints) == 1
-        _log.info(
-            "systemd passed {count}, used instead of [server] listen: {places}",
-            count="a listening socket" if one else f"{len(endpoints)} listening sockets",
-            places=", ".join(endpoints),
-        )
+    for section, endpoints in (
+        ("server", systemd.endpoints()),
+        ("tls", systemd.tls_endpoints()),
+    ):
+        if endpoints:
+            one = len(endpoints) == 1
+            _log.info(
+                "systemd passed {count}, used instead of [{section}] listen: {places}",
+                count="a listening socket" if one else f"{len(endpoints)} listening sockets",
+                section=section,
+                places=", ".join(endpoints),
+            )
 
     def read_again() -> Loaded:
         loaded = read()
-        return msgspec.structs.replace(loaded, config=_with_sockets(loaded.config, endpoints))
+        return msgspec.structs.replace(loaded, config=_with_sockets(loaded.config, systemd))
 
-    current = Current(_with_sockets(config, endpoints))
+    current = Current(_with_sockets(config, systemd))
     notifier = Notifier(reactor, systemd)
     reloader = Reloader(read_again, current, notifier.reloading)
-    listener = Inherited(reactor, systemd.sockets) if systemd.sockets else reactor
+    listener = _listener(reactor, systemd, current.config)
     service: Node | Supervisor
     if config.server.workers == 1:
         service = build_node(
@@ -145,12 +150,30 @@ def assemble_worker(worker: Worker, reactor: Any) -> Node:
     return node
 
 
-def _with_sockets(config: Config, endpoints: tuple[str, ...]) -> Config:
-    """The configuration with the sockets from systemd, if any, in place of `[server] listen`."""
-    if not endpoints:
-        return config
-    server = msgspec.structs.replace(config.server, listen=endpoints)
-    return msgspec.structs.replace(config, server=server)
+def _with_sockets(config: Config, systemd: Systemd) -> Config:
+    """The configuration with the sockets from systemd, if any, in place of `listen`."""
+    server, tls = config.server, config.tls
+    if systemd.sockets:
+        server = msgspec.structs.replace(server, listen=systemd.endpoints())
+    if systemd.tls_sockets:
+        if not tls.certificate:
+            raise SystemExit("relayd: systemd passed a socket for TLS: set [tls] certificate")
+        tls = msgspec.structs.replace(tls, listen=systemd.tls_endpoints())
+    return msgspec.structs.replace(config, server=server, tls=tls)
+
+
+def _listener(reactor: Any, systemd: Systemd, config: Config) -> Any:
+    """Where the endpoints listen: on the sockets from systemd, those without one on the reactor."""
+    if not systemd.sockets and not systemd.tls_sockets:
+        return reactor
+    rest = len(config.endpoints) - len(config.server.listen)
+    return Inherited(
+        reactor,
+        [
+            *(systemd.sockets or [None] * len(config.server.listen)),
+            *(systemd.tls_sockets or [None] * rest),
+        ],
+    )
 
 
 def build_node(
@@ -178,7 +201,9 @@ def build_node(
     process = secrets.token_hex(6)
     context = _build_context(current, reactor)
     poller = Poller(reactor)
-    ports = Ports(listener, config.server.listen, poller.watch)
+    certificates = Certificates(reactor)
+    current.watch_reloads(certificates.check)
+    ports = Ports(listener, config.endpoints, poller.watch, certificates)
     handover = None if worker is None else worker.handover(reactor, poller.entrance, ports, current)
     hub = Hub(Batching(poller.calls, config.limits.coalesce))
     database = _build_database(config, reactor)
@@ -203,7 +228,7 @@ def build_node(
     )
     parts = Parts(
         context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers,
-        database=database, draws=draws, redis=redis, lag=Lag(reactor),
+        database=database, draws=draws, redis=redis, lag=Lag(reactor), certificates=certificates,
     )  # fmt: skip
     figures = ProcessFigures(parts, alone=worker is None)
     application = Application(
@@ -247,6 +272,7 @@ def build_node(
         lifecycle=lifecycle,
         poller=poller,
         ports=ports,
+        certificates=certificates,
         door=door,
         handover=handover,
         preparation=Preparation(reactor, config.database),
@@ -299,7 +325,7 @@ def build_supervisor(
         command=command,
         end=end,
         lifecycle=lifecycle,
-        ports=Ports(listener, config.server.listen, private.close_alone),
+        ports=Ports(listener, config.endpoints, private.close_alone, Certificates(reactor)),
         preparation=Preparation(reactor, config.database),
         figures=figures,
         control=control,

@@ -31,6 +31,7 @@ from relayd.sockets.poller import Poller
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Condition, Lifecycle
+from relayd.tls.served import Certificates
 
 _GRACE = 0.5
 """On shutdown, how long accepted connections have to send their request head, in seconds."""
@@ -45,6 +46,7 @@ class Node(Service):
         lifecycle: is notified when clients are admitted, and when the process stops.
         poller: reads all connections.
         ports: are opened first.
+        certificates: of the ports; their files are watched.
         door: the factory behind every port.
         handover: hands connections to the other workers of the same parent; None without them.
         preparation: prepares the database.
@@ -67,6 +69,7 @@ class Node(Service):
         lifecycle: Lifecycle,
         poller: Poller,
         ports: Ports,
+        certificates: Certificates,
         door: FrontDoorFactory,
         handover: Handover | None,
         preparation: Preparation,
@@ -83,6 +86,7 @@ class Node(Service):
         self._lifecycle = lifecycle
         self._poller = poller
         self._ports = ports
+        self._certificates = certificates
         self._door = door
         self._handover = handover
         self._preparation = preparation
@@ -116,6 +120,7 @@ class Node(Service):
         super().startService()
         self._context.keepalive.start()
         self._figures.start()
+        self._certificates.start()
         self._poller.start()
         self._brokers.start()
         self._preparation.start()
@@ -195,6 +200,7 @@ class Node(Service):
     async def _stop_parts(self) -> None:
         self._context.keepalive.stop()
         self._figures.stop()
+        self._certificates.stop()
         if self._membership is not None:
             await self._membership.stop()
         await self._brokers.stop()

@@ -20,6 +20,9 @@ from twisted.internet.task import LoopingCall
 STATUS_INTERVAL = 5.0
 """Seconds between two updates of the line in `systemctl status`."""
 
+FOR_TLS = "tls"
+"""The `FileDescriptorName=` of sockets for `[tls]`."""
+
 _RETRY_DELAY = 0.1
 """Seconds until a notification is sent again for which systemd's queue had no room."""
 
@@ -52,14 +55,21 @@ class Systemd:
     """The sockets and variables that systemd passed; empty without systemd.
 
     Attributes:
-        sockets: descriptors of listening sockets.
+        sockets: descriptors of listening sockets, those for TLS excepted.
+        tls_sockets: descriptors of the sockets for TLS: `FileDescriptorName=tls` in their unit.
         watchdog: seconds within which systemd expects a heartbeat; 0 if it expects none.
     """
 
     def __init__(
-        self, *, sockets: tuple[int, ...] = (), notify_socket: str = "", watchdog: float = 0.0
+        self,
+        *,
+        sockets: tuple[int, ...] = (),
+        tls_sockets: tuple[int, ...] = (),
+        notify_socket: str = "",
+        watchdog: float = 0.0,
     ) -> None:
         self.sockets = sockets
+        self.tls_sockets = tls_sockets
         self.watchdog = watchdog
         self._notify_socket = notify_socket
 
@@ -71,10 +81,13 @@ class Systemd:
             SystemExit: a descriptor is not a listening stream socket.
         """
         sockets = tuple(_inherited_sockets(environ))
+        names = environ.get("LISTEN_FDNAMES", "").split(":")
+        encrypted = {each for each, name in zip(sockets, names, strict=False) if name == FOR_TLS}
         microseconds = environ.get("WATCHDOG_USEC", "")
         ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         found = cls(
-            sockets=sockets,
+            sockets=tuple(each for each in sockets if each not in encrypted),
+            tls_sockets=tuple(each for each in sockets if each in encrypted),
             notify_socket=environ.get("NOTIFY_SOCKET", ""),
             watchdog=int(microseconds) / 1e6 if ours and microseconds.isdecimal() else 0.0,
         )
@@ -106,6 +119,10 @@ class Systemd:
     def endpoints(self) -> tuple[str, ...]:
         """The sockets as endpoint descriptions, in the form of `[server] listen`."""
         return tuple(map(_endpoint, self.sockets))
+
+    def tls_endpoints(self) -> tuple[str, ...]:
+        """The sockets for TLS, in the form of `[tls] listen`."""
+        return tuple(map(_endpoint, self.tls_sockets))
 
     def notify(self, *lines: str) -> bool:
         """Sends assignments, such as READY=1; no effect without systemd.

@@ -4,8 +4,6 @@ All of a server is in a temporary folder of its own. Every server also listens o
 there, through which a test gives it orders (`tell`), whatever its port asks for.
 """
 
-import datetime
-import ipaddress
 import shutil
 import signal
 import socket
@@ -20,8 +18,8 @@ import hiredis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.certificates import builder, general_name, name, pem
 from tests.ports import free_port
 from tests.suspension import suspend
 
@@ -291,14 +289,14 @@ class Certificates:
             ec.generate_private_key(ec.SECP256R1()),
             ec.generate_private_key(ec.SECP256R1()),
         )
-        issuer = _name(f"authority in {folder.name}")
-        root = _builder(issuer, issuer, authority, 60).add_extension(
+        issuer = name(f"authority in {folder.name}")
+        root = builder(issuer, issuer, authority, 60).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
-        self.ca_file.write_bytes(_pem(root.sign(authority, hashes.SHA256())))
-        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        leaf = _builder(_name("a server"), issuer, key, days).add_extension(names, critical=False)
-        self.certificate.write_bytes(_pem(leaf.sign(authority, hashes.SHA256())))
+        self.ca_file.write_bytes(pem(root.sign(authority, hashes.SHA256())))
+        names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
+        leaf = builder(name("a server"), issuer, key, days).add_extension(names, critical=False)
+        self.certificate.write_bytes(pem(leaf.sign(authority, hashes.SHA256())))
         self.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
@@ -317,33 +315,3 @@ class Certificates:
             f"tls-ca-cert-file {self.ca_file}",
             "tls-auth-clients no",
         ]
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=30))
-        .not_valid_after(now + datetime.timedelta(days=days))
-    )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)

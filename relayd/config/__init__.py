@@ -30,9 +30,11 @@ from relayd.config.sections import (
     Redis,
     Sections,
     Server,
+    Tls,
 )
 from relayd.config.settings import Setting, in_toml
 from relayd.config.sources import beside, by_strength, read_dotenv, read_file, read_variable
+from relayd.tls import descriptions
 
 __all__ = [
     "SECTIONS",
@@ -53,6 +55,7 @@ __all__ = [
     "Proxy",
     "Redis",
     "Server",
+    "Tls",
     "read",
     "read_dotenv",
 ]
@@ -60,6 +63,15 @@ __all__ = [
 
 class Config(Sections, frozen=True, kw_only=True):
     """The whole configuration: one member for each section."""
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All endpoints, as Twisted describes them: `[server] listen`, then those with TLS."""
+        if not self.tls.certificate:
+            return self.server.listen
+        files = descriptions.Files(self.tls.certificate, self.tls.key or self.tls.certificate)
+        encrypted = (descriptions.encrypt(each, files) for each in self.tls.listen)
+        return (*self.server.listen, *encrypted)
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -91,7 +103,7 @@ class Loaded(msgspec.Struct, frozen=True):
             Line(
                 section,
                 key,
-                in_toml(key, getattr(getattr(self.config, section), key)),
+                in_toml(section, key, getattr(getattr(self.config, section), key)),
                 sources.get((section, key), "default"),
             )
             for section, kind in SECTIONS.items()
@@ -156,6 +168,7 @@ def read(
     config = Config(**sections)
     if not only:
         _check_together(config, found)
+        warnings += _broken_certificates(config, folder)
     return Loaded(config, tuple(found), tuple(warnings))
 
 
@@ -169,6 +182,8 @@ def _check_together(config: Config, found: Sequence[Setting]) -> None:
         raise last("auth", "required").error(
             "needs [auth] secret, the key that tokens are signed with"
         )
+    if config.tls.key and not config.tls.certificate:
+        raise last("tls", "key").error("needs [tls] certificate, the chain that this key is for")
     if config.server.workers != 1 and not config.redis.url:
         raise last("server", "workers").error(
             "needs [redis] url: without it they could not reach each other"
@@ -177,3 +192,16 @@ def _check_together(config: Config, found: Sequence[Setting]) -> None:
         raise last("redis", "django_channels").error(
             "needs one Redis in [redis] url, the one that Django uses"
         )
+
+
+def _broken_certificates(config: Config, folder: str) -> list[str]:
+    """Certificates that cannot be used now: a sentence each. A start fails, a reload does not."""
+    sentences = []
+    for files in descriptions.all_files(config.endpoints):
+        from relayd.tls.pair import BrokenPair, load  # a command without TLS does not load OpenSSL
+
+        try:
+            load(files.below(folder))
+        except BrokenPair as error:
+            sentences.append(f"TLS: {error}")
+    return sentences

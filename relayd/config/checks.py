@@ -13,6 +13,7 @@ from relayd.forwarded import parse_trusted
 from relayd.hosts.authority import parse_name
 from relayd.hosts.origins import parse_entry
 from relayd.redis import urls
+from relayd.tls.descriptions import Files, encrypt, parse
 
 LONGEST_SOCKET = 107
 """Bytes that the path of a unix socket may have on Linux (unix(7))."""
@@ -27,8 +28,11 @@ def check_endpoints(descriptions: tuple[str, ...]) -> None:
         raise ValueError("must name at least one endpoint, such as tcp:8080:interface=127.0.0.1")
     for description in descriptions:
         try:
-            # TCP, TLS and unix endpoints do not use the reactor before they listen
-            endpoints.serverFromString(None, description)
+            plain = description
+            if description.removeprefix("haproxy:").startswith("ssl:"):
+                plain = parse(description.removeprefix("haproxy:")).plain
+            # TCP and unix endpoints do not use the reactor before they listen
+            endpoints.serverFromString(None, plain)
             port = re.match(r"(?:haproxy:)?(?:tcp6?|ssl):(?:port=)?(-?\d+)", description)
             if port is not None and not 0 <= int(port[1]) <= 65535:
                 raise ValueError("the port must be a number from 0 to 65535")
@@ -36,8 +40,14 @@ def check_endpoints(descriptions: tuple[str, ...]) -> None:
             raise ValueError(
                 f"{description!r} is no Twisted server endpoint ({error}); allowed are such as "
                 "tcp:8080:interface=127.0.0.1, unix:/run/relayd.sock, "
-                "ssl:8443:privateKey=key.pem:certKey=cert.pem"
+                "ssl:8443:privateKey=key.pem:certKey=fullchain.pem"
             ) from error
+
+
+def check_tls_endpoints(plain: tuple[str, ...]) -> None:
+    """Twisted server endpoints on TCP, for TLS. Raises ValueError."""
+    files = Files("certificate", "key")
+    check_endpoints(tuple(encrypt(each, files) for each in plain))
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -114,6 +124,7 @@ def check_socket(path: str) -> None:
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "listen"): check_endpoints,
     ("server", "names"): check_names,
+    ("tls", "listen"): check_tls_endpoints,
     ("server", "allowed_origins"): check_origins,
     ("proxy", "trusted"): check_trusted,
     ("database", "url"): check_database_url,

@@ -27,6 +27,7 @@ class Current:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._reloaders: list[Callable[[], object]] = []
         self._watchers: list[tuple[Callable[[], object], frozenset[str]]] = []
 
     def watch(self, act: Callable[[], object], *sections: str) -> None:
@@ -38,6 +39,13 @@ class Current:
         """
         names = sections or Config.__struct_fields__
         self._watchers.append((act, frozenset(names)))
+
+    def watch_reloads(self, act: Callable[[], object]) -> None:
+        """Calls `act` after each replacement, also one without a change.
+
+        What a setting names, such as a file, may have changed when the setting has not.
+        """
+        self._reloaders.append(act)
 
     def replace(self, config: Config) -> None:
         """Applies another configuration, and calls the watchers of the changed sections.
@@ -55,10 +63,12 @@ class Current:
         }
         for act, sections in self._watchers:
             if changed & sections:
-                try:
-                    act()
-                except Exception:
-                    self._log.failure(
-                        "a part could not apply the change of {sections}",
-                        sections=", ".join(sorted(changed & sections)),
-                    )
+                self._call(act, "the change of " + ", ".join(sorted(changed & sections)))
+        for act in self._reloaders:
+            self._call(act, "the reload")
+
+    def _call(self, act: Callable[[], object], what: str) -> None:
+        try:
+            act()
+        except Exception:
+            self._log.failure("a part could not apply {what}", what=what)

@@ -36,6 +36,8 @@ WHEN: dict[str, dict[str, When]] = {
         "workers": RESTART,
         "spread": RESTART,
     },
+    # the files themselves are watched: what changes in them is for new connections
+    "tls": dict.fromkeys(("certificate", "key", "listen"), RESTART),
     "proxy": {"trusted": NOW, "header": NOW},
     "database": dict.fromkeys(
         (
@@ -147,7 +149,8 @@ def compare(running: Config, new: Config, warnings: Sequence[str] = ()) -> Outco
             before, after = getattr(old, key), getattr(wanted, key)
             if before == after:
                 continue
-            change = Change(section, key, in_toml(key, before), in_toml(key, after), when)
+            old_value, new_value = in_toml(section, key, before), in_toml(section, key, after)
+            change = Change(section, key, old_value, new_value, when)
             if when is RESTART:
                 restart.append(change)
             else:

@@ -80,7 +80,7 @@ def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[S
 
 def warn_of_open_file(path: str, found: Iterable[Setting], warnings: list[str]) -> None:
     """Adds a sentence if a TOML file holds secrets and everyone may read it."""
-    names = [one.name for one in found if holds_a_secret(one.key, one.value)]
+    names = [one.name for one in found if holds_a_secret(one.section, one.key, one.value)]
     if names and _is_open(Path(path)):
         warnings.append(
             f"{path}: holds {' and '.join(names)}, and everyone on this machine may read it: "

@@ -26,6 +26,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     spread: Literal["groups", "connections"] = "groups"
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """TLS in relayd itself, without a proxy; off without a certificate."""
+
+    certificate: str = ""
+    key: str = ""
+    listen: tuple[str, ...] = ("tcp:8443",)
+
+
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     """The proxies that are believed about the address of a client."""
 
@@ -142,6 +150,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     """One member for each section; the rest of relayd uses `relayd.config.Config`."""
 
     server: Server = Server()
+    tls: Tls = Tls()
     proxy: Proxy = Proxy()
     database: Database = Database()
     redis: Redis = Redis()

@@ -61,7 +61,7 @@ class Setting(msgspec.Struct, frozen=True):
     def error(self, reason: str) -> ConfigError:
         """The error for a wrong value."""
         return ConfigError(
-            f"{self.place}: {self.name} = {redacted(self.key, self.value)}: {reason}"
+            f"{self.place}: {self.name} = {redacted(self.section, self.key, self.value)}: {reason}"
         )
 
 
@@ -70,9 +70,9 @@ def listed(names: Any) -> str:
     return ", ".join(sorted(names))
 
 
-def redacted(key: str, value: Any) -> str:
+def redacted(section: str, key: str, value: Any) -> str:
     """A value for an error message, without keys, secrets and passwords."""
-    if key in ("key", "secret") and value:
+    if _is_secret(section, key) and value:
         return "(hidden)"
     if key != "url":
         return str(value).lower() if isinstance(value, bool) else repr(value)
@@ -81,17 +81,22 @@ def redacted(key: str, value: Any) -> str:
     return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0])
 
 
-def in_toml(key: str, value: Any) -> str:
+def in_toml(section: str, key: str, value: Any) -> str:
     """A value in TOML, without keys, secrets and passwords."""
     if isinstance(value, tuple):
-        return f"[{', '.join(in_toml(key, one) for one in value)}]"
+        return f"[{', '.join(in_toml(section, key, one) for one in value)}]"
     if not isinstance(value, str):
         return str(value).lower()
-    if key in ("key", "secret") and value:
+    if _is_secret(section, key) and value:
         return "(hidden)"
     if key == "url":
         value = " ".join(map(_hide, value.split()))
     return msgspec.json.encode(value).decode()
+
+
+def _is_secret(section: str, key: str) -> bool:
+    """Whether a setting is secret whatever its value; `[tls] key` is the name of a file."""
+    return key in ("key", "secret") and section != "tls"
 
 
 def _hide(url: str) -> str:
@@ -101,9 +106,9 @@ def _hide(url: str) -> str:
     return _PASSWORD.sub(r"\1:***@", place) + mark + ("&".join(parts) if mark else "")
 
 
-def holds_a_secret(key: str, value: Any) -> bool:
+def holds_a_secret(section: str, key: str, value: Any) -> bool:
     """Whether a value is secret: a key, or a URL with a password."""
-    if key in ("key", "secret"):
+    if _is_secret(section, key):
         return bool(value)
     return key == "url" and _PASSWORD.search(str(value)) is not None
 

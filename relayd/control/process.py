@@ -108,7 +108,7 @@ class ProcessControl(Reloading):
             database=await self._database(),
             redis=self._redis(),
             control=self._control,
-            endpoints=self._context.current.config.server.listen,
+            endpoints=self._context.current.config.endpoints,
         )
         return Status(pid=report.pid, processes=[process])
 

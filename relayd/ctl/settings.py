@@ -38,7 +38,8 @@ def check_config(context: click.Context, everything: bool, as_json: bool) -> Non
         line
         for line in loaded.lines()
         if everything
-        or line.value != in_toml(line.key, getattr(getattr(defaults, line.section), line.key))
+        or line.value
+        != in_toml(line.section, line.key, getattr(getattr(defaults, line.section), line.key))
     ]
     for warning in loaded.warnings:
         click.echo(f"Warning: {warning}", err=True)

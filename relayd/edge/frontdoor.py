@@ -3,7 +3,7 @@
 The first protocol of every connection. Sits below relays and web, and gets their factories as
 arguments. A head that requests a WebSocket moves the connection to the relay's protocol. Any other
 head goes to a twisted.web channel, which returns the connection after each answer, so that a proxy
-may reuse a kept-alive connection for an upgrade.
+may reuse a kept-alive connection for an upgrade. Where TLS has chosen h2, `http2` takes over.
 """
 
 import re
@@ -20,12 +20,14 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from relayd.config.current import Current
 from relayd.edge.channel import Channel
 from relayd.edge.handover import Handover
+from relayd.edge.http2 import Http2
 from relayd.edge.ports import proxied_transport
 from relayd.edge.refusal import encode_refusal
 from relayd.edge.seats import Seat, Seats
@@ -38,6 +40,7 @@ from relayd.tally import Tally
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 _LINGER = 2.0
 
 
@@ -69,6 +72,7 @@ class FrontDoor(Protocol):
         self._head = b""
         self._searched = 0
         self._channel: Channel | None = None
+        self._http2: Http2 | None = None
         self._busy = False
         self._refused = False
         self._timer: IDelayedCall | None = None
@@ -80,8 +84,11 @@ class FrontDoor(Protocol):
             self.transport.setTcpNoDelay(True)
         self.factory.seats.fresh[self] = None
         self._start_timer()
-        if isinstance(self.transport, proxied_transport()):
-            self._check_proxy(host_of(self.transport.getPeer()))
+        layer = self.transport
+        while isinstance(layer, ProtocolWrapper):  # TLS is around the proxy's header, or in it
+            if isinstance(layer, proxied_transport()):
+                self._check_proxy(host_of(layer.getPeer()))
+            layer = layer.transport
 
     def _check_proxy(self, host: str) -> None:
         """Drops a peer of a `haproxy:` port that is not a trusted proxy: its header could lie."""
@@ -93,8 +100,9 @@ class FrontDoor(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Collects a head, or passes on the body of a request in progress."""
         if self._busy:
-            assert self._channel is not None
-            self._channel.dataReceived(data)
+            channel = self._http2 or self._channel
+            assert channel is not None
+            channel.dataReceived(data)
         elif not self._refused:
             self._head += data
             if not self._must_wait():
@@ -127,6 +135,8 @@ class FrontDoor(Protocol):
         self.factory.seats.kept.pop(self, None)
         self.factory.understood(self)
         self._stop_timer()
+        if self._http2 is not None:
+            self._http2.connectionLost(reason)
         if self._channel is not None:
             self._channel.connectionLost(reason)
 
@@ -154,6 +164,8 @@ class FrontDoor(Protocol):
         data, self._head = self._head, b""
         if _UPGRADE.search(data, 0, end + 2):
             self._become_websocket(data)
+        elif data.startswith(_PREFACE) and self._speaks_http2():
+            self._become_http2(data)
         else:
             self._to_http(data)
         self.factory.understood(self)
@@ -180,6 +192,23 @@ class FrontDoor(Protocol):
             self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]
         protocol.makeConnection(transport)
         protocol.dataReceived(data)
+
+    def _speaks_http2(self) -> bool:
+        """Whether client and server chose HTTP/2 in the handshake of TLS."""
+        return self._channel is None and getattr(self.transport, "negotiatedProtocol", "") == b"h2"
+
+    def _become_http2(self, data: bytes) -> None:
+        self._http2 = self.factory.build_http2(self)
+        self._busy = True
+        self._http2.start()
+        self._http2.dataReceived(data)
+
+    def rests(self, rests: bool) -> None:
+        """A connection of HTTP/2 has no request in progress, or has one."""
+        if rests:
+            self.factory.seats.kept[self] = None
+        else:
+            self.factory.seats.kept.pop(self, None)
 
     def _to_http(self, data: bytes) -> None:
         if self._channel is None:
@@ -232,7 +261,10 @@ class FrontDoor(Protocol):
 
     def end(self) -> None:
         """Ends the connection when its answers are sent (`seats.Visitor`)."""
-        self.transport.loseConnection()
+        if self._http2 is not None:
+            self._http2.close()
+        else:
+            self.transport.loseConnection()
 
     def _abort(self) -> None:
         self._timer = None
@@ -336,6 +368,12 @@ class FrontDoorFactory(Factory):
         channel.factory = self._site
         assert isinstance(channel, Channel)
         return channel
+
+    def build_http2(self, door: FrontDoor) -> Http2:
+        """What serves a connection of HTTP/2."""
+        limit = self.current.config.limits.max_head_size
+        site: Any = self._site
+        return Http2(door.transport, site, self.clock, limit, site.closing, door.rests)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """A front door for a connection that was just accepted, or its end if no seat is free."""

@@ -1,7 +1,7 @@
 """Listening ports: opened as `[server] listen` says, or inherited from a process that opened them.
 
 Sits under `node` and `workers`, which open and close them. Knows Twisted's endpoints; the factory
-behind the ports is an argument.
+behind the ports is an argument. An `ssl:` endpoint is a `tcp:` one with TLS of `relayd.tls` on it.
 """
 
 import functools
@@ -28,6 +28,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd import private
+from relayd.tls import descriptions
+from relayd.tls.pair import BrokenPair
+from relayd.tls.served import Certificate, Certificates
 
 BACKLOG = 4096
 """Connections that the kernel keeps for a port until they are accepted.
@@ -48,6 +51,7 @@ class Ports(Sequence[IListeningPort]):
         listener: where the endpoints listen: the reactor, or `Inherited`.
         descriptions: Twisted endpoints.
         watch: called with each port as soon as it is open.
+        certificates: of the endpoints with TLS.
     """
 
     def __init__(
@@ -55,10 +59,12 @@ class Ports(Sequence[IListeningPort]):
         listener: Any,
         descriptions: Sequence[str],
         watch: Callable[[IListeningPort], object],
+        certificates: Certificates,
     ) -> None:
         self._listener = listener
         self._descriptions = tuple(descriptions)
         self._watch = watch
+        self._certificates = certificates
         self._ports: list[IListeningPort] = []
 
     def open(self, factory: IProtocolFactory) -> None:
@@ -77,7 +83,10 @@ class Ports(Sequence[IListeningPort]):
             self._ports.append(port)
 
     def _open_one(self, description: str, factory: IProtocolFactory) -> IListeningPort:
-        endpoint = _endpoint(self._listener, description)
+        try:
+            endpoint = self._endpoint(description)
+        except BrokenPair as broken:
+            raise SystemExit(f"relayd: cannot listen on {description}: {broken}") from broken
         opened: list[IListeningPort] = []
         failures: list[Failure] = []
         endpoint.listen(factory).addCallbacks(opened.append, failures.append)
@@ -86,6 +95,22 @@ class Ports(Sequence[IListeningPort]):
             reason = error.socketError if isinstance(error, CannotListenError) else error
             raise SystemExit(f"relayd: cannot listen on {description}: {reason}")
         return opened[0]
+
+    def _endpoint(self, description: str) -> IStreamServerEndpoint:
+        """An endpoint, with `BACKLOG` unless its description names another."""
+        if description.startswith("haproxy:ssl:"):
+            return proxyEndpoint(self._endpoint(description.removeprefix("haproxy:")))
+        if description.startswith("ssl:"):
+            parsed = descriptions.parse(description)
+            plain = self._endpoint(parsed.plain)
+            return _Encrypted(plain, self._certificates, self._certificates.find(parsed.files))
+        if not NAMED_BACKLOG.search(description):
+            try:
+                longest = f"{description}:backlog={BACKLOG}"
+                return endpoints.serverFromString(self._listener, longest)
+            except (TypeError, ValueError):
+                pass  # the backlog is named by its position, or endpoints of this kind have none
+        return endpoints.serverFromString(self._listener, description)
 
     def accept(self) -> None:
         """Accepts connections from now on."""
@@ -119,14 +144,21 @@ class Ports(Sequence[IListeningPort]):
         return self._ports[index]
 
 
-def _endpoint(listener: Any, description: str) -> IStreamServerEndpoint:
-    """An endpoint, with `BACKLOG` unless its description names another."""
-    if not NAMED_BACKLOG.search(description):
-        try:
-            return endpoints.serverFromString(listener, f"{description}:backlog={BACKLOG}")
-        except (TypeError, ValueError):
-            pass  # the backlog is named by its position, or endpoints of this kind have none
-    return endpoints.serverFromString(listener, description)
+@implementer(IStreamServerEndpoint)
+class _Encrypted:
+    """An endpoint whose connections speak TLS."""
+
+    def __init__(
+        self, plain: IStreamServerEndpoint, certificates: Certificates, certificate: Certificate
+    ) -> None:
+        self._plain = plain
+        self._clock = certificates.clock
+        self._certificate = certificate
+
+    def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
+        """Listens (`IStreamServerEndpoint`)."""
+        encrypted = TLSMemoryBIOFactory(self._certificate, False, factory, self._clock)
+        return self._plain.listen(encrypted)
 
 
 def describe(port: IListeningPort) -> str:
@@ -137,7 +169,8 @@ def describe(port: IListeningPort) -> str:
     if isinstance(address, IPv4Address | IPv6Address):
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        scheme = "https" if "TLS" in type(port).__name__ or "TLS" in str(port) else "http"
+        encrypted = isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
+        scheme = "https" if encrypted else "http"
         return f"{scheme}://{host}:{address.port}"
     return str(address)
 
@@ -181,14 +214,15 @@ class Inherited:
     descriptions; its address, mode and backlog are ignored. A second listen(2) would change the
     backlog, but the process that opened a socket has decided on it (`Backlog=` in a socket unit of
     systemd, whose default is the kernel's maximum), and cannot be asked. Closing such a port closes
-    the socket in this process only.
+    the socket in this process only. An endpoint that has no such socket is opened here.
 
     Args:
         reactor: reads the sockets.
-        descriptors: of listening sockets, in the order of the endpoints; the ports own them.
+        descriptors: of listening sockets, in the order of the endpoints; the ports own them. None
+            for an endpoint without one.
     """
 
-    def __init__(self, reactor: Any, descriptors: Sequence[int]) -> None:
+    def __init__(self, reactor: Any, descriptors: Sequence[int | None]) -> None:
         self._reactor = reactor
         self._descriptors = iter(descriptors)
 
@@ -197,23 +231,13 @@ class Inherited:
     ) -> IListeningPort:
         """The next socket, IPv4 or IPv6 (`IReactorTCP`)."""
         descriptor = next(self._descriptors)
+        if descriptor is None:
+            return self._reactor.listenTCP(port, factory, backlog, interface)
         with socket.socket(fileno=descriptor) as opened:
             adopted: IListeningPort = self._reactor.adoptStreamPort(
                 descriptor, opened.family, factory
             )
         return adopted
-
-    def listenSSL(
-        self,
-        port: int,
-        factory: IProtocolFactory,
-        contextFactory: Any,
-        backlog: int = 50,
-        interface: str = "",
-    ) -> IListeningPort:
-        """The next socket, with TLS on it, as in the reactor (`IReactorSSL`)."""
-        encrypted = TLSMemoryBIOFactory(contextFactory, False, factory)
-        return self.listenTCP(port, encrypted, backlog, interface)
 
     def listenUNIX(
         self,
@@ -224,8 +248,11 @@ class Inherited:
         wantPID: bool = False,
     ) -> IListeningPort:
         """The next socket (`IReactorUNIX`)."""
+        descriptor = next(self._descriptors)
+        if descriptor is None:
+            return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
         # not adoptStreamPort: that sets the mode anew, and its port removes the file in the end
-        return adopt_unix(self._reactor, socket.socket(fileno=next(self._descriptors)), factory)
+        return adopt_unix(self._reactor, socket.socket(fileno=descriptor), factory)
 
 
 def adopt_unix(reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> IListeningPort:

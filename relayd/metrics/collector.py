@@ -29,6 +29,7 @@ from relayd.redis.shards import Redis
 from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draws
 from relayd.storage.pool import Database
+from relayd.tls.served import Certificates
 
 RULES: dict[str, Rule] = {
     "relayd_build_info": "max",
@@ -37,6 +38,8 @@ RULES: dict[str, Rule] = {
     "relayd_reactor_lag_max_seconds": "max",
     "relayd_redis_servers": "max",
     "relayd_redis_servers_up": "min",
+    "relayd_tls_certificate_end_timestamp_seconds": "min",
+    "relayd_tls_certificate_stale": "max",
     "process_start_time_seconds": "min",
 }
 """How the figures of several processes are combined, where that is not their sum."""
@@ -54,6 +57,7 @@ class Parts:
     draws: Draws
     redis: Redis | None
     lag: Lag
+    certificates: Certificates
 
 
 def build_registry(parts: Parts) -> CollectorRegistry:
@@ -78,6 +82,7 @@ class PartsCollector(Collector):
         yield from self._frames()
         yield from self._database()
         yield from self._redis()
+        yield from self._certificates()
         lag = self._parts.lag
         yield histogram(
             "reactor_lag_seconds",
@@ -89,6 +94,21 @@ class PartsCollector(Collector):
             "reactor_lag_max_seconds",
             "The longest lag of the reactor within the last minute, of the worst process",
             lag.longest,
+        )
+
+    def _certificates(self) -> Iterator[Metric]:
+        certificates = list(self._parts.certificates)
+        yield gauge(
+            "tls_certificate_end_timestamp_seconds",
+            "When a certificate that relayd uses ends, in seconds since 1970",
+            {each.files.certificate: each.pair.end.timestamp() for each in certificates},
+            "file",
+        )
+        yield gauge(
+            "tls_certificate_stale",
+            "Whether the files of a certificate are broken, so that an older one stays in use",
+            {each.files.certificate: int(bool(each.stale)) for each in certificates},
+            "file",
         )
 
     def _connections(self) -> Iterator[Metric]:

@@ -66,10 +66,6 @@ class RoutedSite(server.Site):
         """The largest size of a request body, in bytes."""
         return self._max_body()
 
-    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
-        """HTTP/1.1 alone: the HTTP/2 channels of Twisted do not apply our limits."""
-        return [b"http/1.1"]
-
     def closing(self) -> bool:
         """Whether connections should end after their answer (`request.Answering`)."""
         return False

@@ -102,7 +102,7 @@ class Supervisor(Service):
         self._waiting: list[Deferred[None]] = []
         self._watchdog = LoopingCall(self._kill_hung_workers)
         self._watchdog.clock = reactor
-        current.watch(self._pass_on_configuration)
+        current.watch_reloads(self._pass_on_configuration)
 
     def privilegedStartService(self) -> None:
         """Opens the ports, while the process may still be root.
@@ -111,7 +111,7 @@ class Supervisor(Service):
             SystemExit: a port cannot be opened or shared; the text says which and why.
         """
         super().privilegedStartService()
-        for description in self._current.config.server.listen:
+        for description in self._current.config.endpoints:
             if description.partition(":")[0] not in ("tcp", "tcp6", "unix", "ssl"):
                 raise SystemExit(
                     f"relayd: [server] workers cannot share {description}: they can share tcp:, "

@@ -89,7 +89,7 @@ class Worker(msgspec.Struct, frozen=True):
 
     def listener(self, reactor: Any) -> Inherited:
         """The inherited sockets, on which the endpoints listen."""
-        last = FIRST_SOCKET + len(self.config.server.listen)
+        last = FIRST_SOCKET + len(self.config.endpoints)
         return Inherited(reactor, range(FIRST_SOCKET, last))
 
     def handover(

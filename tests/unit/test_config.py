@@ -462,8 +462,8 @@ def test_every_setting_is_listed_with_its_value_and_its_source(
     ],
 )
 def test_every_part_of_a_url_except_a_possible_password_is_shown(url: str, listed: str) -> None:
-    assert one_setting.in_toml("url", url) == f'"{listed}"'
-    assert one_setting.redacted("url", url) == f"'{listed}'"
+    assert one_setting.in_toml("redis", "url", url) == f'"{listed}"'
+    assert one_setting.redacted("redis", "url", url) == f"'{listed}'"
 
 
 def test_validation_may_be_limited_to_some_sections(write_file: WriteFile) -> None:

@@ -6,8 +6,10 @@ from typing import Any, cast
 import pytest
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 
 from relayd.edge.ports import BACKLOG, Ports
+from relayd.tls.served import Certificates
 
 
 class ClosedPort:
@@ -21,7 +23,7 @@ class ClosedPort:
 
 def test_a_port_closed_by_the_reactor_is_not_reported_as_listening() -> None:
     """A worker whose parent has shut down their socket still reports to the cluster."""
-    ports = Ports(None, (), lambda _: None)
+    ports = Ports(None, (), lambda _: None, Certificates(Clock()))
     ports._ports = cast(list[IListeningPort], [ClosedPort()])
     assert ports.places() == []
 
@@ -35,7 +37,7 @@ class Listener:
         self.backlog = backlog
         raise NotImplementedError
 
-    listenUNIX = listenSSL = listenTCP
+    listenUNIX = listenTCP
 
 
 @pytest.mark.parametrize(
@@ -58,11 +60,11 @@ def test_a_port_has_the_longest_backlog_unless_its_description_names_one(
 ) -> None:
     listener = Listener()
     with contextlib.suppress(SystemExit, NotImplementedError):
-        Ports(listener, [description], lambda _: None).open(Factory())
+        Ports(listener, [description], lambda _: None, Certificates(Clock())).open(Factory())
     assert listener.backlog == backlog
 
 
 @pytest.mark.parametrize("description", ["tcp:8080:nonsense=1", "nowhere:8080"])
 def test_a_wrong_description_fails_as_it_does_in_twisted(description: str) -> None:
     with pytest.raises((TypeError, ValueError), match=r"nonsense|nowhere"):
-        Ports(None, [description], lambda _: None).open(Factory())
+        Ports(None, [description], lambda _: None, Certificates(Clock())).open(Factory())

@@ -165,7 +165,7 @@ def test_a_failing_watcher_is_logged_and_does_not_stop_remaining_watchers() -> N
     with logged_failures() as failures:
         current.replace(new)
     assert seen == [new]
-    assert [event["sections"] for event in failures] == ["chat"]
+    assert [event["what"] for event in failures] == ["the change of chat"]
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Facts:
         except (Unreachable, Refused):
             processes = []
         found = dict.fromkeys(each for process in processes for each in process.endpoints)
-        return tuple(found) or self.config.server.listen
+        return tuple(found) or self.config.endpoints
 
     @functools.cached_property
     def nginx(self) -> nginx_config.Nginx | None:
