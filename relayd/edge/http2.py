@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from relayd.edge.http2_frames import Frames, Overlong
 from relayd.edge.http2_stream import Stream
 
 STREAMS = 32
@@ -83,6 +84,7 @@ class Http2:
                 SettingCodes.MAX_HEADER_LIST_SIZE: max_head,
             },
         )
+        self._frames = Frames(max_head)
         self._h2.decoder.max_header_list_size = max_head
 
     def start(self) -> None:
@@ -123,12 +125,15 @@ class Http2:
 
     def _parse(self, piece: bytes) -> None:
         try:
-            found = self._h2.receive_data(piece)
+            self._pay(self._frames.look(piece))
+            found = [] if self._closed else self._h2.receive_data(piece)
+        except Overlong as error:
+            self.close(error.code)
+            return
         except ProtocolError:
             # h2 has prepared the GOAWAY that says why
             self._close()
             return
-        self._pay(len(found))
         for event in found:
             if self._closed:
                 return

@@ -119,7 +119,10 @@ class Transport:
         reading: whether the server takes bytes.
         writing_closed: the server has ended its direction alone (`loseWriteConnection`).
         aborted: the server has dropped the connection.
+        negotiatedProtocol: what TLS has chosen; None without it.
     """
+
+    negotiatedProtocol: bytes | None = None  # noqa: N815
 
     def __init__(self, clock: Clock, *, peer_reads: bool = True) -> None:
         self._clock = clock

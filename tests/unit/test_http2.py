@@ -1,0 +1,270 @@
+"""A connection of HTTP/2 from its first byte on, with the client of the library h2."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
+from h2.settings import SettingCodes
+
+from relayd.edge.http2 import ALLOWANCE, LINGER, STREAMS
+from tests.unit.doors import House, make_house
+
+KEY = "a-key-for-tests"
+
+
+class Client:
+    """A client, and what it has got."""
+
+    def __init__(self, house: House) -> None:
+        self._world = house.world
+        self.caller = house.call()
+        self.transport: Any = self.caller.transport
+        self.transport.negotiatedProtocol = b"h2"
+        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._read = 0
+        self.events: list[Event] = []
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what the library has prepared, and reads the answers."""
+        for _ in range(20):
+            if data := self.h2.data_to_send():
+                self.caller.send(data)
+            self._world.clock.advance(0)
+            arrived = self.transport.arrived
+            new, self._read = arrived[self._read :], len(arrived)
+            if not new:
+                return
+            self.events += self.h2.receive_data(new)
+
+    def ask(
+        self, path: str, body: bytes | None = None, *fields: tuple[str, str], end: bool = True
+    ) -> int:
+        """Sends a request; returns its stream."""
+        stream = self.h2.get_next_available_stream_id()
+        head = [
+            (":method", "GET" if body is None else "POST"), (":path", path),
+            (":scheme", "https"), (":authority", "relay.example"), *fields,
+        ]  # fmt: skip
+        self.h2.send_headers(stream, head, end_stream=end and body is None)
+        if body is not None:
+            self.h2.send_data(stream, body, end_stream=end)
+        self.flush()
+        return stream
+
+    def status(self, stream: int) -> int | None:
+        """The status of the answer on a stream."""
+        for event in self.of(ResponseReceived, stream):
+            return int(dict(event.headers)[":status"])
+        return None
+
+    def body(self, stream: int) -> bytes:
+        """The body so far."""
+        return b"".join(event.data for event in self.of(DataReceived, stream))
+
+    def of(self, kind: type[Event], stream: int) -> list[Any]:
+        """The events of a kind on a stream."""
+        return [
+            each
+            for each in self.events
+            if isinstance(each, kind) and getattr(each, "stream_id", None) == stream
+        ]
+
+    @property
+    def ended(self) -> ErrorCodes | None:
+        """With which code relayd has ended the connection."""
+        for event in self.events:
+            if isinstance(event, ConnectionTerminated):
+                code = event.error_code
+                return code if isinstance(code, ErrorCodes) else None
+        return None
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with make_house() as house:
+        yield house
+
+
+@pytest.fixture
+def client(house: House) -> Client:
+    return Client(house)
+
+
+def test_requests_on_one_connection_are_answered_each_on_its_stream(client: Client) -> None:
+    streams = [client.ask(path) for path in ("/healthz", "/nothing", "/", "/static/relayd.css")]
+    assert [client.status(each) for each in streams] == [200, 404, 200, 200]
+    assert all(client.of(StreamEnded, each) for each in streams)
+    assert json.loads(client.body(streams[1]))["error"] == "not_found"
+
+
+def test_the_preface_is_http_1_where_tls_has_not_chosen_http_2(house: House) -> None:
+    caller = house.call(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert caller.statuses[0] >= 400
+
+
+def test_an_answer_waits_for_the_window_of_the_client(client: Client) -> None:
+    client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100})
+    client.flush()
+    stream = client.ask("/static/relayd.css")
+    assert len(client.body(stream)) == 100
+    while not client.of(StreamEnded, stream):
+        before = len(client.body(stream))
+        client.h2.increment_flow_control_window(1000, stream)
+        client.flush()
+        assert len(client.body(stream)) > before
+
+
+def test_a_client_that_does_not_read_is_not_read_either(house: House, client: Client) -> None:
+    door = client.transport.protocol
+    door._http2.pauseProducing()
+    stream = client.ask("/healthz")
+    assert client.status(stream) is None
+    door._http2.resumeProducing()
+    client.flush()
+    assert client.status(stream) == 200
+
+
+def test_a_body_over_the_limit_is_refused_before_it_has_come(house: House, client: Client) -> None:
+    limit = house.world.current.config.limits.max_message_size
+    fields = (("content-length", str(limit + 1)), ("authorization", f"Bearer {KEY}"))
+    stream = client.ask("/api/push/news", b"x", *fields, end=False)
+    assert client.status(stream) == 413
+    assert not client.of(StreamReset, stream)
+    other = client.ask("/healthz")
+    assert client.status(other) == 200
+
+
+def test_a_stream_whose_rest_is_not_wanted_is_reset(house: House, client: Client) -> None:
+    limit = house.world.current.config.limits.max_message_size
+    fields = (("content-length", str(limit + 1)), ("expect", "100-continue"))
+    stream = client.ask("/api/push/news", b"x", *fields, end=False)
+    assert client.status(stream) == 413
+    assert client.of(StreamEnded, stream)
+    house.world.clock.advance(LINGER)
+    client.flush()
+    [reset] = client.of(StreamReset, stream)
+    assert reset.error_code == ErrorCodes.NO_ERROR
+
+
+def test_a_request_that_does_not_end_is_reset(house: House, client: Client) -> None:
+    stream = client.ask("/api/push/news", b"x", end=False)
+    for _ in range(59):
+        client.ask("/healthz")
+        house.world.clock.advance(1)
+    assert not client.of(StreamReset, stream)
+    house.world.clock.advance(1)
+    client.flush()
+    assert client.of(StreamReset, stream)
+    assert client.ended is None
+
+
+def test_a_connection_that_rests_ends_in_time_though_it_pings(house: House, client: Client) -> None:
+    client.ask("/healthz")
+    for _ in range(61):
+        if client.ended is None:
+            client.h2.ping(b"12345678")
+            client.flush()
+        house.world.clock.advance(1)
+    client.flush()
+    assert client.ended == ErrorCodes.NO_ERROR
+
+
+def test_more_requests_at_a_time_than_announced_end_the_connection(client: Client) -> None:
+    assert client.h2.remote_settings.max_concurrent_streams == STREAMS
+    client.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+    client.h2.remote_settings.acknowledge()
+    for _ in range(STREAMS):
+        client.ask("/api/push/news", b"", end=False)
+    assert client.ended is None
+    client.ask("/api/push/news", b"", end=False)
+    assert client.ended is not None
+
+
+def test_a_head_over_the_limit_ends_the_connection(house: House, client: Client) -> None:
+    limit = house.world.current.config.limits.max_head_size
+    client.ask("/healthz", None, ("x-long", "x" * limit))
+    assert client.ended is not None
+
+
+@pytest.mark.parametrize("kind", ["pings", "resets", "priorities"])
+def test_a_flood_of_frames_that_ask_nothing_ends_the_connection(client: Client, kind: str) -> None:
+    for _ in range(round(ALLOWANCE) + 200):
+        if client.ended is not None:
+            break
+        if kind == "pings":
+            client.h2.ping(b"12345678")
+        elif kind == "resets":
+            stream = client.ask("/api/push/news", b"", end=False)
+            if client.ended is None:
+                client.h2.reset_stream(stream)
+        else:
+            client.h2.prioritize(1001, weight=5)
+        client.flush()
+    assert client.ended == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_requests_that_are_answered_are_no_flood(client: Client) -> None:
+    for _ in range(round(ALLOWANCE)):
+        client.ask("/healthz")
+    assert client.ended is None
+
+
+def test_a_drain_ends_a_connection_that_rests_and_one_in_progress_after_its_answer(
+    house: House,
+) -> None:
+    rests, asks = Client(house), Client(house)
+    stream = asks.ask("/api/push/news", b"x", end=False)
+    house.backend.draining = True
+    settled = house.factory.settled()
+    assert settled.called
+    rests.flush()
+    assert rests.ended == ErrorCodes.NO_ERROR
+    asks.h2.send_data(stream, b"", end_stream=True)
+    asks.flush()
+    assert asks.status(stream) is not None
+    assert asks.ended == ErrorCodes.NO_ERROR
+
+
+def test_a_connection_that_ends_takes_its_timers_along(house: House, client: Client) -> None:
+    client.ask("/api/push/news", b"x", end=False)
+    client.caller.end()
+    assert client.transport.protocol not in house.factory.seats.kept
+    assert not [call for call in house.world.clock.getDelayedCalls() if "Http2" in repr(call.func)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([b"\xff" * 9], ErrorCodes.FRAME_SIZE_ERROR),
+        ([b"\0\x40\1\0\0\0\0\0\1"], ErrorCodes.FRAME_SIZE_ERROR),
+        ([b"\0\0\1\6\0\0\0\0\0x"], ErrorCodes.FRAME_SIZE_ERROR),
+        # a head that does not end
+        ([b"\0\x01\0\1\0\0\0\0\1" + bytes(256)]
+         + [b"\0\x01\0\x09\0\0\0\0\1" + bytes(256)] * 4, ErrorCodes.ENHANCE_YOUR_CALM),
+        ([b"\0\0\0\1\0\0\0\0\1"] + [b"\0\0\0\x09\0\0\0\0\1"] * 100,
+         ErrorCodes.PROTOCOL_ERROR),
+    ],
+    ids=["16 MB", "16 KiB and one", "a short ping", "a long head", "many pieces of a head"],
+)  # fmt: skip
+def test_wrong_frames_end_the_connection(
+    client: Client, frames: list[bytes], code: ErrorCodes
+) -> None:
+    for frame in frames:
+        for place in range(len(frame)):
+            client.caller.send(frame[place : place + 1])
+    client.flush()
+    assert client.ended == code
