@@ -116,6 +116,7 @@ def test_a_client_that_knows_the_root_alone_trusts_the_chain(
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.filterwarnings("ignore:.*TLSv1:DeprecationWarning")
 def test_older_versions_of_tls_are_refused(shared: Secure) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE

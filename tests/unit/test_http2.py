@@ -243,7 +243,8 @@ def test_a_connection_that_ends_takes_its_timers_along(house: House, client: Cli
     client.ask("/api/push/news", b"x", end=False)
     client.caller.end()
     assert client.transport.protocol not in house.factory.seats.kept
-    assert not [call for call in house.world.clock.getDelayedCalls() if "Http2" in repr(call.func)]
+    calls: list[Any] = [*house.world.clock.getDelayedCalls()]
+    assert not [call for call in calls if "Http2" in repr(call.func)]
 
 
 @pytest.mark.parametrize(
