@@ -10,12 +10,15 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from relayd import logs, private
+from relayd.access import denial_file
+from relayd.access.denial_spread import DenialSpread
 from relayd.application import Application
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
@@ -26,6 +29,7 @@ from relayd.config.current import Current
 from relayd.config.reload import Reloader
 from relayd.connection.admission import Admission
 from relayd.connection.context import Context
+from relayd.connection.denied import close_denied
 from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.control.address import find_place, of_worker
@@ -250,8 +254,13 @@ def build_node(
     place = parent_place
     if worker is not None and parent_place is not None:
         place = of_worker(parent_place, worker.number)
+    spread = DenialSpread(
+        context.admission.denials, reactor,
+        file=Path(config.auth.denials_file or denial_file.DEFAULT),
+        redis=redis, prefix=config.redis.prefix, now=time.time,
+    )  # fmt: skip
     control = ProcessControl(
-        context, hub, brokers.groups, application, relays.values(), figures,
+        context, hub, brokers.groups, application, spread, relays.values(), figures,
         place=place, reloader=reloader,
     )  # fmt: skip
     # the socket of a worker is for its parent alone, and replaces that of a worker before it
@@ -343,11 +352,14 @@ def _follow_log_level(current: Current) -> None:
 
 def _build_context(current: Current, reactor: Any) -> Context:
     seats = Seats(current)
+    admission = Admission(current, reactor, time.time, KINDS, lambda: seats.websockets)
+    connections = Connections()
+    admission.denials.watch(partial(close_denied, connections))
     return Context(
         current=current,
         clock=reactor,
-        admission=Admission(current, time.time, lambda: seats.websockets),
-        connections=Connections(),
+        admission=admission,
+        connections=connections,
         keepalive=Keepalive(reactor, current),
         drops=Drops(),
         seats=seats,

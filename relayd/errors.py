@@ -87,7 +87,7 @@ class ErrorCode(StrEnum):
         "A token or key is needed here, and none was shown or it is not valid.",
     )
     FORBIDDEN = (
-        *("forbidden", 403, HANDSHAKE | HTTP),
+        *("forbidden", 403, FRAME | HANDSHAKE | HTTP),
         "The token, or the address, is not good for this path.",
     )
     ORIGIN_NOT_ALLOWED = (
@@ -144,6 +144,10 @@ class ErrorCode(StrEnum):
         *("draining", 503, HANDSHAKE | HTTP),
         "This server takes no new connections now; try again in a moment.",
     )
+    KEYS_UNAVAILABLE = (
+        *("keys_unavailable", 503, HANDSHAKE),
+        "The keys that tokens are checked with cannot be fetched now; try again in a moment.",
+    )
     STORE_UNAVAILABLE = (
         *("store_unavailable", 503, FRAME | HANDSHAKE | HTTP),
         "The relay's shared store does not answer; try again in a moment.",
@@ -195,7 +199,10 @@ class CloseCode(IntEnum):
         "The client read too slowly: in a chat, connect with `?since=`.",
     )
     RATE_LIMIT = 4004, "rate limit", True, "Too many messages came in a second: slow down."
-    TOKEN_EXPIRED = 4005, "token expired", True, "The token has expired: get a new one."
+    TOKEN_EXPIRED = (
+        *(4005, "token expired", True),
+        "The token has expired or was revoked (`token revoked`): get a new one.",
+    )
 
     def __new__(cls, value: int, *line: Any) -> "CloseCode":
         """One code, with the attributes in their order."""

@@ -111,6 +111,10 @@ def split_group(group: str) -> tuple[str, str]:
     return kind, name
 
 
+DIRECTIONS = ("send", "view")
+"""What a client may do on a path: send frames to others, and get those of others."""
+
+
 class Content(enum.Enum):
     """The content that the publishing API sends to the groups of a kind."""
 
@@ -177,6 +181,8 @@ class Kind:
         default: returns the name for a path without one, given a configuration.
         optional: whether it is served only if `[<name>] enabled` is true.
         factory: the class in `relays/<name>.py` that builds its connections.
+        directions: those of `DIRECTIONS` that rights may tell apart on its paths; none if its
+            paths need both.
         needs: the factory's arguments beside the context: `groups`, `rooms`, `pairs`, `draws`.
         fanned_out: whether its names are groups of the brokers.
         keeps_history: whether its groups are the brokers' rooms; true for one kind.
@@ -196,6 +202,7 @@ class Kind:
     default: Callable[[Any], str] | None = None
     optional: bool = False
     factory: str = ""
+    directions: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     fanned_out: bool = False
     keeps_history: bool = False

@@ -233,5 +233,9 @@ class Node(Service):
             redis="on" if config.redis.url else "off",
             echo="on" if config.echo.enabled else "off",
             api="on" if config.api.key else "off",
-            tokens="required" if config.auth.required else "known" if config.auth.secret else "off",
+            tokens="required"
+            if config.auth.required
+            else "known"
+            if config.auth.has_keys
+            else "off",
         )

@@ -328,7 +328,9 @@ def opening_parts(opened: Any) -> dict[str, Callable[[Any], object]] | None:
         "_transport_details": details,
         "trafficStats": traffic,
         "http_status_line": lambda protocol: f"GET {protocol.http_request_uri} HTTP/1.1",
-        "http_response_data": lambda protocol: protocol.opening.answer(protocol._wskey).decode(),
+        "http_response_data": lambda protocol: protocol.opening.answer(
+            protocol._wskey, protocol.websocket_protocol_in_use
+        ).decode(),
     }
 
 

@@ -1,9 +1,11 @@
 """What relayd knows about the person or program behind a connection. Pure.
 
-The ground of `relayd.access`.
+Near the ground of `relayd.access`, on `rights`.
 """
 
 import msgspec
+
+from relayd.access.rights import Rights
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -11,13 +13,15 @@ class Identity(msgspec.Struct, frozen=True):
 
     Attributes:
         user: the `sub` claim, or None without a token.
-        expires: the `exp` claim in Unix seconds, or None.
-        scope: the kinds of path the token is good for (`camera`, `chat`, ...), or None for all.
+        expires: the Unix time at which the connection ends, or None.
+        rights: the paths for which the token is valid, or None for all.
+        token: the `jti` claim, or None.
     """
 
     user: str | None = None
     expires: float | None = None
-    scope: frozenset[str] | None = None
+    rights: Rights | None = None
+    token: str | None = None
 
 
 NOBODY = Identity()

@@ -9,9 +9,11 @@ names win over these). A secret may be in a file of its own (`secret_files`).
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from relayd.config.checks import is_loopback
 from relayd.config.secret_files import follow, read_credentials, warn_of_open_file
 from relayd.config.sections import (
     SECTIONS,
@@ -59,6 +61,9 @@ __all__ = [
     "read",
     "read_dotenv",
 ]
+
+
+_KINDS_OF_PATH = ("camera", "difficulty", "chat", "push", "echo")
 
 
 class Config(Sections, frozen=True, kw_only=True):
@@ -178,9 +183,16 @@ def _check_together(config: Config, found: Sequence[Setting]) -> None:
     def last(section: str, key: str) -> Setting:
         return next(one for one in reversed(found) if (one.section, one.key) == (section, key))
 
-    if config.auth.required and not config.auth.secret:
-        raise last("auth", "required").error(
-            "needs [auth] secret, the key that tokens are signed with"
+    auth = config.auth
+    for key in ("required", *(name for name in auth.__struct_fields__ if name in _KINDS_OF_PATH)):
+        if getattr(auth, key) in (True, "token") and not auth.has_keys:
+            raise last("auth", key).error(
+                "needs [auth] secret, keys or jwks_url, the keys that tokens are signed with"
+            )
+    place = urlsplit(auth.jwks_url)
+    if place.scheme == "http" and not (auth.jwks_http or is_loopback(place.hostname or "")):
+        raise last("auth", "jwks_url").error(
+            "whoever is on the way could replace the keys: use https, or set [auth] jwks_http"
         )
     if config.tls.key and not config.tls.certificate:
         raise last("tls", "key").error("needs [tls] certificate, the chain that this key is for")

@@ -99,6 +99,32 @@ def check_secret(secret: str) -> None:
         raise ValueError("must be empty or at least 32 bytes (RFC 7518 section 3.2)")
 
 
+def check_keys(text: str) -> None:
+    """PEM blocks or a JWK set. Raises ValueError."""
+    if text:
+        # imported here: it takes 0.1 s of CPU time, which every command of relayctl would spend
+        from relayd.jose.keys import parse_keys
+
+        parse_keys(text)
+
+
+def check_jwks_url(url: str) -> None:
+    """The URL of a JWK set. Raises ValueError."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc):
+        raise ValueError("must be empty or https://HOST/PATH, without a user or a password")
+    if not url.isascii() or re.search(r"\s", url):
+        raise ValueError("must be ASCII without blanks; encode other characters with %")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine by its name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_networks(networks: tuple[str, ...]) -> None:
     """Networks of addresses (RFC 4632, RFC 4291 section 2.3). Raises ValueError."""
     for network in networks:
@@ -130,6 +156,8 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("database", "url"): check_database_url,
     ("redis", "url"): check_redis_url,
     ("auth", "secret"): check_secret,
+    ("auth", "keys"): check_keys,
+    ("auth", "jwks_url"): check_jwks_url,
     ("metrics", "allow"): check_networks,
     ("control", "socket"): check_socket,
 }

@@ -63,7 +63,17 @@ WHEN: dict[str, dict[str, When]] = {
     "echo": {"enabled": NEW, "max_message_size": NEW},
     "api": {"key": NOW, "key_file": NOW},
     "metrics": {"enabled": NOW, "allow": NOW},
-    "auth": {"secret": NEW, "secret_file": NEW, "required": NEW},
+    "auth": {
+        **dict.fromkeys(
+            (
+                *("secret", "secret_file", "keys", "keys_file", "jwks_url", "jwks_ca_file"),
+                *("jwks_http", "jwks_age", "jwks_deadline", "audience", "issuer", "required"),
+                *("camera", "difficulty", "chat", "push", "echo"),
+            ),
+            NEW,
+        ),
+        "denials_file": RESTART,
+    },
     "limits": {
         "max_connections": NEW,
         "reserved_files": RESTART,

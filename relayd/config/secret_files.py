@@ -15,7 +15,10 @@ from pathlib import Path
 from relayd.config.settings import Setting, holds_a_secret
 from relayd.errors import ConfigError
 
-SECRETS = (("database", "url"), ("redis", "url"), ("api", "key"), ("auth", "secret"))
+SECRETS = (
+    *(("database", "url"), ("redis", "url"), ("api", "key")),
+    *(("auth", "secret"), ("auth", "keys")),
+)
 """Section and key of the settings that may be in files of their own."""
 
 
@@ -26,8 +29,9 @@ class _Missing(ValueError):
 def read_credentials(directory: str) -> list[Setting]:
     """The secrets among systemd's credentials.
 
-    They are `database_url`, `redis_url`, `api_key` and `auth_secret`, or `relayd_database_url` and
-    so on, as a unit names them with a folder: `LoadCredential=relayd:/etc/relayd/credentials`.
+    They are `database_url`, `redis_url`, `api_key`, `auth_secret` and `auth_keys`, or
+    `relayd_database_url` and so on, as a unit names them with a folder:
+    `LoadCredential=relayd:/etc/relayd/credentials`.
 
     Raises:
         ConfigError: a credential exists and cannot be used.
@@ -71,7 +75,7 @@ def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[S
             text = _read(path)
         except ValueError as error:
             raise setting.error(str(error)) from error
-        if _is_open(path):
+        if _is_open(path) and (key == "url" or holds_a_secret(setting.section, key, text)):
             warnings.append(f"{path}: everyone on this machine may read it: chmod 640 {path}")
         name = f"[{setting.section}] {key}"
         followed.append(Setting(str(path), name, setting.section, key, text))

@@ -103,12 +103,41 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
+PathAuth = Literal["", "open", "token"]
+Texts = tuple[str, ...]
+
+
 class Auth(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of clients in the handshake; ignored without a secret."""
+    """Tokens of clients in the handshake; ignored without keys."""
 
     secret: str = ""
     secret_file: str = ""
+    keys: str = ""
+    keys_file: str = ""
+    jwks_url: str = ""
+    jwks_ca_file: str = ""
+    jwks_http: bool = False
+    jwks_age: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+    jwks_deadline: Seconds = 5.0
+    audience: Texts = ()
+    issuer: Texts = ()
     required: bool = False
+    camera: PathAuth = ""
+    difficulty: PathAuth = ""
+    chat: PathAuth = ""
+    push: PathAuth = ""
+    echo: PathAuth = ""
+    denials_file: str = ""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether tokens can be checked; without keys they are ignored."""
+        return bool(self.secret or self.keys or self.jwks_url)
+
+    def needs_token(self, kind: str) -> bool:
+        """Whether a client must send a token on the paths of a kind, given by name."""
+        word = getattr(self, kind, "")
+        return self.required if word not in ("open", "token") else word == "token"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

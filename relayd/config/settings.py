@@ -96,7 +96,7 @@ def in_toml(section: str, key: str, value: Any) -> str:
 
 def _is_secret(section: str, key: str) -> bool:
     """Whether a setting is secret whatever its value; `[tls] key` is the name of a file."""
-    return key in ("key", "secret") and section != "tls"
+    return key in ("key", "secret", "keys") and section != "tls"
 
 
 def _hide(url: str) -> str:
@@ -108,6 +108,8 @@ def _hide(url: str) -> str:
 
 def holds_a_secret(section: str, key: str, value: Any) -> bool:
     """Whether a value is secret: a key, or a URL with a password."""
+    if (section, key) == ("auth", "keys"):  # public keys are no secret
+        return re.search(r'PRIVATE KEY-----|"(d|k)"\s*:', str(value)) is not None
     if _is_secret(section, key):
         return bool(value)
     return key == "url" and _PASSWORD.search(str(value)) is not None

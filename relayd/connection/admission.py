@@ -4,13 +4,17 @@ The WebSocket adapter checks each handshake here once, before the path's own rul
 """
 
 from collections.abc import Callable
+from typing import Any
 
+from relayd.access.denials import Denials
 from relayd.access.identity import Identity
+from relayd.access.rights import directions
 from relayd.access.tokens import Tokens
 from relayd.config.current import Current
 from relayd.errors import ErrorCode, Refusal
 from relayd.hosts.authority import Asked, check_hosts
 from relayd.hosts.origins import is_allowed
+from relayd.names import Kind, Kinds, Place
 
 
 class Admission:
@@ -18,10 +22,13 @@ class Admission:
 
     Args:
         current: holds the configuration.
+        reactor: fetches keys of tokens.
         time: returns the time in Unix seconds.
+        kinds: the table of paths.
         most: returns the largest number of connections; by default the configured one.
 
     Attributes:
+        denials: the tokens and users that are refused.
         now: the same as `time`.
         draining: whether every handshake is refused at the moment.
         stopping: whether the process is about to end.
@@ -30,12 +37,15 @@ class Admission:
     def __init__(
         self,
         current: Current,
+        reactor: Any,
         time: Callable[[], float],
+        kinds: Kinds,
         most: Callable[[], int] | None = None,
     ) -> None:
         self._current = current
-        self._tokens = Tokens(current, time)
+        self._tokens = Tokens(current, reactor, time, kinds)
         self._most = most or (lambda: current.config.limits.max_connections)
+        self.denials = Denials(time)
         self.now = time
         self.draining = self.stopping = False
 
@@ -63,20 +73,59 @@ class Admission:
             connections: how many connections are open.
 
         Raises:
-            Refusal: 503 draining, 429 too many, 421 host, 403 origin or scope, 401 no or bad token.
+            Refusal: 503 draining, 429 too many, 421 host, 403 origin or rights, 401 no or bad
+                token, 503 no keys.
         """
         self.check_room(connections)
         server = self._current.config.server
         check_hosts(asked, server.names)
         if not is_allowed(asked, server.allowed_origins):
             raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
-        identity = await self._tokens.read(token)
-        if identity.scope is not None and kind not in identity.scope:
+        identity = await self._tokens.read(token, kind)
+        self._check_denied(identity)
+        if identity.rights is not None and all(kind != right.kind for right in identity.rights):
             raise Refusal(ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")
         return identity
 
+    def check_rights(self, identity: Identity, kind: Kind, place: Place) -> frozenset[str]:
+        """Checks the rights of a client on one path.
+
+        Args:
+            identity: of the client.
+            kind: of the path.
+            place: the parts of the path, normalized.
+
+        Returns:
+            What the client may do there, of `names.DIRECTIONS`; never empty.
+
+        Raises:
+            Refusal: 403, nothing.
+        """
+        allowed = directions(identity.rights, kind.name, place)
+        if not allowed:
+            raise Refusal(ErrorCode.FORBIDDEN, "The token is not good for this path.")
+        return allowed
+
+    def check_again(self, identity: Identity, connections: int) -> None:
+        """Checks, after a handshake waited, the rules whose outcome may have changed.
+
+        Args:
+            identity: of the client.
+            connections: how many connections are open.
+
+        Raises:
+            Refusal: as `check_room`; 401, the client was denied meanwhile.
+        """
+        self.check_room(connections)
+        self._check_denied(identity)
+
+    def _check_denied(self, identity: Identity) -> None:
+        find = self.denials.find
+        if find("token", identity.token) or find("user", identity.user):
+            raise Refusal(ErrorCode.UNAUTHORIZED, "The token has been revoked.")
+
     def check_room(self, connections: int) -> None:
-        """Checks again, after a handshake waited, the rules whose outcome may have changed.
+        """Checks whether the process takes another connection.
 
         Args:
             connections: how many connections are open.

@@ -5,6 +5,7 @@ body; checks that take time while the peer disconnects or already sends; excepti
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +27,9 @@ from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.hosts.authority import Asked, read_asked
 from relayd.logs import Logger, printable
 from relayd.names import Kind, Place
+
+SUBPROTOCOL = "relayd"
+"""The subprotocol that is answered to a client that offers it; it may offer a token beside it."""
 
 _ids = itertools.count(1)
 feed_autobahn = private.parse_of(WebSocketServerProtocol)
@@ -60,6 +64,8 @@ class Handshake(WebSocketServerProtocol):
     opened_usually = False
     """Whether `opening` opened the connection."""
     identity = NOBODY
+    may_send = may_view = True
+    """What the rights of its token allow on its path (`names.DIRECTIONS`)."""
     since = 0.0
     """Unix time at which the handshake was answered."""
 
@@ -234,9 +240,12 @@ class Handshake(WebSocketServerProtocol):
                 connections=len(context.connections),
             )
             place = self.locate(list(self._segments))
+            allowed = context.admission.check_rights(self.identity, self.entry, place)
+            if len(allowed) < len(names.DIRECTIONS):  # few connections have these of their own
+                self.may_send, self.may_view = "send" in allowed, "view" in allowed
             self._asked = True
             await self.admit(place, request.params)
-            context.admission.check_room(len(context.connections))
+            context.admission.check_again(self.identity, len(context.connections))
         except CancelledError:
             raise
         except Refusal as refusal:
@@ -276,10 +285,12 @@ class Handshake(WebSocketServerProtocol):
         if self.state == self.STATE_CONNECTING:
             if not self._reading:
                 self.resume_reading()
+            assert self._request is not None
+            protocol = SUBPROTOCOL if SUBPROTOCOL in self._request.protocols else None
             if self.opening is None or self._key is None:
-                super().succeedHandshake(res)
+                super().succeedHandshake(protocol)
             else:
-                self.opening.finish(self, self._key)
+                self.opening.finish(self, self._key, protocol)
             if self._early:
                 early, self._early = self._early, b""
                 self.dataReceived(early)
@@ -295,7 +306,8 @@ class Handshake(WebSocketServerProtocol):
         refusal = self._refusal
         if refusal is None:
             refusal = Refusal(_CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.", status=code)
-            self._log_refusal(refusal, printable(reason))
+            # what it quotes of the head may hold a token
+            self._log_refusal(refusal, printable(re.split("[\"':]", reason)[0].strip()))
         self.transport.write(encode_refusal(refusal, responseHeaders or ()))
 
     def _log_refusal(self, refusal: Refusal, what: str) -> None:
@@ -361,8 +373,16 @@ class Handshake(WebSocketServerProtocol):
 
 
 def _find_token(request: ConnectionRequest) -> str | None:
-    """The token of a handshake: `?token=`, or `Authorization: Bearer` (RFC 6750)."""
+    """The token of a handshake.
+
+    In this order: `?token=`, `Authorization: Bearer` (RFC 6750 section 2), the subprotocol beside
+    `relayd`, for browsers, which can set no header.
+    """
     if request.params.get("token"):
         return str(request.params["token"][0])
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+    if scheme.lower() == "bearer" and token.strip():
+        return str(token.strip())
+    if SUBPROTOCOL in request.protocols:
+        return next((each for each in request.protocols if each and each != SUBPROTOCOL), None)
+    return None

@@ -101,6 +101,7 @@ _EXAMPLE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 _EXAMPLE_ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+_ACCEPT = b"Sec-WebSocket-Accept: "
 _general_init = inspect.getattr_static(WebSocketServerProtocol, "__init__")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -184,23 +185,31 @@ class Opening:
         """Counts a new connection; the attributes replace all else of `connectionMade`."""
         private.count_connection(protocol.factory, 1)
 
-    def answer(self, key: str) -> bytes:
+    def answer(self, key: str, protocol: str | None) -> bytes:
         """The answer to a handshake (RFC 6455 section 4.2.2).
 
         Args:
             key: its `Sec-WebSocket-Key`.
+            protocol: the accepted subprotocol, or None.
         """
         accept = b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
-        return self._before + accept + self._after
+        before = self._before
+        if protocol is not None:
+            rest = before.removesuffix(_ACCEPT)
+            before = rest + f"Sec-WebSocket-Protocol: {protocol}\r\n".encode() + _ACCEPT
+        return before + accept + self._after
 
-    def finish(self, protocol: Any, key: str) -> None:
-        """Does what `succeedHandshake` of Autobahn does, without subprotocol and extensions.
+    def finish(self, protocol: Any, key: str, subprotocol: str | None) -> None:
+        """Does what `succeedHandshake` of Autobahn does, without extensions.
 
         Args:
             protocol: a connection in the state CONNECTING.
             key: the `Sec-WebSocket-Key` of its handshake.
+            subprotocol: the one that is accepted, or None.
         """
-        protocol.sendData(self.answer(key))
+        if subprotocol is not None:
+            protocol.websocket_protocol_in_use = subprotocol
+        protocol.sendData(self.answer(key, subprotocol))
         protocol.state = protocol.STATE_OPEN
         protocol.onOpen()
         protocol.opened_usually = True

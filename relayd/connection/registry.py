@@ -10,6 +10,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from relayd.access.identity import Identity
 from relayd.errors import CloseCode
 
 REFUSED = 32
@@ -24,6 +25,10 @@ class Connection(Protocol):
     @property
     def kind(self) -> str:
         """The kind of its path, by name."""
+
+    @property
+    def identity(self) -> Identity:
+        """The bearer of its token."""
 
     def close(self, code: int, reason: str | None = None) -> None:
         """Begins the closing handshake."""

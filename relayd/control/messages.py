@@ -156,6 +156,22 @@ class Kick(msgspec.Struct, kw_only=True):
     reason: str = ""
 
 
+class Denied(msgspec.Struct, kw_only=True):
+    """The result of a denial.
+
+    Attributes:
+        count: the number of connections that it closes.
+        everywhere: whether all processes that share Redis get it at once.
+        kept: whether it holds after a restart.
+        missing: numbers of the workers that did not answer.
+    """
+
+    count: int
+    everywhere: bool
+    kept: bool
+    missing: list[int] = []
+
+
 class Drain(msgspec.Struct, kw_only=True):
     """Stops admission; `close` also closes the connected clients."""
 

@@ -16,9 +16,11 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
 from relayd import logs
+from relayd.access.denials import Denial
 from relayd.config.reload import Reloader
 from relayd.control.messages import (
     Client,
+    Denied,
     Done,
     Drain,
     Kick,
@@ -155,6 +157,23 @@ class Parent(Reloading):
         return Done(
             count=sum(done.count for done in found.values()),
             unknown=[f"w{number}-{id}" for number, done in found.items() for id in done.unknown],
+            missing=missing,
+        )
+
+    async def denials(self) -> Listing[Denial]:
+        """The tokens and users that are denied: every worker has the same list."""
+        client = await self._first_to_answer()
+        answer = await self._answered(client.request("GET", "/denials"))
+        return msgspec.json.decode(answer, type=Listing[Denial])
+
+    async def deny(self, denial: Denial) -> Denied:
+        """Denies a token or a user in all workers; those that start later read the file."""
+        body = dict.fromkeys(self._clients, msgspec.json.encode(denial))
+        found, missing = await self._ask_all("POST", "/denials", Denied, body)
+        return Denied(
+            count=sum(denied.count for denied in found.values()),
+            everywhere=bool(found) and all(denied.everywhere for denied in found.values()),
+            kept=any(denied.kept for denied in found.values()),
             missing=missing,
         )
 

@@ -9,16 +9,20 @@ from typing import Any
 import msgspec
 
 from relayd import logs, names, wire
+from relayd.access.denial_spread import DenialSpread
+from relayd.access.denials import Denial
 from relayd.application import Application
 from relayd.brokers.interface import Groups
 from relayd.config.reload import Reloader
 from relayd.connection.context import Context
+from relayd.connection.denied import concerned
 from relayd.connection.websocket import RelayFactory
 from relayd.control import connections as clients
 from relayd.control import tail, trace
 from relayd.control.address import Place
 from relayd.control.messages import (
     Client,
+    Denied,
     Done,
     Drain,
     Kick,
@@ -51,6 +55,7 @@ class ProcessControl(Reloading):
         hub: the groups of this process.
         groups: joined by `tail`.
         application: publishes; reports on the process and its stores.
+        spread: carries denials to all processes.
         relays: the factories of all connections.
         figures: the metrics of this process.
         place: of its control socket, for `status`; None if it has none.
@@ -63,6 +68,7 @@ class ProcessControl(Reloading):
         hub: Hub,
         groups: Groups,
         application: Application,
+        spread: DenialSpread,
         relays: Iterable[RelayFactory],
         figures: ProcessFigures,
         *,
@@ -74,6 +80,7 @@ class ProcessControl(Reloading):
         self._hub = hub
         self._groups = groups
         self._application = application
+        self._spread = spread
         self._relays = tuple(relays)
         self._figures = figures
         self._control = "" if place is None else str(place.path)
@@ -152,6 +159,19 @@ class ProcessControl(Reloading):
                 open_[id].close(kick.code, kick.reason)
         unknown = [id for id in kick.ids if id not in open_]
         return Done(count=len(kick.ids) - len(unknown), unknown=unknown)
+
+    async def denials(self) -> Listing[Denial]:
+        """The tokens and users that are denied."""
+        entries = self._context.admission.denials.entries()
+        found = [entry for entry in entries if not entry.lifted]
+        return Listing(found=found, total=len(found))
+
+    async def deny(self, denial: Denial) -> Denied:
+        """Denies a token or a user, here and in all processes. Raises Refusal: 400."""
+        self._context.admission.denials.check(denial)
+        count = 0 if denial.lifted else len(concerned(self._context.connections, denial))
+        spread = await self._spread.add(denial)
+        return Denied(count=count, everywhere=spread.everywhere, kept=spread.kept)
 
     async def drain(self, drain: Drain) -> Done:
         """Stops admission; closes the connected clients, too, if requested."""

@@ -9,9 +9,11 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from relayd.access.denials import Denial
 from relayd.control.listener import describe_peer
 from relayd.control.messages import (
     Client,
+    Denied,
     Done,
     Drain,
     Kick,
@@ -46,6 +48,8 @@ class Operations(Protocol):
     async def tail(self, group: str) -> Stream: ...
     async def trace(self, id: str) -> Stream: ...
     async def kick(self, kick: Kick) -> Done: ...
+    async def denials(self) -> Listing[Denial]: ...
+    async def deny(self, denial: Denial) -> Denied: ...
     async def drain(self, drain: Drain) -> Done: ...
     async def undrain(self) -> Done: ...
     async def log_level(self) -> LogLevel: ...
@@ -81,6 +85,11 @@ class ControlSite(RoutedSite):
             Route.at("/tail", GET=_stream(operations.tail, "group")),
             Route.at("/trace", GET=_stream(operations.trace, "id")),
             Route.at("/kick", POST=self._command(operations.kick, Kick)),
+            Route.at(
+                "/denials",
+                GET=_query(operations.denials),
+                POST=self._command(operations.deny, Denial),
+            ),
             Route.at("/drain", POST=self._command(operations.drain, Drain)),
             Route.at("/undrain", POST=self._bare_command(operations.undrain)),
             Route.at(
@@ -176,6 +185,9 @@ def _summary(message: Any) -> str:
     if isinstance(message, Kick):
         ids = ", ".join(message.ids[:5]) + (", …" if len(message.ids) > 5 else "")
         return f"{len(message.ids)} with {message.code}: {ids}"
+    if isinstance(message, Denial):
+        lifted = ", lifted" if message.lifted else ""
+        return f"{message.kind} {message.value!a}{lifted}"
     if isinstance(message, Drain):
         return "closing the clients" if message.close else ""
     if isinstance(message, LogLevel):

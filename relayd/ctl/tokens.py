@@ -1,44 +1,58 @@
-"""`relayctl token`: creates and shows the tokens that clients send in their handshake.
+"""`relayctl token`: creates, explains and revokes the tokens that clients send in their handshake.
 
-Sits under `ctl.main`. Needs no running relayd: tokens are signed with `[auth] secret` (JWT,
-RFC 7519, HS256).
+Sits under `ctl.main`. `create` and `check` need no running relayd: they use the keys of the
+configuration. `revoke` and `revoked` ask one.
 """
 
 import re
+import secrets
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 import jwt
 
-from relayd.config import Config
+from relayd.access.denials import FOR_EVER, Denial
+from relayd.access.rights import parse_right
+from relayd.access.tokens import LEEWAY, Tokens, configured_keys, words_of
+from relayd.config import Auth, Config
 from relayd.config.current import Current
-from relayd.connection.admission import Admission
+from relayd.control.messages import Denied, Listing
 from relayd.ctl.common import (
     FAILED,
     WrongInput,
+    counted,
     echo_json,
+    end_without,
     expected,
     json_option,
     moment,
     read_config,
+    table,
 )
+from relayd.ctl.control_client import Unreachable, reach
+from relayd.ctl.reactor import run_to_the_end
 from relayd.errors import Refusal
-from relayd.hosts.authority import Asked
+from relayd.jose.keys import Key, parse_keys
 from relayd.logs import printable
 from relayd.relays.paths import KINDS
 
+_NO_KEYS = (
+    "[auth] secret is not set: without keys there are no tokens. Set it, or secret_file, to "
+    "32 random bytes or more ('openssl rand -hex 32' prints some)"
+)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.group()
 def token() -> None:
-    """Tokens for clients, signed with [auth] secret."""
+    """Tokens for clients, signed with a key of [auth]."""
 
 
 class _Lifetime(click.ParamType[float]):
-    """A lifetime: `90s`, `15m`, `12h`, `30d`, or `never`."""
+    """A time from now: `90s`, `15m`, `12h`, `30d`, or `never`, which is 0."""
 
     name = "lifetime"
 
@@ -53,101 +67,304 @@ class _Lifetime(click.ParamType[float]):
         return float(int(found[1]) * _UNITS[found[2]])
 
 
+class _Right(click.ParamType[str]):
+    """A right by path and direction, as `access.rights` defines it."""
+
+    name = "right"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            parse_right(str(value), KINDS)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 @token.command(short_help="Create a token.")
-@click.option("--user", metavar="NAME", help="The name of the client's user.")
+@click.option("--user", metavar="NAME", help="The name of the client's user (sub).")
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(KINDS.names),
     help="A kind of path for which it is valid; may be given more than once. Default: all.",
 )  # fmt: skip
 @click.option(
+    "--right", "rights", multiple=True, type=_Right(), metavar="RIGHT",
+    help="A path and direction for which it is valid, such as camera/stage1:send or chat/lobby; "
+    "may be given more than once.",
+)  # fmt: skip
+@click.option("--audience", metavar="NAME", help="aud. Default: the first of [auth] audience.")
+@click.option("--issuer", metavar="NAME", help="iss. Default: the first of [auth] issuer.")
+@click.option("--id", "token_id", metavar="ID", help="jti, for revoke. Default: a random one.")
+@click.option(
     "--expires", type=_Lifetime(), default="30d", show_default=True, metavar="LIFETIME",
     help="Its lifetime: 90s, 15m, 12h, 30d or never.",
+)  # fmt: skip
+@click.option("--kid", metavar="NAME", help="The configured key to sign with. Default: the first.")
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="A file with the private key (PEM, JWK or JWK set) to sign with, instead of a configured "
+    "one.",
 )  # fmt: skip
 @json_option
 @click.pass_context
 @expected
 def create(
-    context: click.Context, user: str | None, scopes: tuple[str, ...], expires: float, as_json: bool
+    context: click.Context,
+    user: str | None,
+    scopes: tuple[str, ...],
+    rights: tuple[str, ...],
+    audience: str | None,
+    issuer: str | None,
+    token_id: str | None,
+    expires: float,
+    kid: str | None,
+    key_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Creates a token; clients send it as ?token= or as Authorization: Bearer."""
-    secret = _secret(read_config(context))
-    claims: dict[str, Any] = {"iat": int(time.time())}
-    if user is not None:
-        claims["sub"] = user
-    if scopes:
-        claims["scope"] = " ".join(scopes)
-    if expires:
-        claims["exp"] = int(time.time() + expires)
-    encoded = jwt.encode(claims, secret, algorithm="HS256")
+    """Creates a token.
+
+    Clients send it as Authorization: Bearer, as ?token=, or as the subprotocol beside relayd.
+    """
+    auth = read_config(context).auth
+    key = _signing_key(auth, kid, key_file)
+    now = int(time.time())
+    claims: dict[str, Any] = {"iat": now, "jti": token_id or secrets.token_hex(8)}
+    given = {
+        "sub": user,
+        "aud": audience or next(iter(auth.audience), None),
+        "iss": issuer or next(iter(auth.issuer), None),
+        "scope": " ".join(scopes) or None,
+        "rights": list(rights) or None,
+        "exp": int(now + expires) if expires else None,
+    }
+    claims |= {name: value for name, value in given.items() if value is not None}
+    headers = None if key.kid is None else {"kid": key.kid}
+    encoded = jwt.encode(claims, key.signing, algorithm=key.algorithm, headers=headers)
     if as_json:
         echo_json({"token": encoded, "claims": claims})
     else:
         click.echo(encoded)
 
 
-@token.command(short_help="Show the claims of a token, and whether it is valid.")
+def _signing_key(auth: Auth, kid: str | None, file: Path | None) -> Key:
+    """The key to sign with."""
+    where = "[auth]"
+    keys = configured_keys(auth)
+    if file is not None:
+        where = str(file)
+        try:
+            keys = parse_keys(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise WrongInput(f"{file}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise WrongInput(f"{file}: {error}") from error
+    found = [key for key in keys if key.signing is not None and kid in (None, key.kid)]
+    if found:
+        return found[0]
+    if not auth.has_keys and file is None:
+        raise WrongInput(_NO_KEYS)
+    named = "" if kid is None else f" with the kid {kid!r}"
+    raise WrongInput(f"{where} has no secret or private key{named}; --key FILE names another one")
+
+
+@token.command(short_help="Explain a token: whether it is valid, its rights, its time.")
 @click.argument("token")
 @json_option
 @click.pass_context
 @expected
-def show(context: click.Context, token: str, as_json: bool) -> None:
-    """Shows the claims of a token (- reads it from stdin), and whether relayd accepts it.
+def check(context: click.Context, token: str, as_json: bool) -> None:
+    """Explains a token (- reads it from stdin): whether relayd accepts it, and for what.
 
     Exit codes: 0 the token is valid; 1 it is not; 2 the text is no token.
     """
-    text = (sys.stdin.readline() if token == "-" else token).strip()
-    try:
-        head = jwt.get_unverified_header(text)
-        claims = jwt.decode(text, options={"verify_signature": False})
-    except jwt.InvalidTokenError as error:
-        raise WrongInput(f"this is no token (JWT): {error}") from error
-    why = _why_not(read_config(context), text, head, claims)
+    config = read_config(context)
+    if not config.auth.has_keys:
+        raise WrongInput(_NO_KEYS)
+    text, claims = _parsed(token)
+    why = _why_not(config, text)
+    revoked = _is_revoked(context, claims)
+    if not why and revoked:
+        why = "it has been revoked"
+    rights, ignored = _rights(claims)
+    if not why and rights == []:
+        why = f"it gives no right here; the kinds of path are {', '.join(KINDS.names)}"
     if as_json:
-        echo_json({"good": not why, "why": why, "claims": claims})
+        echo_json(
+            {"good": not why, "why": why, "claims": claims, "revoked": revoked, "rights": rights}
+        )
     else:
         for name, value in claims.items():
             click.echo(f"{name + ':':7} {_shown(name, value)}")
+        for sentence in _explained(claims, rights, ignored, revoked):
+            click.echo(sentence)
         click.echo("the token is valid" if not why else f"the token is not valid: {why}")
     if why:
         context.exit(FAILED)
 
 
-def _secret(config: Config) -> str:
-    if not config.auth.secret:
-        raise WrongInput(
-            "[auth] secret is not set: without it there are no tokens. Set it, or secret_file, to "
-            "32 random bytes or more ('openssl rand -hex 32' prints some)"
-        )
-    return config.auth.secret
+def _parsed(token: str) -> tuple[str, dict[str, Any]]:
+    """The text of a token and its claims, which nobody has verified."""
+    text = (sys.stdin.readline() if token == "-" else token).strip()
+    try:
+        return text, jwt.decode(text, options={"verify_signature": False})
+    except jwt.InvalidTokenError as error:
+        raise WrongInput(f"this is no token (JWT): {error}") from error
 
 
-def _why_not(config: Config, text: str, head: dict[str, Any], claims: dict[str, Any]) -> str:
+def _why_not(config: Config, text: str) -> str:
     """The reason why relayd refuses a token; empty if relayd accepts it."""
-    secret = _secret(config)
-    if head.get("alg") != "HS256":
-        return f"it is signed with {head.get('alg')}, and relayd accepts HS256 alone"
+
+    async def read(reactor: Any) -> None:
+        tokens = Tokens(Current(config), reactor, time.time, KINDS)
+        tokens.identify(await tokens.claims(text))
+
     try:
-        options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
-        jwt.decode(text, secret, algorithms=["HS256"], options={**options, "verify_aud": False})
-    except jwt.InvalidSignatureError:
-        return "it is signed with another secret than [auth] secret"
-    except jwt.InvalidTokenError:
-        pass  # `Admission` below has the sentence
-    scope = claims.get("scope")
-    any_kind = KINDS.names[0]
-    kinds = scope.split() if isinstance(scope, str) else [any_kind]
-    unknown = [kind for kind in kinds if kind not in KINDS.names]
-    try:
-        admission = Admission(Current(config), time.time)
-        kind = (kinds or [any_kind])[0]
-        admission.admit(kind, asked=Asked(), token=text, connections=0).send(None)
-    except StopIteration:
-        pass  # nothing had to be waited for
+        run_to_the_end(read, waits=bool(config.auth.jwks_url))
     except Refusal as refusal:
         return refusal.message[0].lower() + refusal.message[1:].rstrip(".")
-    if unknown == kinds:
-        return f"its scope names no kind of path; there are {', '.join(KINDS.names)}"
     return ""
+
+
+def _is_revoked(context: click.Context, claims: dict[str, Any]) -> bool | None:
+    """Whether relayd has a denial for a token; None if none answers."""
+    try:
+        found = reach(context).get("/denials", Listing[Denial]).found
+    except Unreachable:
+        return None
+    values = {"token": claims.get("jti"), "user": claims.get("sub")}
+    return any(denial.value == values[denial.kind] for denial in found)
+
+
+def _rights(claims: dict[str, Any]) -> tuple[list[str] | None, list[str]]:
+    """The rights of a token, None for all; and the words that are no rights."""
+    if "rights" not in claims and "scope" not in claims:
+        return None, []
+    known, ignored = [], []
+    try:
+        for word in words_of(claims):
+            try:
+                parse_right(word, KINDS)
+                known.append(word)
+            except ValueError:
+                ignored.append(word)
+    except TypeError:
+        pass  # the check above has the sentence
+    return known, ignored
+
+
+def _explained(
+    claims: dict[str, Any], rights: list[str] | None, ignored: list[str], revoked: bool | None
+) -> list[str]:
+    """Rights, remaining time and revocation in sentences."""
+    sentences = []
+    if rights is None:
+        sentences.append("it is good for every path")
+    elif rights:
+        sentences.append(f"it is good for {', '.join(map(printable, rights))}")
+    if ignored:
+        sentences.append(f"no rights of relayd: {', '.join(map(printable, ignored))}")
+    expires = claims.get("exp")
+    if isinstance(expires, int | float) and not isinstance(expires, bool):
+        left = expires - time.time()
+        if 0 < left < 1e11:
+            sentences.append(
+                f"it is valid for another {_duration(left)}, and {LEEWAY:g} s of leeway"
+            )
+    elif "exp" not in claims:
+        sentences.append("it never expires")
+    if revoked is None:
+        sentences.append("no relayd answers here that could say whether it has been revoked")
+    return sentences
+
+
+def _duration(seconds: float) -> str:
+    """`3 d 4 h`, `12 m 5 s`: the two largest units."""
+    rest, parts = int(seconds), []
+    for unit, size in sorted(_UNITS.items(), key=lambda each: -each[1]):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+@token.command(short_help="Revoke a token, or all tokens of a user.")
+@click.argument("token", required=False)
+@click.option("--id", "token_id", metavar="ID", help="The id (jti) of a token, instead of it.")
+@click.option("--user", metavar="NAME", help="A user (sub): all tokens of the user.")
+@click.option(
+    "--for", "lifetime", type=_Lifetime(), metavar="LIFETIME",
+    help="How long: as long as the token could be valid. Default: until TOKEN expires, else 30d.",
+)  # fmt: skip
+@click.option("--undo", is_flag=True, help="Accept it again.")
+@json_option
+@click.pass_context
+@expected
+def revoke(
+    context: click.Context,
+    token: str | None,
+    token_id: str | None,
+    user: str | None,
+    lifetime: float | None,
+    undo: bool,
+    as_json: bool,
+) -> None:
+    """Revokes TOKEN (- reads it from stdin), the token with an id, or all tokens of a user.
+
+    Their connections are closed at once with 4005, and new ones are refused, on every process.
+    """
+    if [token, token_id, user].count(None) != 2:
+        raise WrongInput("name one: a TOKEN, --id or --user")
+    now = time.time()
+    until = now + 30 * _UNITS["d"]
+    if token is not None:
+        claims = _parsed(token)[1]
+        token_id, expires = claims.get("jti"), claims.get("exp")
+        if not isinstance(token_id, str):
+            raise WrongInput("the token has no id (jti): revoke its user")
+        until = expires + LEEWAY if isinstance(expires, int | float) else FOR_EVER
+    if lifetime is not None:
+        until = now + lifetime if lifetime else FOR_EVER
+    denial = Denial(
+        kind="token" if user is None else "user",
+        value=(token_id if user is None else user) or "",
+        until=min(until, FOR_EVER),
+        made=now,
+        lifted=undo,
+    )
+    if denial.until <= now:
+        raise WrongInput("the token has expired already")
+    done = reach(context).post("/denials", denial, Denied)
+    if as_json:
+        echo_json(done)
+    elif undo:
+        click.echo(f"the {denial.kind} is accepted again")
+    else:
+        closed = counted(done.count, "connection is closed", "connections are closed")
+        click.echo(f"revoked until {moment(denial.until)} UTC; {closed}")
+    if not done.everywhere:
+        click.echo(
+            "Error: not on every process: Redis is away. relayd tells the others when Redis is "
+            "back",
+            err=True,
+        )
+    if not done.kept:
+        click.echo("Error: not kept for a restart; the log of relayd says why", err=True)
+    end_without(context, done.missing, failed=not (done.everywhere and done.kept))
+
+
+@token.command(short_help="List what has been revoked.")
+@json_option
+@click.pass_context
+@expected
+def revoked(context: click.Context, as_json: bool) -> None:
+    """Lists the tokens and users that have been revoked, and until when."""
+    found = reach(context).get("/denials", Listing[Denial]).found
+    if as_json:
+        echo_json({"found": found})
+    elif not found:
+        click.echo("nothing is revoked")
+    else:
+        rows = [(each.kind, printable(each.value), f"{moment(each.until)} UTC") for each in found]
+        click.echo(table([("KIND", "VALUE", "UNTIL"), *sorted(rows)]))
 
 
 def _shown(name: str, value: Any) -> str:

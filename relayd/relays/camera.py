@@ -11,22 +11,35 @@ from relayd.relays.paths import KINDS
 
 
 class CameraProtocol(MemberProtocol):
-    """A camera or a viewer: both may send, both see everything."""
+    """A camera or a viewer: both may send, both see everything, unless a token restricts them."""
 
     entry = KINDS["camera"]
     factory: "CameraFactory"
     _publish: Publish | None = None
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """Publishes a pose to the group. Raises ClientError: `bad_json`, `bad_pose`."""
+        """Publishes a pose to the group.
+
+        A client that may not view is no member of the group, and gets its echo from here.
+
+        Raises:
+            ClientError: `bad_json`, `bad_pose`; `forbidden`, it may not send.
+        """
         pose = wire.decode_pose(payload)
         if pose is None:
             return
         if self._publish is None:
+            self.check_may_send()
             key = self._number if self.factory.latest else None
             self._publish = self.factory.groups.publisher(self.group, key)
-            self.shorten(Passage(wire.decode_short_pose, wire.encode, self._publish, self.received))
-        self._publish(wire.encode(pose))
+            if self.may_view:
+                self.shorten(
+                    Passage(wire.decode_short_pose, wire.encode, self._publish, self.received)
+                )
+        payload = wire.encode(pose)
+        self._publish(payload)
+        if not self.may_view:
+            self.send_payload(payload)
 
 
 class CameraFactory(MemberFactory):

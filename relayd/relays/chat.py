@@ -58,6 +58,9 @@ class ChatProtocol(MemberProtocol):
         self._since = _natural(params, "since", ErrorCode.BAD_SINCE)
         wanted = _natural(params, "history", ErrorCode.BAD_REQUEST)
         count = min(config.history if wanted is None else wanted, _MOST)
+        if not self.may_view:
+            await factory.groups.prepare(self.group)
+            return
         self._stand_in = stand_in = _StandIn(self._limits.send_buffer)
         await factory.groups.join(self.group, stand_in)
         if self._since is not None:
@@ -81,8 +84,9 @@ class ChatProtocol(MemberProtocol):
             self._stand_in.hold(sum(len(entry.body) for entry in page.entries))
 
     def opened(self) -> None:
-        """Sends the history, then joins."""
-        self.spawn(self._catch_up())
+        """Sends the history, then joins; neither if the client may not view."""
+        if self.may_view:
+            self.spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
         """Sends the history at the pace of the reader, then goes live."""
@@ -150,9 +154,14 @@ class ChatProtocol(MemberProtocol):
                 self.send(frame)
 
     def received(self, payload: bytes, is_binary: bool) -> None:
-        """Posts a message to the room. Raises ClientError: `bad_json`, `bad_message`."""
+        """Posts a message to the room.
+
+        Raises:
+            ClientError: `bad_json`, `bad_message`; `forbidden`, the client may not send.
+        """
         message = wire.decode_chat(payload)
         if message is not None:
+            self.check_may_send()
             size = len(payload)
             self.hold(size)
             posted = self.factory.post(self.room, message, self.identity.user)
@@ -160,6 +169,9 @@ class ChatProtocol(MemberProtocol):
 
     def _posted(self, entry: ChatEntry, size: int) -> None:
         self.release(size)
+        if not self.may_view:
+            # no member of the room: this is its copy
+            self.send_payload(entry.body)
 
     def _not_posted(self, failure: Failure, size: int) -> None:
         self.release(size)

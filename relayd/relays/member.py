@@ -6,6 +6,7 @@ Sits between the WebSocket adapter and the broker's groups.
 from relayd.brokers.interface import Groups
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory, RelayProtocol
+from relayd.errors import ClientError, ErrorCode
 from relayd.names import Place
 
 
@@ -29,16 +30,23 @@ class MemberProtocol(RelayProtocol):
         self.spawn(self.join())
 
     async def join(self) -> None:
-        """Joins the group, unless the client leaves before that is done.
+        """Joins the group, unless it may not view, or leaves before that is done.
 
         Raises:
             Unavailable: the group cannot be connected to other processes.
         """
+        if not self.may_view:
+            return
         assert self.outbox is not None
         await self.factory.groups.join(self.group, self.outbox)
         if not self.can_send:
             # the client left meanwhile
             self.factory.groups.leave(self.group, self.outbox)
+
+    def check_may_send(self) -> None:
+        """Raises ClientError: `forbidden`, its token does not let the client send here."""
+        if not self.may_send:
+            raise ClientError(ErrorCode.FORBIDDEN, "Your token does not let you send here.")
 
     def flush(self) -> None:
         """Sends the frames that wait for this client in the group's next batch."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from relayd.names import Content, Django, Kind, Kinds, parse_room, parse_uuid
+from relayd.names import DIRECTIONS, Content, Django, Kind, Kinds, parse_room, parse_uuid
 
 KINDS = Kinds(
     Kind(
@@ -21,6 +21,7 @@ KINDS = Kinds(
         hint=("/ws/camera",),
         default=lambda config: "Camera_group",
         factory="CameraFactory",
+        directions=DIRECTIONS,
         needs=("groups",),
         fanned_out=True,
         content=Content.POSE,
@@ -45,6 +46,7 @@ KINDS = Kinds(
         parse=parse_room,
         default=lambda config: config.chat.default_room,
         factory="ChatFactory",
+        directions=DIRECTIONS,
         needs=("groups", "rooms"),
         fanned_out=True,
         keeps_history=True,
@@ -57,6 +59,7 @@ KINDS = Kinds(
         ("/ws/push/{topic}",),
         purpose="Receives what is published to the topic.",
         factory="PushFactory",
+        directions=("view",),
         needs=("groups",),
         fanned_out=True,
         published="Sends a JSON object to everyone connected to the topic.",

@@ -36,9 +36,9 @@ def test_the_claims_of_a_token_are_shown(relayctl: Operator) -> None:
     assert (claims["sub"], claims["scope"]) == ("ann", "chat push")
     assert claims["exp"] - claims["iat"] == 12 * 3600
     assert abs(claims["iat"] - time.time()) < 60
-    shown = relayctl.json("token", "show", made["token"])
+    shown = relayctl.json("token", "check", made["token"])
     assert shown == {"good": True, "why": "", "claims": claims}
-    assert relayctl("token", "show", "-", stdin=made["token"]).stdout.endswith(
+    assert relayctl("token", "check", "-", stdin=made["token"]).stdout.endswith(
         "the token is valid\n"
     )
     assert "exp" not in relayctl.json("token", "create", "--expires", "never")["claims"]
@@ -46,7 +46,7 @@ def test_the_claims_of_a_token_are_shown(relayctl: Operator) -> None:
 
 def refused(relayctl: Operator, token: str) -> str:
     """Why a token is not good."""
-    done: Done = relayctl("token", "show", token, "--json")
+    done: Done = relayctl("token", "check", token, "--json")
     assert done.returncode == 1
     why: str = json.loads(done.stdout)["why"]
     return why
@@ -58,10 +58,10 @@ def test_a_token_that_is_not_good_is_explained(relayctl: Operator, tmp_path: Pat
     assert "another secret than [auth] secret" in refused(relayctl, made)
     short = relayctl("token", "create", "--expires", "1s").stdout.strip()
     deadline = time.monotonic() + 20
-    while relayctl("token", "show", short).returncode == 0:
+    while relayctl("token", "check", short).returncode == 0:
         assert time.monotonic() < deadline
     assert refused(relayctl, short) == "the token has expired"
-    check_failed(relayctl("token", "show", "nonsense"), 2, "this is no token")
+    check_failed(relayctl("token", "check", "nonsense"), 2, "this is no token")
     assert relayctl("token", "create", "--expires", "1y").returncode == 2
     assert relayctl("token", "create", "--scope", "nowhere").returncode == 2
     check_failed(Operator(tmp_path)("token", "create"), 2, "[auth] secret is not set")

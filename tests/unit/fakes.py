@@ -35,6 +35,7 @@ from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.drops import Drops
 from relayd.edge.seats import Seats
+from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draw
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
@@ -398,7 +399,9 @@ class World:
         self.context = Context(
             current=self.current,
             clock=self.clock,
-            admission=Admission(self.current, lambda: NOW + self.clock.seconds()),
+            admission=Admission(
+                self.current, self.clock, lambda: NOW + self.clock.seconds(), KINDS
+            ),
             connections=Connections(),
             keepalive=Keepalive(self.clock, self.current),
             drops=Drops(),

@@ -3,6 +3,7 @@
 import pytest
 from twisted.internet.defer import Deferred
 
+from relayd.access.identity import NOBODY
 from relayd.connection.registry import REFUSED, Connections
 from relayd.errors import CloseCode
 from tests.unit.fakes import failure, has_fired, success
@@ -13,6 +14,7 @@ class FakeConnection:
 
     def __init__(self, connections: Connections, kind: str, *, leaves: bool = False) -> None:
         self.kind = kind
+        self.identity = NOBODY
         self.closes: list[tuple[int, str | None]] = []
         self.aborts = 0
         self._connections = connections

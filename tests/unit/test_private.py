@@ -122,7 +122,8 @@ def wrong_names(source: str, namespace: dict[str, Any], everywhere: set[str]) ->
             origin = getattr(node, "module", None) or ""
             for alias in node.names:
                 full = f"{origin}.{alias.name}".strip(".")
-                ours = full.startswith("relayd") or bool(getattr(node, "level", 0))
+                ours = full.startswith(("relayd", "twisted.web.http_headers"))
+                ours = ours or bool(getattr(node, "level", 0))
                 if not ours and any(
                     _private(part) or part in UNDOCUMENTED for part in full.split(".")
                 ):
