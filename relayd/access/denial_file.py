@@ -27,7 +27,7 @@ def load(path: Path) -> list[Denial]:
     """
     try:
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     try:
         return msgspec.json.decode(text, type=list[Denial])

@@ -83,8 +83,10 @@ BAD_TOKENS = {
     "none": plain({"alg": "none", "typ": "JWT"}, {"sub": "ada"}),
     "unsigned": plain({"alg": "HS256", "typ": "JWT"}, {"sub": "ada"}),
     "other algorithm": token(algorithm="HS384"),
-    "expired": token(exp=NOW - 10),
+    "expired": token(exp=NOW - 31),
     "expired long ago": token(exp=0),
+    "expires never": token(exp=float("inf")),
+    "expires at no number": token(exp=float("nan")),
     "not yet": token(nbf=NOW + 86400),  # the run takes a while
     "expires never sensibly": token(exp="tomorrow"),
     "expires as a list": token(exp=[NOW + 600]),
@@ -101,9 +103,9 @@ def test_bad_token_is_refused(guarded: Daemon, bad: str) -> None:
     assert (refused.status, refused.error) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize("exp", [10**20, float("inf"), 1e300, -1])
+@pytest.mark.parametrize("exp", [10**20, 1e300, -1])
 def test_odd_expiry_is_answered(guarded: Daemon, connect: Connect, exp: float) -> None:
-    """A time that no clock reaches is as good as none; one before 1970 is over."""
+    """A finite time that no clock reaches is as good as none; one before 1970 is over."""
     client = connect(guarded, f"/ws/camera?refuse=close&token={token(exp=exp)}")
     if exp < 0:
         assert read_close(client) == (4401, "unauthorized")
@@ -137,7 +139,7 @@ def test_a_chat_message_names_the_user_of_its_token(guarded: Daemon, connect: Co
 
 def test_a_token_that_expires_closes_with_4005(guarded: Daemon, connect: Connect) -> None:
     for seconds in (1.5, 3, 6, 12):  # on a slow machine it may expire before it is used
-        made = token(exp=time.time() + seconds)
+        made = token(exp=time.time() + seconds - 30)  # the leeway
         try:
             client = connect(guarded, f"/ws/camera/e?token={made}")
         except InvalidStatus as refusal:

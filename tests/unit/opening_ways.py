@@ -215,7 +215,17 @@ MORE: dict[bytes, tuple[bytes, ...]] = {
         *(b"chrome-extension://a", b"HTTPS://EXAMPLE.ORG", b"https://example.org/", b"http://-"),
         *(b"http://relay.example", b"https://relay.example:8443", b"HTTP://RELAY.EXAMPLE:80"),
     ),
-    b"Sec-WebSocket-Protocol": (b"a", b"a, b", b"a,a", b"", b"a,,", b" a , b "),
+    b"Sec-WebSocket-Protocol": (
+        b"relayd",
+        b"relayd, a",
+        b"b,relayd",
+        b"a",
+        b"a, b",
+        b"a,a",
+        b"",
+        b"a,,",
+        b" a , b ",
+    ),
     b"Sec-WebSocket-Extensions": (
         *(b"permessage-deflate; client_max_window_bits", b"permessage-deflate", b"x; a=b, y", b""),
         *(b'a;b="c', b"permessage-deflate; x=1; x=2", b";", b",", b"A;B=C"),

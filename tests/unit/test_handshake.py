@@ -512,28 +512,41 @@ def test_a_client_admitted_while_the_server_begins_to_drain_is_refused(door: Doo
 
 @pytest.mark.parametrize("config", [msgspec.structs.replace(CONFIG, auth=Auth(secret=SECRET))])
 @pytest.mark.parametrize(
-    ("query", "header", "good"),
+    ("query", "header", "offered", "good"),
     [
-        ("", None, True),
-        ("?token={}", None, True),
-        ("", "Bearer {}", True),
-        ("", "bearer   {} ", True),
-        ("?token=x", None, False),
-        ("", "Bearer x", False),
-        ("?token=x", "Bearer {}", False),
-        ("", "Basic {}", True),
-        ("", "Bearer", True),
+        ("", None, "", True),
+        ("?token={}", None, "", True),
+        ("", "Bearer {}", "", True),
+        ("", "bearer   {} ", "", True),
+        ("?token=x", None, "", False),
+        ("", "Bearer x", "", False),
+        ("?token=x", "Bearer {}", "", False),
+        ("", "Basic {}", "", True),
+        ("", "Bearer", "", True),
+        ("", None, "relayd, {}", True),
+        ("", None, "{}, relayd", True),
+        ("", None, "relayd", True),
+        ("", None, "relayd, x", False),
+        ("", None, "{}", True),
+        ("", None, "other, {}", True),
+        ("", "Bearer {}", "relayd, x", True),
     ],
 )
-def test_a_token_is_read_from_the_query_or_the_header(
-    door: Door, query: str, header: str | None, good: bool
+def test_a_token_is_read_from_the_query_the_header_or_the_subprotocol(
+    door: Door, query: str, header: str | None, offered: str, good: bool
 ) -> None:
     token = jwt.encode({"sub": "ada"}, SECRET, algorithm="HS256")
     headers = {} if header is None else {"Authorization": header.format(token)}
+    if offered:
+        headers["Sec-WebSocket-Protocol"] = offered.format(token)
     client = door.connect(f"/ws/test{query.format(token)}", headers=headers)
     if not good:
         assert client.refusal == (401, "unauthorized")
         return
     assert client.status == 101
+    assert client.response is not None
+    answered = client.response.headers.get("Sec-WebSocket-Protocol")
+    assert answered == ("relayd" if "relayd" in offered else None)
     shown = "{}" in query or (header or "").lower().startswith("bearer ")
+    shown = shown or ("relayd" in offered and "{}" in offered)
     assert client.server.identity.user == ("ada" if shown else None)

@@ -3,22 +3,24 @@
 import json
 from collections.abc import Callable, Iterator
 
+import jwt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relayd import wire
 from relayd.brokers.memory import MemoryGroups
+from relayd.config import Auth, Config, Limits
 from relayd.config import Camera as CameraConfig
-from relayd.config import Config, Limits
 from relayd.errors import ClientError
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.native.reading import Passage
 from relayd.relays.camera import CameraFactory
-from tests.unit.fakes import BUFFER, Client, World, make_world
+from tests.unit.fakes import BUFFER, OPEN, Client, World, make_world
 
 PING = b"\x89\x00"
+SECRET = "a secret of at least thirty-two bytes"
 
 
 class Camera:
@@ -193,3 +195,53 @@ def test_a_rate_limited_client_does_not_get_the_short_path(camera: Camera) -> No
     for x in range(7):  # it may save up those of two seconds
         sender.send({"x": x})
     assert sender.closed()[0] == 4004
+
+
+# Rights
+
+
+def bearer(right: str) -> dict[str, str]:
+    """The header of a token with one right."""
+    return {"Authorization": f"Bearer {jwt.encode({'rights': [right]}, SECRET)}"}
+
+
+@pytest.fixture
+def guarded() -> Iterator[Camera]:
+    """A camera relay that knows tokens."""
+    with make_world(Config(auth=Auth(secret=SECRET))) as (world, _):
+        yield Camera(world)
+        world.end()
+
+
+def enter(camera: Camera, right: str) -> Client:
+    return camera.world.connect(camera.factory, "/ws/camera/s", headers=bearer(right))
+
+
+def test_a_client_that_may_not_send_is_told_so_and_sees_the_others(guarded: Camera) -> None:
+    viewer, sender = enter(guarded, "camera/s:view"), enter(guarded, "camera/s")
+    for _ in range(2):  # also once the sender has its passage
+        viewer.send({"x": 1})
+        (error,) = viewer.objects()
+        assert (error["error"], set(error)) == ("forbidden", {"error", "message"})
+        sender.send({"x": 2})
+        assert [client.objects()[0]["x"] for client in (viewer, sender)] == [2, 2]
+    assert viewer.closed() == sender.closed() == OPEN
+
+
+def test_a_client_that_may_not_view_gets_its_own_poses_alone(guarded: Camera) -> None:
+    blind, seer = enter(guarded, "camera/s:send"), enter(guarded, "camera/*")
+    for x in range(3):
+        blind.send({"x": x})
+        seer.send({"x": -x})
+        assert [each["x"] for each in seer.objects()] == [x, -x]
+        assert [each["x"] for each in blind.objects()] == [x]
+    blind.send("no json")
+    assert blind.objects()[0]["error"] == "bad_json"
+
+
+def test_two_rights_for_one_group_give_both_directions(guarded: Camera) -> None:
+    token = jwt.encode({"rights": ["camera/s:send", "camera/*:view"]}, SECRET)
+    headers = {"Authorization": f"Bearer {token}"}
+    both = guarded.world.connect(guarded.factory, "/ws/camera/s", headers=headers)
+    both.send({"x": 1})
+    assert [each["x"] for each in both.objects()] == [1]

@@ -609,3 +609,33 @@ def test_announcements_of_the_room_do_not_count_as_messages_with_an_id() -> None
     stand_in.write_items([(None, message)], message)
     assert stand_in.reaches_back_to(6)
     assert not stand_in.reaches_back_to(5)
+
+
+# Rights
+
+
+def enter(room: Room, right: str, query: str = "") -> Client:
+    """A client whose token has one right."""
+    token = jwt.encode({"rights": [right]}, SECRET)
+    return room.connect(query, headers={"Authorization": f"Bearer {token}"})
+
+
+def test_a_client_that_may_not_send_reads_the_room(room: Room) -> None:
+    room.post("before")
+    reader, writer = enter(room, "chat/lobby:view"), enter(room, "chat/lobby", "?history=0")
+    assert [each["message"] for each in reader.objects()] == ["before"]
+    reader.send({"message": "no"})
+    (error,) = reader.objects()
+    assert (error["error"], set(error)) == ("forbidden", {"error", "message"})
+    writer.send({"message": "hi"})
+    assert [each["message"] for each in reader.objects()] == ["hi"]
+    assert [each["message"] for each in writer.objects()] == ["hi"]
+
+
+def test_a_client_that_may_not_view_gets_the_copies_of_its_own_messages_alone(room: Room) -> None:
+    room.post("before")
+    blind, reader = enter(room, "chat/lobby:send", "?since=0"), enter(room, "chat", "?history=0")
+    blind.send({"message": "mine"})
+    reader.send({"message": "theirs"})
+    assert [each["message"] for each in blind.objects()] == ["mine"]
+    assert [each["message"] for each in reader.objects()] == ["mine", "theirs"]
