@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import ClientConnection
@@ -63,11 +64,11 @@ def accepted(pid: int, port: int) -> int:
 
 
 def clients_of(
-    daemon: Daemon, connect: Callable[..., ClientConnection], number: int
+    daemon: Daemon, connect: Callable[..., ClientConnection], number: int, **options: Any
 ) -> list[ClientConnection]:
     """Two clients of one worker, which has them open: the answer to a handshake comes before."""
     (other,) = [pid for each, pid in pids(daemon).items() if each != number]
     with stopped(other):
-        clients = [connect(daemon, "/ws/camera/g") for _ in range(2)]
+        clients = [connect(daemon, "/ws/camera/g", **options) for _ in range(2)]
         settle(*clients)
         return clients
