@@ -131,7 +131,7 @@ def test_without_redis_a_revocation_holds_here_and_reaches_the_others_later(
     assert read_close(clients[1]) == CLOSED
     assert Refused(there, f"/ws/camera?token={made}").status == 401
     # what other programs write there is checked
-    redis.tell("ZADD", "relayd:denials", time.time() + 60, "odd")
+    redis.tell("ZADD", "relayd:denials", int(time.time()) + 60, "odd")
     redis.tell("PUBLISH", "relayd:denied", '{"kind":"all","value":"x","until":9e9,"made":0}')
     redis.tell("PUBLISH", "relayd:denied", b"\xff" * 5000)
     eventually(lambda: "invalid denials from Redis" in there.log)
