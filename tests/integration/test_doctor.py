@@ -14,6 +14,7 @@ import jwt
 import pytest
 
 from relayd.storage import schema
+from tests.certificates import Chain, write
 from tests.daemon import Daemon
 from tests.integration.conftest import Spawn
 from tests.ports import free_port
@@ -442,11 +443,38 @@ def test_the_doctor_reports_a_certificate_that_clients_do_not_trust(
     found.has("certificate", "fault", "clients do not trust", "fullchain.pem")
 
 
-def test_the_doctor_reports_an_expired_certificate_of_an_endpoint(
-    examine: Examine, tmp_path: Path
+def test_the_doctor_judges_the_chain_that_relayd_itself_sends(
+    spawn: Spawn, examine: Examine, tmp_path: Path
 ) -> None:
-    files = Nginx(tmp_path / "files", [], days=-3).certificates
-    listen = f"ssl:{free_port()}:privateKey={files.key}:certKey={files.certificate}"
+    chain, port = Chain(tmp_path / "tls", "relay.example.org"), free_port()
+    tls = {"tls_certificate": chain.certificate, "tls_key": chain.key}
+    node = spawn(tls_listen=f"tcp:{port}:interface=127.0.0.1", **tls)
+    trust = ("--ca", str(chain.root_file))
+    found = examine(node, *trust)
+    for words in ("is good until", "leads to a root", "is for relay.example.org"):
+        found.has("certificate-files", "ok", words, "")
+    examine(node).has("certificate-files", "fault", "unable to get", "--ca FILE")
+    chain.renew(days=-1)  # without its key
+    found = examine(node, *trust)
+    found.has("certificate-files", "fault", "do not belong together", "full chain")
+
+
+def test_the_doctor_reports_a_leaf_alone_a_wrong_name_and_an_end(
+    spawn: Spawn, examine: Examine, tmp_path: Path
+) -> None:
+    chain, port = Chain(tmp_path / "tls", "relay.example.org"), free_port()
+    tls = {"tls_certificate": chain.leaf_file, "tls_key": chain.key}
+    node = spawn(tls_listen=f"tcp:{port}:interface=127.0.0.1", **tls)
+    found = examine(node, "--ca", str(chain.root_file), "--url", "https://other.example.org:1")
+    found.has("certificate-files", "fault", "has 1 certificate: ", "fullchain.pem")
+    found.has("certificate-files", "fault", "is not for other.example.org", "certbot --expand")
+    write(chain.key, chain.renew(days=5))
+    found = examine(node)
+    found.has("certificate-files", "warn", "sends another certificate", "relayctl reload")
+    listen = f"ssl:{free_port()}:privateKey={chain.key}:certKey={chain.certificate}"
+    found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
+    found.has("certificate-files", "warn", "expires in 4 days", "renew it")
+    write(chain.key, chain.renew(days=-3))
     found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
     found.has("certificate-files", "fault", "has expired", "renew it")
 

@@ -4,17 +4,20 @@ Listed in `checks`.
 """
 
 import datetime
-import re
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from OpenSSL import SSL, crypto
 
+from relayd.ctl.common import counted
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
+from relayd.tls import descriptions
+from relayd.tls.pair import BrokenPair, Pair, load
 
 _TIMEOUT = 10.0  # seconds
 _RENEW = "renew it: certbot renew, then reload what serves it (systemctl reload nginx)"
@@ -51,33 +54,92 @@ def look_at_public(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_files(facts: Facts) -> Iterator[Finding]:
-    """Whether the files of `ssl:` endpoints can be read, belong together, and are valid."""
-    found = False
-    for description in facts.listen:
-        if not description.startswith("ssl:"):
-            continue
-        found = True
-        words = dict(re.findall(r":(\w+)=((?:[^:\\]|\\.)*)", description))
-        key = words.get("privateKey", "server.pem").replace("\\:", ":")
-        certificate = words.get("certKey", key).replace("\\:", ":")
+    """Whether clients would trust what relayd's own endpoints with TLS send."""
+    found = descriptions.all_files(facts.listen)
+    if not found:
+        yield skipped("no endpoint of relayd speaks TLS: no [tls] certificate, none of ssl:")
+    for files, endpoints in found.items():
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-            parsed = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
-        except ssl.SSLError as error:
+            pair = load(files)
+        except BrokenPair as error:
             yield fault(
-                f"{description}: {certificate} and {key} do not belong together: {error.reason}",
-                "name the certificate in certKey and its own key in privateKey",
-            )
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            yield fault(
-                f"{description}: {certificate} or {key} cannot be read: {why}",
+                str(error),
+                "certificate is the full chain, the server's own first; key is its private key; "
                 "relayd's user must be able to read both",
             )
-        else:
-            yield from _judge_end(certificate, parsed, facts.options.days)
-    if not found:
-        yield skipped("no endpoint of [server] listen is of the kind ssl:")
+            continue
+        chain = pair.chain
+        for endpoint in endpoints:
+            sent = _sent(facts, endpoint)
+            if sent and sent[0] != pair.leaf:
+                yield warn(
+                    f"{endpoint} sends another certificate than {files.certificate} has, until "
+                    f"{sent[0].not_valid_after_utc:%Y-%m-%d}",
+                    "relayctl reload; its log says why the files were not used",
+                )
+            chain = sent or chain
+        yield from _judge_end(files.certificate, chain[0], facts.options.days)
+        yield from _judge_chain(facts, files.certificate, chain)
+        yield _judge_names(facts, files.certificate, pair)
+
+
+def _sent(facts: Facts, endpoint: str) -> list[x509.Certificate]:
+    """The chain that an endpoint sends; empty if nobody answers there."""
+    target = facts.targets.get(endpoint)
+    if target is None:
+        return []
+    try:
+        with socket.create_connection((target.host, target.port), _TIMEOUT) as plain:
+            # OpenSSL blocks; the kernel ends that (socket(7))
+            plain.settimeout(None)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                plain.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(_TIMEOUT), 0))
+            client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), plain)
+            client.set_connect_state()
+            client.do_handshake()
+            return client.get_peer_cert_chain(as_cryptography=True) or []
+    except (OSError, SSL.Error):
+        return []
+
+
+def _judge_chain(facts: Facts, what: str, chain: list[x509.Certificate]) -> Iterator[Finding]:
+    """Whether a client that knows the roots alone can follow a chain to one of them."""
+    store = crypto.X509Store()
+    paths = ssl.get_default_verify_paths()
+    if facts.options.ca:
+        store.load_locations(facts.options.ca)
+    elif paths.cafile or paths.capath:
+        store.load_locations(paths.cafile, paths.capath)
+    leaf, *rest = map(crypto.X509.from_cryptography, chain)
+    # whether it has ended is a finding of its own
+    begin = max(each.not_valid_before_utc for each in chain)
+    store.set_time(begin + datetime.timedelta(seconds=1))
+    try:
+        crypto.X509StoreContext(store, leaf, rest).verify_certificate()
+    except crypto.X509StoreContextError as error:
+        yield fault(
+            f"clients do not trust the chain of {what}, which has "
+            f"{counted(len(chain), 'certificate', 'certificates')}: {error}",
+            "put the whole chain into the file: fullchain.pem, not cert.pem; for an authority of "
+            "your own, --ca FILE",
+        )
+    else:
+        yield ok(f"the chain of {what} leads to a root that is trusted")
+
+
+def _judge_names(facts: Facts, what: str, pair: Pair) -> Finding:
+    """Whether a certificate is for the host of the public URL."""
+    host = urlsplit(facts.options.url).hostname
+    names = ", ".join(pair.names) or "no name"
+    if host is None:
+        return ok(f"{what} is for {names}")
+    wildcard = "*." + host.partition(".")[2]
+    if host in pair.names or wildcard in pair.names:
+        return ok(f"{what} is for {host}")
+    return fault(
+        f"{what} is not for {host}, but for {names}",
+        "get a certificate for that name: certbot --expand -d NAME",
+    )
 
 
 def _judge_refusal(host: str, error: ssl.SSLCertVerificationError) -> Finding:

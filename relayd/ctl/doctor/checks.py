@@ -31,6 +31,6 @@ CHECKS = (
     Check("nginx-capacity", "worker_connections, files", nginx.look_at_capacity),
     Check("nginx-metrics", "/metrics in public", nginx.look_at_metrics),
     Check("certificate", "of the public URL", certificates.look_at_public),
-    Check("certificate-files", "of ssl: endpoints", certificates.look_at_files),
+    Check("certificate-files", "what relayd itself sends over TLS", certificates.look_at_files),
     Check("websocket", "a pose through the public URL", public.look),
 )
