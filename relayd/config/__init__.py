@@ -8,13 +8,14 @@ names win over these). A secret may be in a file of its own (`secret_files`).
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from relayd.config.checks import is_loopback
-from relayd.config.secret_files import follow, read_credentials, warn_of_open_file
+from relayd.config.secret_files import follow, is_open, read_credentials, warn_of_open_file
 from relayd.config.sections import (
     SECTIONS,
     Api,
@@ -161,6 +162,8 @@ def read(
         found += read_credentials(secrets)
     for name, text in by_strength(merged):
         found.append(read_variable("environment" if name in environ else ".env", name, text))
+    of_dotenv = [setting for setting in found if setting.place == ".env"]
+    warn_of_open_file(os.path.join(folder, ".env"), of_dotenv, warnings)
     if listen:
         found.append(Setting("command line", "--listen", "server", "listen", list(listen)))
     if only:
@@ -207,13 +210,20 @@ def _check_together(config: Config, found: Sequence[Setting]) -> None:
 
 
 def _broken_certificates(config: Config, folder: str) -> list[str]:
-    """Certificates that cannot be used now: a sentence each. A start fails, a reload does not."""
+    """Certificates that cannot be used now, and open keys: a sentence each.
+
+    With the former a start fails, but not a reload.
+    """
     sentences = []
     for files in descriptions.all_files(config.endpoints):
         from relayd.tls.pair import BrokenPair, load  # a command without TLS does not load OpenSSL
 
         try:
             load(files.below(folder))
+            if is_open(Path(files.below(folder).key)):
+                sentences.append(
+                    f"{files.key}: everyone on this machine may open it: chmod 640 {files.key}"
+                )
         except BrokenPair as error:
             sentences.append(f"TLS: {error}")
     return sentences

@@ -75,8 +75,8 @@ def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[S
             text = _read(path)
         except ValueError as error:
             raise setting.error(str(error)) from error
-        if _is_open(path) and (key == "url" or holds_a_secret(setting.section, key, text)):
-            warnings.append(f"{path}: everyone on this machine may read it: chmod 640 {path}")
+        if is_open(path) and (key == "url" or holds_a_secret(setting.section, key, text)):
+            warnings.append(f"{path}: everyone on this machine may open it: chmod 640 {path}")
         name = f"[{setting.section}] {key}"
         followed.append(Setting(str(path), name, setting.section, key, text))
     return followed
@@ -85,16 +85,17 @@ def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[S
 def warn_of_open_file(path: str, found: Iterable[Setting], warnings: list[str]) -> None:
     """Adds a sentence if a TOML file holds secrets and everyone may read it."""
     names = [one.name for one in found if holds_a_secret(one.section, one.key, one.value)]
-    if names and _is_open(Path(path)):
+    if names and is_open(Path(path)):
         warnings.append(
-            f"{path}: holds {' and '.join(names)}, and everyone on this machine may read it: "
+            f"{path}: holds {' and '.join(names)}, and everyone on this machine may open it: "
             f"chmod 640 {path}"
         )
 
 
-def _is_open(path: Path) -> bool:
+def is_open(path: Path) -> bool:
+    """Whether everyone on this machine may read or write a file."""
     try:
-        return bool(path.stat().st_mode & stat.S_IROTH)
+        return bool(path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
     except OSError:
         return False  # it was removed meanwhile
 

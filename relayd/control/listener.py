@@ -94,7 +94,7 @@ class ControlSocket:
         for each in (path, *self._beside):
             check_length(each)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(0o750, parents=True, exist_ok=True)
             _remove_dead(path, live_too=self._takes_over)
             listening = _bind(path, self._mode)
         except OSError as error:

@@ -156,6 +156,10 @@ class Engine(ABC):
                 cursor.close()
 
 
+FOLDER_MODE, FILE_MODE = 0o750, 0o640
+"""Modes of what is created for SQLite, from which the umask may take more: chat is private."""
+
+
 class SQLite(Engine):
     """A database file of this machine, in WAL mode; a COMMIT is on the disk when it returns."""
 
@@ -196,6 +200,7 @@ class SQLite(Engine):
     def connect(self) -> sqlite3.Connection:
         """Opens the file; creates the file and its folder if they are missing."""
         self.make_folder()
+        self._make_file()
         connection = sqlite3.connect(*self.arguments, **self.keywords)
         try:
             self.opened(connection)
@@ -207,7 +212,12 @@ class SQLite(Engine):
     def make_folder(self) -> None:
         """Creates the folder of the file; a failure shows when the file is opened."""
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+
+    def _make_file(self) -> None:
+        """Creates the file closed to other users; SQLite gives its mode to -wal and -shm."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
     def opened(self, connection: sqlite3.Connection) -> None:
         """Sets the pragmas that hold for one connection only (and WAL, which stays)."""

@@ -443,6 +443,23 @@ def test_the_doctor_reports_a_certificate_that_clients_do_not_trust(
     found.has("certificate", "fault", "clients do not trust", "fullchain.pem")
 
 
+def test_the_doctor_reports_a_database_and_a_key_that_every_user_may_read(
+    spawn: Spawn, examine: Examine, tmp_path: Path
+) -> None:
+    node = spawn()
+    examine(node).has("database", "ok", "", "")
+    tmp_path.chmod(0o755)
+    var = node.folder / "var"
+    var.chmod(0o755)
+    (var / "relayd.db").chmod(0o644)
+    chain = Chain(tmp_path / "tls", "relay.example.org")
+    chain.key.chmod(0o644)
+    listen = f"ssl:{free_port()}:privateKey={chain.key}:certKey={chain.certificate}"
+    found = examine(node, env={"RELAYD_SERVER_LISTEN": listen})
+    found.has("database", "warn", "every user of this machine may open", f"chmod 750 {var}")
+    found.has("configuration", "warn", "may open it", f"chmod 640 {chain.key}")
+
+
 def test_the_doctor_judges_the_chain_that_relayd_itself_sends(
     spawn: Spawn, examine: Examine, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Database URLs: what they mean, and that no password is ever shown."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -94,3 +95,30 @@ def test_importing_the_storage_installs_no_reactor() -> None:
         "sys.exit('twisted.internet.reactor' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_new_database_is_closed_to_other_users_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        connection = SQLite(str(tmp_path / "var" / "a.db"), engines.Bounds()).connect()
+        connection.execute("CREATE TABLE t (x)")
+        files = sorted((tmp_path / "var").iterdir())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in files}
+        connection.close()
+    finally:
+        os.umask(before)
+    assert modes == {"a.db": 0o640, "a.db-shm": 0o640, "a.db-wal": 0o640}
+    assert (tmp_path / "var").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_stricter_umask_and_the_mode_of_an_existing_database_stay(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        SQLite(str(tmp_path / "var" / "a.db"), engines.Bounds()).connect().close()
+    finally:
+        os.umask(before)
+    path = tmp_path / "var" / "a.db"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o664)
+    SQLite(str(path), engines.Bounds()).connect().close()
+    assert path.stat().st_mode & 0o777 == 0o664

@@ -49,6 +49,17 @@ def look_at_database(facts: Facts) -> Iterator[Finding]:
         yield ok(f"{engine.label} answers, version {int(rows[0][0]) // 10000}")
 
 
+def _judge_modes(path: Path) -> Iterator[Finding]:
+    """Whether other users of this machine may read what clients have said."""
+    beside = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
+    files = [each for each in beside if each.exists() and each.stat().st_mode & 0o007]
+    if path.parent.stat().st_mode & 0o001 and files:  # nobody gets to them through a closed folder
+        yield warn(
+            f"every user of this machine may open {', '.join(map(str, files))}",
+            f"chmod 750 {path.parent}; chmod 640 {' '.join(map(str, files))}",
+        )
+
+
 def _look_at_file(path: Path) -> Iterator[Finding]:
     folder = path.parent
     what = path if path.exists() else folder
@@ -64,6 +75,7 @@ def _look_at_file(path: Path) -> Iterator[Finding]:
             f"the user {os.geteuid()} cannot write to {what}; its owner is {owner}",
             f"chown it to relayd's user, with its folder: chown -R relayd: {folder}",
         )
+    yield from _judge_modes(path)
     free = shutil.disk_usage(folder).free
     if free < _LEAST_SPACE:
         yield fault(
