@@ -1,5 +1,7 @@
 """The examples of etc/examples/ with the real proxies: frames, refusals, restarts, addresses."""
 
+import contextlib
+import http.client
 import json
 import socket
 import subprocess
@@ -208,6 +210,48 @@ def test_an_address_with_too_many_connections_gets_retry_after(
         settle(*clients)
         refusal = refused(proxy, "/ws/camera")
         assert (refusal.status, refusal.error) == (429, "too_many_connections")
+
+
+@pytest.mark.parametrize("kind_of_proxy", [Nginx, HAProxy])
+def test_an_address_with_too_many_requests_of_the_api_or_of_readyz_gets_retry_after(
+    kind_of_proxy: type[Proxy], node: Daemon, tmp_path: Path
+) -> None:
+    changes = {
+        Nginx: {
+            "zone=relayd_api:10m rate=100r/s": "zone=relayd_api:10m rate=1r/m",
+            "zone=relayd_ready:10m rate=2r/s": "zone=relayd_ready:10m rate=1r/m",
+            "zone=relayd_api burst=200": "zone=relayd_api burst=5",
+            "zone=relayd_ready burst=20": "zone=relayd_ready burst=5",
+        },
+        HAProxy: {"gt 1000": "gt 6", "gt 40": "gt 6", "http_req_rate(10s)": "http_req_rate(600s)"},
+    }[kind_of_proxy]
+    with kind_of_proxy(tmp_path / "proxy", [upstream(node, "tcp")], changes) as proxy:
+        for path in ("/api/push/news", "/readyz", "/healthz"):
+            answers = [get(proxy, path) for _ in range(8)]
+            assert all(status != 429 for status, _ in answers[:6]), (path, answers)
+            if path == "/healthz":
+                assert {status for status, _ in answers} == {200}
+                continue
+            for status, head in answers[6:]:
+                assert (status, head["retry-after"]) == (429, "5"), path
+                assert head["content-type"] == "application/json"
+
+
+def test_caddy_does_not_forward_what_is_for_monitoring(node: Daemon, tmp_path: Path) -> None:
+    with Caddy(tmp_path / "proxy", [upstream(node, "tcp")]) as proxy:
+        found = [get(proxy, path)[0] for path in ("/readyz", "/readyz/", "/metrics", "/healthz")]
+        assert found == [404, 404, 404, 200]
+
+
+def get(proxy: Proxy, path: str) -> tuple[int, dict[str, str]]:
+    """Status and head of a page's answer."""
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", proxy.port, timeout=20, context=proxy.tls()
+    )
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}
 
 
 def test_handshakes_get_503_while_relayd_is_down_and_pages_work_after_its_start(
