@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.certificates import Chain
+from tests.daemon import Daemon, tls_client
 from tests.frames import CLOSE
 from tests.integration.clients import PATIENCE, read_close
 from tests.integration.conftest import Connect, Dial
@@ -50,9 +51,11 @@ class Service(Daemon):
             "LISTEN_FDS": str(len(sockets)),
             "LISTEN_FDNAMES": ":".join(["relayd.socket"] * len(sockets)),
             "NOTIFY_SOCKET": f"@{folder}/notify",
+            **env,
         }
-        for each in sockets:
-            if each.family == socket.AF_INET:
+        names = self.env["LISTEN_FDNAMES"].split(":")
+        for name, each in zip(names, sockets, strict=True):
+            if each.family == socket.AF_INET and name != "tls":
                 self.port = each.getsockname()[1]
 
     def hear(self, wanted: str) -> None:
@@ -106,6 +109,35 @@ def redis() -> Iterator[Redis]:
     """A Redis for one test."""
     with Redis() as server:
         yield server
+
+
+@pytest.mark.parametrize("order", ["tls:relayd.socket", "relayd.socket:tls", "tls"])
+def test_a_passed_socket_with_the_name_tls_speaks_tls(
+    serve: Serve, tmp_path: Path, port: socket.socket, order: str
+) -> None:
+    chain = Chain(tmp_path / "tls", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as encrypted:
+        passed = [encrypted if name == "tls" else port for name in order.split(":")]
+        service = serve(
+            *passed,
+            LISTEN_FDNAMES=order,
+            RELAYD_TLS_CERTIFICATE=str(chain.certificate),
+            RELAYD_TLS_KEY=str(chain.key),
+        )
+        service.hear("READY=1")
+        with socket.create_connection(encrypted.getsockname(), PATIENCE) as raw:
+            trust = tls_client(chain.root_file)
+            with trust.wrap_socket(raw, server_hostname="127.0.0.1") as client:
+                assert ask(client).startswith(b"HTTP/1.1 200 ")
+        with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:
+            assert ask(client).startswith(b"HTTP/1.1 200 ")
+        assert "used instead of [tls] listen" in service.log
+
+
+def ask(client: socket.socket) -> bytes:
+    """The first bytes of an answer."""
+    client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    return client.recv(4096)
 
 
 def workers(redis: Redis) -> dict[str, str]:
