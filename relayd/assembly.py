@@ -19,6 +19,7 @@ import msgspec
 from relayd import logs, private
 from relayd.access import denial_file
 from relayd.access.denial_spread import DenialSpread
+from relayd.access.django_sessions import build_sessions
 from relayd.application import Application
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
@@ -352,7 +353,10 @@ def _follow_log_level(current: Current) -> None:
 
 def _build_context(current: Current, reactor: Any) -> Context:
     seats = Seats(current)
-    admission = Admission(current, reactor, time.time, KINDS, lambda: seats.websockets)
+    sessions = build_sessions(current.config, reactor, time.time)
+    admission = Admission(
+        *(current, reactor, time.time, KINDS, lambda: seats.websockets), sessions=sessions
+    )
     connections = Connections()
     admission.denials.watch(partial(close_denied, connections))
     return Context(

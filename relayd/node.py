@@ -123,6 +123,9 @@ class Node(Service):
         self._certificates.start()
         self._poller.start()
         self._brokers.start()
+        sessions = self._context.admission.sessions
+        if sessions is not None:
+            sessions.start()
         self._preparation.start()
         if self._membership is not None:
             self._membership.start()
@@ -205,6 +208,8 @@ class Node(Service):
             await self._membership.stop()
         await self._brokers.stop()
         await self._database.close()
+        if (sessions := self._context.admission.sessions) is not None:
+            await sessions.stop()
         self._control.stop()
         await self._control_socket.close()
         # answers to requests that waited for the database are written now

@@ -24,6 +24,7 @@ from relayd.config.sections import (
     Chat,
     Control,
     Database,
+    Django,
     Echo,
     Keepalive,
     Limits,
@@ -48,6 +49,7 @@ __all__ = [
     "Config",
     "Control",
     "Database",
+    "Django",
     "Echo",
     "Keepalive",
     "Limits",
@@ -197,6 +199,10 @@ def _check_together(config: Config, found: Sequence[Setting]) -> None:
         raise last("auth", "jwks_url").error(
             "whoever is on the way could replace the keys: use https, or set [auth] jwks_http"
         )
+    for kind in config.auth.paths_with_django:
+        wanted = _missing_for_django(config)
+        if wanted:
+            raise last("auth", kind).error(wanted)
     if config.tls.key and not config.tls.certificate:
         raise last("tls", "key").error("needs [tls] certificate, the chain that this key is for")
     if config.server.workers != 1 and not config.redis.url:
@@ -207,6 +213,21 @@ def _check_together(config: Config, found: Sequence[Setting]) -> None:
         raise last("redis", "django_channels").error(
             "needs one Redis in [redis] url, the one that Django uses"
         )
+
+
+def _missing_for_django(config: Config) -> str:
+    """What the sessions of a Django site lack; empty if nothing."""
+    django = config.django
+    if not django.secret_key or not django.url:
+        return "needs [django] secret_key and url, the SECRET_KEY and the database of the site"
+    if django.sessions == "cache" and not django.cache_url:
+        return "needs [django] cache_url, the Redis in which the site has its sessions"
+    for origin in {"*", "null"}.intersection(config.server.allowed_origins):
+        return (
+            f"cannot be together with {origin!r} in [server] allowed_origins: a browser sends the "
+            "cookie of its user from a page of anybody; name the origins of the site"
+        )
+    return ""
 
 
 def _broken_certificates(config: Config, folder: str) -> list[str]:

@@ -93,6 +93,12 @@ def check_redis_url(url: str) -> None:
         urls.parse_all(url.split())
 
 
+def check_cache_url(url: str) -> None:
+    """One Redis. Raises ValueError."""
+    if url:
+        urls.parse(url)
+
+
 def check_secret(secret: str) -> None:
     """A key for HS256. Raises ValueError."""
     if secret and len(secret.encode()) < 32:
@@ -155,6 +161,8 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("proxy", "trusted"): check_trusted,
     ("database", "url"): check_database_url,
     ("redis", "url"): check_redis_url,
+    ("django", "url"): check_database_url,
+    ("django", "cache_url"): check_cache_url,
     ("auth", "secret"): check_secret,
     ("auth", "keys"): check_keys,
     ("auth", "jwks_url"): check_jwks_url,

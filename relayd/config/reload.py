@@ -12,6 +12,7 @@ import msgspec
 
 from relayd.config import SECTIONS, Config, Loaded
 from relayd.config.current import Current
+from relayd.config.sections import Django
 from relayd.config.settings import in_toml
 from relayd.errors import ConfigError
 from relayd.logs import Logger
@@ -74,6 +75,7 @@ WHEN: dict[str, dict[str, When]] = {
         ),
         "denials_file": RESTART,
     },
+    "django": dict.fromkeys(Django.__struct_fields__, RESTART),
     "limits": {
         "max_connections": NEW,
         "reserved_files": RESTART,

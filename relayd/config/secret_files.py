@@ -18,6 +18,7 @@ from relayd.errors import ConfigError
 SECRETS = (
     *(("database", "url"), ("redis", "url"), ("api", "key")),
     *(("auth", "secret"), ("auth", "keys")),
+    *(("django", "url"), ("django", "secret_key"), ("django", "cache_url")),
 )
 """Section and key of the settings that may be in files of their own."""
 
@@ -29,8 +30,8 @@ class _Missing(ValueError):
 def read_credentials(directory: str) -> list[Setting]:
     """The secrets among systemd's credentials.
 
-    They are `database_url`, `redis_url`, `api_key`, `auth_secret` and `auth_keys`, or
-    `relayd_database_url` and so on, as a unit names them with a folder:
+    They are `database_url`, `redis_url`, `api_key`, `auth_keys` and so on (SECRETS), or
+    `relayd_database_url`, as a unit names them with a folder:
     `LoadCredential=relayd:/etc/relayd/credentials`.
 
     Raises:

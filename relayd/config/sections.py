@@ -12,6 +12,7 @@ from msgspec import Meta
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1, le=1 << 30)]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w{0,62}\Z")]
 Name = Annotated[str, Meta(pattern=r"^[\w-]{1,100}\Z")]
 
 
@@ -103,7 +104,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
-PathAuth = Literal["", "open", "token"]
+PathAuth = Literal["", "open", "token", "django"]
 Texts = tuple[str, ...]
 
 
@@ -138,6 +139,34 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a client must send a token on the paths of a kind, given by name."""
         word = getattr(self, kind, "")
         return self.required if word not in ("open", "token") else word == "token"
+
+    @property
+    def paths_with_django(self) -> tuple[str, ...]:
+        """The kinds of path on which clients need the session of a Django site, by name."""
+        kinds = ("camera", "difficulty", "chat", "push", "echo")
+        return tuple(kind for kind in kinds if getattr(self, kind) == "django")
+
+
+class Django(msgspec.Struct, frozen=True, kw_only=True):
+    """A Django site, whose sessions clients have on the paths with `[auth] <kind> = "django"`."""
+
+    secret_key: str = ""
+    secret_key_file: str = ""
+    secret_key_fallbacks: tuple[str, ...] = ()
+    url: str = ""
+    url_file: str = ""
+    sessions: Literal["database", "signed_cookies", "cache"] = "database"
+    cache_url: str = ""
+    cache_url_file: str = ""
+    cache_prefix: str = ""
+    cache_version: Annotated[int, Meta(ge=0)] = 1
+    cookie_name: Annotated[str, Meta(pattern=r"^[\w.-]{1,100}\Z")] = "sessionid"
+    cookie_age: Annotated[float, Meta(gt=0)] = 1_209_600.0
+    session_table: Identifier = "django_session"
+    user_table: Identifier = "auth_user"
+    user_key: Identifier = "id"
+    user_name: Identifier = "username"
+    deadline: Seconds = 3.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +218,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     api: Api = Api()
     metrics: Metrics = Metrics()
     auth: Auth = Auth()
+    django: Django = Django()
     limits: Limits = Limits()
     keepalive: Keepalive = Keepalive()
     log: Log = Log()

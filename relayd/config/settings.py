@@ -12,6 +12,8 @@ from relayd.config.checks import CHECKS
 from relayd.config.sections import SECTIONS
 from relayd.errors import ConfigError
 
+_SECRETS = ("key", "keys", "secret", "secret_key", "secret_key_fallbacks")
+_URLS = ("url", "cache_url")  # with a password, maybe
 # from the first colon behind the slashes to the last at sign
 _PASSWORD = re.compile(r"(?<=//)([^:]*):.*@")
 _HARMLESS = re.compile("(host|hostaddr|port|db|dbname|user|sslmode|target_session_attrs)=")
@@ -74,7 +76,7 @@ def redacted(section: str, key: str, value: Any) -> str:
     """A value for an error message, without keys, secrets and passwords."""
     if _is_secret(section, key) and value:
         return "(hidden)"
-    if key != "url":
+    if key not in _URLS:
         return str(value).lower() if isinstance(value, bool) else repr(value)
     if isinstance(value, str):
         return repr(_hide(value))
@@ -89,14 +91,14 @@ def in_toml(section: str, key: str, value: Any) -> str:
         return str(value).lower()
     if _is_secret(section, key) and value:
         return "(hidden)"
-    if key == "url":
+    if key in _URLS:
         value = " ".join(map(_hide, value.split()))
     return msgspec.json.encode(value).decode()
 
 
 def _is_secret(section: str, key: str) -> bool:
     """Whether a setting is secret whatever its value; `[tls] key` is the name of a file."""
-    return key in ("key", "secret", "keys") and section != "tls"
+    return key in _SECRETS and section != "tls"
 
 
 def _hide(url: str) -> str:
@@ -112,7 +114,7 @@ def holds_a_secret(section: str, key: str, value: Any) -> bool:
         return re.search(r'PRIVATE KEY-----|"(d|k)"\s*:', str(value)) is not None
     if _is_secret(section, key):
         return bool(value)
-    return key == "url" and _PASSWORD.search(str(value)) is not None
+    return key in _URLS and _PASSWORD.search(str(value)) is not None
 
 
 def guess(section: str, key: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relayd.access.denials import Denials
+from relayd.access.django_sessions import DjangoSessions
 from relayd.access.identity import Identity
 from relayd.access.rights import directions
 from relayd.access.tokens import Tokens
@@ -26,9 +27,11 @@ class Admission:
         time: returns the time in Unix seconds.
         kinds: the table of paths.
         most: returns the largest number of connections; by default the configured one.
+        sessions: those of the Django site; None without one.
 
     Attributes:
         denials: the tokens and users that are refused.
+        sessions: as given.
         now: the same as `time`.
         draining: whether every handshake is refused at the moment.
         stopping: whether the process is about to end.
@@ -41,9 +44,11 @@ class Admission:
         time: Callable[[], float],
         kinds: Kinds,
         most: Callable[[], int] | None = None,
+        sessions: DjangoSessions | None = None,
     ) -> None:
         self._current = current
         self._tokens = Tokens(current, reactor, time, kinds)
+        self.sessions = sessions
         self._most = most or (lambda: current.config.limits.max_connections)
         self.denials = Denials(time)
         self.now = time
@@ -62,7 +67,13 @@ class Admission:
         self.stopping = True
 
     async def admit(
-        self, kind: str, *, asked: Asked, token: str | None, connections: int
+        self,
+        kind: str,
+        *,
+        asked: Asked,
+        token: str | None,
+        connections: int,
+        cookies: str | None = None,
     ) -> Identity:
         """Checks one handshake.
 
@@ -71,6 +82,7 @@ class Admission:
             asked: the hosts and the origin that it names.
             token: from `?token=` or `Authorization: Bearer`, if there was one.
             connections: how many connections are open.
+            cookies: the `Cookie` header.
 
         Raises:
             Refusal: 503 draining, 429 too many, 421 host, 403 origin or rights, 401 no or bad
@@ -81,7 +93,12 @@ class Admission:
         check_hosts(asked, server.names)
         if not is_allowed(asked, server.allowed_origins):
             raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
-        identity = await self._tokens.read(token, kind)
+        if getattr(self._current.config.auth, kind, "") == "django":
+            if self.sessions is None:  # a reload has set it, and the site is not known yet
+                raise Refusal(ErrorCode.STORE_UNAVAILABLE, "The server has to be restarted first.")
+            identity = await self.sessions.read(cookies)
+        else:
+            identity = await self._tokens.read(token, kind)
         self._check_denied(identity)
         if identity.rights is not None and all(kind != right.kind for right in identity.rights):
             raise Refusal(ErrorCode.FORBIDDEN, f"The token is not good for {kind} paths.")

@@ -237,6 +237,7 @@ class Handshake(WebSocketServerProtocol):
                 self.kind,
                 asked=self._read_asked(request, host),
                 token=_find_token(request),
+                cookies=request.headers.get("cookie"),
                 connections=len(context.connections),
             )
             place = self.locate(list(self._segments))

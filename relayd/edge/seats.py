@@ -22,6 +22,8 @@ REDIS_FILES = 4
 SHARE = 1024
 """The most seats in the share; and the least, unless there are few seats in all."""
 LEAST_SHARE = 16
+SITE_CONNECTIONS = 2
+"""Connections to the database of a Django site; handshakes wait for one."""
 WARN_EVERY = 60.0
 """Seconds between two warnings of full seats."""
 UNLIMITED = 1 << 30
@@ -155,6 +157,8 @@ def files_for_clients(config: Config, limit: int, opened: int) -> int:
     own = config.limits.reserved_files
     own += DATABASE_FILES * config.database.pool_size
     own += REDIS_FILES * len(config.redis.url.split())
+    if config.django.url:
+        own += DATABASE_FILES * SITE_CONNECTIONS + REDIS_FILES
     return max(2, limit - opened - own)
 
 

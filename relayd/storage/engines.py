@@ -251,6 +251,22 @@ class SQLite(Engine):
             connection.interrupt()
 
 
+class ForeignSQLite(SQLite):
+    """A SQLite file of another program: never created, never written to, its journal unchanged."""
+
+    def __init__(self, path: str, bounds: Bounds) -> None:
+        super().__init__(path, bounds)
+        self.arguments = (f"{self.path.as_uri()}?mode=rw",)
+        self.keywords = {**self.keywords, "uri": True}
+
+    def make_folder(self) -> None:
+        """Does nothing: the file is not ours."""
+
+    def opened(self, connection: sqlite3.Connection) -> None:
+        """Refuses every statement that writes."""
+        connection.execute("PRAGMA query_only = ON")
+
+
 class PostgreSQL(Engine):
     """A PostgreSQL server, through libpq."""
 
@@ -348,13 +364,14 @@ class PostgreSQL(Engine):
         return line.replace(self._password, "***") if self._password else line
 
 
-def engine(url: str, bounds: Bounds | None = None) -> Engine:
+def engine(url: str, bounds: Bounds | None = None, *, foreign: bool = False) -> Engine:
     """The engine a database URL names.
 
     Args:
         url: `postgresql://…` or `postgres://…` as libpq reads it, `sqlite:///relative/path`,
             `sqlite:////absolute/path`; empty for the embedded default, `var/relayd.db`.
         bounds: time limits; the default ones if None.
+        foreign: whether the database belongs to another program, and is only read.
 
     Raises:
         ConfigError: it is none of these. The text never holds the URL's password.
@@ -368,7 +385,7 @@ def engine(url: str, bounds: Bounds | None = None) -> Engine:
         start, path = url[: len("sqlite:///")], unquote(url[len("sqlite:///") :])
         is_file = path not in ("", ":memory:") and "?" not in url and "\0" not in path
         if start.lower() == "sqlite:///" and is_file:
-            return SQLite(path, bounds)
+            return ForeignSQLite(path, bounds) if foreign else SQLite(path, bounds)
         raise ConfigError(
             "a SQLite URL names a file: sqlite:///relative/path.db or sqlite:////absolute/path.db"
         )

@@ -54,6 +54,7 @@ class Database:
         connect_timeout: seconds a connection may take.
         statement_timeout: seconds one statement may take.
         deadline: seconds that a call of `run` takes at most.
+        foreign: whether the database belongs to another program, and is only read.
 
     Attributes:
         engine: the parts that depend on the kind of database.
@@ -77,8 +78,11 @@ class Database:
         connect_timeout: float = 3.0,
         statement_timeout: float = 3.0,
         deadline: float = 4.0,
+        foreign: bool = False,
     ) -> None:
-        self.engine = engines.engine(url, Bounds(connect_timeout, statement_timeout))
+        self.engine = engines.engine(
+            url, Bounds(connect_timeout, statement_timeout), foreign=foreign
+        )
         self.deadline = deadline
         self.stats: dict[str, Stats] = {}
         self._reactor = reactor
