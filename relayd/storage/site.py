@@ -6,6 +6,7 @@ Beside `draws` and `history`, on `pool`; the site's database is another one than
 from dataclasses import dataclass
 from typing import Any
 
+from relayd.errors import DatabaseUnavailable
 from relayd.storage.engines import Cursor
 from relayd.storage.pool import Database
 
@@ -52,10 +53,12 @@ class Site:
 
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
-        quoted = {name: f'"{value}"' for name, value in vars(tables).items()}
-        now = "CURRENT_TIMESTAMP"
-        if database.dialect == "sqlite":  # Django writes times there as text, with microseconds
+        now, quotes = "CURRENT_TIMESTAMP", '""'
+        if database.dialect == "sqlite":
+            # Django writes times there as text, with microseconds
             now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+            quotes = "[]"  # an unknown name in double quotes would be a text there
+        quoted = {name: value.join(quotes) for name, value in vars(tables).items()}
         self._session_sql = database.sql(
             f"SELECT session_data FROM {quoted['sessions']} "
             f"WHERE session_key = %s AND expire_date > {now}"
@@ -64,7 +67,6 @@ class Site:
             f"SELECT {quoted['user_name']}, password, is_active FROM {quoted['users']} "
             f"WHERE {quoted['user_key']} = %s"
         )
-        self._is_text = database.dialect == "postgresql"
 
     async def session(self, key: str) -> str | None:
         """The data of a session that has not expired; None if there is none.
@@ -91,7 +93,15 @@ class Site:
         """Ends the connections."""
         await self._database.close()
 
-    @staticmethod
-    def _one(cursor: Cursor, sql: str, key: str) -> Any:
-        cursor.execute(sql, (key,))
-        return cursor.fetchone()
+    def _one(self, cursor: Cursor, sql: str, key: str) -> Any:
+        engine = self._database.engine
+        try:
+            cursor.execute(sql, (key,))
+            return cursor.fetchone()
+        except engine.errors as error:
+            if engine.is_away(error) and not engine.is_unprepared(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise DatabaseUnavailable(
+                f"{engine.label}: the tables of the site cannot be read: {reason}"
+            ) from error

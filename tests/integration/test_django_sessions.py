@@ -198,6 +198,20 @@ def test_a_key_that_the_site_had_before_holds_as_a_fallback(
     rotated.stop()
 
 
+def test_a_site_whose_tables_have_other_names_is_503(place: Place, spawn: Spawn) -> None:
+    if place.kind != "sqlite":
+        pytest.skip("one kind is enough")
+    cookie = place.project.ask("login", "ann")
+    url = f"sqlite:///{place.settings['DATABASES']['default']['NAME']}"
+    wrong = spawn(
+        auth_chat="django", django_secret_key=KEY, django_url=url, django_user_name="no_column"
+    )
+    refusal = Refused(wrong, "/ws/chat/site", additional_headers=headers(cookie))
+    assert (refusal.status, refusal.error) == (503, "store_unavailable")
+    assert "the tables of the site cannot be read: no such column: no_column" in wrong.log
+    wrong.stop()
+
+
 def test_a_site_whose_stores_are_away_is_503(place: Place, spawn: Spawn) -> None:
     if place.kind != "sqlite":
         pytest.skip("one kind is enough")
