@@ -64,6 +64,8 @@ class Proxies:
         """Whether a hop, an IP address or `unix:`, is a trusted proxy."""
         if host == UNIX:
             return self._unix
+        if not self._networks:
+            return False
         address = _parse_address(host)
         return address is not None and any(address in network for network in self._networks)
 
