@@ -84,7 +84,16 @@ setup(
     package_dir={"": "."},
     ext_modules=[
         Extension(f"relayd.native.{part}", [f"relayd/native/{part}.pyx"])
-        for part in ("batching", "calls", "fanout", "framing", "reading")
+        for part in (
+            "batching",
+            "calls",
+            "fanout",
+            "framing",
+            "inlet",
+            "reading",
+            "sending",
+            "source",
+        )
     ],
     include_package_data=False,
     package_data={

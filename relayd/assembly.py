@@ -210,7 +210,8 @@ def build_node(
     current.watch_reloads(certificates.check)
     ports = Ports(listener, config.endpoints, poller.watch, certificates)
     handover = None if worker is None else worker.handover(reactor, poller.entrance, ports, current)
-    hub = Hub(Batching(poller.calls, config.limits.coalesce))
+    limits = config.limits
+    hub = Hub(Batching(poller.calls, limits.coalesce), limits.group_messages_per_second)
     database = _build_database(config, reactor)
     redis = _build_redis(config, reactor)
     brokers: Brokers

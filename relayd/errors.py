@@ -61,6 +61,10 @@ class ErrorCode(StrEnum):
         "missing.",
     )
     NO_CONTENT = "no_content", None, FRAME, "There is no quiz or no action of this difficulty."
+    RATE_LIMITED = (
+        *("rate_limited", None, FRAME),
+        "Too many messages or bytes came in a second: slow down, or the connection is closed.",
+    )
     READ_ONLY = "read_only", None, FRAME, "This path only sends; publish through the HTTP API."
     BAD_JSON = "bad_json", 400, FRAME | HTTP, "The frame must be one JSON object in UTF-8."
     BAD_MESSAGE = "bad_message", 400, FRAME | HTTP, 'Send {"message": "text"} with a string.'

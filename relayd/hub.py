@@ -78,6 +78,8 @@ class Hub:
 
     Args:
         batching: says when a group is served.
+        rate: messages a second that a group takes from connections; their senders wait beyond it. 0
+            for no limit.
 
     Attributes:
         latency: seconds from a frame's arrival to its delivery to the last member. Samples are the
@@ -85,11 +87,11 @@ class Hub:
             a group the first and then one in 16.
     """
 
-    def __init__(self, batching: Batching) -> None:
+    def __init__(self, batching: Batching, rate: float = 0) -> None:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
         self._batching = batching
-        self._deliveries = Deliveries(self.latency)
+        self._deliveries = Deliveries(self.latency, rate)
 
     @property
     def delivered(self) -> int:

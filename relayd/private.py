@@ -186,7 +186,7 @@ FRAMES = Private(
     "current_frame_masker",
     "data",
     "inside_message",
-    users=("relayd.connection.handshake", "relayd.connection.websocket"),
+    users=("relayd.connection.handshake", "relayd.connection.receiving"),
     tried=("26.10.2",),
     without="Autobahn parses every frame, the short ones, too; that costs CPU time",
 )
@@ -368,12 +368,6 @@ def set_head(protocol: Any, head: Any, data: bytes) -> "ConnectionRequest":
         *(protocol.peer, headers, head.host, head.path, protocol.http_request_params),
         *(protocol.websocket_version, head.origin, head.protocols, extensions),
     )
-
-
-def parse_rest(protocol: Any) -> None:
-    """Has Autobahn parse the bytes that came behind a head, after `set_head`."""
-    if protocol.data:
-        protocol.consumeData()
 
 
 # -- prometheus-client

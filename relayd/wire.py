@@ -8,6 +8,7 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
     android     in   {"difficulty": integer}
                 out  {"status": "received"}
                      {"status": "error", "error": code, "message": sentence}
+                     {"status": "notice", "error": code, "message": sentence}
                      {"status": "unity_disconnected"}  {"status": "unity_connected"}
     unity       in   anything, ignored
                 out  {"quiz_id": [integer, ...], "action_id": integer}
@@ -269,6 +270,11 @@ def encode_error(code: ErrorCode, message: str) -> bytes:
 def encode_status_error(code: ErrorCode, message: str) -> bytes:
     """The error object a phone gets: the flat one with `"status": "error"`."""
     return _encoder.encode(_StatusError(error=code.value, message=message))
+
+
+def encode_status_notice(code: ErrorCode, message: str) -> bytes:
+    """An error object for a phone that answers no request: with `"status": "notice"`."""
+    return _encoder.encode(_StatusError(status="notice", error=code.value, message=message))
 
 
 def read_position(frame: bytes) -> int:

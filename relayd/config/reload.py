@@ -85,6 +85,8 @@ WHEN: dict[str, dict[str, When]] = {
         "coalesce": RESTART,
         "max_waiting": NOW,
         "messages_per_second": NEW,
+        "bytes_per_second": NEW,
+        "group_messages_per_second": RESTART,
     },
     "keepalive": {
         "ping_interval": NOW,

@@ -179,7 +179,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     send_buffer: Size = 1024 * 1024
     coalesce: Annotated[float, Meta(ge=0, le=1)] = 0.005
     max_waiting: Annotated[int, Meta(ge=1)] = 1000
-    messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 500.0
+    bytes_per_second: Annotated[float, Meta(ge=0, le=1 << 30)] = 2.0 * 1024 * 1024
+    group_messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 20_000.0
 
 
 class Keepalive(msgspec.Struct, frozen=True, kw_only=True):

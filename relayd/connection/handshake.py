@@ -21,6 +21,7 @@ from relayd import forwarded, names, private
 from relayd.access.identity import NOBODY
 from relayd.connection.context import Context
 from relayd.connection.opening import Head, Opening, read_head
+from relayd.connection.pausing import Pause, Pausing
 from relayd.edge.refusal import encode_refusal
 from relayd.edge.seats import Seat
 from relayd.errors import ErrorCode, Refusal, Unavailable
@@ -31,6 +32,7 @@ from relayd.names import Kind, Place
 SUBPROTOCOL = "relayd"
 """The subprotocol that is answered to a client that offers it; it may offer a token beside it."""
 
+
 _ids = itertools.count(1)
 feed_autobahn = private.parse_of(WebSocketServerProtocol)
 """Has Autobahn parse bytes that came to a connection."""
@@ -40,7 +42,7 @@ _OF_PAGES = (ErrorCode.ORIGIN_NOT_ALLOWED, ErrorCode.HOST_NOT_ALLOWED)
 _LONGEST = 200
 
 
-class Handshake(WebSocketServerProtocol):
+class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     """A connection that is not open yet.
 
     `admit` decides, and `left` undoes the effects of `admit`: `left` is called exactly once for
@@ -76,7 +78,6 @@ class Handshake(WebSocketServerProtocol):
     _key: str | None = None
     _admission: "Deferred[None] | None" = None
     _refusal: Refusal | None = None
-    _reading = True
     _early = b""
 
     @property
@@ -284,10 +285,9 @@ class Handshake(WebSocketServerProtocol):
         """Answers with 101, unless the peer disconnected during `admit`."""
         self._admission = None
         if self.state == self.STATE_CONNECTING:
-            if not self._reading:
-                self.resume_reading()
             assert self._request is not None
             protocol = SUBPROTOCOL if SUBPROTOCOL in self._request.protocols else None
+            self.resume_reading(Pause.EARLY)
             if self.opening is None or self._key is None:
                 super().succeedHandshake(protocol)
             else:
@@ -329,28 +329,23 @@ class Handshake(WebSocketServerProtocol):
         return f": its origin is {origin}, its host {host}"
 
     def dataReceived(self, data: bytes) -> None:
-        """Passes bytes to Autobahn; during the admission, keeps them until that has ended."""
-        if self._admission is None:
-            fresh = self.opening is not None and not private.unparsed(self)
-            head = read_head(data) if fresh and self.state == self.STATE_CONNECTING else None
+        """Passes bytes to Autobahn; keeps those behind the head until the connection is open."""
+        if self._admission is not None:
+            self._early += data
+        elif self.state != self.STATE_CONNECTING or private.unparsed(self):
+            feed_autobahn(self, data)
+        else:
+            end = data.find(b"\r\n\r\n") + 4
+            if end > 3:
+                data, self._early = data[:end], data[end:]
+            head = None if self.opening is None else read_head(data)
             if head is None:
                 feed_autobahn(self, data)
             else:
                 self._begin_usual(head, data)
-            return
-        self._early += data
-        if self._reading and len(self._early) > self.context.current.config.limits.max_head_size:
-            self.pause_reading()
-
-    def pause_reading(self) -> None:
-        """Stops reading from the peer; TCP's flow control then slows the peer down."""
-        self._reading = False
-        self.transport.pauseProducing()
-
-    def resume_reading(self) -> None:
-        """Reads from the peer again."""
-        self._reading = True
-        self.transport.resumeProducing()
+        limit = self.context.current.config.limits.max_head_size
+        if len(self._early) > limit and self._admission is not None:
+            self.pause_reading(Pause.EARLY)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection has ended, in any state."""

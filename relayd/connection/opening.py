@@ -215,7 +215,6 @@ class Opening:
         protocol.opened_usually = True
         if "is_open" in vars(protocol):
             protocol.is_open.callback(None)
-        private.parse_rest(protocol)
 
 
 def _is_open(protocol: Any) -> "Deferred[None]":

@@ -6,7 +6,7 @@ Autobahn does not: peers that do not read, do not answer, or send too much; exce
 """
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from autobahn.util import encode_truncate
@@ -16,23 +16,20 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
-from relayd import logs, private, wire
+from relayd import logs, wire
 from relayd.connection.factory import RelayFactory
-from relayd.connection.handshake import feed_autobahn
-from relayd.connection.observed import Observed
-from relayd.connection.ratelimit import TokenBucket
+from relayd.connection.receiving import Receiving
 from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
 from relayd.logs import Logger, printable
-from relayd.native.framing import LONGEST_REASON, PING_FRAME, missing_of_head, text_frame
+from relayd.native.framing import LONGEST_REASON, PING_FRAME, text_frame
 from relayd.sockets.outbox import build_outbox
-from relayd.sockets.poller import Inlet, PolledTransport
 
 __all__ = ["RelayFactory", "RelayProtocol"]
 
 _YEARS = 1e9
 
 
-class RelayProtocol(Observed):
+class RelayProtocol(Receiving):
     """One WebSocket connection of relayd.
 
     A relay overrides `admit`, `opened`, `received`, `left`, and `encode_error` where its path has
@@ -46,12 +43,8 @@ class RelayProtocol(Observed):
     factory: RelayFactory
     silent = 0.0
 
-    _gone = False
-    _bucket: TokenBucket | None = None
     _expiry: IDelayedCall | None = None
     _abortion: IDelayedCall | None = None
-    _waiting = 0
-    _waiting_bytes = 0
 
     # -- what a relay overrides
 
@@ -66,6 +59,10 @@ class RelayProtocol(Observed):
 
     def encode_error(self, code: ErrorCode, message: str) -> bytes:
         """The JSON of an error frame."""
+        return wire.encode_error(code, message)
+
+    def encode_notice(self, code: ErrorCode, message: str) -> bytes:
+        """The JSON of an error that answers no message."""
         return wire.encode_error(code, message)
 
     # -- what a relay uses
@@ -92,17 +89,6 @@ class RelayProtocol(Observed):
         if logs.is_on(LogLevel.debug):
             self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
 
-    def shorten(self, receive: Callable[[bytes, bool], None]) -> None:
-        """Passes short text frames to `receive` from now on, in place of `received`.
-
-        No effect on a client with a rate limit, whose messages are counted one by one.
-
-        Args:
-            receive: called with the payload and False; must have the effect of `received`.
-        """
-        if self._inlet is not None and self._bucket is None:
-            self._inlet.receive = receive
-
     async def writable(self) -> None:
         """Returns when all sent frames are read. Raises CancelledError if the peer disconnects."""
         if self.outbox is None:
@@ -120,6 +106,12 @@ class RelayProtocol(Observed):
             reason = code.reason if isinstance(code, CloseCode) else ""
         self._close(int(code), reason)
 
+    def notify(self, code: ErrorCode, message: str) -> None:
+        """Sends an error that answers no message."""
+        self.flush()
+        self.send_payload(self.encode_notice(code, message))
+        self._log.info("{conn} {path} was warned: {code}", code=code.value, **self.facts)
+
     def abort(self) -> None:
         """Drops the TCP connection at once."""
         self.transport.abortConnection()
@@ -133,30 +125,6 @@ class RelayProtocol(Observed):
         self._log.failure("{conn} {path}: {what} failed", failure, what=what, **self.facts)
         self.send_error(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
 
-    def hold(self, size: int) -> None:
-        """Counts one message of `size` bytes as in progress.
-
-        At `max_waiting` messages or `send_buffer` bytes, reading from this client pauses.
-        """
-        limits = self.context.current.config.limits
-        self._waiting += 1
-        self._waiting_bytes += size
-        full = self._waiting >= limits.max_waiting or self._waiting_bytes >= limits.send_buffer
-        if self._reading and full:
-            self.pause_reading()
-
-    def release(self, size: int) -> None:
-        """Counts one message of `size` bytes as done; at half of the limits, reading resumes."""
-        limits = self.context.current.config.limits
-        self._waiting -= 1
-        self._waiting_bytes -= size
-        if (
-            not self._reading
-            and self._waiting <= limits.max_waiting // 2
-            and self._waiting_bytes <= limits.send_buffer // 2
-        ):
-            self.resume_reading()
-
     # -- what Autobahn calls
 
     def onOpen(self) -> None:
@@ -165,6 +133,7 @@ class RelayProtocol(Observed):
         self.since = context.admission.now()
         if self._refusal is not None:
             context.connections.add_refused(self)
+            self._open_inlet()
             self._close(4000 + self._refusal.status, self._refusal.code.value)
             return
         context.connections.add(self)
@@ -177,8 +146,6 @@ class RelayProtocol(Observed):
             remaining = self.identity.expires - context.admission.now()
             if remaining < _YEARS:
                 self._expiry = context.clock.callLater(max(0, remaining), self._token_expired)
-        if limits.messages_per_second:
-            self._bucket = TokenBucket(limits.messages_per_second, context.clock.seconds())
         self._open_inlet()
         self._log.info("{conn} {path} opened by {peer}", **self.facts)
         try:
@@ -186,62 +153,6 @@ class RelayProtocol(Observed):
         except Exception:
             self._log.failure("{conn} {path}: opening failed", **self.facts)
             self.close(CloseCode.INTERNAL_ERROR)
-
-    def _open_inlet(self) -> None:
-        """Has the inlet read short frames from now on, instead of Autobahn."""
-        transport = self.transport
-        polled = isinstance(transport, PolledTransport)
-        inlet = transport.inlet if polled else Inlet(self)
-        inlet.owner = self
-        inlet.longest = self.factory.longest_short_frame if private.shows_frames(self) else 0
-        inlet.receive = self.received if self._bucket is None else self._receive
-        self._inlet = inlet
-
-    def dataReceived(self, data: bytes) -> None:
-        """Passes on bytes before the WebSocket is open, and where no poller reads."""
-        if self._inlet is None:
-            self.parse(data)
-        else:
-            self._inlet.feed(data)
-
-    def parse(self, data: bytes) -> None:
-        """Passes bytes to Autobahn, which reads all but short frames (`sockets.poller.Owner`)."""
-        if self._inlet is None:
-            super().dataReceived(data)
-        else:
-            feed_autobahn(self, data)
-        inlet = self._inlet
-        if inlet is None or not inlet.longest:
-            return
-        inlet.short = False
-        rest = private.rest_of_frame(self)
-        if rest is not None:
-            inlet.missing = rest
-        elif begun := private.unparsed(self):
-            inlet.missing = missing_of_head(begun)
-        else:
-            inlet.missing = 0
-            inlet.short = not private.is_inside_message(self)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Handles a whole message that Autobahn has read. Never raises."""
-        if self.state != self.STATE_OPEN:
-            return
-        assert self._inlet is not None
-        self._inlet.received_count += 1
-        try:
-            if self._observer is not None:
-                self._observer.received(payload, isBinary)
-            self._receive(payload, isBinary)
-        except Exception:
-            self.failed()
-
-    def _receive(self, payload: bytes, is_binary: bool) -> None:
-        """Handles a whole message; counts it against the rate limit, if the client has one."""
-        if self._bucket is not None and not self._bucket.take(self.context.clock.seconds()):
-            self.close(CloseCode.RATE_LIMIT)
-        else:
-            self.received(payload, is_binary)
 
     def failed(self) -> None:
         """Reports the exception that is being handled to the client (`sockets.poller.Owner`).
@@ -276,16 +187,6 @@ class RelayProtocol(Observed):
         else:
             self.outbox.write(data)
 
-    @property
-    def alive(self) -> bool:
-        """Whether bytes came since this was last set to False (`keepalive.Peer`)."""
-        return self._inlet is None or self._inlet.alive
-
-    @alive.setter
-    def alive(self, value: bool) -> None:
-        if self._inlet is not None:
-            self._inlet.alive = value
-
     # -- the end
 
     def ping(self) -> None:
@@ -318,7 +219,7 @@ class RelayProtocol(Observed):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Begins or answers the closing handshake, and bounds its time by `close_timeout`."""
-        self._long_way()
+        self._stop_parsing()
         # frames that its groups published before precede the close
         self._leave()
         if self.outbox is not None:
@@ -337,15 +238,9 @@ class RelayProtocol(Observed):
         """
         if self.state == self.STATE_CLOSING and not self.wasClean:
             return
-        self._long_way()
+        self._stop_parsing()
         super().dropConnection(False)
         self._abort_later()
-
-    def _long_way(self) -> None:
-        """Passes further bytes of a connection that is about to end to Autobahn."""
-        if self._inlet is not None:
-            self._inlet.short = False
-            self._inlet.longest = 0
 
     def _abort_later(self) -> None:
         """Bounds the time that the rest of a connection may take."""

@@ -1,6 +1,7 @@
 """Compiled code (Cython) that runs for every frame and every member.
 
-`reading` imports `calls`, `fanout` and `framing`; `fanout` imports `batching` and `framing`.
+`reading` imports `calls` and `inlet`; `inlet` imports `calls`, `fanout`, `framing` and `source`;
+`fanout` imports `batching`, `framing`, `sending` and `source`.
 """
 
 

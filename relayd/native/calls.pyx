@@ -24,6 +24,9 @@ cdef extern from "time.h" nogil:
         long tv_nsec
     int clock_gettime(int clock, timespec *now)
 
+cdef enum:
+    LONGEST_TURN = 5_000_000  # ns of calls before sockets are read again
+
 _log = Logger(namespace="relayd.sockets.poller")
 
 
@@ -119,9 +122,12 @@ cdef class Calls:
         return (<Call> self._heap[0])._due if self._heap else -1
 
     cdef int make(self, long long now) except -1:
-        """Makes the calls that are due at `now`, in their order."""
+        """Makes the calls that are due at `now`, in their order, as long as a turn goes."""
+        cdef long long end = now + LONGEST_TURN
         while self._heap and (<Call> self._heap[0])._due <= now:
             heappop(self._heap)()
+            if monotonic() >= end:
+                break
         return 0
 
 

@@ -1,14 +1,6 @@
 from relayd.native.batching cimport Batched
-
-
-cdef class Sender:
-    cdef int _descriptor
-
-    cdef ssize_t _send(self, const char *data, Py_ssize_t size) noexcept
-
-
-cdef class Recipient:
-    cdef public object direct
+from relayd.native.sending cimport Recipient
+from relayd.native.source cimport Source
 
 
 cdef class Place:
@@ -21,6 +13,7 @@ cdef class Place:
 cdef class Deliveries:
     cdef object observe
     cdef readonly long long delivered, batches
+    cdef readonly double rate
 
 
 cdef class Group(Batched):
@@ -34,12 +27,20 @@ cdef class Group(Batched):
     cdef double _arrived  # when the first frame came that is not of the batch that is being sent
     cdef double _spent  # seconds that the batch that is being sent has taken so far
     cdef unsigned int _at_once  # frames that were served at once
+    cdef long long _frame_cost  # of the last batch: ns for each of its frames
+    cdef list _held  # the sources that it holds; None for none
+    cdef long long _allowed  # messages that may come yet
+    cdef double _allowed_at  # when they were counted
+    cdef object _refill  # the `hub.Call` that lets those go that sent beyond the rate
     # what was joined last
     cdef long long _from, _to
     cdef object _joined_items
     cdef bytes _joined
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1
+    cdef int _hold(self, Source source) except -1
+    cdef int _let_go(self) except -1
+    cdef int _over_rate(self) except -1
     cdef int _begin_round(self) except -1
     cdef int _serve_some(self) except -1
     cdef int _serve_turn(self) except -1

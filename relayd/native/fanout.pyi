@@ -1,21 +1,13 @@
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from relayd.hub import Member
 from relayd.native.batching import Batched, Batching
 from relayd.tally import Buckets
 
-class Sender:
-    def __init__(self, descriptor: int) -> None: ...
-    def end(self) -> None: ...
-    def __call__(self, frames: bytes) -> int: ...
-
-class Recipient:
-    direct: Callable[[bytes], int] | None
-
 class Deliveries:
     delivered: int
     batches: int
-    def __init__(self, latency: Buckets) -> None: ...
+    def __init__(self, latency: Buckets, rate: float = 0) -> None: ...
 
 class Group(Batched):
     members: dict[Member, object]

@@ -1,84 +1,42 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """Frames a message once and sends it to every member of a group.
 
-Sits under `hub`, which says who is in which group, and under `sockets.outbox`, whose connections
-have a `Sender`. `batching` says when a group is served; this module joins the frames of a batch and
+Sits under `hub`, which says who is in which group. The members send through `sending`. `batching` says when a group is served; this module joins the frames of a batch and
 sends them. A member handles whatever is unusual: a socket that takes only a part, or is broken.
+
+A group that has a batch's worth of bytes waiting holds the connections that send to it until the
+batch is sent; so does a group that gets more than its rate (`Group`).
 
 Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call any group, also
 the one that is serving: `add`, `remove`, `cancel`, `fan_out`, and `catch_up` of a member that
 leaves. While a group serves its members, `fan_out` keeps the frame for the next batch.
-Descriptors: the transport owns its socket. A `Sender` has only the number, never closes it, and is
-ended before the socket is closed. System calls are made with Python's lock held: none can block.
+Descriptors: none; a `sending.Sender` has the number of a socket.
 Buffers: a group keeps a frame until its batch has reached the last member, and the joined frames of
 a batch until then or until a member needs others. A member that could not send everything gets the
 whole bytes object and may keep it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, errno
 
 from relayd.logs import Logger
+from relayd.native.sending import Frames
 from relayd.native.batching cimport Batched, Batching
 from relayd.native.framing cimport text_frame
-
-cdef extern from "Python.h":
-    object PyErr_SetFromErrno(object kind)
-
-cdef extern from "sys/socket.h" nogil:
-    enum: MSG_DONTWAIT
-    enum: MSG_NOSIGNAL
-
-cdef extern from "sys/syscall.h" nogil:
-    enum: SYS_sendto
-
-cdef extern from "unistd.h" nogil:
-    long syscall(long number, ...)
+from relayd.native.sending cimport Recipient, Sender
+from relayd.native.source cimport Source, being_read
 
 cdef enum:
     TURN = 64  # members that get a batch before others have their turn
+    GLANCE = 8  # members that get a batch between two looks at the clock
+    FULL = 65536  # bytes that wait when a group begins to hold its senders
+    MOST = 1048576  # bytes that wait when a group is served in the call of whoever cannot be held
     SAMPLE = 16  # of a group's frames that are served at once, one in so many is timed
 
+cdef double LONGEST_TURN = 0.002  # seconds of serving a batch before others have their turn
+cdef double REFILL = 0.02  # seconds that senders beyond the rate of their group wait at least
+cdef double BURST = 2  # seconds' worth of a group's rate that may come at once
+
 _log = Logger(namespace="relayd.hub")
-
-
-cdef class Sender:
-    """Sends straight to a socket, for as long as its transport has it.
-
-    Calling it with bytes returns how many of them the kernel took, and raises OSError if the
-    connection is broken or `end` was called.
-    """
-
-    def __init__(self, int descriptor):
-        self._descriptor = descriptor
-
-    def end(self):
-        """The socket is about to be closed; its descriptor will be another one's."""
-        self._descriptor = -1
-
-    def __call__(self, bytes frames not None):
-        cdef ssize_t sent = self._send(PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames))
-        if sent < 0:
-            PyErr_SetFromErrno(OSError)
-        return sent
-
-    cdef ssize_t _send(self, const char *data, Py_ssize_t size) noexcept:
-        """As `send`, but 0 if the kernel takes nothing now."""
-        # send(2) of glibc is a cancellation point (pthreads(7)): with threads, that is 40 ns more
-        cdef ssize_t sent = syscall(
-            SYS_sendto, self._descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, <size_t> 0
-        )
-        if sent < 0 and (errno == EAGAIN or errno == EINTR):
-            return 0
-        return sent
-
-
-cdef class Recipient:
-    """A member whose `direct` a group reads as a field of C, past any property of a subclass.
-
-    Attributes:
-        direct: a `Sender`, or what can be called like one; None while there is no straight way.
-    """
 
 
 cdef class Place:
@@ -97,21 +55,31 @@ cdef class Deliveries:
 
     Args:
         latency: counts seconds (`tally.Buckets`).
+        rate: messages a second that a group takes from connections; 0 for no limit.
 
     Attributes:
         delivered: frames handed to members so far, counted once for each member.
         batches: how often a group was served.
     """
 
-    def __init__(self, object latency):
+    def __init__(self, object latency, double rate=0):
         self.observe = latency.observe
+        self.rate = rate
 
 
 cdef class Group(Batched):
     """The members of a group, and the frames that wait for its next batch.
 
-    A batch goes to `TURN` members in one turn, one call. What is read between two turns is sent
-    along to those that come later, so nobody waits for the others to be served.
+    A batch goes to `TURN` members in one turn, one call, or to as many as `LONGEST_TURN` suffices
+    for. What is read between two turns is sent along to those that come later, so nobody waits for
+    the others to be served.
+
+    While `FULL` bytes wait, the group holds every connection that sends to it. Publishers that
+    cannot be held (the store, Redis, the HTTP API) serve the group themselves when `MOST` wait.
+
+    Args:
+        batching: the clock, the bound and the load.
+        deliveries: counts; has the rate of each group.
 
     Attributes:
         members: `hub.Member`s in the order in which they came, each with its place.
@@ -123,6 +91,8 @@ cdef class Group(Batched):
         self._deliveries = deliveries
         self._items = []
         self._arrived = 0
+        self._allowed = <long long> (BURST * deliveries.rate)
+        self._allowed_at = batching.seconds()
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1:
         """Sends a payload, framed once: at once while the loop has time, else with a batch.
@@ -137,6 +107,10 @@ cdef class Group(Batched):
         """
         cdef bytes frame = text_frame(payload)
         cdef double now = 0
+        cdef Source source
+        self._allowed -= 1
+        if self._allowed < 0 and self._deliveries.rate > 0:
+            self._over_rate()
         if self._serves_at_once(&now):
             if len(self.members) <= TURN or self._batching.coalesce == 0:
                 self._serve_at_once(key, frame, now)
@@ -150,12 +124,59 @@ cdef class Group(Batched):
         if self._round is not None and self._first + len(self._items) == self._reach:
             self._arrived = self._batching.seconds()
         self._items.append((key, frame))
-        if self._fills(PyBytes_GET_SIZE(frame)):
+        self._size += PyBytes_GET_SIZE(frame)
+        source = being_read()
+        if source is not None:
+            source._owed += self._frame_cost
+            if self._size >= FULL:
+                self._hold(source)
+        elif self._size >= MOST and not self._serving:
             self._cancel()
             self._begin_round()
             while self._round is not None:
                 self._serve_some()
         return len(self.members)
+
+    cdef int _hold(self, Source source) except -1:
+        """Has nothing more read from a sender until the group has sent what waits."""
+        if self._held is None:
+            self._held = []
+        for held in self._held:
+            if held is source:
+                return 0
+        self._held.append(source)
+        source.hold()
+        return 0
+
+    cdef int _let_go(self) except -1:
+        """Lets the senders go on, unless too much waits or came."""
+        if self._held is None or self._size >= FULL or self._refill is not None:
+            return 0
+        held, self._held = self._held, None
+        for source in held:
+            (<Source> source).let_go()
+        return 0
+
+    cdef int _over_rate(self) except -1:
+        """Lets as many messages come as time has passed for; holds the sender if that is none."""
+        cdef double now = self._batching.seconds(), rate = self._deliveries.rate
+        cdef Source source = being_read()
+        cdef long long tokens = <long long> min((now - self._allowed_at) * rate, BURST * rate)
+        if tokens > 0:
+            self._allowed = min(self._allowed + tokens, <long long> (BURST * rate))
+            self._allowed_at = now
+        if self._allowed < 0 and source is not None:
+            self._hold(source)
+            if self._refill is None:
+                self._refill = self._batching.call_later(
+                    max(-self._allowed / rate, REFILL), self.refilled
+                )
+        return 0
+
+    def refilled(self):
+        """Some time has passed since more came than the rate of the group."""
+        self._refill = None
+        self._let_go()
 
     def add(self, object member):
         """A member gets what is sent from now on. No effect if it is in the group."""
@@ -184,6 +205,11 @@ cdef class Group(Batched):
     def cancel(self):
         """Cancels the next batch, or the next turn of the current one: the group has ended."""
         self._cancel()
+        refill, self._refill = self._refill, None
+        if refill is not None and refill.active():
+            refill.cancel()
+        self._size = 0
+        self._let_go()
 
     def due(self):
         """The next batch is due, or the next turn of the one that is being sent."""
@@ -219,16 +245,20 @@ cdef class Group(Batched):
             while self._next < end:
                 self._next += 1
                 self._catch_up(<Place> self._round[self._next - 1])
+                if self._next % GLANCE == 0 and self._batching.seconds() - began >= LONGEST_TURN:
+                    break
         finally:
             self._serving = False
         now = self._batching.seconds()
         self._spent += now - began
-        if end < len(self._round):
+        if self._next < len(self._round):
             return 0
         self._round = self._joined_items = self._joined = None
         self._to = 0
         for n in range(self._reach - self._first):
             self._size -= PyBytes_GET_SIZE(<bytes> (<tuple> self._items[n])[1])
+        if self._reach > self._first:
+            self._frame_cost = <long long> (self._spent * 1e9 / (self._reach - self._first))
         del self._items[:self._reach - self._first]
         self._first = self._reach
         self._deliveries.observe(now - self._began)
@@ -236,6 +266,8 @@ cdef class Group(Batched):
         if self._items and self.members:
             # they came meanwhile, and some members have got them
             self._wait(self._arrived, now)
+        if self._held is not None:
+            self._let_go()
         return 0
 
     cdef int _catch_up(self, Place place) except -1:
@@ -247,7 +279,7 @@ cdef class Group(Batched):
         place.mark = end
         if self._from != mark or self._to != end:
             self._from, self._to = mark, end
-            self._joined_items = self._items[mark - self._first:]
+            self._joined_items = Frames(self._items[mark - self._first:])
             self._joined = b"".join([frame for _, frame in self._joined_items])
         self._deliveries.delivered += end - mark
         return self._send(place, self._joined_items, self._joined)

@@ -12,6 +12,7 @@ cdef enum:
     OPCODE = 0x0F
     TEXT = 0x1
     BINARY = 0x2
+    CLOSE = 0x8
     PING = 0x9
     # the second byte
     MASKED = 0x80
@@ -26,6 +27,7 @@ cdef enum:
     LONGEST_SHORT = 125  # bytes of the longest payload whose length is in the second byte
 
 cpdef bytes text_frame(bytes payload)
+cdef long long client_frame_size(const char *data, Py_ssize_t left) noexcept
 
 
 cdef inline bytes short_text(const char *data, Py_ssize_t size, Py_ssize_t *at, int longest):

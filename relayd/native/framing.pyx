@@ -97,6 +97,34 @@ def missing_of_head(bytes data not None):
     return max(head + MASK - size, 1)
 
 
+cdef long long client_frame_size(const char *data, Py_ssize_t left) noexcept:
+    """Bytes of the client's frame that begins here, its head included; 0 if its head is not whole.
+
+    Args:
+        data: bytes from the socket.
+        left: the number of them.
+    """
+    cdef const unsigned char *frame = <const unsigned char *> data
+    cdef Py_ssize_t head = HEAD, n
+    cdef uint64_t length
+    if left < HEAD:
+        return 0
+    length = frame[1] & LENGTH
+    if length == TWO_BYTES:
+        head = HEAD_16
+    elif length == EIGHT_BYTES:
+        head = HEAD_64
+    if left < head:
+        return 0
+    if head > HEAD:
+        length = 0
+        for n in range(HEAD, head):
+            length = length << 8 | frame[n]
+    if frame[1] & MASKED:
+        head += MASK
+    return head + <long long> min(length, <uint64_t> 1 << 62)
+
+
 cdef bytes _frame(unsigned char first, bytes payload):
     """One complete unmasked frame; its length takes the fewest bytes, as the RFC demands."""
     if payload is None:  # Cython accepts None as bytes

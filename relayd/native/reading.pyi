@@ -1,37 +1,24 @@
 import select
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 
 from relayd.native.calls import Calls
+from relayd.native.inlet import Inlet
 from relayd.private import ReactorNames
-from relayd.sockets.observer import Observer
-from relayd.sockets.poller import Owner
 
-class Inlet:
-    owner: Owner
-    receive: Callable[[bytes, bool], None]
-    observer: Observer | None
-    transport: Any
-    descriptor: int
-    longest: int
-    alive: bool
-    short: bool
-    missing: int
-    received_count: int
-    def __init__(self, owner: Owner) -> None: ...
-    def feed(self, data: bytes) -> None: ...
-
-class Passage:
+class Turns:
     def __init__(
         self,
-        decode: Callable[[bytes], object],
-        encode: Callable[[object], bytes],
-        publish: Callable[[bytes], object],
-        otherwise: Callable[[bytes, bool], None],
+        sockets: int,
+        inlets: dict[int, Inlet],
+        ended: Callable[[Inlet, BaseException], object],
     ) -> None: ...
-    def __call__(self, payload: bytes, is_binary: bool) -> None: ...
+    @property
+    def busy(self) -> bool: ...
+    def read_ready(self) -> None: ...
+    def read_one(self, inlet: Inlet) -> None: ...
+    def later(self, inlet: Inlet) -> None: ...
 
 class ReactorEpoll:
     def __init__(
@@ -39,14 +26,8 @@ class ReactorEpoll:
         reactor: EPollReactor,
         names: ReactorNames,
         sockets: select.epoll,
-        inlets: dict[int, Inlet],
-        ended: Callable[[Inlet, BaseException], object],
+        turns: Turns,
         calls: Calls,
     ) -> None: ...
     def release(self) -> None: ...
     def poll(self, timeout: float, most: int) -> Sequence[tuple[int, int]]: ...
-
-def read(inlet: Inlet, ended: Callable[[Any, BaseException], object]) -> None: ...
-def read_ready(
-    sockets: int, inlets: dict[int, Inlet], ended: Callable[[Inlet, BaseException], object]
-) -> None: ...

@@ -1,23 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Reads all readable sockets, and parses short text frames.
+"""Reads all readable sockets in fair turns.
 
 Sits under `sockets.poller`, which registers the sockets and ends a connection whose socket has
-ended. `framing` parses a short frame; a `Passage` forwards its payload to a group. The owner of an
-inlet parses all other bytes: longer frames, other kinds of frames, parts of frames.
+ended. `inlet` parses what came. docs/decisions/0009-fair-turns.md has the reasons for the turns.
+
+A turn reads first those that owe little (`source`), each for a slice of time at most, and then, for
+`LATE_TURN` at most, those that owe much or have bytes left from an earlier slice: whoever owes
+least comes first.
 
 Re-entry: `receive`, `parse`, `failed`, `ended`, an observer and the calls run inside the loop. They
 may add, remove and end any inlet (the loop looks each up just before it reads it), set and cancel
-calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `read`, no
-`feed` of the inlet that called them.
+calls, and release the `ReactorEpoll`. They must not read: no `poll`, no `read_ready`, no `read_one`.
 Descriptors: the poller owns the epoll instance of the sockets, the reactor its own instance, a
 transport its socket. An inlet has only the number, and is removed before the socket is closed.
 System calls are made with Python's lock held, since none can block; only a reactor's wait releases
 it.
-Buffers: all sockets are read into one buffer, which the next read overwrites. Payloads and parts
-are copied out of it before they are passed on.
+Buffers: all sockets are read into one buffer, which the next read overwrites.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t
 
@@ -25,8 +25,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 from relayd.native import give_way
 from relayd.native.calls cimport Calls, monotonic
-from relayd.native.fanout cimport Publisher
-from relayd.native.framing cimport short_text
+from relayd.native.inlet cimport SLICE, Inlet
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
@@ -72,146 +71,171 @@ cdef extern from *:
 
 cdef enum:
     LONGEST_TURN = 5_000_000  # ns of reading; after that the reactor gets a turn
-    READS = 16  # between two looks at the clock and at the calls
+    LATE_TURN = 2_000_000  # ns of reading those that owe much, before calls get a turn
+    READS = 16  # sockets that the kernel is asked for at a time
     CHUNK = 65536  # bytes of one read
-    PART = 512  # bytes for the owner's parser before the next check for short frames
 
 cdef char _buffer[CHUNK]
 
 
-cdef class Inlet:
-    """The bytes of one connection.
-
-    Attributes:
-        owner: parses all other bytes (`sockets.poller.Owner`).
-        receive: called with the payload of every short text frame, and False: not binary.
-        observer: notified of each of these payloads first (`sockets.observer.Observer`), or None.
-        short: whether the next byte begins a frame: the WebSocket is open and the owner's parser
-            holds nothing.
-        missing: bytes that are known to be missing of a frame of which the owner's parser holds a
-            part; 0 if it holds none.
-        longest: bytes of payload that a short frame may have, `framing.LONGEST_SHORT_PAYLOAD` at
-            most; 0 before the WebSocket is open.
-        alive: set to True whenever bytes come; the keepalive clears it.
-        received_count: messages that went to `receive`; the owner adds those that it parsed.
-        transport: the transport of the socket, if a poller reads it.
-        descriptor: the descriptor of that socket.
-    """
-
-    cdef public object owner, transport
-    cdef object _receive  # where there is an observer, an `_Observed` around `receive`
-    cdef public int descriptor, longest
-    cdef public Py_ssize_t missing
-    cdef public bint alive, short
-    cdef public long long received_count
-
-    def __init__(self, object owner):
-        self.owner = owner
-        self.longest = 0
-        self.missing = 0
-        self.short = False
-        self.alive = True
-        self.descriptor = -1
-
-    @property
-    def receive(self):
-        if type(self._receive) is _Observed:
-            return (<_Observed> self._receive).receive
-        return self._receive
-
-    @receive.setter
-    def receive(self, receive):
-        self._receive = receive if self.observer is None else _Observed(self.observer, receive)
-
-    @property
-    def observer(self):
-        return (<_Observed> self._receive).observer if type(self._receive) is _Observed else None
-
-    @observer.setter
-    def observer(self, observer):
-        receive = self.receive
-        self._receive = receive if observer is None else _Observed(observer, receive)
-
-    def feed(self, bytes data not None):
-        """Parses short frames, and passes all other bytes to the owner.
-
-        For every input, both ways have the same effect; parsing here costs a tenth.
-        """
-        self._feed(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data)
-
-    cdef int _feed(self, const char *data, Py_ssize_t size, bytes whole) except -1:
-        cdef Py_ssize_t at = 0, end, part
-        cdef bytes payload
-        self.alive = True
-        while at < size:
-            if self.short:
-                end = at
-                payload = short_text(data, size, &end, self.longest)
-                if payload is not None:
-                    at = end
-                    self.received_count += 1
-                    try:
-                        self._receive(payload, False)
-                    except Exception:
-                        self.owner.failed()
-                    continue
-            # only as much as the owner's parser needs to end the unusual frame
-            part = size - at
-            if self.longest > 0:
-                part = min(part, self.missing if self.missing > 0 else PART)
-            self.missing = 0
-            end = at + part
-            if whole is None or part < size:
-                self.owner.parse(PyBytes_FromStringAndSize(data + at, part))
-            else:
-                self.owner.parse(whole)
-            at = end
-        return 0
-
-
-cdef class _Observed:
-    """Notifies an observer of each message, then calls `receive`."""
-
-    cdef readonly object observer, receive
-
-    def __init__(self, object observer, object receive):
-        self.observer = observer
-        self.receive = receive
-
-    def __call__(self, bytes payload, bint is_binary):
-        self.observer.received(payload, is_binary)
-        self.receive(payload, is_binary)
-
-
-cdef class Passage:
-    """The `receive` of a connection whose messages are only checked and published.
+cdef class Turns:
+    """Reads the sockets of an epoll instance, so that each connection has its turn.
 
     Args:
-        decode: converts bytes to a message; raises for invalid ones.
-        encode: converts the message to bytes.
-        publish: called with these bytes.
-        otherwise: called like an inlet's `receive` with a payload that `decode` rejected.
+        sockets: the descriptor of the epoll instance.
+        inlets: the inlets by the descriptors of their sockets.
+        ended: called with an inlet whose socket has ended, and the reason: `CONNECTION_DONE`,
+            `CONNECTION_LOST`, or the exception that its owner raised.
     """
 
-    cdef object _decode, _encode, _publish, _otherwise
+    cdef dict _inlets
+    cdef object _ended
+    cdef int _sockets, _next, _count
+    cdef epoll_event _events[READS]
+    cdef list _late  # those that owe much or have bytes that wait
+    cdef int other  # the reactor's own instance, if the sockets' instance contains it
+    cdef bint other_ready
 
-    def __init__(self, object decode, object encode, object publish, object otherwise):
-        self._decode = decode
-        self._encode = encode
-        self._publish = publish
-        self._otherwise = otherwise
+    def __init__(self, int sockets, dict inlets not None, object ended):
+        self._sockets = sockets
+        self._inlets = inlets
+        self._ended = ended
+        self._late = []
+        self.other = -1
 
-    def __call__(self, bytes payload, bint is_binary):
-        try:
-            message = self._decode(payload)
-        except Exception:
-            self._otherwise(payload, is_binary)
-            return
-        encoded = self._encode(message)
-        if type(self._publish) is Publisher:
-            (<Publisher> self._publish)._group.fan_out((<Publisher> self._publish)._key, encoded)
+    @property
+    def busy(self):
+        """Whether something is left to read, whatever the kernel says."""
+        return self.has_more()
+
+    def read_ready(self):
+        """Reads what is ready, as long as a turn goes."""
+        cdef long long end = monotonic() + LONGEST_TURN
+        cdef bint full = True
+        while full and monotonic() < end:
+            full = self.wait(0) == READS
+            self.read_fresh(end)
+            self.read_late()
+
+    def read_one(self, Inlet inlet not None):
+        """Reads the socket of one inlet, where another loop has found it readable."""
+        self._read(inlet, monotonic())
+
+    def later(self, Inlet inlet not None):
+        """Parses bytes of an inlet that wait, when others have had their turn.
+
+        No effect if none wait.
+        """
+        if inlet._rest is not None:
+            self._put_off(inlet)
+
+    cdef bint has_more(self) noexcept:
+        return self._next < self._count or len(self._late) > 0
+
+    cdef int wait(self, long long ns) noexcept:
+        """Waits for sockets, unless some are left; returns how many are ready, below 0 on errors.
+
+        Args:
+            ns: nanoseconds at most; below 0 for ever. Other threads run meanwhile, unless it is 0.
+        """
+        if self._next < self._count:
+            return READS
+        self._next = 0
+        if ns == 0:
+            self._count = wait_for_events(self._sockets, self._events, READS, 0)
         else:
-            self._publish(encoded)
+            with nogil:
+                self._count = wait_for_events(self._sockets, self._events, READS, ns)
+        return self._count
+
+    cdef int read_fresh(self, long long end) except -1:
+        """Reads the ready sockets until `end`; puts those off that owe much."""
+        cdef long long now = monotonic()
+        cdef int descriptor
+        cdef Inlet inlet
+        while self._next < self._count:
+            descriptor = self._events[self._next].data.fd
+            self._next += 1
+            if descriptor == self.other:
+                self.other_ready = True
+                continue
+            # an inlet that was read before may have ended this one
+            found = self._inlets.get(descriptor)
+            if found is None:
+                continue
+            inlet = <Inlet> found
+            if inlet.late:
+                continue
+            if inlet.owes(now):
+                self._put_off(inlet)
+                continue
+            now = self._read(inlet, now)
+            if now >= end:
+                break
+        return 0
+
+    cdef int read_late(self) except -1:
+        """Reads those that were put off: at least one of them, for `LATE_TURN` at most."""
+        cdef long long now, end
+        cdef Inlet inlet
+        if not self._late:
+            return 0
+        now = monotonic()
+        end = now + LATE_TURN
+        # each of those that are late now has one slice at most
+        cdef list turn = self._late
+        self._late = []
+        while turn:
+            inlet = _least(turn, now)
+            inlet.late = False
+            if self._inlets.get(inlet.descriptor) is inlet:
+                now = self._read(inlet, now)
+                if now >= end:
+                    break
+        turn.extend(self._late)
+        self._late = turn
+        return 0
+
+    cdef int _put_off(self, Inlet inlet) except -1:
+        if not inlet.late:
+            inlet.late = True
+            self._late.append(inlet)
+        return 0
+
+    cdef long long _read(self, Inlet inlet, long long began) except -1:
+        """Reads and parses for a slice of time; charges the inlet for it. Returns the time."""
+        cdef ssize_t size
+        cdef long long now
+        try:
+            if inlet._rest is not None:
+                inlet.feed_rest(began + SLICE)
+            else:
+                size = recv(inlet.descriptor, _buffer, CHUNK, MSG_DONTWAIT)
+                if size > 0:
+                    inlet.count_bytes(size)
+                    inlet.feed_some(_buffer, size, None, began + SLICE)
+                elif size == 0:
+                    self._ended(inlet, CONNECTION_DONE)
+                elif errno != EAGAIN and errno != EINTR:
+                    self._ended(inlet, CONNECTION_LOST)
+        except BaseException as error:
+            # if this propagated, the remaining calls would not be made
+            self._ended(inlet, error)
+        now = monotonic()
+        inlet.charge(now - began, now)
+        if inlet._rest is not None:
+            self._put_off(inlet)
+        return now
+
+
+cdef Inlet _least(list late, long long now):
+    """Takes out the inlet that owes least; of two, the one that is late for longer."""
+    cdef Py_ssize_t n, least = 0
+    for n in range(len(late)):
+        (<Inlet> late[n]).owes(now)
+        if (<Inlet> late[n])._owed < (<Inlet> late[least])._owed:
+            least = n
+    return late.pop(least)
 
 
 cdef class ReactorEpoll:
@@ -227,17 +251,15 @@ cdef class ReactorEpoll:
         reactor: an `EPollReactor`; its own instance is in use again after `release`.
         names: the attributes with that instance and the calls: `private.ReactorNames`.
         sockets: the epoll instance of the sockets.
-        inlets: as for `read_ready`.
-        ended: as for `read_ready`.
+        turns: reads them.
         calls: made by this loop when they are due.
     """
 
     cdef readonly object register, modify, unregister
-    cdef object _reactor, _epoll, _sockets, _ended
+    cdef object _reactor, _epoll, _sockets
     cdef str _epoll_name, _new_calls_name, _calls_name, _stopping_name
-    cdef dict _inlets
+    cdef Turns _turns
     cdef Calls _calls
-    cdef int _outer, _inner
     cdef bint _released
 
     def __init__(
@@ -245,18 +267,15 @@ cdef class ReactorEpoll:
         object reactor,
         object names,
         object sockets,
-        dict inlets not None,
-        object ended,
+        Turns turns not None,
         Calls calls not None,
     ):
         self._reactor = reactor
         self._epoll_name, self._new_calls_name, self._calls_name, self._stopping_name = names
         self._epoll = getattr(reactor, self._epoll_name)
         self._sockets = sockets
-        self._outer = sockets.fileno()
-        self._inner = self._epoll.fileno()
-        self._inlets = inlets
-        self._ended = ended
+        self._turns = turns
+        turns.other = self._epoll.fileno()
         self._calls = calls
         self.register = self._epoll.register
         self.modify = self._epoll.modify
@@ -285,41 +304,36 @@ cdef class ReactorEpoll:
         Raises:
             OSError: epoll_pwait2(2) or epoll_wait(2) failed; EINTR, too.
         """
-        cdef epoll_event events[READS]
-        cdef int count, n
+        cdef int count
         cdef long long now = monotonic(), end = 0, wait
         cdef long long due = -1 if timeout < 0 else now + <long long> (timeout * 1e9)
         cdef list reactor_calls = getattr(self._reactor, self._calls_name)
         cdef object first = reactor_calls[0] if reactor_calls else None
         cdef object time = first.time if reactor_calls else None
-        cdef bint more = False, reactor_ready = False
+        cdef bint more = False
+        cdef Turns turns = self._turns
         while True:
-            wait = 0 if more else self._nanoseconds(due, now)
+            wait = 0 if more or turns.has_more() else self._nanoseconds(due, now)
             if wait == 0:
                 give_way()
-                count = wait_for_events(self._outer, events, READS, 0)
-            else:
-                with nogil:
-                    count = wait_for_events(self._outer, events, READS, wait)
+            count = turns.wait(wait)
             if not more:
                 end = monotonic() + LONGEST_TURN
             if count < 0:
                 PyErr_SetFromErrno(OSError)
-            for n in range(count):
-                if events[n].data.fd == self._inner:
-                    reactor_ready = True
-                else:
-                    _read_one(events[n].data.fd, self._inlets, self._ended)
+            turns.read_fresh(end)
+            turns.read_late()
             self._calls.make(monotonic())
             if self._released:
                 return ()
-            if reactor_ready:
+            if turns.other_ready:
+                turns.other_ready = False
                 return self._epoll.poll(0, most)
             now = monotonic()
-            more = count == READS and now < end
-            if more:
+            more = count == READS or turns.has_more()
+            if more and now < end:
                 continue
-            if count == READS:  # the turn is over; the reactor's instance may be ready behind these
+            if more:  # the turn is over; the reactor's instance may be ready behind these
                 return self._epoll.poll(0, most)
             if 0 <= due <= now or not self._idle(first, time):
                 return ()
@@ -343,57 +357,3 @@ cdef class ReactorEpoll:
             return False
         calls = getattr(self._reactor, self._calls_name)
         return calls[0] is first and first.time == time if calls else first is None
-
-
-def read_ready(int sockets, dict inlets, object ended):
-    """Reads the sockets of an epoll instance that have something to read.
-
-    Ends after `LONGEST_TURN`, so that other work gets a turn, above all the batches of the hub. The
-    kernel begins with the sockets that were read longest ago.
-
-    Args:
-        sockets: the descriptor of the epoll instance.
-        inlets: the inlets by the descriptors of their sockets.
-        ended: called with an inlet whose socket has ended, and the reason: `CONNECTION_DONE`,
-            `CONNECTION_LOST`, or the exception that its owner raised.
-    """
-    cdef epoll_event events[READS]
-    cdef int count = READS, n
-    cdef long long end = monotonic() + LONGEST_TURN
-    while count == READS and monotonic() < end:
-        count = wait_for_events(sockets, events, READS, 0)
-        for n in range(count):
-            _read_one(events[n].data.fd, inlets, ended)
-
-
-def read(Inlet inlet not None, object ended):
-    """Reads the socket of one inlet once, where another loop has found it readable.
-
-    Args:
-        inlet: the inlet.
-        ended: as for `read_ready`.
-    """
-    _read(inlet, ended)
-
-
-cdef int _read_one(int descriptor, dict inlets, object ended) except -1:
-    # an inlet that was read before may have ended this one
-    found = inlets.get(descriptor)
-    if found is not None:
-        _read(<Inlet> found, ended)
-    return 0
-
-
-cdef int _read(Inlet inlet, object ended) except -1:
-    cdef ssize_t size = recv(inlet.descriptor, _buffer, CHUNK, MSG_DONTWAIT)
-    if size > 0:
-        try:
-            inlet._feed(_buffer, size, None)
-        except BaseException as error:
-            # if this propagated, the remaining calls would not be made
-            ended(inlet, error)
-    elif size == 0:
-        ended(inlet, CONNECTION_DONE)
-    elif errno != EAGAIN and errno != EINTR:
-        ended(inlet, CONNECTION_LOST)
-    return 0

@@ -5,7 +5,7 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 
 from relayd import wire
 from relayd.brokers.interface import Publish
-from relayd.native.reading import Passage
+from relayd.native.inlet import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.relays.paths import KINDS
 

@@ -89,6 +89,10 @@ class DifficultyProtocol(RelayProtocol):
         """Errors carry `"status": "error"` here."""
         return wire.encode_status_error(code, message)
 
+    def encode_notice(self, code: ErrorCode, message: str) -> bytes:
+        """An error that answers no request has another `status`, since requests are counted."""
+        return wire.encode_status_notice(code, message)
+
 
 class _Headset:
     """The Unity side, which receives assignments (`brokers.interface.Headset`)."""

@@ -9,7 +9,7 @@ the transport's buffer is empty. So no byte overtakes another.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import tcp
@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
 from relayd.drops import DropReason, Drops
-from relayd.native.fanout import Recipient
+from relayd.native.sending import Frames, Recipient
 from relayd.sockets.observer import Observer
 from relayd.sockets.poller import PolledTransport
 
@@ -114,7 +114,7 @@ class Outbox(Recipient):
             if self._observer is not None:
                 self._observer.sent(frames, self._blocked)
             if self._blocked:
-                self._keep(frames)
+                self._keep((frames,), len(frames))
             else:
                 self._transport.write(frames)
 
@@ -130,11 +130,18 @@ class Outbox(Recipient):
             return
         if self._observer is not None:
             self._observer.sent(frames, True)
+        if isinstance(items, Frames):
+            ordered, size, newest, replaced = items.settle()
+            if ordered:
+                self._keep(ordered, size)
+            if newest:
+                self._replace(newest, replaced)
+            return
         for key, frame in items:
             if key is None:
-                self._keep(frame)
+                self._keep((frame,), len(frame))
             else:
-                self._replace(key, frame)
+                self._replace({key: frame}, 0)
 
     def interrupted(self, frames: bytes, sent: int) -> None:
         """The kernel accepted only `sent` bytes: the transport gets the rest, later frames wait."""
@@ -194,37 +201,42 @@ class Outbox(Recipient):
         for reader in readers or ():
             reader.cancel()
 
-    def _fits(self, frame: bytes) -> bool:
-        self.waiting += len(frame)
+    def _check_limit(self) -> None:
+        """Drops all that waits, and reports it, if that is too much."""
         if self.waiting <= self._limit:
-            return True
-        # counts the frame that did not fit, too
-        left_out = 1 + len(self._frames or ()) + len(self._newest or ())
+            return
+        left_out = len(self._frames or ()) + len(self._newest or ())
         self._drops.count(DropReason.TOO_SLOW, left_out)
         self.clear()
         overflow, self._overflow = self._overflow, _nothing
         overflow()
-        return False
 
-    def _keep(self, frame: bytes) -> None:
-        if not self.finished and self._fits(frame):
+    def _keep(self, frames: Sequence[bytes], size: int) -> None:
+        """Enqueues frames of `size` bytes in all."""
+        if not self.finished:
             if self._frames is None:
                 self._frames = deque()
-            self._frames.append(frame)
+            self._frames.extend(frames)
+            self.waiting += size
+            self._check_limit()
 
-    def _replace(self, key: Hashable, frame: bytes) -> None:
+    def _replace(self, newest: Mapping[Hashable, bytes], replaced: int) -> None:
+        """Keeps the newest frame of each key; `replaced` is how many were older among them."""
         if self.finished:
             return
         if self._newest is None:
             self._newest = {}
-        older = self._newest.get(key)
-        if older is not None:
-            self.waiting -= len(older)
-        if self._fits(frame):
+        for key, frame in newest.items():
+            older = self._newest.get(key)
             if older is not None:
-                self.replaced += 1
-                self._drops.count(DropReason.REPLACED)
+                replaced += 1
+                self.waiting -= len(older)
+            self.waiting += len(frame)
             self._newest[key] = frame
+        if replaced:
+            self.replaced += replaced
+            self._drops.count(DropReason.REPLACED, replaced)
+        self._check_limit()
 
     def _take(self) -> bytes:
         """Removes the next frames of the queue, about 64 KiB; returns them joined."""

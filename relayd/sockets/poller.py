@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from twisted.internet import abstract, tcp, unix
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,8 +27,9 @@ from zope.interface import implementer
 from relayd import private
 from relayd.logs import Logger
 from relayd.native.calls import Calls
-from relayd.native.fanout import Sender
-from relayd.native.reading import Inlet, ReactorEpoll, read, read_ready
+from relayd.native.inlet import Inlet
+from relayd.native.reading import ReactorEpoll, Turns
+from relayd.native.sending import Sender
 from relayd.sockets.entrance import Entrance
 
 __all__ = ["Inlet", "Owner", "PolledTransport", "Poller"]
@@ -42,6 +43,18 @@ class Owner(Protocol):
 
     def failed(self) -> None:
         """Handles the current exception (`sys.exc_info`), which `receive` raised."""
+
+    def hold_reading(self) -> None:
+        """Stops reading, since a group holds the connection."""
+
+    def read_on(self) -> None:
+        """Reads again, since no group holds the connection any more."""
+
+    def over_rate(self) -> None:
+        """Handles that more came than `Inlet.limit` allows."""
+
+    def abort(self) -> None:
+        """Drops the connection, since too much came after its close."""
 
 
 @implementer(IReadDescriptor)
@@ -66,16 +79,16 @@ class Poller:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._inlets: dict[int, Inlet] = {}
+        self._turns = Turns(self._epoll.fileno(), self._inlets, self._end)
         self._reactor_epoll: ReactorEpoll | None = None
+        self._woken: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begins to read."""
         reactor = self._reactor
         names = private.reactor_names(reactor) if isinstance(reactor, EPollReactor) else None
         if names is not None:
-            self._reactor_epoll = ReactorEpoll(
-                reactor, names, self._epoll, self._inlets, self._end, self.calls
-            )
+            self._reactor_epoll = ReactorEpoll(reactor, names, self._epoll, self._turns, self.calls)
         else:
             self._reactor.addReader(self)
         self.entrance.start()
@@ -87,6 +100,9 @@ class Poller:
             self._reactor_epoll.release()
         else:
             self._reactor.removeReader(self)
+        if self._woken is not None:
+            self._woken.cancel()
+            self._woken = None
         self._epoll.close()
 
     def watch(self, port: Any) -> None:
@@ -102,6 +118,7 @@ class Poller:
         if self._inlets.get(descriptor) is not inlet:
             self._epoll.register(descriptor, select.EPOLLIN)
             self._inlets[descriptor] = inlet
+            self.later(inlet)
 
     def remove(self, inlet: Inlet) -> None:
         """Stops reading an inlet's socket. No effect if it is not being read."""
@@ -112,11 +129,27 @@ class Poller:
 
     def read(self, inlet: Inlet) -> None:
         """Reads an inlet's socket once, now."""
-        read(inlet, self._end)
+        self._turns.read_one(inlet)
+        self._wake()
+
+    def later(self, inlet: Inlet) -> None:
+        """Parses the bytes of an inlet that wait, when others have had their turn."""
+        self._turns.later(inlet)
+        self._wake()
 
     def doRead(self) -> None:
         """Reads the sockets that are readable or have ended (`IReadDescriptor`)."""
-        read_ready(self._epoll.fileno(), self._inlets, self._end)
+        self._turns.read_ready()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Has the reactor call again if something is left to read that no descriptor tells it."""
+        if self._turns.busy and self._reactor_epoll is None and self._woken is None:
+            self._woken = self._reactor.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        self._woken = None
+        self.doRead()
 
     def _end(self, inlet: Inlet, why: BaseException) -> None:
         """Ends a connection as the reactor does, since its socket has ended or its owner raised."""
@@ -178,6 +211,22 @@ class PolledTransport:
 
     def failed(self) -> None:
         """Never called: `receive` is called only after a WebSocket is open (`Owner`)."""
+
+    def hold_reading(self) -> None:
+        """Never called: only an open WebSocket sends to a group (`Owner`)."""
+
+    def read_on(self) -> None:
+        """Never called, as `hold_reading` (`Owner`)."""
+
+    def over_rate(self) -> None:
+        """Never called: only what comes on an open WebSocket is limited (`Owner`)."""
+
+    def abort(self) -> None:
+        """Never called: only an open WebSocket is closed (`Owner`)."""
+
+    def later(self) -> None:
+        """Parses the bytes of the inlet that wait, when others have had their turn."""
+        self._poller.later(self.inlet)
 
     def startReading(self) -> None:
         """Reads the socket from now on."""

@@ -17,8 +17,10 @@ from relayd.native.framing import (
     read_frames,
     text_frame,
 )
-from relayd.native.reading import Inlet, read
+from relayd.native.inlet import Inlet
+from relayd.native.reading import Turns
 from tests.frames import TEXT, frame
+from tests.unit.fakes import InletOwner
 from tests.unit.receive_paths import BROKEN, CONTROL, SPLIT, WELL_MADE, cut, right
 
 
@@ -37,7 +39,7 @@ def segments(data: bytes) -> list[bytes]:
 # -- the inlet
 
 
-class _Owner:
+class _Owner(InletOwner):
     """Notes what an inlet does, as short frames and other bytes, in order."""
 
     def __init__(self) -> None:
@@ -78,7 +80,7 @@ def check_inlet(data: bytes) -> None:
         _feed_through_socket(inlet, pieces)
     else:
         for piece in pieces:
-            inlet.feed(piece)
+            inlet.feed(piece, 10**12)
     assert _joined(owner.done) == _joined(_expected(pieces, longest))
 
 
@@ -88,9 +90,12 @@ def _feed_through_socket(inlet: Any, pieces: list[bytes]) -> None:
         ours.setblocking(False)
         inlet.descriptor = ours.fileno()
         ended: list[object] = []
+        turns = Turns(-1, {}, lambda inlet, reason: ended.append(reason))
         for piece in pieces:
             theirs.sendall(piece)
-            read(inlet, lambda inlet, reason: ended.append(reason))
+            turns.read_one(inlet)
+            while inlet.waits:
+                turns.read_one(inlet)
         assert ended == []
 
 

@@ -11,7 +11,7 @@ from relayd.config import Config, Echo
 from relayd.errors import ClientError, Refusal
 from relayd.forwarded import UNIX, Proxies, parse_trusted
 from relayd.names import split_path, split_target
-from relayd.native.reading import Passage
+from relayd.native.inlet import Passage
 from relayd.relays.paths import KINDS
 from tests.unit.payloads import DECODERS, PIECES, is_object
 

@@ -8,6 +8,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
 
 from relayd.sockets.poller import Inlet, Poller
+from tests.unit.fakes import InletOwner
 
 
 class Pair:
@@ -25,7 +26,7 @@ class Pair:
         self.theirs.close()
 
 
-class Line(Pair):
+class Line(InletOwner, Pair):
     """A connection: transport and owner of its inlet in one."""
 
     def __init__(self, poller: Poller) -> None:

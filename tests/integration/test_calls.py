@@ -12,7 +12,7 @@ from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 
 from relayd.hub import Hub
 from relayd.native.batching import Batching
-from relayd.native.fanout import Recipient, Sender
+from relayd.native.sending import Recipient, Sender
 from relayd.sockets.outbox import Item
 from relayd.sockets.poller import Poller
 from tests.integration.polling import Line, Other, turn_until

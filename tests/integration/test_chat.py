@@ -37,8 +37,8 @@ def room() -> str:
 
 @pytest.fixture
 def node(database_url: str, spawn: Spawn) -> Daemon:
-    """A relayd on each kind of database in turn."""
-    return spawn(DATABASE_URL=database_url)
+    """A relayd on each kind of database in turn, whose clients may talk as quickly as they can."""
+    return spawn(DATABASE_URL=database_url, limits_messages_per_second=0)
 
 
 def talk(client: ClientConnection, *messages: str) -> list[Any]:

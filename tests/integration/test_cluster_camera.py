@@ -72,7 +72,12 @@ def test_a_slow_viewer_of_another_process_gets_the_newest_pose(
 ) -> None:
     """The keys that newer poses replace older ones by go through Redis, too."""
     here, there = (
-        spawn(REDIS_URL=f"unix://{redis.socket}", limits_send_buffer=20_000) for _ in range(2)
+        spawn(
+            REDIS_URL=f"unix://{redis.socket}",
+            limits_send_buffer=20_000,
+            limits_messages_per_second=0,
+        )
+        for _ in range(2)
     )
     sender, other = connect(here, "/ws/camera"), connect(here, "/ws/camera")
     slow = there.connect("/ws/camera", max_queue=1, ping_interval=None)

@@ -446,7 +446,7 @@ def test_requests_fail_during_a_database_outage_and_work_after_it(
     some slack for this machine); when it is back, requests work without a restart of relayd.
     """
     go_away, come_back = kind(own_postgresql)
-    node = spawn(DATABASE_URL=own_url)
+    node = spawn(DATABASE_URL=own_url, limits_messages_per_second=0)
     pairs = []
     for _ in range(4):
         unity, android = paths()
@@ -520,7 +520,7 @@ def test_relayd_starts_before_its_database(
     """Until then relayd serves paths that need no database, and migrates once it is up."""
     own_postgresql.stop()
     url = own_postgresql.url()
-    node = spawn(wait=False, DATABASE_URL=url)
+    node = spawn(wait=False, DATABASE_URL=url, limits_messages_per_second=0)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from relayd import private
 from relayd.native.batching import Batch, Batching
-from relayd.native.fanout import Deliveries, Group, Publisher, Recipient, Sender
+from relayd.native.fanout import Deliveries, Group, Publisher
 from relayd.native.framing import (
     binary_frame,
     missing_of_head,
@@ -28,6 +28,7 @@ from relayd.native.framing import (
     read_frames,
     text_frame,
 )
+from relayd.native.sending import Recipient, Sender
 from relayd.sockets.poller import Inlet, Poller
 from relayd.tally import Buckets
 from tests.daemon import Daemon
@@ -35,10 +36,11 @@ from tests.integration.conftest import Connect
 from tests.integration.polling import Line, Other, turn_until
 
 
-class Reactor:
-    """Notes what it is to read."""
+class Reactor(Clock):
+    """Notes what it is to read, and to call."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.readers: list[object] = []
 
     def addReader(self, reader: object) -> None:  # noqa: N802
@@ -198,7 +200,7 @@ def test_a_slow_reader_leaves_the_rest_for_later_turns_and_no_socket_out(poller:
         line.theirs.sendall(b"x" * 100_000)
     poller.turn()
     assert 0 < sum(bool(line.got) for line in lines) < 50
-    for _ in range(20):
+    for _ in range(60):
         for line in lines:
             line.theirs.setblocking(False)
             with contextlib.suppress(BlockingIOError):

@@ -81,8 +81,12 @@ def test_a_close_by_relayd_is_logged_with_its_reason(spawn: Spawn, connect: Conn
             say(client, {"x": 1})
     assert read_close(client) == (4004, "rate limit")
     client.close()
-    eventually(lambda: len(of_connection(daemon, "c1")) == 2)
-    closed = of_connection(daemon, "c1")[1]
+    eventually(lambda: len(of_connection(daemon, "c1")) == 3)
+    _, warned, closed = of_connection(daemon, "c1")
+    assert (warned["message"], warned["code"]) == (
+        "c1 /ws/camera was warned: rate_limited",
+        "rate_limited",
+    )
     assert (closed["sent"], closed["reason"]) == (4004, "rate limit")
     assert "sent 4004, got 4004 (rate limit); it was open for" in closed["message"]
 

@@ -83,7 +83,7 @@ def test_a_right_configuration_is_applied_and_nobody_notices(
         'reload: applied at once: [server] allowed_origins = ["https://b"] (was ["https://a"])\n',
         "reload: applied to new connections: [echo] enabled = true (was false)\n",
         'reload: applied at once: [api] key = (hidden) (was "")\n',
-        "reload: applied to new connections: [limits] messages_per_second = 1.0 (was 0.0)\n",
+        "reload: applied to new connections: [limits] messages_per_second = 1.0 (was 500.0)\n",
     )
     assert daemon.post("/api/push/a", b"{}", Authorization="Bearer new") == (200, {"clients": 0})
     assert Refused(daemon, "/ws/camera", origin="https://a").error == "origin_not_allowed"

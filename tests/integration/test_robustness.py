@@ -213,7 +213,13 @@ def test_reader_that_never_reads_is_closed_with_4003(
     send_many: Callable[[Daemon, ClientConnection, int], int],
 ) -> None:
     """Its memory is bounded, others in the group miss nothing, it finds whole frames and 4003."""
-    node = spawn(limits_send_buffer=200_000, api_key=KEY, camera_slow_viewers="close")
+    node = spawn(
+        limits_send_buffer=200_000,
+        limits_messages_per_second=0,
+        limits_bytes_per_second=0,
+        api_key=KEY,
+        camera_slow_viewers="close",
+    )
     reader = connect(node, f"/ws/{kind}/t")
     lazy = dial(node, receive_buffer=4096).open(f"/ws/{kind}/t")
     before, sent = node.memory(), 0
@@ -258,7 +264,7 @@ def test_slow_reader_of_a_long_history_is_not_closed(
     spawn: Spawn, connect: Connect, dial: Dial
 ) -> None:
     """The history goes out at the pace of its reader, in bounded memory."""
-    node = spawn(limits_send_buffer=200_000)
+    node = spawn(limits_send_buffer=200_000, limits_bytes_per_second=0)
     sender = connect(node, "/ws/chat/r?history=0")
     for number in range(300):
         say(sender, {"message": f"{number} " + "x" * 30_000})

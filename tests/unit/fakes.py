@@ -604,6 +604,28 @@ def parse_frame(data: bytes) -> tuple[Frame, bytes]:
     return frame, bytes(stream.buffer)
 
 
+class InletOwner:
+    """An owner of an inlet (`sockets.poller.Owner`) of which a test needs a part."""
+
+    def parse(self, data: bytes) -> None:
+        raise AssertionError(data)
+
+    def failed(self) -> None:
+        raise AssertionError
+
+    def hold_reading(self) -> None:
+        raise AssertionError
+
+    def read_on(self) -> None:
+        raise AssertionError
+
+    def over_rate(self) -> None:
+        raise AssertionError
+
+    def abort(self) -> None:
+        raise AssertionError
+
+
 def mask_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     """A frame as a client sends it (RFC 6455 section 5.3)."""
     return Frame(Opcode(opcode), payload, fin=fin).serialize(mask=True)

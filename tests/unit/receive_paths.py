@@ -1,6 +1,6 @@
 """Shared by the tests of the two receive paths: both ways to read, and the parts of streams.
 
-One connection reads as it is: small whole text frames by `native.reading.Inlet`, the rest by
+One connection reads as it is: small whole text frames by `native.inlet.Inlet`, the rest by
 Autobahn. The other one has Autobahn's parser alone. `Pair.check` gives both the same bytes, cut at
 the same places, and compares everything that can be seen of them, in its order.
 """
@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from relayd.config import Config, Keepalive, Limits
 from relayd.connection.handshake import Handshake
+from relayd.connection.pausing import Pause
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
 from relayd.names import Place
@@ -65,6 +66,7 @@ class Relay(RelayProtocol):
     """Notes what it is called with; echoes, or does what the message says."""
 
     entry = KINDS["camera"]
+    turn = 10**12
     events: list[tuple[Any, ...]]
     held: list[int]
 
@@ -82,8 +84,8 @@ class Relay(RelayProtocol):
             self.close(CloseCode.RATE_LIMIT, "enough")
         elif what == ABORT:
             self.abort()
-        elif what == PAUSE and self._reading:
-            self.pause_reading()
+        elif what == PAUSE:
+            self.pause_reading(Pause.EARLY)
         elif what == HOLD:
             self.held.append(len(payload))
             self.hold(len(payload))
@@ -94,8 +96,7 @@ class Relay(RelayProtocol):
         """Lets go of what is held, and reads again."""
         while self.held:
             self.release(self.held.pop())
-        if not self._reading:
-            self.resume_reading()
+        self.resume_reading(Pause.EARLY)
 
     def fail(self, what: str, failure: Failure | None = None) -> None:
         self.events.append(("failed", what))
@@ -171,15 +172,15 @@ class Side:
         return (
             relay.state,
             relay.alive,
-            relay._reading,
+            relay.reading,
             relay.wasClean,
-            relay.failedByMe,
+            relay.state == relay.STATE_OPEN and relay.failedByMe,
             relay.localCloseCode,
             relay.localCloseReason,
             relay.remoteCloseCode,
             relay.remoteCloseReason,
-            # nothing that comes after the end is looked at
-            relay.state != relay.STATE_CLOSED
+            # what comes after our close is skipped, and after the end nothing is looked at
+            relay.state == relay.STATE_OPEN
             and (
                 relay.data,
                 relay.inside_message,

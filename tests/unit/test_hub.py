@@ -16,8 +16,10 @@ from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.native.framing import text_frame
+from relayd.native.inlet import Inlet
+from relayd.native.sending import Frames
 from relayd.sockets.outbox import Item, build_outbox
-from tests.unit.fakes import BUFFER, Transport, logged_lines, parse_frames
+from tests.unit.fakes import BUFFER, InletOwner, Transport, logged_lines, mask_frame, parse_frames
 
 COALESCE = 0.005
 BUSY = 1.0
@@ -36,6 +38,7 @@ class Slow:
     def __init__(self, then: Callable[[bytes], object] = lambda frames: None) -> None:
         self.writes: list[bytes] = []
         self.items: list[list[Item]] = []
+        self.given: list[Sequence[Item]] = []
         self.rests: list[tuple[bytes, int]] = []
         self.breaks = 0
         self._then = then
@@ -43,6 +46,7 @@ class Slow:
     def write_items(self, items: Sequence[Item], frames: bytes) -> None:
         assert b"".join(frame for _, frame in items) == frames
         self.items.append(list(items))
+        self.given.append(items)
         self.writes.append(frames)
         self._then(frames)
 
@@ -343,21 +347,144 @@ def test_without_coalescing_every_frame_is_served_at_once(hub: Hub, clock: Clock
     assert clock.getDelayedCalls() == []
 
 
-def test_64_kib_fill_a_batch(batching: Hub, clock: Clock) -> None:
+def test_a_megabyte_from_publishers_that_cannot_be_held_does_not_wait(
+    batching: Hub, clock: Clock
+) -> None:
     member = Member()
     batching.join("g", member)
     batching.fan_out("g", b"0")
     payload = b"x" * (BUFFER // 4 - 4)
-    for _ in range(3):
+    for _ in range(63):
         batching.fan_out("g", payload)
     assert len(member.writes) == 1
     batching.fan_out("g", payload)
-    assert [len(frames) for frames in member.writes[1:]] == [BUFFER]
+    assert [len(frames) for frames in member.writes[1:]] == [16 * BUFFER]
     assert clock.getDelayedCalls() == []
     batching.fan_out("g", b"1")
     assert len(member.writes) == 2
     clock.advance(COALESCE)
     assert len(member.writes) == 3
+
+
+class Sending(InletOwner):
+    """A connection that publishes what comes to a group, and its inlet (`sockets.poller.Owner`).
+
+    Attributes:
+        held: whether a group holds it.
+    """
+
+    held: bool
+
+    def __init__(self, hub: Hub, group: str = "g") -> None:
+        self.inlet = Inlet(self)
+        self.inlet.longest, self.inlet.short = 125, True
+        self.inlet.receive = lambda payload, is_binary: self._publish(hub, group, payload)
+        self.held = False
+
+    @staticmethod
+    def _publish(hub: Hub, group: str, payload: bytes) -> None:
+        hub.fan_out(group, payload)
+
+    def send(self, payload: bytes, count: int = 1) -> bool:
+        """Sends frames; whether all were parsed."""
+        return self.inlet.feed(mask_frame(1, payload) * count, 10**12)
+
+    def is_held(self) -> bool:
+        """Whether a group holds it."""
+        return self.held
+
+    def hold_reading(self) -> None:
+        assert not self.held
+        self.held = True
+
+    def read_on(self) -> None:
+        assert self.held
+        self.held = False
+
+
+def test_a_sender_waits_while_64_kib_wait_for_the_batch_of_its_group(
+    batching: Hub, clock: Clock
+) -> None:
+    member, sender = Member(), Sending(batching)
+    batching.join("g", member)
+    fits = BUFFER // 127
+    assert sender.send(b"x" * 125, fits)  # the first goes out at once
+    assert not sender.is_held()
+    assert not sender.send(b"x" * 125, 10)
+    assert sender.is_held()
+    assert len(member.writes) == 1
+    clock.advance(COALESCE)
+    assert not sender.is_held()
+    assert sum(map(len, member.writes)) == 127 * (fits + 2)
+    assert sender.inlet.feed(b"", 10**12)
+    clock.advance(COALESCE)
+    assert sum(map(len, member.writes)) == 127 * (fits + 10)
+
+
+def test_nobody_else_waits_for_the_senders_of_a_full_group(batching: Hub, clock: Clock) -> None:
+    batching.join("g", Member())
+    batching.join("h", Member())
+    busy, quiet = Sending(batching), Sending(batching, "h")
+    busy.send(b"x" * 125, 1000)
+    assert busy.is_held()
+    assert quiet.send(b"x", 100)
+    assert not quiet.is_held()
+
+
+def test_senders_go_on_when_their_group_ends(batching: Hub, clock: Clock) -> None:
+    member, sender = Member(), Sending(batching)
+    batching.join("g", member)
+    sender.send(b"x" * 125, 1000)
+    assert sender.is_held()
+    batching.leave("g", member)
+    assert not sender.is_held()
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_group_takes_no_more_from_its_senders_than_its_rate(clock: Clock) -> None:
+    hub, member = Hub(Batching(clock, 0), 10), Member()
+    hub.join("g", member)
+    sender, other = Sending(hub), Sending(hub)
+    assert not sender.send(b"x", 100)
+    assert sender.is_held()
+    assert len(member.writes) == 21  # two seconds' worth, and the one that was too many
+    assert not other.send(b"x", 2)
+    assert other.is_held()
+    for _ in range(5):
+        clock.advance(1)
+        assert not sender.is_held()
+        assert not sender.inlet.feed(b"", 10**12)
+        assert sender.is_held()
+    assert 21 + 5 * 10 <= len(member.writes) <= 21 + 5 * 12
+
+
+def test_a_group_without_a_rate_takes_all(clock: Clock) -> None:
+    hub, member = Hub(Batching(clock, 0)), Member()
+    hub.join("g", member)
+    assert Sending(hub).send(b"x", 10_000)
+    assert len(member.writes) == 10_000
+
+
+def test_a_batch_is_settled_once_for_all_members_that_cannot_take_it(
+    batching: Hub, clock: Clock
+) -> None:
+    slow = [Slow(), Slow()]
+    for member in slow:
+        batching.join("g", member)
+    batching.fan_out("g", b"0", "a")
+    for key in ("a", "b", "a", None, "b", None):
+        batching.fan_out("g", str(key).encode(), key)
+    clock.advance(COALESCE)
+    first, second = (member.given[1] for member in slow)
+    assert first is second
+    assert isinstance(first, Frames)
+    assert isinstance(second, Frames)
+    rest, size, newest, replaced = first.settle()
+    assert [payload for frame in rest for _, payload in parse_frames(frame)] == [b"None", b"None"]
+    assert size == sum(map(len, rest))
+    assert list(newest) == ["a", "b"]
+    assert replaced == 2
+    assert first.settle() is second.settle()
 
 
 def test_pending_frames_are_passed_to_members_with_their_keys(batching: Hub, clock: Clock) -> None:
@@ -620,7 +747,7 @@ def test_a_batch_that_a_full_one_takes_over_counts_as_load_with_all_its_turns() 
     for _ in range(128):
         hub.join("g", Member(take_time))
     hub.fan_out("g", b"0")  # 64 members have it now, in 1.6 ms
-    hub.fan_out("g", b"x" * 65536)  # all members, in 3.2 ms more: above the 4 ms without a gap
+    hub.fan_out("g", b"x" * (1 << 20))  # all members, in 3.2 ms more: above the 4 ms without a gap
     hub.fan_out("g", b"1")
     (call,) = clock.getDelayedCalls()
     assert call.getTime() - clock.seconds() > 50 * TICK

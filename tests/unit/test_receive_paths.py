@@ -5,13 +5,14 @@ found; `test_receive_paths_drawn` compares drawn streams.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from relayd.config import Limits
-from relayd.connection import websocket
+from relayd.connection import receiving
 from tests.frames import CLOSE, PING, TEXT, frame
 from tests.unit.receive_paths import (
     ABORT,
@@ -157,17 +158,34 @@ real: Reader = right
 
 
 class PlainInlet:
-    """`native.reading.Inlet` in plain Python, with a reader that can be another one."""
+    """`native.inlet.Inlet` in plain Python, with a reader that can be another one."""
 
     def __init__(self, read: Reader, owner: Relay) -> None:
         self._read = read
         self.owner = owner
         self.receive: Any = None
         self.longest = self.received_count = self.missing = 0
-        self.short = False
+        self.short = self.waits = False
         self.alive = True
+        self._closed = False
+        self._allowed = math.inf
 
-    def feed(self, data: bytes) -> None:
+    def limit(self, frames: float, size: float, seconds: Callable[[], float]) -> None:
+        self._rate = frames
+        self.allow()
+
+    def allow(self) -> None:
+        self._allowed = max(1, int(2 * self._rate)) if self._rate else math.inf
+
+    def count_frame(self) -> None:
+        self._allowed -= 1
+        if self._allowed < 0 and not self._closed:
+            self.owner.over_rate()
+
+    def close(self, bound: int) -> None:
+        self._closed = True
+
+    def feed(self, data: bytes, turn: int) -> bool:
         self.alive = True
         at = 0
         while at < len(data):
@@ -179,7 +197,15 @@ class PlainInlet:
                 at = end
                 continue
             payload, at = found
+            if self._closed:
+                continue
             self.received_count += 1
+            self.count_frame()
+            self._receive(payload)
+        return True
+
+    def _receive(self, payload: bytes) -> None:
+        if not self._closed:
             try:
                 self.receive(payload, False)
             except Exception:
@@ -202,7 +228,7 @@ def steps() -> list[tuple[Pair, list[bytes]]]:
 def test_a_wrong_short_path_is_detected(
     wrong: Reader, steps: list[tuple[Pair, list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, wrong))
+    monkeypatch.setattr(receiving, "Inlet", functools.partial(PlainInlet, wrong))
 
     def find() -> None:
         for pair, segments in steps:
@@ -216,7 +242,7 @@ def test_a_wrong_short_path_is_detected(
 def test_the_drawn_streams_detect_a_wrong_short_path_early(
     wrong: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, wrong))
+    monkeypatch.setattr(receiving, "Inlet", functools.partial(PlainInlet, wrong))
 
     def find() -> None:
         for number in range(1000):
@@ -231,6 +257,6 @@ def test_the_comparison_passes_for_a_reader_in_plain_python(
     steps: list[tuple[Pair, list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hence the faults detected by the tests of this module are faults of the reader."""
-    monkeypatch.setattr(websocket, "Inlet", functools.partial(PlainInlet, right))
+    monkeypatch.setattr(receiving, "Inlet", functools.partial(PlainInlet, right))
     for pair, segments in steps:
         pair.check(segments)

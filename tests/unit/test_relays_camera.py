@@ -15,7 +15,7 @@ from relayd.config import Camera as CameraConfig
 from relayd.errors import ClientError
 from relayd.hub import Hub
 from relayd.native.batching import Batching
-from relayd.native.reading import Passage
+from relayd.native.inlet import Passage
 from relayd.relays.camera import CameraFactory
 from tests.unit.fakes import BUFFER, OPEN, Client, World, make_world
 
@@ -190,10 +190,11 @@ def test_every_pose_except_the_first_takes_the_short_path(camera: Camera) -> Non
 
 
 @pytest.mark.parametrize("camera", ["limited"], indirect=True)
-def test_a_rate_limited_client_does_not_get_the_short_path(camera: Camera) -> None:
+def test_poses_on_the_short_path_count_towards_the_rate(camera: Camera) -> None:
     sender = camera.connect()
-    for x in range(7):  # it may save up those of two seconds
+    for x in range(14):  # those of two seconds, a warning, as many again, and one more
         sender.send({"x": x})
+    assert isinstance(sender.server._inlet.receive, Passage)
     assert sender.closed()[0] == 4004
 
 

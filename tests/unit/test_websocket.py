@@ -45,6 +45,7 @@ class FakeRelay(RelayProtocol):
     """A relay that notes what it was called with, and does what the test wants in between."""
 
     entry = KINDS["camera"]
+    turn = 10**12
     factory: "FakeFactory"
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
@@ -377,20 +378,139 @@ def test_arbitrary_bytes_raise_nothing_and_close_with_a_code(
             assert client.server.calls == ["admit", "opened"]
 
 
-@pytest.mark.parametrize("config", [with_limits(messages_per_second=2)])
-def test_a_client_that_sends_too_fast_is_closed_with_4004(server: Server, client: Client) -> None:
+RATED = [with_limits(messages_per_second=2, bytes_per_second=0)]
+WARNING = b'{"error":"rate_limited","message":"' + ErrorCode.RATE_LIMITED.sentence.encode() + b'"}'
+
+
+@pytest.mark.parametrize("config", RATED)
+def test_a_client_that_sends_too_fast_is_warned_once_then_closed_with_4004(
+    server: Server, client: Client
+) -> None:
     client.transport.deliver(mask_frame(1, b"x") * 4)
-    assert client.closed() == OPEN
     client.pass_time(1)
-    client.transport.deliver(mask_frame(1, b"y") * 5)
-    assert client.closed() == (4004, "rate limit")
-    assert client.server.messages == [(b"x", False)] * 4 + [(b"y", False)] * 2
-
-
-def test_no_client_is_closed_for_its_rate_without_a_rate_limit(client: Client) -> None:
-    for _ in range(500):
-        client.send("x")
+    client.transport.deliver(mask_frame(1, b"y") * 2)
+    assert client.payloads() == []
+    client.transport.deliver(mask_frame(1, b"z") * 5)
+    assert client.payloads() == [WARNING]
     assert client.closed() == OPEN
+    client.transport.deliver(mask_frame(1, b"z"))
+    assert client.closed() == (4004, "rate limit")
+    assert client.server.messages == [(b"x", False)] * 4 + [(b"y", False)] * 2 + [(b"z", False)] * 5
+
+
+@pytest.mark.parametrize("config", RATED)
+def test_a_client_is_warned_again_when_a_minute_has_passed(client: Client) -> None:
+    for _ in range(3):
+        for _ in range(4):
+            client.transport.deliver(mask_frame(1, b"x") * 4)
+            if warned := client.payloads():
+                break
+        assert warned == [WARNING]
+        client.pass_time(61)
+    assert client.closed() == OPEN
+
+
+KINDS_OF_FRAMES = {
+    "short text": [mask_frame(1, b"x")],
+    "long text": [mask_frame(1, b"x" * 200)],
+    "binary": [mask_frame(2, b"x")],
+    "ping": [mask_frame(9, b"")],
+    "pong": [mask_frame(10, b"")],
+    "fragments": [mask_frame(0x01, b"", fin=False), *[mask_frame(0x00, b"", fin=False)] * 20],
+}
+
+
+@pytest.mark.parametrize("config", RATED)
+@pytest.mark.parametrize("kind", KINDS_OF_FRAMES)
+def test_frames_of_every_kind_count_towards_the_rate(client: Client, kind: str) -> None:
+    frames = KINDS_OF_FRAMES[kind] * 20
+    client.transport.deliver(b"".join(frames[:4]))
+    assert WARNING not in client.payloads()
+    client.transport.deliver(frames[4])
+    assert WARNING in client.payloads()
+    client.transport.deliver(b"".join(frames[5:9]))
+    assert client.closed() == OPEN
+    client.transport.deliver(frames[9])
+    assert client.closed() == (4004, "rate limit")
+
+
+@pytest.mark.parametrize("config", [with_limits(messages_per_second=0, bytes_per_second=1000)])
+def test_bytes_count_towards_their_rate(client: Client) -> None:
+    half = mask_frame(1, b"x" * 992)  # of two seconds' worth
+    assert len(half) == 1000
+    client.transport.deliver(half * 2)
+    assert client.payloads() == []
+    client.transport.deliver(half * 2)
+    assert client.payloads() == [WARNING]
+    client.transport.deliver(half * 3)
+    assert client.closed() == (4004, "rate limit")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [with_limits(messages_per_second=0, bytes_per_second=0, max_message_size=1 << 20)],
+)
+def test_no_client_is_closed_for_its_rate_without_a_rate_limit(client: Client) -> None:
+    for _ in range(2000):
+        client.send("x")
+    client.send("x" * (1 << 20))
+    client.send("x" * (1 << 20))
+    client.send("x" * (1 << 20))
+    assert client.closed() == OPEN
+
+
+# Turns
+
+
+def test_the_frames_of_one_piece_of_data_are_parsed_a_slice_at_a_turn(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(client.server), "turn", 0)
+    client.transport.deliver(mask_frame(1, b"x") * 3)
+    assert len(client.server.messages) == 1
+    assert not client.transport.reading
+    client.pass_time(0.5)
+    assert len(client.server.messages) == 3
+    assert client.transport.reading
+
+
+def test_bytes_that_wait_for_their_slice_are_forgotten_when_the_connection_ends(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(client.server), "turn", 0)
+    client.transport.deliver(mask_frame(1, b"x") * 3)
+    client.transport.end()
+    client.pass_time(0.5)
+    assert len(client.server.messages) == 1
+
+
+# After our close
+
+
+def test_nothing_that_comes_after_our_close_is_parsed_but_the_peers_close(client: Client) -> None:
+    client.server.close(4004)
+    long = mask_frame(1, b"y" * 10_000)
+    for frame in (
+        *(mask_frame(1, b"x"), mask_frame(2, b"x" * 300), mask_frame(9, b"ping"), long[:1]),
+        *(long[1:9], long[9:9000], long[9000:]),
+        mask_frame(8, b"\x0f\xa4"),
+    ):
+        client.transport.deliver(frame)
+    assert client.server.messages == []
+    assert client.closed()[0] == 4004
+    assert client.server.remoteCloseCode == 4004
+    assert not client.transport.aborted
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 1000])
+def test_a_peer_that_sends_on_after_our_close_is_dropped(client: Client, size: int) -> None:
+    bound = 1000 + 16 * 1024
+    client.server.close(4004)
+    frame = mask_frame(1, b"x" * size)
+    client.transport.deliver(frame * (bound // len(frame)))
+    assert not client.transport.aborted
+    client.transport.deliver(frame * 2)
+    assert client.transport.aborted
 
 
 # Peers that do not read
