@@ -18,7 +18,9 @@ from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import Proxies
 
 # RFC 9110 section 7.2, RFC 3986 section 3.2.2; without percent-encoding, which no client sends
-_AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.~-]+))(?::(?P<port>\d*))?")
+_AUTHORITY = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.~-]+))(?::(?P<port>\d{0,5}))?"
+)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 

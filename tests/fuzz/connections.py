@@ -126,6 +126,8 @@ def requests() -> Iterable[bytes]:
                 b"\0POST " + target + b" HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + key
                 + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
             )  # fmt: skip
+    # found: UnicodeDecodeError where a list header is read
+    yield b"\0GET / HTTP/1.1\r\nHost: \xff\r\nX-Forwarded-For: \xff\r\n\r\n"
     for page in (b"/", b"/metrics", b"/readyz", b"/static/page.css", b"/static/../x", b"/%2e%2e/"):
         yield b"\0GET " + page + b" HTTP/1.1\r\nHost: a\r\nCookie: a=b; c\r\n\r\n"
 

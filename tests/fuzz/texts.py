@@ -10,6 +10,7 @@ from relayd import wire
 from relayd.config import Config, Echo
 from relayd.errors import ClientError, Refusal
 from relayd.forwarded import UNIX, Proxies, parse_trusted
+from relayd.hosts.authority import parse_authority
 from relayd.names import split_path, split_target
 from relayd.native.inlet import Passage
 from relayd.relays.paths import KINDS
@@ -111,6 +112,7 @@ def addresses() -> Iterable[bytes]:
         'for="open, for=203.0.113.9',
         "::ffff:192.0.2.7%eth0",
         "1" * 40 + ":99999",
+        "a:" + "9" * 5000,  # found: more digits than int() takes
     ):
         yield b"\0" + value.encode()
         yield b"\1" + value.encode()
@@ -127,6 +129,8 @@ def check_addresses(data: bytes) -> None:
     assert proxies.client(CLIENT, value) == CLIENT, "an untrusted peer is not believed"
     added = f"for={CLIENT}" if data[0] % 2 else CLIENT
     assert proxies.client(PROXY, f"{value},{added}") in (CLIENT, *((PROXY,) if data[0] % 2 else ()))
+    host = parse_authority(value)
+    assert host is None or host.port is None or 0 <= host.port < 65536
     try:
         parse_trusted(value)
     except ValueError:
