@@ -105,7 +105,7 @@ setup(
     zip_safe=False,
     entry_points={"console_scripts": ["relayctl = relayd.ctl.main:main"]},
     # The lower bounds are what the tests run with. The upper ones stand where relayd uses what a
-    # library does not promise: relayd/private.py says what that is, and what relayd does where a
+    # library does not promise: relayd/private says what that is, and what relayd does where a
     # name is missing. What a name of a later version means is not known before it is tried.
     install_requires=[
         # its parser's state, its options, how it is handed bytes

@@ -116,14 +116,14 @@ class Hub:
         No effect if the member is not in the group. An empty group is deleted.
         """
         group = self._groups.get(name)
-        if group is None or member not in group.members:
+        if group is None or not group.has(member):
             return
         group.catch_up(member)
         # if those frames overflowed its outbox, the member has left already
         if self._groups.get(name) is not group:
             return
         group.remove(member)
-        if not group.members:
+        if not group.size():
             del self._groups[name]
             group.cancel()
 
@@ -159,7 +159,7 @@ class Hub:
     def size(self, name: str) -> int:
         """The number of members that the group has in this process."""
         group = self._groups.get(name)
-        return 0 if group is None else len(group.members)
+        return 0 if group is None else group.size()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._groups)

@@ -33,6 +33,7 @@ WHEN: dict[str, dict[str, When]] = {
         "listen": RESTART,
         "names": NOW,
         "allowed_origins": NOW,
+        "deflate": NEW,
         "drain_timeout": NOW,
         "workers": RESTART,
         "spread": RESTART,

@@ -22,6 +22,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     names: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ("self",)
+    deflate: bool = False
     drain_timeout: Seconds = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
     spread: Literal["groups", "connections"] = "groups"

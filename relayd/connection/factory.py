@@ -7,6 +7,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 
 from relayd import private
 from relayd.connection.context import Context
+from relayd.connection.deflate import Deflating
 from relayd.connection.handshake import Handshake
 from relayd.connection.opening import Opening
 from relayd.native.framing import LONGEST_SHORT_PAYLOAD
@@ -57,9 +58,13 @@ class RelayFactory(WebSocketServerFactory):
         self.longest_short_frame = min(size, LONGEST_SHORT_PAYLOAD)
         protocol = type(self).protocol
         options = private.shared_options(protocol, self)
-        options |= Opening(self, tuple(options)).attributes
+        opening = Opening(self, tuple(options))
+        options |= opening.attributes
         options["__module__"] = protocol.__module__
-        self.protocol = type(protocol.__name__, (protocol,), options)
+        bases: tuple[type, ...] = (protocol,)
+        if self.context.current.config.server.deflate and opening.can_compress:
+            bases = (Deflating, protocol)
+        self.protocol = type(protocol.__name__, bases, options)
 
     @property
     def kind(self) -> str:

@@ -71,6 +71,9 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     since = 0.0
     """Unix time at which the handshake was answered."""
 
+    extension = ""
+    """The value of `Sec-WebSocket-Extensions` in the answer; empty without an extension."""
+
     _number = 0
     _asked = False
     _request: ConnectionRequest | None = None
@@ -189,7 +192,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         Returns:
             Fails with ConnectionDeny if it is refused.
         """
-        # no extension is ever accepted, so Autobahn need not validate the offered ones
+        # `deflate` has read the offers; Autobahn would answer other parameters
         self.websocket_extensions = []
         self._request = request
         self._segments = names.split_path(path)[1]
@@ -289,7 +292,8 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             protocol = SUBPROTOCOL if SUBPROTOCOL in self._request.protocols else None
             self.resume_reading(Pause.EARLY)
             if self.opening is None or self._key is None:
-                super().succeedHandshake(protocol)
+                headers = {"Sec-WebSocket-Extensions": self.extension} if self.extension else {}
+                super().succeedHandshake((protocol, headers))
             else:
                 self.opening.finish(self, self._key, protocol)
             if self._early:

@@ -153,6 +153,7 @@ class Opening:
 
     def __init__(self, factory: Any, options: Collection[str]) -> None:
         self.attributes: dict[str, Any] = {}
+        self._model: Any = None
         if not private.COUNT.are_in(factory):
             return
         model: Any = WebSocketServerProtocol()
@@ -161,6 +162,7 @@ class Opening:
         model.makeConnection(written)
         begun = dict(vars(model))
         model.dataReceived(_EXAMPLE)
+        self._model = model
         private.count_connection(factory, -1)
         self._before, _, self._after = b"".join(written).partition(_EXAMPLE_ACCEPT)
         own = {"factory", "transport", "connected", "peer", *options}
@@ -181,26 +183,34 @@ class Opening:
                 # it would set some of these again
                 self.attributes["__init__"] = object.__init__
 
+    @property
+    def can_compress(self) -> bool:
+        """Whether compressed messages that Autobahn reads can be inflated by `deflate`."""
+        return self._model is not None and private.can_compress(self._model)
+
     def begin(self, protocol: Any) -> None:
         """Counts a new connection; the attributes replace all else of `connectionMade`."""
         private.count_connection(protocol.factory, 1)
 
-    def answer(self, key: str, protocol: str | None) -> bytes:
+    def answer(self, key: str, protocol: str | None, extension: str) -> bytes:
         """The answer to a handshake (RFC 6455 section 4.2.2).
 
         Args:
             key: its `Sec-WebSocket-Key`.
             protocol: the accepted subprotocol, or None.
+            extension: the agreed `Sec-WebSocket-Extensions`; empty without one.
         """
         accept = b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
         before = self._before
-        if protocol is not None:
-            rest = before.removesuffix(_ACCEPT)
-            before = rest + f"Sec-WebSocket-Protocol: {protocol}\r\n".encode() + _ACCEPT
+        if protocol is not None or extension:
+            more = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
+            if protocol is not None:
+                more += f"Sec-WebSocket-Protocol: {protocol}\r\n"
+            before = before.removesuffix(_ACCEPT) + more.encode() + _ACCEPT
         return before + accept + self._after
 
     def finish(self, protocol: Any, key: str, subprotocol: str | None) -> None:
-        """Does what `succeedHandshake` of Autobahn does, without extensions.
+        """Does what `succeedHandshake` of Autobahn does.
 
         Args:
             protocol: a connection in the state CONNECTING.
@@ -209,7 +219,7 @@ class Opening:
         """
         if subprotocol is not None:
             protocol.websocket_protocol_in_use = subprotocol
-        protocol.sendData(self.answer(key, subprotocol))
+        protocol.sendData(self.answer(key, subprotocol, protocol.extension))
         protocol.state = protocol.STATE_OPEN
         protocol.onOpen()
         protocol.opened_usually = True

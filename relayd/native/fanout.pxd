@@ -19,6 +19,8 @@ cdef class Deliveries:
 cdef class Group(Batched):
     cdef readonly dict members
     cdef Deliveries _deliveries
+    cdef bint _compresses  # whether it is the one within another group
+    cdef Group _deflated  # serves those members that get compressed frames; None without any
     cdef list _items  # not yet sent to everyone
     cdef long long _first  # the number of the first of them; all are counted
     cdef list _round  # the places of those that get the batch that is being sent
@@ -41,6 +43,7 @@ cdef class Group(Batched):
     cdef int _hold(self, Source source) except -1
     cdef int _let_go(self) except -1
     cdef int _over_rate(self) except -1
+    cdef Py_ssize_t _accept(self, object key, bytes frame) except -1
     cdef int _begin_round(self) except -1
     cdef int _serve_some(self) except -1
     cdef int _serve_turn(self) except -1

@@ -21,7 +21,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from relayd.logs import Logger
 from relayd.native.sending import Frames
 from relayd.native.batching cimport Batched, Batching
-from relayd.native.framing cimport text_frame
+from relayd.native.framing cimport deflated, text_frame
 from relayd.native.sending cimport Recipient, Sender
 from relayd.native.source cimport Source, being_read
 
@@ -82,7 +82,8 @@ cdef class Group(Batched):
         deliveries: counts; has the rate of each group.
 
     Attributes:
-        members: `hub.Member`s in the order in which they came, each with its place.
+        members: `hub.Member`s in the order in which they came, each with its place. Those that get
+            compressed frames are in a group of their own within this one.
     """
 
     def __init__(self, Batching batching not None, Deliveries deliveries not None):
@@ -106,6 +107,15 @@ cdef class Group(Batched):
             How many members it goes to.
         """
         cdef bytes frame = text_frame(payload)
+        cdef Group others = self._deflated
+        if others is None:
+            return self._accept(key, frame)
+        # compressed once, for all of them
+        cdef Py_ssize_t count = others._accept(key, deflated(frame))
+        return count + self._accept(key, frame) if self.members else count
+
+    cdef Py_ssize_t _accept(self, object key, bytes frame) except -1:
+        """Serves the members with a frame: at once, or with the next batch."""
         cdef double now = 0
         cdef Source source
         self._allowed -= 1
@@ -181,6 +191,12 @@ cdef class Group(Batched):
     def add(self, object member):
         """A member gets what is sent from now on. No effect if it is in the group."""
         cdef Place place
+        if isinstance(member, Recipient) and (<Recipient> member).deflates and not self._compresses:
+            if self._deflated is None:
+                self._deflated = Group(self._batching, self._deliveries)
+                self._deflated._compresses = True
+            self._deflated.add(member)
+            return
         if member in self.members:
             return
         place = Place()
@@ -192,24 +208,45 @@ cdef class Group(Batched):
 
     def remove(self, object member):
         """A member gets nothing more. No effect if it is not in the group."""
+        cdef Group others = self._deflated
         place = self.members.pop(member, None)
         if place is not None:
             (<Place> place).left = True
+        elif others is not None:
+            others.remove(member)
+            if not others.members:
+                self._deflated = None
+                others.cancel()
 
     def catch_up(self, object member):
         """Sends a member what waits for the next batch, now. No effect on who is no member."""
+        cdef Group others = self._deflated
         place = self.members.get(member)
         if place is not None:
             self._catch_up(<Place> place)
+        elif others is not None:
+            others.catch_up(member)
 
     def cancel(self):
         """Cancels the next batch, or the next turn of the current one: the group has ended."""
+        if self._deflated is not None:
+            self._deflated.cancel()
         self._cancel()
         refill, self._refill = self._refill, None
         if refill is not None and refill.active():
             refill.cancel()
         self._size = 0
         self._let_go()
+
+    def has(self, object member):
+        """Whether it is in the group."""
+        return member in self.members or (
+            self._deflated is not None and member in self._deflated.members
+        )
+
+    def size(self):
+        """The number of members."""
+        return len(self.members) + (0 if self._deflated is None else len(self._deflated.members))
 
     def due(self):
         """The next batch is due, or the next turn of the one that is being sent."""

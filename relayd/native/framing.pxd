@@ -9,6 +9,7 @@ cdef extern from "Python.h":
 cdef enum:
     # the first byte
     FINAL = 0x80
+    COMPRESSED = 0x40  # RSV1: the payload is compressed (RFC 7692 section 6)
     OPCODE = 0x0F
     TEXT = 0x1
     BINARY = 0x2
@@ -28,6 +29,7 @@ cdef enum:
 
 cpdef bytes text_frame(bytes payload)
 cdef long long client_frame_size(const char *data, Py_ssize_t left) noexcept
+cpdef bytes deflated(bytes frame)
 
 
 cdef inline bytes short_text(const char *data, Py_ssize_t size, Py_ssize_t *at, int longest):

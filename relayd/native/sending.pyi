@@ -7,6 +7,7 @@ class Sender:
 
 class Recipient:
     direct: Callable[[bytes], int] | None
+    deflates: bool
 
 class Frames(list[tuple[Hashable | None, bytes]]):
     def settle(self) -> tuple[list[bytes], int, dict[Hashable, bytes], int]: ...

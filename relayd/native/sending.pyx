@@ -63,6 +63,7 @@ cdef class Recipient:
 
     Attributes:
         direct: a `Sender`, or what can be called like one; None while there is no straight way.
+        deflates: whether its frames are compressed (`framing.deflated`); set before it joins.
     """
 
 

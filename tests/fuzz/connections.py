@@ -24,7 +24,17 @@ from tests.unit.opening_ways import (
     WAYS,
     head,
 )
-from tests.unit.receive_paths import BINARIES, BROKEN, CLOSES, CONTROL, PAIRS, SPLIT, WELL_MADE, cut
+from tests.unit.receive_paths import (
+    BINARIES,
+    BROKEN,
+    CLOSES,
+    COMPRESSED,
+    CONTROL,
+    PAIRS,
+    SPLIT,
+    WELL_MADE,
+    cut,
+)
 
 STATUSES = {101, 200, 301, 302, 304, 505, *(code.status for code in ErrorCode)}
 OUR_CLOSES = {1002, 1007, 1009, *CloseCode}
@@ -156,6 +166,8 @@ def streams() -> Iterable[bytes]:
     short = frame(TEXT, b"hi")
     for number, piece in enumerate((*WELL_MADE, *SPLIT, *CONTROL, *BROKEN, *CLOSES, *BINARIES)):
         yield bytes([number % 256, number % 3, 5, 9][: 2 + number % 3]) + short + piece + short
+    for number, piece in enumerate(COMPRESSED):
+        yield bytes([len(PAIRS) - 1 - number % 2, number % 2, 20][: 2 + number % 2]) + piece + short
 
 
 def check_stream(data: bytes) -> None:

@@ -6,6 +6,7 @@ and through a socket, as the loop does.
 
 import itertools
 import socket
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -179,6 +180,13 @@ def _plain_frames(data: bytes) -> list[tuple[int, bytes]] | None:
         payload = _plain_payload(data, at)
         if payload is None:
             return None
-        found.append((data[at] & 0x0F, payload))
-        at += 2 + {126: 2, 127: 8}.get(data[at + 1], 0) + len(payload)
+        head = 2 + {126: 2, 127: 8}.get(data[at + 1], 0)
+        inflated = payload
+        if data[at] & 0x40:
+            try:
+                inflated = zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")
+            except zlib.error:
+                return None
+        found.append((data[at] & 0x0F, inflated))
+        at += head + len(payload)
     return found

@@ -78,7 +78,7 @@ def test_a_missing_private_name_is_reported_once_and_relayd_goes_on(
     begin: Callable[..., Daemon], connect: Connect, dial: Dial
 ) -> None:
     """Two of everything: two poses of two clients, two handshakes, two broken requests."""
-    daemon = begin("another version")
+    daemon = begin("another version", RELAYD_SERVER_DEFLATE="true")
     for _ in range(2):
         sender = connect(daemon, "/ws/camera")
         for _ in range(2):

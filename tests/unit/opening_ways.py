@@ -9,11 +9,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from relayd import private
 from relayd.config import Config, Keepalive, Limits, Proxy, Server
+from relayd.connection.deflate import Deflating
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import DatabaseUnavailable, ErrorCode, Refusal
 from relayd.names import Place
@@ -88,7 +90,8 @@ class General(Factory):
     def _configure(self) -> None:
         super()._configure()
         options: Any = private.shared_options(Relay, self)
-        self.protocol = type("Relay", (Relay,), options)  # type: ignore[assignment]
+        deflating = (Deflating,) if self.context.current.config.server.deflate else ()
+        self.protocol = type("Relay", (*deflating, Relay), options)  # type: ignore[assignment]
 
 
 def shown(value: Any, protocol: Any) -> Any:
@@ -123,8 +126,8 @@ class Side:
 
     protocol: Any
 
-    def __init__(self, factory: type[Factory]) -> None:
-        self._world = World(CONFIG)
+    def __init__(self, factory: type[Factory], config: Config = CONFIG) -> None:
+        self._world = World(config)
         self._factory = factory(self._world)
 
     def run(self, segments: Sequence[bytes], end: str) -> list[tuple[Any, ...]]:
@@ -170,11 +173,13 @@ class Side:
 class Ways:
     """Both ways through the handshake."""
 
-    def __init__(self) -> None:
+    def __init__(self, deflate: bool = False) -> None:
+        server = msgspec.structs.replace(CONFIG.server, deflate=deflate)
+        self._config = msgspec.structs.replace(CONFIG, server=server)
         self._build()
 
     def _build(self) -> None:
-        self._usual, self._general = Side(Factory), Side(General)
+        self._usual, self._general = Side(Factory, self._config), Side(General, self._config)
 
     def check(self, stream: bytes, places: Sequence[int] = (), end: str = "") -> Any:
         """Compares them; returns the connection that was opened as usual, if its head is usual."""
@@ -198,6 +203,11 @@ WAYS = Ways()
 # -- what heads are made of
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+OFFERED = (
+    *(b"permessage-deflate; client_max_window_bits", b"permessage-deflate", b"x; a=b, y", b""),
+    *(b'a;b="c', b"permessage-deflate; x=1; x=2", b";", b",", b"A;B=C"),
+    *(b"permessage-deflate; server_max_window_bits=9", b"permessage-bzip2, permessage-deflate"),
+)
 LINES: dict[bytes, tuple[bytes, ...]] = {
     b"Host": (
         *(b"relay.example", b"a:80", b"[::1]:8080", b"", b"a:x", b"a:", b"a b", b"[::1]", b"a:1:2"),
@@ -226,10 +236,7 @@ MORE: dict[bytes, tuple[bytes, ...]] = {
         b"a,,",
         b" a , b ",
     ),
-    b"Sec-WebSocket-Extensions": (
-        *(b"permessage-deflate; client_max_window_bits", b"permessage-deflate", b"x; a=b, y", b""),
-        *(b'a;b="c', b"permessage-deflate; x=1; x=2", b";", b",", b"A;B=C"),
-    ),
+    b"Sec-WebSocket-Extensions": OFFERED,
     b"X-Forwarded-For": (b"203.0.113.9", b"x", b"203.0.113.9, 192.0.2.7", b""),
     b"X-Forwarded-Host": (
         b"relay.example:8443",

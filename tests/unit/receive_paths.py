@@ -6,6 +6,7 @@ the same places, and compares everything that can be seen of them, in its order.
 """
 
 import itertools
+import zlib
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd.config import Config, Keepalive, Limits
+from relayd.config import Config, Keepalive, Limits, Server
 from relayd.connection.handshake import Handshake
 from relayd.connection.pausing import Pause
 from relayd.connection.websocket import RelayFactory, RelayProtocol
@@ -26,6 +27,7 @@ from tests.unit.fakes import Client, Transport, World
 
 CLOSE_TIMEOUT = 5
 HEAD = Client.head_for("/ws/test")
+OFFER = HEAD[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 DEFLATE = 4
 """The first reserved bit, which permessage-deflate (RFC 7692) would set."""
 ZERO, SOME = b"\0\0\0\0", MASK
@@ -125,9 +127,10 @@ class Factory(RelayFactory):
 class Side:
     """One way to read, in a world of its own: opens a connection, feeds it, says what was seen."""
 
-    def __init__(self, limits: Limits, protocol: type[Relay]) -> None:
+    def __init__(self, limits: Limits, protocol: type[Relay], deflate: bool = False) -> None:
         keepalive = Keepalive(close_timeout=CLOSE_TIMEOUT)
-        self._world = World(Config(limits=limits, keepalive=keepalive))
+        server = Server(deflate=deflate)
+        self._world = World(Config(server=server, limits=limits, keepalive=keepalive))
         self._factory = Factory(self._world, protocol)
 
     def run(self, segments: Sequence[bytes], resume_every: int) -> list[tuple[Any, ...]]:
@@ -143,7 +146,7 @@ class Side:
         relay.events = events
         transport.protocol = relay
         relay.makeConnection(transport)
-        transport.deliver(HEAD)
+        transport.deliver(OFFER)
         assert relay.state == relay.STATE_OPEN
         del events[:]
         for number, segment in enumerate(segments, 1):
@@ -192,15 +195,16 @@ class Side:
 class Pair:
     """Both ways to read, under the same limits."""
 
-    def __init__(self, size: int, rate: float = 0) -> None:
+    def __init__(self, size: int, rate: float = 0, deflate: bool = False) -> None:
+        self._deflate = deflate
         self._limits = Limits(
             max_message_size=size, messages_per_second=rate, max_waiting=3, send_buffer=500
         )
         self._build()
 
     def _build(self) -> None:
-        self._short = Side(self._limits, Relay)
-        self._long = Side(self._limits, Slow)
+        self._short = Side(self._limits, Relay, self._deflate)
+        self._long = Side(self._limits, Slow, self._deflate)
 
     def check(self, segments: Sequence[bytes], resume_every: int = 0) -> list[tuple[Any, ...]]:
         """Compares them; returns what both did."""
@@ -217,6 +221,14 @@ class Pair:
 def close(code: int, reason: bytes = b"") -> bytes:
     """The payload of a CLOSE."""
     return code.to_bytes(2) + reason
+
+
+def packed_of(payload: bytes) -> bytes:
+    """A payload as permessage-deflate compresses it (RFC 7692 section 7.2.1)."""
+    stream = zlib.compressobj(wbits=-15)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(
+        b"\x00\x00\xff\xff"
+    )
 
 
 # -- what streams are made of
@@ -288,16 +300,29 @@ CLOSES = tuple(
 )
 BINARIES = tuple(frame(BINARY, payload) for payload in (b"", b"\xff\0", *DEEDS[::2], b"b" * 126))
 
+# compressed messages, whole and in fragments; some are too long when they are inflated
+COMPRESSED = tuple(
+    frame(TEXT, packed[:at], rsv=DEFLATE, fin=False) + between + frame(0, packed[at:])
+    for packed in map(packed_of, (*WORDS, *DEEDS[::3], *INVALID[:2], b"z" * 999, b"z" * 1001))
+    for at in (0, len(packed) // 2)
+    for between in (b"", frame(PING, b"in"))
+) + tuple(
+    frame(opcode, packed_of(payload), rsv=DEFLATE)
+    for opcode in (TEXT, BINARY)
+    for payload in (*WORDS, *DEEDS[::2], *INVALID, *EDGES, b"z" * 1000, b"z" * 100_000)
+)
+
 # most of a stream is harmless, so that what is not comes upon an open connection
 HARMLESS = tuple(
     frame(TEXT, payload, mask=mask)
     for mask in MASKS
     for payload in (*WORDS, RAISE, REFUSE, PAUSE, HOLD, SILENT, SILENT + b"x" * 99)
 )
-UNUSUAL = SPLIT + CONTROL + BROKEN + CLOSES + BINARIES
+UNUSUAL = SPLIT + CONTROL + BROKEN + CLOSES + BINARIES + COMPRESSED
 
 SIZES = (1000, 1000, 1000, 125, 124, 100, 4)
 PAIRS = [Pair(size) for size in SIZES] + [Pair(1000, rate=1), Pair(125, rate=0.5)]
+PAIRS += [Pair(1000, deflate=True), Pair(125, deflate=True)]
 
 
 def drawn_text(random: Random) -> bytes:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     path
     for path in sorted((ROOT / "relayd").rglob("*.py"))
-    if path.name not in ("private.py", "__main__.py")
+    if "private" not in path.parts and path.name != "__main__.py"
 ]
 COMPILED = sorted(
     path for path in (ROOT / "relayd").rglob("*.p[yx][xd]") if path.suffix in (".pyx", ".pxd")

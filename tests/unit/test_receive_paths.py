@@ -18,6 +18,7 @@ from tests.unit.receive_paths import (
     ABORT,
     BROKEN,
     CLOSES,
+    COMPRESSED,
     CONTROL,
     HOLD,
     PAIRS,
@@ -36,7 +37,9 @@ from tests.unit.receive_paths import (
     right,
 )
 
-PIECES = tuple(dict.fromkeys((*WELL_MADE[::4], *SPLIT[::3], *CONTROL, *BROKEN, *CLOSES)))
+PIECES = tuple(
+    dict.fromkeys((*WELL_MADE[::4], *SPLIT[::3], *CONTROL, *BROKEN, *CLOSES, *COMPRESSED[::7]))
+)
 PARTS = 4
 """So many tests share the pieces; a worker of pytest-xdist takes a test."""
 
@@ -44,9 +47,9 @@ PARTS = 4
 @pytest.mark.parametrize("part", range(PARTS))
 def test_both_paths_have_the_same_effect_for_every_piece_cut_at_every_place(part: int) -> None:
     """Every kind of frame between two short ones, in two segments."""
-    [pair, *_] = PAIRS
     short = frame(TEXT, b"hi")
     for piece in PIECES[part::PARTS]:
+        pair = PAIRS[-2 if piece in COMPRESSED else 0]
         stream = (short + piece + short)[:50]
         for at in range(len(stream)):
             pair.check(cut(stream, [at]))

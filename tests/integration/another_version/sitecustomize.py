@@ -15,6 +15,7 @@ RENAMED = {
     "autobahn.twisted.websocket": ("_dataReceived",),
     "autobahn.websocket.protocol": (
         "_dataReceived",
+        "_perMessageCompress",
         "CONFIG_ATTRS",
         "current_frame",
         "current_frame_masker",

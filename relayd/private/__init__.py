@@ -14,68 +14,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
-from relayd.logs import Logger
+from relayd.private.entry import Private
 
 if TYPE_CHECKING:  # a program that uses one of these libraries does not load all of them
     from autobahn.websocket.types import ConnectionRequest
 
-_log = Logger()
 _Class = TypeVar("_Class", bound=type)
-
-
-class Private:
-    """Names of a library that its next version may lack.
-
-    Args:
-        library: as pip knows it.
-        names: the names that relayd uses.
-        users: the modules of relayd that use them, through a function of this module.
-        tried: versions of the library for which they were tried.
-        without: what relayd does where one is missing; the end of a sentence in the log.
-    """
-
-    def __init__(
-        self,
-        library: str,
-        *names: str,
-        users: tuple[str, ...],
-        tried: tuple[str, ...],
-        without: str,
-    ) -> None:
-        self.library = library
-        self.names = names
-        self.users = users
-        self.tried = tried
-        self.without = without
-        self.warned = False
-
-    def are_in(self, place: object, *some: str) -> bool:
-        """Whether an instance, a class or a module has the names; warns once if not.
-
-        Args:
-            place: the object to search.
-            some: the names that it should have already; by default all.
-        """
-        missing = [name for name in some or self.names if not hasattr(place, name)]
-        self.miss(*missing)
-        return not missing
-
-    def miss(self, *names: str) -> None:
-        """Warns of missing names, once for all names of the entry. No effect without names."""
-        if names and not self.warned:
-            from importlib.metadata import version  # 10 ms that hardly any start needs
-
-            self.warned = True
-            _log.warn(
-                "{library} {version} has no {names} that relayd knows, so {without}; it was tried "
-                "with {library} {tried}",
-                library=self.library,
-                version=version(self.library),
-                names=", ".join(names),
-                without=self.without,
-                tried=", ".join(self.tried),
-            )
-
 
 # -- Twisted: the loop of the reactor
 
@@ -329,7 +273,7 @@ def opening_parts(opened: Any) -> dict[str, Callable[[Any], object]] | None:
         "trafficStats": traffic,
         "http_status_line": lambda protocol: f"GET {protocol.http_request_uri} HTTP/1.1",
         "http_response_data": lambda protocol: protocol.opening.answer(
-            protocol._wskey, protocol.websocket_protocol_in_use
+            protocol._wskey, protocol.websocket_protocol_in_use, protocol.extension
         ).decode(),
     }
 
@@ -368,6 +312,42 @@ def set_head(protocol: Any, head: Any, data: bytes) -> "ConnectionRequest":
         *(protocol.peer, headers, head.host, head.path, protocol.http_request_params),
         *(protocol.websocket_version, head.origin, head.protocols, extensions),
     )
+
+
+# -- Autobahn: messages that are compressed
+
+COMPRESSION = Private(
+    "autobahn",
+    *("_perMessageCompress", "_isMessageCompressed", "utf8validateIncomingCurrentMessage"),
+    users=("relayd.connection.deflate", "relayd.connection.factory"),
+    tried=("26.10.2",),
+    without="no client gets permessage-deflate, whatever [server] deflate says",
+)
+is_compressed: Callable[[Any], bool] = attrgetter("_isMessageCompressed")
+"""Whether the message that is being received, or has just ended, is compressed."""
+
+
+def can_compress(opened: Any) -> bool:
+    """Whether a connection that Autobahn has opened has the names, which the first message adds.
+
+    Args:
+        opened: a connection that nobody else uses.
+    """
+    if not COMPRESSION.are_in(opened, "_perMessageCompress"):
+        return False
+    opened.current_frame = type("Frame", (), {"opcode": 1, "rsv": 0, "length": 0})
+    opened.onFrameBegin()
+    return COMPRESSION.are_in(opened)
+
+
+def set_extension(protocol: Any, extension: object) -> None:
+    """Has Autobahn accept compressed messages, and pass their bytes to an extension."""
+    protocol._perMessageCompress = extension
+
+
+def leave_text_unchecked(protocol: Any) -> None:
+    """Keeps Autobahn from checking the UTF-8 of the message that has just begun."""
+    protocol.utf8validateIncomingCurrentMessage = False
 
 
 # -- prometheus-client
