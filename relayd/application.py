@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from relayd import __version__
-from relayd.brokers.interface import Groups
+from relayd.brokers.interface import Groups, Rooms
 from relayd.cluster import Report
 from relayd.config import Config
 from relayd.connection.context import Context
@@ -17,8 +17,10 @@ from relayd.edge.ports import Ports
 from relayd.errors import RedisUnavailable
 from relayd.hub import Hub
 from relayd.metrics.exchange import Family
+from relayd.quotas.usage import StoredRoom
 from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
+from relayd.storage.disk import DiskWatch
 from relayd.storage.pool import Database
 
 
@@ -32,9 +34,11 @@ class Application:
         ports: the ports of the process.
         hub: the groups of the process.
         database: its health is reported.
+        disk: its free space is reported.
         redis: its health is reported; None for one process alone.
         groups: publish payloads.
         chat: posts messages in rooms.
+        rooms: what they keep.
         figures: returns the metrics of all processes of this relayd. Raises Refusal.
     """
 
@@ -47,9 +51,11 @@ class Application:
         ports: Ports,
         hub: Hub,
         database: Database,
+        disk: DiskWatch,
         redis: Redis | None,
         groups: Groups,
         chat: ChatFactory,
+        rooms: Rooms,
         figures: Callable[[], Awaitable[list[Family]]],
     ) -> None:
         self._process = process
@@ -59,9 +65,11 @@ class Application:
         self._ports = ports
         self._hub = hub
         self._database = database
+        self._disk = disk
         self._redis = redis
         self._groups = groups
         self._chat = chat
+        self._rooms = rooms
         self._figures = figures
 
     @property
@@ -91,6 +99,19 @@ class Application:
         """Posts a message in a room; returns its JSON object. Raises StoreUnavailable."""
         return (await self._chat.post(room, message)).body
 
+    async def stored_rooms(self, limit: int) -> tuple[int, list[StoredRoom]]:
+        """How many chat rooms keep messages, and the largest of them.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        found = await self._rooms.largest(limit)
+        return self._rooms.tally.usage.rooms, found
+
+    async def delete_room(self, room: str) -> bool:
+        """Deletes a room's messages; whether it kept any. Raises StoreUnavailable."""
+        return await self._rooms.delete(room)
+
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd."""
         return await self._figures()
@@ -98,6 +119,10 @@ class Application:
     async def check_database(self) -> None:
         """Checks the database. Raises DatabaseUnavailable with the reason."""
         await self._database.check_schema()
+
+    def check_disk(self) -> None:
+        """Checks the space for the database. Raises DiskFull with the reason."""
+        self._disk.check()
 
     def check_redis(self) -> None:
         """Checks Redis, if it is configured. Raises RedisUnavailable with the reason."""

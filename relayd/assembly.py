@@ -50,6 +50,7 @@ from relayd.metrics.lag import Lag
 from relayd.metrics.registry import ProcessFigures
 from relayd.native.batching import Batching
 from relayd.node import Node
+from relayd.quotas.creation import Creators
 from relayd.redis import urls
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
@@ -57,10 +58,13 @@ from relayd.relays.paths import KINDS, build_factories
 from relayd.relays.unknown import UnknownFactory
 from relayd.signals import end_once, ignore_hangup, reload_at_hangup
 from relayd.sockets.poller import Poller
+from relayd.storage.disk import DiskWatch
 from relayd.storage.draws import Draws
+from relayd.storage.engines import SQLite
 from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
+from relayd.storage.upkeep import Upkeep
 from relayd.systemd import Lifecycle, Notifier, Systemd
 from relayd.tls.served import Certificates
 from relayd.web.site import build_site
@@ -216,11 +220,14 @@ def build_node(
     redis = _build_redis(config, reactor)
     brokers: Brokers
     if redis is None:
-        brokers = MemoryBrokers(hub, History(database, keep=config.chat.history_length), KINDS)
+        disk = _build_disk_watch(config, reactor, database)
+        brokers = _build_memory_brokers(current, reactor, hub, database, disk)
     else:
+        disk = DiskWatch(reactor, None, 0)  # only quizzes are in the database
         brokers = RedisBrokers(
             redis, hub, config, clock=reactor, now=time.time, process=process,
             drops=context.drops, kinds=KINDS,
+            new_rooms_per_hour=lambda: current.config.chat.new_rooms_per_hour,
         )  # fmt: skip
     draws = Draws(database)
     relays = build_factories(
@@ -244,9 +251,11 @@ def build_node(
         ports=ports,
         hub=hub,
         database=database,
+        disk=disk,
         redis=redis,
         groups=brokers.groups,
         chat=relays[KINDS.history.name],
+        rooms=brokers.rooms,
         figures=figures.all if worker is None else ParentFigures(reactor, parent_place).all,
     )
     membership = None
@@ -381,6 +390,32 @@ def _build_database(config: Config, reactor: Any) -> Database:
         statement_timeout=settings.statement_timeout,
         deadline=settings.deadline,
     )
+
+
+def _build_disk_watch(config: Config, reactor: Any, database: Database) -> DiskWatch:
+    path = database.engine.path if isinstance(database.engine, SQLite) else None
+    return DiskWatch(reactor, path, config.database.min_free)
+
+
+def _build_memory_brokers(
+    current: Current, reactor: Any, hub: Hub, database: Database, disk: DiskWatch
+) -> MemoryBrokers:
+    chat = current.config.chat
+    history = History(
+        database,
+        keep=chat.history_length,
+        room_bytes=chat.history_bytes,
+        total_bytes=chat.total_bytes,
+        disk=disk,
+    )
+    upkeep = Upkeep(reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms)
+    creators = Creators(
+        reactor.seconds,
+        history.tally,
+        per_hour=lambda: current.config.chat.new_rooms_per_hour,
+        most=chat.max_rooms,
+    )
+    return MemoryBrokers(hub, history, KINDS, creators, upkeep)
 
 
 def _build_redis(config: Config, reactor: Any) -> Redis | None:

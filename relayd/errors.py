@@ -11,6 +11,8 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
         ├── DatabaseUnavailable
         ├── RedisUnavailable
         ├── StoreUnavailable
+        │   └── DiskFull        the disk of the database is too full to keep messages
+        ├── QuotaExceeded       a quota of this server is used up
         └── NoUnity             no headset is connected under this UUID
 """
 
@@ -131,6 +133,10 @@ class ErrorCode(StrEnum):
     TOO_MANY = (
         *("too_many_connections", 429, HANDSHAKE),
         "The server is full: [limits] max_connections are open.",
+    )
+    QUOTA_EXCEEDED = (
+        *("quota_exceeded", 429, FRAME | HANDSHAKE | HTTP),
+        "A quota of this server is used up; use what is there already, or try again later.",
     )
     HEAD_TOO_LARGE = (
         *("head_too_large", 431, HANDSHAKE | HTTP),
@@ -267,12 +273,13 @@ class WrongSecret(RelaydError):
 class Unavailable(RelaydError):
     """A service outside relayd failed or did not answer.
 
-    The client gets `code` and `sentence` and may try again; the text of the exception is for the
-    log only, since it may name hosts and ports.
+    The client gets `code` and `sentence`, outside of a WebSocket with `status`, and may try again;
+    the text of the exception is for the log only, since it may name hosts and ports.
     """
 
     code = ErrorCode.INTERNAL
     sentence = "Something that is needed is away; try again in a moment."
+    status = 503
 
 
 class DatabaseUnavailable(Unavailable):
@@ -302,6 +309,20 @@ class StoreUnavailable(Unavailable):
 
     code = ErrorCode.STORE_UNAVAILABLE
     sentence = "The room's history is away and nothing can be kept; try again in a moment."
+
+
+class DiskFull(StoreUnavailable):
+    """The file system of the database has less free space than `[database] min_free`."""
+
+    sentence = "The server's disk is nearly full, so no message can be kept; try again later."
+
+
+class QuotaExceeded(Unavailable):
+    """A message would create a room, and its address, or all together, may create no more."""
+
+    code = ErrorCode.QUOTA_EXCEEDED
+    status = 429
+    sentence = "No further room may be created now; use one that is there, or try again later."
 
 
 class NoUnity(Unavailable):

@@ -116,6 +116,21 @@ class Proxies:
         return found
 
 
+@functools.lru_cache(maxsize=1024)
+def network_of(host: str) -> str:
+    """Whose quota counts for a client: its IPv4 address, the /64 of its IPv6 address, or `unix:`.
+
+    A customer of an IPv6 provider has a /64 or more (RFC 6177), so single addresses say nothing.
+
+    Args:
+        host: from `host_of` or `Proxies.client`.
+    """
+    address = _parse_address(host)
+    if not isinstance(address, ipaddress.IPv6Address):
+        return host if address is None else str(address)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
 def host_of(address: object) -> str:
     """The IP address of a peer (twisted.internet.address), or `unix:`."""
     return getattr(address, "host", UNIX)

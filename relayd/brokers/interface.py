@@ -12,6 +12,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from relayd.hub import Member
+from relayd.quotas.usage import RoomTally, StoredRoom
 from relayd.tally import Buckets
 from relayd.wire import ChatEntry, ChatPage
 
@@ -80,17 +81,26 @@ class Rooms(Protocol):
     def appended(self) -> Buckets:
         """The number of messages stored together, for each transaction or script."""
 
-    def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    @property
+    def tally(self) -> RoomTally:
+        """What all rooms keep, and what was refused."""
+
+    def post(
+        self, room: str, message: str, user: str | None = None, address: str | None = None
+    ) -> "Deferred[ChatEntry]":
         """Stores a message, then publishes it to the room's group; all members see one order.
 
         Args:
             room: the room's name, in its canonical form.
             message: the text as clients see it.
             user: the sender's name, if a token gave one.
+            address: of the sender, from `forwarded.network_of`; None for one that may create any
+                number of rooms.
 
         Returns:
             A Deferred that fires with the entry after it was published. It fails with
-            `StoreUnavailable` if the store did not confirm the message.
+            `StoreUnavailable` if the store did not confirm the message, and with `QuotaExceeded`
+            if the message would create a room beyond a quota.
         """
 
     async def last(self, room: str, count: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
@@ -118,6 +128,25 @@ class Rooms(Protocol):
 
         Raises:
             StoreUnavailable: the history cannot be read now.
+        """
+
+    async def largest(self, limit: int) -> list[StoredRoom]:
+        """The rooms that keep the most bytes, the largest first.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+
+    async def delete(self, room: str) -> bool:
+        """Deletes a room's messages, and sends `wire.GAP` to its members in every process.
+
+        Its next message has a higher id than all before.
+
+        Returns:
+            Whether the room kept any message.
+
+        Raises:
+            StoreUnavailable: the store did not confirm that.
         """
 
 

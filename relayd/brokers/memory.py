@@ -8,12 +8,16 @@ from hmac import compare_digest
 
 from twisted.internet.defer import Deferred, succeed
 
+from relayd import wire
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
 from relayd.brokers.reads import Reads
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable, WrongSecret
 from relayd.hub import Hub, Member
 from relayd.names import Kind, Kinds
+from relayd.quotas.creation import Creators
+from relayd.quotas.usage import RoomTally, StoredRoom
 from relayd.storage.history import History
+from relayd.storage.upkeep import Upkeep
 from relayd.tally import Buckets
 from relayd.wire import ChatEntry, ChatPage
 
@@ -50,18 +54,28 @@ class MemoryRooms:
         hub: delivers to the members.
         history: stores the messages.
         kind: the kind of path whose groups the rooms are.
+        creators: judges the messages that may create a room.
     """
 
-    def __init__(self, hub: Hub, history: History, kind: Kind) -> None:
+    def __init__(self, hub: Hub, history: History, kind: Kind, creators: Creators) -> None:
         self._hub = hub
         self._history = history
         self._kind = kind
         self._reads = Reads()
+        self._creators = creators
 
-    def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def post(
+        self, room: str, message: str, user: str | None = None, address: str | None = None
+    ) -> "Deferred[ChatEntry]":
+        asked = self._creators.ask(room, address)
         # the history fires its Deferreds in the order of the ids, so all members see one order
-        keeping = self._history.append(room, message, user)
+        keeping = self._history.append(room, message, user, asked)
+        keeping.addBoth(self._creators.settled, room, asked)
         return keeping.addCallback(self._deliver, self._kind.group(room))
+
+    @property
+    def tally(self) -> RoomTally:
+        return self._history.tally
 
     @property
     def appended(self) -> Buckets:
@@ -80,6 +94,15 @@ class MemoryRooms:
             ("since", position, limit, size),
             lambda: self._read(self._history.since(room, position, limit, size)),
         )
+
+    async def largest(self, limit: int) -> list[StoredRoom]:
+        return await self._history.largest(limit)
+
+    async def delete(self, room: str) -> bool:
+        self._creators.forget(room)
+        found = await self._history.delete(room)
+        self._hub.fan_out(self._kind.group(room), wire.GAP)
+        return found
 
     async def _read(self, reading: Awaitable[ChatPage]) -> ChatPage:
         """Reads the history, then waits until committed entries have reached the members."""
@@ -158,15 +181,21 @@ class MemoryBrokers:
         hub: delivers to the members.
         history: stores the rooms' messages.
         kinds: the table of paths.
+        creators: judges the messages that may create a room.
+        upkeep: of the history, started and stopped with the brokers.
     """
 
-    def __init__(self, hub: Hub, history: History, kinds: Kinds) -> None:
+    def __init__(
+        self, hub: Hub, history: History, kinds: Kinds, creators: Creators, upkeep: Upkeep
+    ) -> None:
         self.groups = MemoryGroups(hub)
-        self.rooms = MemoryRooms(hub, history, kinds.history)
+        self.rooms = MemoryRooms(hub, history, kinds.history, creators)
         self.pairs = MemoryPairs()
+        self._upkeep = upkeep
 
     def start(self) -> None:
-        pass
+        self._upkeep.start()
 
     def stop(self) -> "Deferred[None]":
+        self._upkeep.stop()
         return succeed(None)

@@ -44,7 +44,7 @@ WHEN: dict[str, dict[str, When]] = {
     "database": dict.fromkeys(
         (
             *("url", "url_file", "migrate", "samples", "pool_size"),
-            *("connect_timeout", "statement_timeout", "deadline"),
+            *("connect_timeout", "statement_timeout", "deadline", "min_free"),
         ),
         RESTART,
     ),
@@ -60,6 +60,11 @@ WHEN: dict[str, dict[str, When]] = {
         "default_room": NEW,
         "history": NEW,
         "history_length": RESTART,
+        "history_bytes": RESTART,
+        "total_bytes": RESTART,
+        "max_rooms": RESTART,
+        "new_rooms_per_hour": NOW,
+        "room_age": RESTART,
         "message_prefix": NOW,
     },
     "echo": {"enabled": NEW, "max_message_size": NEW},

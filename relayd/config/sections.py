@@ -54,6 +54,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: Seconds = 3.0
     statement_timeout: Seconds = 3.0
     deadline: Seconds = 4.0
+    min_free: Count = 256 * 1024 * 1024
 
 
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +82,11 @@ class Chat(msgspec.Struct, frozen=True, kw_only=True):
     default_room: Name = "lobby"
     history: Annotated[int, Meta(ge=0, le=1000)] = 50
     history_length: Annotated[int, Meta(ge=1)] = 10_000
+    history_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
+    total_bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024 * 1024
+    max_rooms: Annotated[int, Meta(ge=1)] = 10_000
+    new_rooms_per_hour: Count = 100
+    room_age: Annotated[float, Meta(ge=0)] = 30 * 86400.0
     message_prefix: str = ""
 
 

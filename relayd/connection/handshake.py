@@ -68,6 +68,8 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     identity = NOBODY
     may_send = may_view = True
     """What the rights of its token allow on its path (`names.DIRECTIONS`)."""
+    address = forwarded.UNIX
+    """The client's own IP address, or `unix:`."""
     since = 0.0
     """Unix time at which the handshake was answered."""
 
@@ -146,7 +148,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         else:
             self.opening.begin(self)
         address = self.transport.getPeer()
-        host = forwarded.host_of(address)
+        self.address = host = forwarded.host_of(address)
         if host == forwarded.UNIX:
             self.peer = host
         else:
@@ -216,7 +218,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             return
         proxies = forwarded.proxies(settings.trusted, settings.header)
         host, hinted = forwarded.host_of(self.transport.getPeer()), proxies.ignored
-        client = proxies.client(host, value)
+        self.address = client = proxies.client(host, value)
         if client != host:
             self.peer = client
         if proxies.ignored and not hinted:
@@ -256,7 +258,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         except Refusal as refusal:
             self._refuse(refusal)
         except Unavailable as error:
-            self._refuse(Refusal(error.code, error.sentence, status=503))
+            self._refuse(Refusal(error.code, error.sentence, status=error.status))
         except Exception:
             self._log.failure("{conn} {path}: admitting it failed", **self.facts)
             self._refuse(Refusal(ErrorCode.INTERNAL))

@@ -104,6 +104,28 @@ class Room(msgspec.Struct, kw_only=True):
     members: int
 
 
+class Kept(msgspec.Struct, kw_only=True):
+    """A chat room as its store has it.
+
+    Attributes:
+        room: its name.
+        messages: how many it keeps.
+        bytes: their size.
+        posted: Unix time of the newest.
+    """
+
+    room: str
+    messages: int
+    bytes: int
+    posted: float
+
+
+class Deletion(msgspec.Struct, kw_only=True):
+    """Deletes the messages of a chat room, by its name."""
+
+    room: str
+
+
 class Pair(msgspec.Struct, kw_only=True):
     """A UUID, and which of its sides are connected here."""
 

@@ -21,8 +21,10 @@ from relayd.config.reload import Reloader
 from relayd.control.messages import (
     Client,
     Denied,
+    Deletion,
     Done,
     Drain,
+    Kept,
     Kick,
     Listing,
     LogLevel,
@@ -119,6 +121,11 @@ class Parent(Reloading):
         found, missing = await self._ask_all("GET", "/rooms", Listing[Room])
         return merge_rooms(tuple(found.values()), missing)
 
+    async def kept(self) -> Listing[Kept]:
+        """The chat rooms in the store that all workers share, through any worker."""
+        answer = await self._any_worker("GET", "/kept")
+        return msgspec.json.decode(answer, type=Listing[Kept])
+
     async def pairs(self) -> Listing[Pair]:
         """The UUIDs of all workers."""
         found, missing = await self._ask_all("GET", "/pairs", Listing[Pair])
@@ -177,6 +184,11 @@ class Parent(Reloading):
             missing=missing,
         )
 
+    async def delete_room(self, deletion: Deletion) -> Done:
+        """Deletes the messages of a chat room, through any worker; Redis notifies the others."""
+        body = msgspec.json.encode(deletion)
+        return msgspec.json.decode(await self._any_worker("POST", "/delete-room", body), type=Done)
+
     async def drain(self, drain: Drain) -> Done:
         """Drains all workers, also those that start later."""
         self.draining = True
@@ -209,9 +221,8 @@ class Parent(Reloading):
 
     async def publish(self, publish: Publish) -> dict[str, Any]:
         """Publishes through any worker; Redis delivers to the other workers."""
-        client = await self._first_to_answer()
         body = msgspec.json.encode(publish)
-        answer = await self._answered(client.request("POST", "/publish", body))
+        answer = await self._any_worker("POST", "/publish", body)
         found: dict[str, Any] = msgspec.json.decode(answer)
         return found
 
@@ -256,6 +267,11 @@ class Parent(Reloading):
             else:
                 result.raiseException()
         return found, missing
+
+    async def _any_worker(self, method: str, target: str, body: bytes = b"") -> bytes:
+        """The answer of one worker. Raises Refusal: 503 if none answers."""
+        client = await self._first_to_answer()
+        return await self._answered(client.request(method, target, body))
 
     async def _first_to_answer(self) -> SocketClient:
         """The client of the worker that answers first. Raises Refusal: 503 if none does."""

@@ -5,6 +5,7 @@ Sits under `node`, which starts it, and behind `site`; `parent.Parent` answers t
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -23,8 +24,10 @@ from relayd.control.address import Place
 from relayd.control.messages import (
     Client,
     Denied,
+    Deletion,
     Done,
     Drain,
+    Kept,
     Kick,
     Listing,
     LogLevel,
@@ -45,6 +48,8 @@ from relayd.metrics.registry import ProcessFigures
 from relayd.native.framing import LONGEST_REASON
 from relayd.relays.paths import KINDS
 from relayd.web.answers import Sink, Stream
+
+_MOST_ROOMS = 1000  # in a listing
 
 
 class ProcessControl(Reloading):
@@ -127,6 +132,19 @@ class ProcessControl(Reloading):
         """The groups that have clients in this process."""
         return clients.rooms(self._context.connections)
 
+    async def kept(self) -> Listing[Kept]:
+        """The chat rooms that keep the most bytes, in the store that all processes share.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        total, rooms = await self._application.stored_rooms(_MOST_ROOMS)
+        found = [
+            Kept(room=one.name, messages=one.messages, bytes=one.bytes, posted=one.posted / 1000)
+            for one in rooms
+        ]
+        return Listing(found=found, total=max(total, len(found)))
+
     async def pairs(self) -> Listing[Pair]:
         """The UUIDs that have clients in this process."""
         return clients.pairs(self._context.connections)
@@ -172,6 +190,16 @@ class ProcessControl(Reloading):
         count = 0 if denial.lifted else len(concerned(self._context.connections, denial))
         spread = await self._spread.add(denial)
         return Denied(count=count, everywhere=spread.everywhere, kept=spread.kept)
+
+    async def delete_room(self, deletion: Deletion) -> Done:
+        """Deletes the messages of a chat room; `count` is 0 if it kept none.
+
+        Raises:
+            Refusal: 400 for a name that no room has.
+            StoreUnavailable: the store did not confirm that.
+        """
+        room = KINDS.history.parse(quote(deletion.room, safe=""))
+        return Done(count=int(await self._application.delete_room(room)))
 
     async def drain(self, drain: Drain) -> Done:
         """Stops admission; closes the connected clients, too, if requested."""
@@ -225,6 +253,7 @@ class ProcessControl(Reloading):
 
     async def _database(self) -> Part:
         try:
+            self._application.check_disk()
             await self._application.check_database()
         except Unavailable as error:
             return Part("away", str(error))

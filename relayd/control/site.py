@@ -14,8 +14,10 @@ from relayd.control.listener import describe_peer
 from relayd.control.messages import (
     Client,
     Denied,
+    Deletion,
     Done,
     Drain,
+    Kept,
     Kick,
     Listing,
     LogLevel,
@@ -44,6 +46,8 @@ class Operations(Protocol):
     async def status(self) -> Status: ...
     async def clients(self, selection: Selection) -> Listing[Client]: ...
     async def rooms(self) -> Listing[Room]: ...
+    async def kept(self) -> Listing[Kept]: ...
+    async def delete_room(self, deletion: Deletion) -> Done: ...
     async def pairs(self) -> Listing[Pair]: ...
     async def tail(self, group: str) -> Stream: ...
     async def trace(self, id: str) -> Stream: ...
@@ -79,6 +83,8 @@ class ControlSite(RoutedSite):
             Route.at("/status", GET=_query(operations.status)),
             Route.at("/clients", GET=self._clients(operations)),
             Route.at("/rooms", GET=_query(operations.rooms)),
+            Route.at("/kept", GET=_query(operations.kept)),
+            Route.at("/delete-room", POST=self._command(operations.delete_room, Deletion)),
             Route.at("/pairs", GET=_query(operations.pairs)),
             Route.at("/figures", GET=_query(operations.figures)),
             Route.at("/metrics", GET=_metrics(operations)),
@@ -192,6 +198,8 @@ def _summary(message: Any) -> str:
         return "closing the clients" if message.close else ""
     if isinstance(message, LogLevel):
         return ascii(message.level)
+    if isinstance(message, Deletion):
+        return ascii(message.room)
     if isinstance(message, Publish):
         return ascii(message.target)
     return ""

@@ -16,6 +16,7 @@ COMMANDS = {
     "status": "status",
     "clients": "clients",
     "rooms": "clients",
+    "room": "rooms",
     "pairs": "clients",
     "tail": "streams",
     "trace": "streams",

@@ -119,6 +119,7 @@ def _post_to_room(config: Config, kind: Kind, room: str, text: str) -> tuple[dic
         brokers = RedisBrokers(
             redis, hub, config,
             clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(), kinds=KINDS,
+            new_rooms_per_hour=lambda: 0,
         )  # fmt: skip
         return (await brokers.rooms.post(room, config.chat.message_prefix + text)).body
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from relayd import wire
+from relayd import forwarded, wire
 from relayd.brokers.interface import PAGE_SIZE, Groups, Rooms
 from relayd.config import Limits
 from relayd.connection.context import Context
@@ -164,7 +164,9 @@ class ChatProtocol(MemberProtocol):
             self.check_may_send()
             size = len(payload)
             self.hold(size)
-            posted = self.factory.post(self.room, message, self.identity.user)
+            posted = self.factory.post(
+                self.room, message, self.identity.user, forwarded.network_of(self.address)
+            )
             posted.addCallbacks(self._posted, self._not_posted, (size,), {}, (size,), {})
 
     def _posted(self, entry: ChatEntry, size: int) -> None:
@@ -242,20 +244,22 @@ class ChatFactory(MemberFactory):
         super().__init__(context, groups)
         self.rooms = rooms
 
-    def post(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def post(
+        self, room: str, message: str, user: str | None = None, address: str | None = None
+    ) -> "Deferred[ChatEntry]":
         """Stores a message, with the configured prefix, and delivers it to the room.
 
         Args:
             room: the room's name, in its canonical form.
             message: the text.
             user: the sender's name, if a token gave one.
+            address: of the sender, as for `brokers.interface.Rooms.post`.
 
         Returns:
             A Deferred, as of `brokers.interface.Rooms.post`.
         """
-        return self.rooms.post(
-            room, self.context.current.config.chat.message_prefix + message, user
-        )
+        prefix = self.context.current.config.chat.message_prefix
+        return self.rooms.post(room, prefix + message, user, address)
 
 
 def _natural(params: dict[str, list[str]], name: str, code: ErrorCode) -> int | None:

@@ -21,6 +21,7 @@ import psycopg2.extensions
 from relayd.errors import ConfigError, DatabaseUnavailable
 
 DEFAULT_URL = "sqlite:///var/relayd.db"
+_LARGEST_WAL = 16 * 1024 * 1024  # bytes that the log beside the file keeps between transactions
 
 
 class Cursor(Protocol):
@@ -220,10 +221,17 @@ class SQLite(Engine):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
     def opened(self, connection: sqlite3.Connection) -> None:
-        """Sets the pragmas that hold for one connection only (and WAL, which stays)."""
+        """Sets the pragmas that hold for one connection only, and two that stay with the file.
+
+        A new file can give the pages that deletions have freed back to the file system; an older
+        one is prepared for that in `schema.migrate`.
+        """
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has to come before WAL
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
 
     def sql(self, text: str) -> str:
         """Writes parameters as `?`; a literal percent sign is doubled in `text`, as in psycopg2."""
@@ -236,9 +244,9 @@ class SQLite(Engine):
         return away or self.is_unprepared(error)
 
     def is_unprepared(self, error: BaseException) -> bool:
-        """Reads the message, because SQLite has no result code for a missing table."""
+        """Reads the message, because SQLite has no result code for a missing table or column."""
         return isinstance(error, sqlite3.OperationalError) and str(error).startswith(
-            "no such table"
+            ("no such table", "no such column")
         )
 
     def is_lost(self, connection: Any, error: BaseException) -> bool:
@@ -335,8 +343,8 @@ class PostgreSQL(Engine):
         )
 
     def is_unprepared(self, error: BaseException) -> bool:
-        """Undefined table or function."""
-        return getattr(error, "pgcode", None) in ("42P01", "42883")
+        """Undefined table, column or function."""
+        return getattr(error, "pgcode", None) in ("42P01", "42703", "42883")
 
     def is_lost(self, connection: Any, error: BaseException) -> bool:
         """A server that still talks sends an SQLSTATE; a standby is left for the primary."""

@@ -1,19 +1,22 @@
 """The history of the chat rooms: append, the last messages, the messages since an id.
 
-Stands on `pool` and on the tables of migration 0003. The transaction that stores a message assigns
-its id from the room's row: ids are consecutive and never assigned twice, also with several
-processes on one database (docs/decisions/0003-history-ids.md).
+Stands on `pool`, on `keeping`, and on the tables of migrations 0003 and 0004. The transaction that
+stores a message assigns its id from the room's row: ids are consecutive and never assigned twice,
+also with several processes on one database (docs/decisions/0003-history-ids.md).
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
-from relayd.errors import StoreUnavailable
+from relayd.errors import DatabaseUnavailable, DiskFull, QuotaExceeded, StoreUnavailable
+from relayd.quotas.usage import Creation, RoomTally, StoredRoom, Usage
 from relayd.storage.batches import Batches
+from relayd.storage.disk import DiskWatch
 from relayd.storage.engines import Cursor
+from relayd.storage.keeping import Keeping, weigh
 from relayd.storage.pages import Pages
 from relayd.storage.pool import Database
 from relayd.tally import SIZES, Buckets
@@ -22,16 +25,22 @@ from relayd.wire import ChatDraft, ChatEntry, ChatPage
 _STRIDE = 100  # trimmed rows are deleted by the hundred
 _ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
 
-_TAKE_IDS = """
-    INSERT INTO chat_rooms (name, first_id, oldest_id, last_id)
-    VALUES (%s, %s, %s, %s)
+_TRIMS = 8  # how often the largest room is trimmed after a transaction, at most
+# parameters in the order of a row: name, first_id, oldest_id, last_id, bytes, posted_at
+_CREATE = """
+    INSERT INTO chat_rooms (name, first_id, oldest_id, last_id, bytes, posted_at)
+    VALUES (%s, %s, %s, %s, %s, %s)
     ON CONFLICT (name) DO UPDATE SET
-        last_id = chat_rooms.last_id + excluded.last_id - excluded.first_id + 1
-    RETURNING oldest_id, last_id
+        last_id = chat_rooms.last_id + excluded.last_id - excluded.first_id + 1,
+        bytes = chat_rooms.bytes + excluded.bytes, posted_at = excluded.posted_at
+    RETURNING first_id, oldest_id, last_id, bytes
+"""
+_CONTINUE = """
+    UPDATE chat_rooms SET last_id = last_id + %s, bytes = bytes + %s, posted_at = %s
+    WHERE name = %s RETURNING first_id, oldest_id, last_id, bytes
 """
 _SET_OLDEST = "UPDATE chat_rooms SET oldest_id = %s WHERE name = %s"
 _KEEP = "INSERT INTO chat_messages (room, id, body) VALUES "
-_TRIM = "DELETE FROM chat_messages WHERE room = %s AND id < %s"
 _ALL = 2**31 - 1
 
 
@@ -39,6 +48,15 @@ class _Message(NamedTuple):
     room: str
     draft: ChatDraft
     time: int  # Unix time, ms
+    creation: Creation
+
+
+class _Stored(NamedTuple):
+    """What a transaction has stored: no entry for a message that may not create its room."""
+
+    entries: list[ChatEntry | None]
+    creating: list[Creation]
+    added: Usage
 
 
 class History:
@@ -48,47 +66,104 @@ class History:
         database: with migration 0003.
         clock: returns the Unix time in seconds.
         keep: how many messages a room keeps.
+        room_bytes: how many bytes a room keeps.
+        total_bytes: how many bytes all rooms keep together.
+        disk: says whether the disk has space for a message; None if that is not known here.
 
     Attributes:
         appended: how many messages one transaction stored, for each transaction.
+        tally: what all rooms keep: counted by `recount`, then kept up with.
     """
 
     def __init__(
-        self, database: Database, *, clock: Callable[[], float] = time.time, keep: int = 10_000
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float] = time.time,
+        keep: int = 10_000,
+        room_bytes: int = 4 * 1024 * 1024,
+        total_bytes: int = 256 * 1024 * 1024,
+        disk: DiskWatch | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._keep = keep
+        self._room_bytes = room_bytes
+        self._total_bytes = total_bytes
+        self._disk = disk
         self.appended = Buckets(SIZES)
-        self._take_ids = database.sql(_TAKE_IDS)
+        self.tally = RoomTally()
+        self._keeping = Keeping(database.engine)
+        self._create = database.sql(_CREATE)
+        self._continue = database.sql(_CONTINUE)
         self._set_oldest = database.sql(_SET_OLDEST)
-        self._trim = database.sql(_TRIM)
         self._pages = Pages(database.engine)
-        self._batches: Batches[_Message, ChatEntry] = Batches(
+        self._batches: Batches[_Message, ChatEntry | None] = Batches(
             self._perform,
             seconds=database.seconds,
             deadline=database.deadline,
             unavailable=StoreUnavailable,
         )
 
-    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def append(
+        self,
+        room: str,
+        message: str,
+        user: str | None = None,
+        creation: Creation | None = None,
+    ) -> "Deferred[ChatEntry]":
         """Stores a message. Messages that arrive during a COMMIT share the next one.
 
         Args:
             room: the room's name.
             message: the text as clients see it.
             user: the sender's name, if a token gave one.
+            creation: whether the message may create its room; the outcome is noted there.
 
         Returns:
             A Deferred that fires with the entry after the COMMIT, in the order of the calls. It
             fails with StoreUnavailable. The message may still be in the history if the connection
-            broke during the COMMIT, but no other message ever gets its id.
+            broke during the COMMIT, but no other message ever gets its id. It fails with
+            QuotaExceeded if there is no such room and the message may not create it.
         """
+        if self._disk is not None and self._disk.low:
+            return fail(DiskFull())
         time = int(self._clock() * 1000)
         draft = ChatDraft.of(message, time, user)
-        return self._batches.enqueue(
-            _Message(room, draft, time), weight=len(draft.head) + len(room.encode())
+        stored = self._batches.enqueue(
+            _Message(room, draft, time, creation or Creation()),
+            weight=len(draft.head) + len(room.encode()),
         )
+        return stored.addCallback(_or_refused)
+
+    async def recount(self) -> None:
+        """Counts what all rooms keep. Raises DatabaseUnavailable."""
+        self.tally.usage = await self._database.run("history.count", self._keeping.count)
+
+    async def largest(self, limit: int) -> list[StoredRoom]:
+        """The rooms that keep the most bytes, the largest first. Raises StoreUnavailable."""
+        try:
+            return await self._database.run("history.rooms", self._keeping.largest, limit)
+        except DatabaseUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def delete(self, room: str) -> bool:
+        """Deletes a room's messages; later ones get higher ids all the same.
+
+        Returns:
+            Whether there were any.
+
+        Raises:
+            StoreUnavailable: the messages may or may not be deleted.
+        """
+        now = int(self._clock() * 1000)
+        run = self._database.run
+        try:
+            found = await run("history.delete", self._keeping.delete, room, now, write=True)
+            await self.recount()
+        except DatabaseUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+        return found
 
     async def settled(self) -> None:
         """Returns when the Deferreds of the transaction under way have fired.
@@ -131,43 +206,104 @@ class History:
         """
         return await self._database.run("history.since", self._pages.since, room, id, limit, size)
 
-    async def _perform(self, messages: Sequence[_Message], timeout: float) -> list[ChatEntry]:
-        entries = await self._database.run(
+    async def _perform(
+        self, messages: Sequence[_Message], timeout: float
+    ) -> list[ChatEntry | None]:
+        stored = await self._database.run(
             "history.append", self._append, messages, write=True, timeout=timeout
         )
-        self.appended.observe(len(entries))
-        return entries
+        self.appended.observe(len(stored.entries))
+        for creation in stored.creating:
+            creation.done = True
+        self._add(stored.added)
+        if self.tally.usage.bytes > self._total_bytes:
+            await self._trim()
+        return stored.entries
 
-    def _append(self, cursor: Cursor, messages: Sequence[_Message]) -> list[ChatEntry]:
+    def _add(self, usage: Usage) -> None:
+        rooms, total = self.tally.usage
+        self.tally.usage = Usage(rooms + usage.rooms, total + usage.bytes)
+
+    async def _trim(self) -> None:
+        """Frees a sixteenth of all bytes, or what is possible before the next messages."""
+        for _ in range(_TRIMS):
+            wanted = self.tally.usage.bytes - self._total_bytes + self._total_bytes // 16
+            if wanted <= 0:
+                return
+            try:
+                freed = await self._database.run(
+                    "history.trim", self._keeping.trim_largest, wanted, write=True
+                )
+            except DatabaseUnavailable:
+                return  # the messages are stored; the next ones try again
+            if not freed:
+                return
+            self._add(Usage(0, -freed))
+            self.tally.trimmed += freed
+
+    def _append(self, cursor: Cursor, messages: Sequence[_Message]) -> _Stored:
         places: dict[str, list[int]] = {}
         for place, message in enumerate(messages):
             places.setdefault(message.room, []).append(place)
-        ids = [0] * len(messages)
+        entries: list[ChatEntry | None] = [None] * len(messages)
+        rows: list[tuple[str, int, str]] = []
+        creating: list[Creation] = []
+        total = 0
         for room in sorted(places):  # one order of row locks for all processes: no deadlock
-            start = messages[places[room][0]].time
-            ids_of_room = self._take(cursor, room, start, len(places[room]))
-            for place, id in zip(places[room], ids_of_room, strict=True):
-                ids[place] = id
-        entries = [message.draft.entry(id) for id, message in zip(ids, messages, strict=True)]
-        for start in range(0, len(entries), _ROWS):
-            rows = [
-                (message.room, entry.id, entry.body.decode())
-                for message, entry in zip(
-                    messages[start : start + _ROWS], entries[start : start + _ROWS], strict=True
-                )
-            ]
-            values = self._database.sql(", ".join(["(%s, %s, %s)"] * len(rows)))
-            cursor.execute(_KEEP + values, [value for row in rows for value in row])
-        return entries
+            ours = [messages[place] for place in places[room]]
+            taken = self._take(cursor, room, ours)
+            if taken is None:
+                continue
+            ids, created, added = taken
+            total += added
+            if created:
+                creating.append(next(one.creation for one in ours if one.creation.allowed))
+            for place, message, id in zip(places[room], ours, ids, strict=True):
+                entry = message.draft.entry(id)
+                entries[place] = entry
+                rows.append((room, id, entry.body.decode()))
+        for start in range(0, len(rows), _ROWS):
+            part = rows[start : start + _ROWS]
+            values = self._database.sql(", ".join(["(%s, %s, %s)"] * len(part)))
+            cursor.execute(_KEEP + values, [value for row in part for value in row])
+        return _Stored(entries, creating, Usage(len(creating), total))
 
-    def _take(self, cursor: Cursor, room: str, start: int, count: int) -> Iterable[int]:
-        """Assigns the room's next ids, locks its row until COMMIT, and trims old messages."""
-        cursor.execute(self._take_ids, (room, start, start, start + count - 1))
-        had_oldest, last = cursor.fetchone()
-        oldest = max(had_oldest, last - self._keep + 1)
+    def _take(
+        self, cursor: Cursor, room: str, messages: Sequence[_Message]
+    ) -> tuple[Sequence[int], bool, int] | None:
+        """Assigns the room's next ids, locks its row until COMMIT, and trims old messages.
+
+        Returns:
+            The ids, whether the room is new, and how many bytes more it keeps; None if there is no
+            such room and the messages may not create it.
+        """
+        start, count = messages[0].time, len(messages)
+        # an id has 13 digits until the year 2286
+        bodies = sum(len(one.draft.head) + 13 + len(one.draft.tail) for one in messages)
+        size = bodies + count * weigh(room, b"")
+        if any(one.creation.allowed for one in messages):
+            row = (room, start, start, start + count - 1, size, start)
+            cursor.execute(self._create, row)
+        else:
+            cursor.execute(self._continue, (count, size, start, room))
+        found = cursor.fetchone()
+        if found is None:
+            return None
+        first, had_oldest, last, total = found
+        oldest, freed = max(had_oldest, last - self._keep + 1), 0
         if oldest > had_oldest:
             cursor.execute(self._set_oldest, (oldest, room))
             # a scan from the room's start meets all rows deleted since the last VACUUM
             if oldest // _STRIDE > had_oldest // _STRIDE:
-                cursor.execute(self._trim, (room, oldest))
-        return range(last - count + 1, last + 1)
+                freed = self._keeping.delete_before(cursor, room, oldest)
+        if total - freed > self._room_bytes:
+            # an eighth more, so that not every message has to
+            surplus = total - freed - self._room_bytes + self._room_bytes // 8
+            freed += self._keeping.free(cursor, room, surplus)
+        return range(last - count + 1, last + 1), last - count + 1 == first, size - freed
+
+
+def _or_refused(entry: ChatEntry | None) -> ChatEntry:
+    if entry is None:
+        raise QuotaExceeded("no further room may be created")
+    return entry

@@ -14,7 +14,9 @@ import fcntl
 import getpass
 import glob
 import os
+import shutil
 import socket
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,6 +36,8 @@ from relayd.storage import engines
 from relayd.storage.engines import Bounds, Engine
 
 _BOUNDS = Bounds(connect=5.0, statement=0.0, lock=10.0)
+_INCREMENTAL = 2  # https://sqlite.org/pragma.html#pragma_auto_vacuum
+_SPARE = 64 * 1024 * 1024  # bytes of the disk that stay free in any case
 _ADVISORY_LOCK = 0x72656C6179640001  # any number that no other program uses
 
 
@@ -66,6 +70,9 @@ def schema_folder(dialect: str) -> Path:
 def migrate(url: str, progress: Callable[[int, int], object] = lambda *_: None) -> list[str]:
     """Applies every pending migration, oldest first.
 
+    A SQLite file that cannot give its free pages back is rewritten so that it can, if the disk has
+    space for that.
+
     Args:
         url: of the database.
         progress: called before each and at the end with how many are applied, and how many were
@@ -85,6 +92,7 @@ def migrate(url: str, progress: Callable[[int, int], object] = lambda *_: None) 
         for migration in pending:
             progress(len(applied), len(pending))
             applied.append(backend.carry_out(migration, "apply"))
+        backend.make_shrinkable()
         progress(len(applied), len(pending))
         return applied
 
@@ -180,6 +188,9 @@ class _Backend:
                 self.unmark_one(migration, log=False)  # type: ignore[attr-defined]
         return str(migration.id)
 
+    def make_shrinkable(self) -> None:
+        """Prepares the database for giving free space back, if that is needed and possible."""
+
     def applied_times(self) -> dict[str, datetime]:
         """When each migration was applied, by its id. Changes nothing, unlike yoyo."""
         if internalmigrations.needs_upgrading(self):
@@ -237,6 +248,18 @@ class _SQLite(_Backend, SQLiteBackend):
         finally:
             self._holds_lock = False
             os.close(folder)
+
+    def make_shrinkable(self) -> None:
+        if self.execute("PRAGMA auto_vacuum").fetchone()[0] == _INCREMENTAL:
+            return
+        path = self.engine.path
+        size = path.stat().st_size
+        # the copy goes through the log beside the file, and needs a temporary one, too
+        if shutil.disk_usage(path.parent).free < 2 * size + _SPARE:
+            return
+        with contextlib.suppress(sqlite3.OperationalError):  # another process uses the file
+            self.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self.execute("VACUUM")
 
 
 _BACKENDS: dict[str, type[_Backend]] = {"postgresql": _PostgreSQL, "sqlite": _SQLite}

@@ -43,6 +43,9 @@ class Backend(Protocol):
     async def check_database(self) -> None:
         """Checks the database. Raises DatabaseUnavailable; its text has no password."""
 
+    def check_disk(self) -> None:
+        """Checks the space for the database. Raises DiskFull."""
+
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd, for `/metrics`. Raises Refusal."""
 

@@ -28,12 +28,17 @@ class Health:
             await self._backend.check_database()
         except Unavailable as error:
             database = {"ok": False, "message": error.sentence}
+        disk: dict[str, Any] = {"ok": True}
+        try:
+            self._backend.check_disk()
+        except Unavailable as error:
+            disk = {"ok": False, "message": error.sentence}
         redis: dict[str, Any] = {"ok": True}
         try:
             self._backend.check_redis()
         except Unavailable as error:
             redis = {"ok": False, "message": error.sentence}
-        parts = {"database": database, "redis": redis, "draining": draining}
+        parts = {"database": database, "disk": disk, "redis": redis, "draining": draining}
         if all(part["ok"] for part in parts.values()):
             return json_answer({"ready": True, "parts": parts})
         return json_answer({"ready": False, "parts": parts}, 503, retry_after="5")

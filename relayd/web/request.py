@@ -176,7 +176,7 @@ class Request(server.Request):
         elif isinstance(error, ClientError):
             answer = error_answer(error.code, error.message)
         elif isinstance(error, Unavailable):
-            answer = refusal_answer(Refusal(error.code, error.sentence, status=503))
+            answer = refusal_answer(Refusal(error.code, error.sentence, status=error.status))
         else:
             self.log.failure("{path} failed", failure=failure, path=hide_uuids(self.target))
             sentence = "Something went wrong inside relayd; its log says what."

@@ -22,6 +22,7 @@ from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.native.batching import Batching
+from relayd.quotas.creation import Creators
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
@@ -51,7 +52,9 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     from twisted.internet import reactor
 
     hub = Hub(Batching(reactor, 0))
-    process = Process(MemoryGroups(hub), MemoryRooms(hub, history, KINDS.history), MemoryPairs())
+    creators = Creators(reactor.seconds, history.tally, per_hour=lambda: 3, most=50)
+    rooms = MemoryRooms(hub, history, KINDS.history, creators)
+    process = Process(MemoryGroups(hub), rooms, MemoryPairs())
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
 
@@ -74,6 +77,7 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
             made = RedisBrokers(
                 redis, hub, config, clock=reactor, now=time.time,
                 process=f"process{number}", drops=Drops(), kinds=KINDS,
+                new_rooms_per_hour=lambda: 3,
             )  # fmt: skip
             made.start()
             await watch.until(True)

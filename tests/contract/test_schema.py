@@ -8,7 +8,7 @@ import pytest
 from relayd.errors import ConfigError, DatabaseUnavailable
 from relayd.storage import engines, samples, schema
 
-ALL = ["0001.tables", "0002.draws", "0003.history"]
+ALL = ["0001.tables", "0002.draws", "0003.history", "0004.quotas"]
 
 OLD_TABLES = (
     "CREATE TABLE quizzes (id {serial} PRIMARY KEY, name VARCHAR(255), difficulty INTEGER, "
@@ -32,8 +32,8 @@ def test_the_schema_can_be_migrated_up_down_and_up_again(blank_database_url: str
     assert schema.migrate(url) == []
     assert all(step.applied for step in schema.status(url))
     query(url, "INSERT INTO quizzes (difficulty) VALUES (1), (1)")
-    assert schema.to_roll_back(url, 2) == ALL[:0:-1]
-    assert schema.rollback(url, 2) == ALL[:0:-1]
+    assert schema.to_roll_back(url, 3) == ALL[:0:-1]
+    assert schema.rollback(url, 3) == ALL[:0:-1]
     query(url, "INSERT INTO quizzes (difficulty) VALUES (1)")
     assert schema.rollback(url, 5) == ALL[:1]
     assert schema.rollback(url) == []
@@ -67,7 +67,7 @@ def test_a_database_from_before_relayd_keeps_every_row(blank_database_url: str) 
         (1, 1, 7), (1, 2, 9), (2, 1, 31),
     ]  # fmt: skip
     assert query(url, "SELECT * FROM action_slots") == [(1, 1, 4)]
-    schema.rollback(url, 3)
+    schema.rollback(url, 4)
     assert after() == before
 
 
@@ -93,9 +93,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(blank_database_url: str) -
     query(url, "CREATE TABLE chat_messages (x INTEGER)")
     with pytest.raises(schema.SchemaError, match="chat_messages"):
         schema.migrate(url)
-    assert [bool(step.applied) for step in schema.status(url)] == [True, True, False]
+    assert [bool(step.applied) for step in schema.status(url)] == [True, True, False, False]
     query(url, "DROP TABLE chat_messages")
-    assert schema.migrate(url) == ["0003.history"]
+    assert schema.migrate(url) == ALL[2:]
 
 
 def test_a_migration_unknown_to_this_version_is_listed(blank_database_url: str) -> None:
@@ -108,7 +108,7 @@ def test_a_migration_unknown_to_this_version_is_listed(blank_database_url: str) 
     )
     last = schema.status(url)[-1]
     assert (last.id, last.known) == ("0009.later", False)
-    assert schema.to_roll_back(url) == ["0003.history"]
+    assert schema.to_roll_back(url) == ALL[-1:]
 
 
 def test_samples_are_inserted_into_empty_tables_only(database_url: str) -> None:

@@ -17,12 +17,15 @@ from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.foreign import Foreign
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.over_redis.keeping import Bounds
+from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.drops import Drops
 from relayd.hub import Hub, Listener
 from relayd.native.batching import Batching
 from relayd.native.framing import read_frames
+from relayd.quotas.creation import Creators
 from relayd.relays.paths import KINDS
 from relayd.sockets.outbox import Item
 from tests.unit.fakes import NOW, logged_failures, success
@@ -114,14 +117,17 @@ class _Process:
             django=django,
         )
         history = RedisHistory(
-            self.redis, KINDS.history, prefix="relayd", keep=100, foreign=self.foreign
+            self.redis, KINDS.history, prefix="relayd", bounds=Bounds(), foreign=self.foreign
         )
+        creators = Creators(self.clock.seconds, history.tally, per_hour=lambda: 0)
         self.rooms = RedisRooms(
             hub,
             self.groups,
             self.redis,
             history,
             KINDS.history,
+            Outgoing(history, creators, self.redis.find, lambda: NOW),
+            creators,
             clock=self.clock,
             now=lambda: NOW,
             deadline=1,
@@ -242,7 +248,7 @@ def check_history(data: bytes) -> None:
     first, *parts = data.split(b"\0")
     process = _Process()
     history = RedisHistory(
-        process.redis, KINDS.history, prefix="r", keep=100, foreign=process.foreign
+        process.redis, KINDS.history, prefix="r", bounds=Bounds(), foreign=process.foreign
     )
     ids, bodies = parts[::2], parts[1::2]
     ids = ids[: len(bodies)]

@@ -68,7 +68,7 @@ async def cluster(redis: Redis) -> AsyncIterator[Cluster]:
     async with nodes(address(redis)) as (here, there):
         yield Cluster(
             *(
-                Process(MemoryGroups(hub), MemoryRooms(hub, nothing, nothing), node.pairs)
+                Process(MemoryGroups(hub), MemoryRooms(hub, nothing, nothing, nothing), node.pairs)
                 for node in (here, there)
             )
         )

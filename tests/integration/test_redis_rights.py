@@ -69,6 +69,9 @@ def test_the_documented_rights_are_those_that_relayd_uses(
     use_everything((daemons[0], daemons[1]), redis, connect)
     relayctl = Operator(tmp_path, redis_url=url)
     assert relayctl("status").returncode == 0
+    control = Operator(daemons[0].folder)
+    assert "\nr " in control("room", "list").stdout
+    assert control("room", "delete", "r").returncode == 0
     relayctl("doctor")
     for daemon in daemons:
         daemon.stop()

@@ -62,6 +62,9 @@ class FakeBackend:
     def check_redis(self) -> None:
         pass
 
+    def check_disk(self) -> None:
+        pass
+
     async def check_database(self) -> None:
         pass
 

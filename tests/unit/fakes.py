@@ -36,6 +36,8 @@ from relayd.connection.registry import Connections
 from relayd.drops import Drops
 from relayd.edge.seats import Seats
 from relayd.relays.paths import KINDS
+from relayd.quotas.creation import Creators
+from relayd.quotas.usage import Creation, RoomTally
 from relayd.storage.draws import Draw
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
@@ -482,6 +484,11 @@ class FakeDraws:
             deferred.callback(draw)
 
 
+def make_creators(clock: Clock) -> Creators:
+    """Any address may create any number of rooms."""
+    return Creators(clock.seconds, RoomTally(), per_hour=lambda: 0)
+
+
 class FakeHistory:
     """A history in memory, with ids from 1 on, that can be made to wait and to fail.
 
@@ -504,7 +511,13 @@ class FakeHistory:
         self.pages: list[tuple[int, int]] = []
         self._settling: list[Deferred[None]] = []
 
-    def append(self, room: str, message: str, user: str | None = None) -> "Deferred[ChatEntry]":
+    def append(
+        self,
+        room: str,
+        message: str,
+        user: str | None = None,
+        creation: Creation | None = None,
+    ) -> "Deferred[ChatEntry]":
         deferred: Deferred[ChatEntry] = Deferred()
         if self.error is not None:
             deferred.errback(Failure(self.error))

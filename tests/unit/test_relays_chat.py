@@ -27,6 +27,7 @@ from tests.unit.fakes import (
     World,
     failure,
     let_go,
+    make_creators,
     make_world,
     mask_frame,
     success,
@@ -51,7 +52,9 @@ class Room:
         self.factory = ChatFactory(
             world.context,
             MemoryGroups(self.hub),
-            MemoryRooms(self.hub, cast(History, self.history), KINDS.history),
+            MemoryRooms(
+                self.hub, cast(History, self.history), KINDS.history, make_creators(world.clock)
+            ),
         )
 
     def connect(self, query: str = "", *, path: str = "/ws/chat", **options: Any) -> Client:

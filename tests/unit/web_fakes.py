@@ -27,6 +27,7 @@ class FakeBackend:
     draining: bool = False
     stopping: bool = False
     database_error: Exception | None = None
+    disk_error: Exception | None = None
     redis_error: Exception | None = None
     post_result: "Deferred[bytes] | Exception | None" = None
     published: list[tuple[str, bytes]] = field(default_factory=list)
@@ -46,6 +47,10 @@ class FakeBackend:
         if self.post_result is not None:
             return await self.post_result
         return SAID
+
+    def check_disk(self) -> None:
+        if self.disk_error is not None:
+            raise self.disk_error
 
     async def check_database(self) -> None:
         if self.database_error is not None:

@@ -14,6 +14,8 @@ from relayd.brokers.django.chat import DjangoChat
 from relayd.brokers.foreign import Foreign
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.over_redis.keeping import Bounds
+from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.config import Config
@@ -21,6 +23,7 @@ from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.names import Kinds
+from relayd.quotas.creation import Creators
 from relayd.redis.shards import Redis
 
 
@@ -36,6 +39,7 @@ class RedisBrokers:
         process: the unique id of this process.
         drops: counts payloads that could not be sent to other processes.
         kinds: the table of paths.
+        new_rooms_per_hour: returns how many rooms an address may create in an hour.
     """
 
     _log = Logger()
@@ -51,6 +55,7 @@ class RedisBrokers:
         process: str,
         drops: Drops,
         kinds: Kinds,
+        new_rooms_per_hour: Callable[[], int],
     ) -> None:
         settings = config.redis
         self._redis = redis
@@ -72,19 +77,26 @@ class RedisBrokers:
             foreign=foreign,
             django=django,
         )
+        bounds = Bounds(
+            length=config.chat.history_length,
+            room_bytes=config.chat.history_bytes,
+            total_bytes=config.chat.total_bytes,
+            rooms=config.chat.max_rooms,
+            age=settings.history_age,
+            room_age=config.chat.room_age,
+        )
+        history = RedisHistory(
+            redis, kinds.history, prefix=settings.prefix, bounds=bounds, foreign=foreign
+        )
+        creators = Creators(clock.seconds, history.tally, per_hour=new_rooms_per_hour)
         self.rooms = RedisRooms(
             hub,
             self.groups,
             redis,
-            RedisHistory(
-                redis,
-                kinds.history,
-                prefix=settings.prefix,
-                keep=config.chat.history_length,
-                age=settings.history_age,
-                foreign=foreign,
-            ),
+            history,
             kinds.history,
+            Outgoing(history, creators, lambda room: redis.find(kinds.history.group(room)), now),
+            creators,
             clock=clock,
             now=now,
             deadline=settings.deadline,

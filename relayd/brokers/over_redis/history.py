@@ -1,29 +1,29 @@
 """The chat history in Redis: one stream per room, read and written by atomic scripts.
 
-Sits under `rooms`. A room has two keys, both on the server that its group belongs to:
+Sits under `rooms`, on `keeping`. A room has two keys, both on the server that its group belongs to:
 
     <prefix>:{chat/ROOM}:messages   stream; an entry <id>-0 holds t (Unix time, ms) and b (the JSON)
     <prefix>:{chat/ROOM}:ids        hash: first, the first id there ever was; last, the newest;
                                     hole, the last id of a part that Redis has lost
 
 Ids are consecutive and begin with the Unix time in ms, so that the ids of a lost history are lower
-than the ids of the next one. The stream is trimmed by count and by age.
+than the ids of the next one. The stream is trimmed by count, by bytes and by age.
 """
 
 from typing import Any
 
 from relayd.brokers.foreign import LARGEST_ID, Foreign
+from relayd.brokers.over_redis.keeping import Bounds, Keys, read_largest
+from relayd.errors import QuotaExceeded
 from relayd.names import Kind
+from relayd.quotas.usage import RoomTally, StoredRoom, Usage
 from relayd.redis.commands import Script
+from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
 _FORMAT = """
 local function text(number) return string.format('%.0f', number) end
-local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
-local function add(messages, id, now, keep, body)
-  return redis.pcall('XADD', messages, 'MAXLEN', '=', keep, text(id) .. '-0', 't', now, 'b', body)
-end
 """
 
 # The first messages from an id on, bounded in number and in bytes; at least one, if there is any.
@@ -49,55 +49,6 @@ local function page(answer, messages, from, limit, size)
   for _, each in ipairs(found) do answer[#answer + 1] = each[2] end
   return answer
 end
-"""
-)
-
-# ARGV: channel, Unix time in ms, entries to keep, age in ms (0: any), then head and tail of each
-_APPEND = Script(
-    _FORMAT
-    + """
-local messages, ids = KEYS[1], KEYS[2]
-local now, keep, age = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local last = redis.call('HGET', ids, 'last')
-if last then
-  last = tonumber(last)
-else
-  last = now - 1
-  local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
-  if newest then last = math.max(last, tonumber(string.match(newest[1], '%d+'))) end
-  redis.call('HSET', ids, 'first', text(last + 1))
-end
-local first, bodies = last + 1, {}
-for i = 5, #ARGV, 2 do
-  last = last + 1
-  local body = ARGV[i] .. text(last) .. ARGV[i + 1]
-  bodies[#bodies + 1] = body
-  local added = add(messages, last, ARGV[2], keep, body)
-  if failed(added) and string.find(added.err, 'equal or smaller', 1, true) then
-    -- another program has added entries with higher ids: they go, with the ids
-    local own = text(last - 1)
-    for _, entry in ipairs(redis.call('XRANGE', messages, own .. '-1', '+', 'COUNT', 1000)) do
-      redis.call('XDEL', messages, entry[1])
-    end
-    redis.call('XSETID', messages, own .. '-0')
-    added = add(messages, last, ARGV[2], keep, body)
-  end
-  if failed(added) then return added end
-end
-redis.call('HSET', ids, 'last', text(last))
-if age > 0 then
-  repeat
-    local found, gone = redis.call('XRANGE', messages, '-', '+', 'COUNT', 10), 0
-    for _, entry in ipairs(found) do
-      if (tonumber(entry[2][2]) or 0) >= now - age then break end
-      gone = gone + redis.call('XDEL', messages, entry[1])
-    end
-  until gone < 10
-  redis.call('PEXPIRE', messages, age)
-  redis.call('PEXPIRE', ids, age)
-end
-redis.call('PUBLISH', ARGV[1], '[' .. text(first) .. ',' .. table.concat(bodies, ',') .. ']')
-return first
 """
 )
 
@@ -166,9 +117,11 @@ class RedisHistory:
         redis: the servers.
         kind: the kind of path whose groups the rooms are.
         prefix: the prefix of all keys.
-        keep: how many messages a room keeps.
-        age: seconds after which a message is deleted; 0 for no limit by age.
+        bounds: what the rooms of each server keep.
         foreign: checks the messages that are read.
+
+    Attributes:
+        tally: what all rooms keep, as this process has seen it last.
     """
 
     def __init__(
@@ -177,34 +130,83 @@ class RedisHistory:
         kind: Kind,
         *,
         prefix: str,
-        keep: int,
+        bounds: Bounds,
         foreign: Foreign,
-        age: float = 0.0,
     ) -> None:
         self._redis = redis
         self._kind = kind
         self._prefix = prefix
-        self._keep = keep
-        self._age = int(age * 1000)
+        self._names = Keys(prefix, kind)
+        self._bounds = bounds
         self._foreign = foreign
+        self._usage: dict[RedisServer, Usage] = {}
+        self.tally = RoomTally()
 
-    async def append(self, room: str, drafts: list[ChatDraft], now: int) -> list[ChatEntry]:
+    async def append(
+        self, room: str, drafts: list[ChatDraft], now: int, *, create: bool = True
+    ) -> tuple[bool, list[ChatEntry]]:
         """Stores messages and publishes them to the room's channel, in one script.
 
         Args:
             room: the room's name.
             drafts: the messages.
             now: Unix time in ms.
+            create: whether the messages may create the room.
+
+        Returns:
+            Whether they have created the room, and the entries.
 
         Raises:
             RedisUnavailable: the outcome is unknown; the script may have run.
             RedisRefused: the script did not run.
+            QuotaExceeded: there is no such room, and no further one may be created.
         """
-        words: list[bytes | str | int] = [self.channel(room), now, self._keep, self._age]
-        for draft in drafts:
-            words += (draft.head, draft.tail)
-        first = await self._redis.find(self._kind.group(room)).run(_APPEND, self._keys(room), words)
-        return [draft.entry(id) for id, draft in enumerate(drafts, int(first))]
+        texts = [text for draft in drafts for text in (draft.head, draft.tail)]
+        server = self._redis.find(self._kind.group(room))
+        script = self._names.append(room, self.channel(room), now, self._bounds, create, texts)
+        answer = await server.run(*script)
+        if not answer:
+            raise QuotaExceeded(f"{room} would be a new room")
+        first, created, rooms, size, trimmed = map(int, answer)
+        self._note(server, Usage(rooms, size))
+        self.tally.trimmed += trimmed
+        return bool(created), [draft.entry(id) for id, draft in enumerate(drafts, first)]
+
+    async def recount(self) -> None:
+        """Asks the servers what their rooms keep. Raises RedisUnavailable."""
+        await self.largest(0)
+
+    async def largest(self, limit: int) -> list[StoredRoom]:
+        """The rooms that keep the most bytes, the largest first. Raises RedisUnavailable."""
+        found: list[StoredRoom] = []
+        for server in self._redis.servers:
+            answer = await server.run(*self._names.largest(limit))
+            usage, rooms = read_largest(answer)
+            self._note(server, usage)
+            found += rooms
+        found.sort(key=lambda room: (-room.bytes, room.name))
+        return found[:limit]
+
+    def _note(self, server: RedisServer, usage: Usage) -> None:
+        self._usage[server] = usage
+        found = self._usage.values()
+        self.tally.usage = Usage(sum(one.rooms for one in found), sum(one.bytes for one in found))
+
+    async def delete(self, room: str, now: int) -> bool:
+        """Deletes a room's messages, and publishes that to its channel.
+
+        Args:
+            room: the room's name.
+            now: Unix time in ms.
+
+        Returns:
+            Whether there were any.
+
+        Raises:
+            RedisUnavailable: the outcome is unknown; the script may have run.
+        """
+        server = self._redis.find(self._kind.group(room))
+        return bool(await server.run(*self._names.delete(room, self.channel(room), now)))
 
     async def since(
         self, room: str, id: int, limit: int, size: int, shown: ChatEntry | None = None
@@ -281,5 +283,4 @@ class RedisHistory:
         return f"{self._prefix}:{self._kind.group(room)}"
 
     def _keys(self, room: str) -> tuple[str, str]:
-        name = f"{self._prefix}:{{{self._kind.group(room)}}}"
-        return f"{name}:messages", f"{name}:ids"
+        return self._names.of(room)

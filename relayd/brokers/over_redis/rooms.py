@@ -6,7 +6,6 @@ knows the last id that it delivered in each room where it has members. Messages 
 skips, or that were posted during an outage of Redis, are fetched from the history.
 """
 
-from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -20,22 +19,23 @@ from relayd.brokers.foreign import Foreign, split
 from relayd.brokers.interface import PAGE_SIZE
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.over_redis.keeping import DELETED
+from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.reads import Reads
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.names import Kind, split_group
+from relayd.quotas.creation import Creators
+from relayd.quotas.usage import RoomTally, StoredRoom
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
-from relayd.tally import SIZES, Buckets
-from relayd.wire import ChatDraft, ChatEntry, ChatPage
+from relayd.tally import Buckets
+from relayd.wire import ChatEntry, ChatPage
 
 _PAGE = 500
 _RETRY = 1.0
-_BATCH = 500
-_BATCH_BYTES = 1024 * 1024
-_MOST_WAITING = 10_000
 _MOST_EARLY = 1000
 _DAY = 86400.0
 
@@ -65,14 +65,6 @@ class _Room:
         self.waiting: list[tuple[int, Deferred[None]]] = []
 
 
-class _Outgoing:
-    """Outgoing messages of a room: one script at a time carries all that are pending."""
-
-    def __init__(self) -> None:
-        self.drafts: deque[tuple[ChatDraft, Deferred[ChatEntry]]] = deque()
-        self.sending = False
-
-
 class RedisRooms:
     """`interface.Rooms` over Redis.
 
@@ -80,16 +72,15 @@ class RedisRooms:
         hub: delivers to the members in this process.
         groups: subscribes the rooms' channels.
         redis: the servers.
-        history: stores the messages.
+        history: has the messages.
         kind: the kind of path whose groups the rooms are.
+        outgoing: stores the messages of this process.
+        creators: is notified of deleted rooms.
         clock: for deadlines and retries.
         now: returns the Unix time in seconds.
         deadline: seconds that a reader waits for the delivery of the entries that it has read.
         foreign: checks what comes from Redis.
         django: exchanges messages with Django Channels; None without Django.
-
-    Attributes:
-        appended: how many messages one script stored, for each script.
     """
 
     _log = Logger()
@@ -101,6 +92,8 @@ class RedisRooms:
         redis: Redis,
         history: RedisHistory,
         kind: Kind,
+        outgoing: Outgoing,
+        creators: Creators,
         *,
         clock: IReactorTime,
         now: Callable[[], float],
@@ -112,38 +105,42 @@ class RedisRooms:
         self._redis = redis
         self._history = history
         self._kind = kind
+        self._creators = creators
         self._clock = clock
         self._now = now
         self._deadline = deadline
         self._foreign = foreign
         self._django = django
-        self.appended = Buckets(SIZES)
         self._reads = Reads()
         self._rooms: dict[str, _Room] = {}
-        self._outgoing: dict[str, _Outgoing] = {}
+        self._outgoing = outgoing
         groups.delegate(kind.name, self)
         for server in redis.servers:
             server.watch(partial(self._changed, server))
 
+    @property
+    def appended(self) -> Buckets:
+        return self._outgoing.appended
+
+    @property
+    def tally(self) -> RoomTally:
+        return self._history.tally
+
     # -- called by relays
 
     def post(
-        self, room: str, message: str, user: str | None = None, *, to_django: bool = True
+        self,
+        room: str,
+        message: str,
+        user: str | None = None,
+        address: str | None = None,
+        *,
+        to_django: bool = True,
     ) -> "Deferred[ChatEntry]":
-        posted: Deferred[ChatEntry] = Deferred()
-        outgoing = self._outgoing.setdefault(room, _Outgoing())
-        server = self._redis.find(self._kind.group(room))
-        if not server.available or len(outgoing.drafts) >= _MOST_WAITING:
-            posted.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
-            self._tidy(room, outgoing)
-            return posted
-        draft = ChatDraft.of(message, int(self._now() * 1000), user)
-        outgoing.drafts.append((draft, posted))
+        posted = self._outgoing.post(room, message, user, address)
         posted.addCallback(self._after_delivery, room)
         if self._django is not None and to_django:
             posted.addCallback(self._forward_to_django, room, message)
-        if not outgoing.sending:
-            Deferred.fromCoroutine(self._send(room, outgoing))
         return posted
 
     async def last(self, room: str, count: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
@@ -192,34 +189,19 @@ class RedisRooms:
         except Exception as error:
             raise StoreUnavailable("the channel does not deliver new messages") from error
 
+    async def largest(self, limit: int) -> list[StoredRoom]:
+        try:
+            return await self._history.largest(limit)
+        except (RedisUnavailable, RedisRefused) as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def delete(self, room: str) -> bool:
+        try:
+            return await self._history.delete(room, int(self._now() * 1000))
+        except (RedisUnavailable, RedisRefused) as error:
+            raise StoreUnavailable(str(error)) from error
+
     # -- posting
-
-    async def _send(self, room: str, outgoing: _Outgoing) -> None:
-        outgoing.sending = True
-        while outgoing.drafts:
-            batch: list[tuple[ChatDraft, Deferred[ChatEntry]]] = []
-            size = 0
-            while outgoing.drafts and len(batch) < _BATCH and size < _BATCH_BYTES:
-                batch.append(outgoing.drafts.popleft())
-                size += len(batch[-1][0].head)
-            try:
-                now = int(self._now() * 1000)
-                entries = await self._history.append(room, [draft for draft, _ in batch], now)
-                self.appended.observe(len(entries))
-            except Exception as error:
-                if not isinstance(error, RedisUnavailable | RedisRefused):
-                    self._log.failure("storing messages of {room} failed", room=room)
-                for _, posted in batch:
-                    posted.errback(StoreUnavailable(str(error)))
-                continue
-            for entry, (_, posted) in zip(entries, batch, strict=True):
-                posted.callback(entry)
-        outgoing.sending = False
-        self._tidy(room, outgoing)
-
-    def _tidy(self, room: str, outgoing: _Outgoing) -> None:
-        if not outgoing.sending and not outgoing.drafts:
-            self._outgoing.pop(room, None)
 
     def _after_delivery(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
         """Fires when the entry was delivered in this process, or after `deadline`."""
@@ -250,6 +232,8 @@ class RedisRooms:
                 entries.append(self._foreign.check_entry(id, body))
         except ValueError as error:
             self._foreign.drop(group, error)
+        if data == DELETED:
+            self._deleted(room)
         state = self._rooms.get(room)
         if state is None:
             state = self._rooms[room] = _Room()
@@ -260,6 +244,14 @@ class RedisRooms:
             state.again = True
         if state.position is not None and not state.catching_up:
             self._release(room, state)
+
+    def _deleted(self, room: str) -> None:
+        """The history of a room was deleted: its members miss nothing, but are told."""
+        self._creators.forget(room)
+        state = self._rooms.get(room)
+        if state is not None:
+            state.newest = None  # it must not count as lost
+        self._hub.fan_out(self._kind.group(room), wire.GAP)
 
     def ended(self, group: str) -> None:
         state = self._rooms.pop(split_group(group)[1], None)

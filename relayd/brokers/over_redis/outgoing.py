@@ -1,0 +1,130 @@
+"""The messages of this process on their way into the history in Redis.
+
+Under `rooms`, on `history`. One script of a room at a time carries all its pending messages.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from relayd.brokers.over_redis.history import RedisHistory
+from relayd.errors import QuotaExceeded, RedisUnavailable, StoreUnavailable
+from relayd.logs import Logger
+from relayd.quotas.creation import Creators
+from relayd.quotas.usage import Creation
+from relayd.redis.replies import RedisRefused
+from relayd.redis.server import RedisServer
+from relayd.tally import SIZES, Buckets
+from relayd.wire import ChatDraft, ChatEntry
+
+_BATCH = 500
+_BATCH_BYTES = 1024 * 1024
+_MOST_WAITING = 10_000
+
+
+class _Draft(NamedTuple):
+    text: ChatDraft
+    creation: Creation
+    posted: "Deferred[ChatEntry]"
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.drafts: deque[_Draft] = deque()
+        self.sending = False
+
+
+class Outgoing:
+    """The pending messages, by room.
+
+    Args:
+        history: stores the messages.
+        creators: judges the messages that may create a room.
+        find: returns the server of a room.
+        now: returns the Unix time in seconds.
+
+    Attributes:
+        appended: how many messages one script stored, for each script.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        history: RedisHistory,
+        creators: Creators,
+        find: Callable[[str], RedisServer],
+        now: Callable[[], float],
+    ) -> None:
+        self._history = history
+        self._creators = creators
+        self._find = find
+        self._now = now
+        self.appended = Buckets(SIZES)
+        self._queues: dict[str, _Queue] = {}
+
+    def post(
+        self, room: str, message: str, user: str | None, address: str | None
+    ) -> "Deferred[ChatEntry]":
+        """Stores and publishes a message; as `brokers.interface.Rooms.post`.
+
+        Returns:
+            A Deferred that fires with the entry when Redis has confirmed it.
+        """
+        posted: Deferred[ChatEntry] = Deferred()
+        queue = self._queues.setdefault(room, _Queue())
+        server = self._find(room)
+        if not server.available or len(queue.drafts) >= _MOST_WAITING:
+            posted.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
+            self._tidy(room, queue)
+            return posted
+        text = ChatDraft.of(message, int(self._now() * 1000), user)
+        asked = self._creators.ask(room, address)
+        posted.addBoth(self._creators.settled, room, asked)
+        queue.drafts.append(_Draft(text, asked, posted))
+        if not queue.sending:
+            Deferred.fromCoroutine(self._send(room, queue))
+        return posted
+
+    async def _send(self, room: str, queue: _Queue) -> None:
+        queue.sending = True
+        while queue.drafts:
+            batch: list[_Draft] = []
+            size = 0
+            while queue.drafts and len(batch) < _BATCH and size < _BATCH_BYTES:
+                batch.append(queue.drafts.popleft())
+                size += len(batch[-1].text.head)
+            try:
+                entries = await self._append(room, batch)
+            except (RedisUnavailable, RedisRefused) as error:
+                _fail(batch, StoreUnavailable(str(error)))
+            except QuotaExceeded as error:
+                _fail(batch, error)
+            except Exception as error:
+                self._log.failure("storing messages of {room} failed", room=room)
+                _fail(batch, StoreUnavailable(str(error)))
+            else:
+                for entry, draft in zip(entries, batch, strict=True):
+                    draft.posted.callback(entry)
+        queue.sending = False
+        self._tidy(room, queue)
+
+    async def _append(self, room: str, batch: list[_Draft]) -> list[ChatEntry]:
+        creations = [draft.creation for draft in batch if draft.creation.allowed]
+        texts, now = [draft.text for draft in batch], int(self._now() * 1000)
+        created, entries = await self._history.append(room, texts, now, create=bool(creations))
+        if created:
+            creations[0].done = True
+        self.appended.observe(len(entries))
+        return entries
+
+    def _tidy(self, room: str, queue: _Queue) -> None:
+        if not queue.sending and not queue.drafts:
+            self._queues.pop(room, None)
+
+
+def _fail(batch: list[_Draft], error: Exception) -> None:
+    for draft in batch:
+        draft.posted.errback(error)
