@@ -50,7 +50,7 @@ from relayd.metrics.lag import Lag
 from relayd.metrics.registry import ProcessFigures
 from relayd.native.batching import Batching
 from relayd.node import Node
-from relayd.quotas.creation import Creators
+from relayd.quotas.names import NamesInUse
 from relayd.redis import urls
 from relayd.redis.settings import Settings as RedisSettings
 from relayd.redis.shards import Redis
@@ -60,11 +60,8 @@ from relayd.signals import end_once, ignore_hangup, reload_at_hangup
 from relayd.sockets.poller import Poller
 from relayd.storage.disk import DiskWatch
 from relayd.storage.draws import Draws
-from relayd.storage.engines import SQLite
-from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
-from relayd.storage.upkeep import Upkeep
 from relayd.systemd import Lifecycle, Notifier, Systemd
 from relayd.tls.served import Certificates
 from relayd.web.site import build_site
@@ -218,12 +215,15 @@ def build_node(
     hub = Hub(Batching(poller.calls, limits.coalesce), limits.group_messages_per_second)
     database = _build_database(config, reactor)
     redis = _build_redis(config, reactor)
+    # with Redis, only quizzes are in the database
+    disk = DiskWatch(reactor, database.file, 0 if redis else config.database.min_free)
     brokers: Brokers
     if redis is None:
-        disk = _build_disk_watch(config, reactor, database)
-        brokers = _build_memory_brokers(current, reactor, hub, database, disk)
+        brokers = MemoryBrokers(
+            reactor, hub, database, config, disk=disk, kinds=KINDS,
+            new_rooms_per_hour=lambda: current.config.chat.new_rooms_per_hour,
+        )  # fmt: skip
     else:
-        disk = DiskWatch(reactor, None, 0)  # only quizzes are in the database
         brokers = RedisBrokers(
             redis, hub, config, clock=reactor, now=time.time, process=process,
             drops=context.drops, kinds=KINDS,
@@ -377,45 +377,16 @@ def _build_context(current: Current, reactor: Any) -> Context:
         keepalive=Keepalive(reactor, current),
         drops=Drops(),
         seats=seats,
+        names=NamesInUse(lambda: current.config.limits),
     )
 
 
 def _build_database(config: Config, reactor: Any) -> Database:
     settings = config.database
     return Database(
-        settings.url,
-        reactor=reactor,
-        pool_size=settings.pool_size,
-        connect_timeout=settings.connect_timeout,
-        statement_timeout=settings.statement_timeout,
-        deadline=settings.deadline,
-    )
-
-
-def _build_disk_watch(config: Config, reactor: Any, database: Database) -> DiskWatch:
-    path = database.engine.path if isinstance(database.engine, SQLite) else None
-    return DiskWatch(reactor, path, config.database.min_free)
-
-
-def _build_memory_brokers(
-    current: Current, reactor: Any, hub: Hub, database: Database, disk: DiskWatch
-) -> MemoryBrokers:
-    chat = current.config.chat
-    history = History(
-        database,
-        keep=chat.history_length,
-        room_bytes=chat.history_bytes,
-        total_bytes=chat.total_bytes,
-        disk=disk,
-    )
-    upkeep = Upkeep(reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms)
-    creators = Creators(
-        reactor.seconds,
-        history.tally,
-        per_hour=lambda: current.config.chat.new_rooms_per_hour,
-        most=chat.max_rooms,
-    )
-    return MemoryBrokers(hub, history, KINDS, creators, upkeep)
+        settings.url, reactor=reactor, pool_size=settings.pool_size, deadline=settings.deadline,
+        connect_timeout=settings.connect_timeout, statement_timeout=settings.statement_timeout,
+    )  # fmt: skip
 
 
 def _build_redis(config: Config, reactor: Any) -> Redis | None:

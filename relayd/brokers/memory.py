@@ -3,20 +3,24 @@
 Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
 from relayd import wire
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
 from relayd.brokers.reads import Reads
+from relayd.config import Config
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable, WrongSecret
 from relayd.hub import Hub, Member
 from relayd.names import Kind, Kinds
 from relayd.quotas.creation import Creators
 from relayd.quotas.usage import RoomTally, StoredRoom
+from relayd.storage.disk import DiskWatch
 from relayd.storage.history import History
+from relayd.storage.pool import Database
 from relayd.storage.upkeep import Upkeep
 from relayd.tally import Buckets
 from relayd.wire import ChatEntry, ChatPage
@@ -178,20 +182,43 @@ class MemoryBrokers:
     """`interface.Brokers` inside one process.
 
     Args:
+        reactor: for the upkeep of the history.
         hub: delivers to the members.
-        history: stores the rooms' messages.
+        database: has the history.
+        config: the section `chat`.
+        disk: is watched from the start to the stop.
         kinds: the table of paths.
-        creators: judges the messages that may create a room.
-        upkeep: of the history, started and stopped with the brokers.
+        new_rooms_per_hour: returns how many rooms an address may create in an hour.
     """
 
     def __init__(
-        self, hub: Hub, history: History, kinds: Kinds, creators: Creators, upkeep: Upkeep
+        self,
+        reactor: Any,
+        hub: Hub,
+        database: Database,
+        config: Config,
+        *,
+        disk: DiskWatch,
+        kinds: Kinds,
+        new_rooms_per_hour: Callable[[], int],
     ) -> None:
+        chat = config.chat
+        history = History(
+            database,
+            keep=chat.history_length,
+            room_bytes=chat.history_bytes,
+            total_bytes=chat.total_bytes,
+            disk=disk,
+        )
+        creators = Creators(
+            reactor.seconds, history.tally, per_hour=new_rooms_per_hour, most=chat.max_rooms
+        )
         self.groups = MemoryGroups(hub)
         self.rooms = MemoryRooms(hub, history, kinds.history, creators)
         self.pairs = MemoryPairs()
-        self._upkeep = upkeep
+        self._upkeep = Upkeep(
+            reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms
+        )
 
     def start(self) -> None:
         self._upkeep.start()

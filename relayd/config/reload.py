@@ -85,6 +85,8 @@ WHEN: dict[str, dict[str, When]] = {
     "limits": {
         "max_connections": NEW,
         "reserved_files": RESTART,
+        "max_groups": NEW,
+        "groups_per_address": NEW,
         "max_message_size": NEW,
         "max_head_size": NOW,
         "send_buffer": NEW,

@@ -181,6 +181,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_connections: Count = 0
     reserved_files: Annotated[int, Meta(ge=16, le=100_000)] = 64
+    max_groups: Count = 5000
+    groups_per_address: Count = 1500
     max_message_size: Size = 64 * 1024
     max_head_size: Size = 16 * 1024
     send_buffer: Size = 1024 * 1024

@@ -12,6 +12,7 @@ from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.drops import Drops
 from relayd.edge.seats import Seats
+from relayd.quotas.names import NamesInUse
 from relayd.tally import Tally
 
 
@@ -26,6 +27,7 @@ class Context(msgspec.Struct):
         keepalive: the sweep over them.
         drops: counts frames that clients did not get.
         seats: of all TCP connections.
+        names: of the groups, rooms, topics and pairs in use.
         tally: counts refusals and close codes.
     """
 
@@ -36,4 +38,5 @@ class Context(msgspec.Struct):
     keepalive: Keepalive
     drops: Drops
     seats: Seats
+    names: NamesInUse
     tally: Tally = msgspec.field(default_factory=Tally)

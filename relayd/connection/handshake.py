@@ -78,6 +78,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
 
     _number = 0
     _asked = False
+    _name = ""
     _request: ConnectionRequest | None = None
     _segments: Sequence[str] = ()
     _key: str | None = None
@@ -250,7 +251,8 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             allowed = context.admission.check_rights(self.identity, self.entry, place)
             if len(allowed) < len(names.DIRECTIONS):  # few connections have these of their own
                 self.may_send, self.may_view = "send" in allowed, "view" in allowed
-            self._asked = True
+            context.names.enter(self.kind, place.name, forwarded.network_of(self.address))
+            self._asked, self._name = True, place.name
             await self.admit(place, request.params)
             context.admission.check_again(self.identity, len(context.connections))
         except CancelledError:
@@ -368,6 +370,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         if not self._asked:
             return
         self._asked = False
+        self.context.names.leave(self.kind, self._name, forwarded.network_of(self.address))
         try:
             self.left()
         except Exception:

@@ -20,8 +20,8 @@ from relayd.access.denials import Denial
 from relayd.config.reload import Reloader
 from relayd.control.messages import (
     Client,
-    Denied,
     Deletion,
+    Denied,
     Done,
     Drain,
     Kept,

@@ -23,8 +23,8 @@ from relayd.control import tail, trace
 from relayd.control.address import Place
 from relayd.control.messages import (
     Client,
-    Denied,
     Deletion,
+    Denied,
     Done,
     Drain,
     Kept,

@@ -13,8 +13,8 @@ from relayd.access.denials import Denial
 from relayd.control.listener import describe_peer
 from relayd.control.messages import (
     Client,
-    Denied,
     Deletion,
+    Denied,
     Done,
     Drain,
     Kept,

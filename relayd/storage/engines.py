@@ -221,13 +221,9 @@ class SQLite(Engine):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
     def opened(self, connection: sqlite3.Connection) -> None:
-        """Sets the pragmas that hold for one connection only, and two that stay with the file.
-
-        A new file can give the pages that deletions have freed back to the file system; an older
-        one is prepared for that in `schema.migrate`.
-        """
+        """Sets the pragmas that hold for one connection only, and two that stay with the file."""
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has to come before WAL
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # older files: `schema.migrate`
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")

@@ -12,6 +12,7 @@ Stands on `engines` and `jobs`; `draws` and `history` stand on it. Its guarantee
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -108,6 +109,11 @@ class Database:
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an embedded database; None for a server."""
+        return self.engine.path if isinstance(self.engine, engines.SQLite) else None
 
     @property
     def unfinished(self) -> int:

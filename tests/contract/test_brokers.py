@@ -15,11 +15,13 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
+from relayd import wire
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
 from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
+from relayd.errors import QuotaExceeded
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.quotas.creation import Creators
@@ -35,6 +37,8 @@ from tests.broker_scene import Cluster, Listener, Process
 from tests.contract.pairs import PairsContract
 from tests.redis_scene import Watch
 from tests.redis_servers import Redis as RedisServer
+
+QUOTAS = Chat(history_length=20, history_bytes=200_000, total_bytes=1_000_000, max_rooms=50)
 
 # Implementations
 
@@ -52,7 +56,7 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     from twisted.internet import reactor
 
     hub = Hub(Batching(reactor, 0))
-    creators = Creators(reactor.seconds, history.tally, per_hour=lambda: 3, most=50)
+    creators = Creators(reactor.seconds, history.tally, per_hour=lambda: 3, most=QUOTAS.max_rooms)
     rooms = MemoryRooms(hub, history, KINDS.history, creators)
     process = Process(MemoryGroups(hub), rooms, MemoryPairs())
     yield Cluster(process, process)
@@ -66,7 +70,7 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
     with RedisServer() as server:
         config = Config(
             redis=RedisConfig(url=f"unix://{server.socket}"), limits=Limits(coalesce=0),
-            chat=Chat(history_length=20),
+            chat=QUOTAS,
         )  # fmt: skip
         targets, settings = urls.parse_all([config.redis.url]), Settings()
         hubs = [Hub(Batching(reactor, 0)), Hub(Batching(reactor, 0))]
@@ -100,7 +104,13 @@ async def cluster(request: pytest.FixtureRequest, history_url: str) -> AsyncIter
     from twisted.internet import reactor
 
     database = Database(history_url, reactor=reactor)
-    async for cluster in CLUSTERS[request.param](History(database, keep=20)):
+    history = History(
+        database,
+        keep=QUOTAS.history_length,
+        room_bytes=QUOTAS.history_bytes,
+        total_bytes=QUOTAS.total_bytes,
+    )
+    async for cluster in CLUSTERS[request.param](history):
         yield cluster
     await database.close()
 
@@ -281,6 +291,93 @@ class TestRooms:
             for entry in (await cluster.there.rooms.last("a", 99, 99)).entries
         ]
         assert texts == [str(number) for number in range(20)]
+
+    @pytest_twisted.ensureDeferred
+    async def test_an_address_creates_as_many_rooms_as_it_may_and_talks_on_in_these(
+        self, cluster: Cluster
+    ) -> None:
+        for number in range(3):
+            await cluster.here.rooms.post(f"r{number}", "hi", None, "1.2.3.4")
+        with pytest.raises(QuotaExceeded):
+            await cluster.here.rooms.post("r3", "hi", None, "1.2.3.4")
+        await cluster.here.rooms.post("r3", "hi", None, "5.6.7.8")
+        await cluster.here.rooms.post("r3", "hi", None, "1.2.3.4")
+        await cluster.here.rooms.post("r4", "hi")
+        assert cluster.here.rooms.tally.refused == {"rooms": 0, "rooms_of_address": 1}
+        assert (await cluster.there.rooms.last("r3", 9, 9)).entries
+
+    @pytest_twisted.ensureDeferred
+    async def test_there_are_no_more_rooms_than_there_may_be(self, cluster: Cluster) -> None:
+        for number in range(50):
+            await cluster.here.rooms.post(f"r{number}", "hi")
+        with pytest.raises(QuotaExceeded):
+            await cluster.here.rooms.post("r50", "hi")
+        await cluster.here.rooms.post("r49", "hi")
+        assert cluster.here.rooms.tally.usage.rooms == 50
+        assert cluster.here.rooms.tally.refused == {"rooms": 1, "rooms_of_address": 0}
+
+    @pytest_twisted.ensureDeferred
+    async def test_the_rooms_with_the_most_bytes_are_listed(self, cluster: Cluster) -> None:
+        await cluster.here.rooms.post("small", "hi")
+        for _ in range(3):
+            newest = await cluster.here.rooms.post("lärge", "x" * 100)
+        found = await cluster.there.rooms.largest(10)
+        assert [(room.name, room.messages) for room in found] == [("lärge", 3), ("small", 1)]
+        assert found[0].bytes > 300 + 3 * 64
+        assert abs(found[0].posted - newest.id) < 60_000
+        assert cluster.there.rooms.tally.usage == (2, found[0].bytes + found[1].bytes)
+        assert await cluster.there.rooms.largest(1) == found[:1]
+
+    @pytest_twisted.ensureDeferred
+    async def test_members_of_a_deleted_room_are_told_and_go_on_with_higher_ids(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        listeners = [
+            await members.join(process, "chat/a") for process in (cluster.here, cluster.there)
+        ]
+        old = [await cluster.here.rooms.post("a", "hi") for _ in range(5)]
+        for listener in listeners:
+            assert len(await listener.inbox.take(5)) == 5
+        assert await cluster.there.rooms.delete("a")
+        for listener in listeners:
+            assert await listener.inbox.take(1) == [wire.GAP]
+        assert (await cluster.here.rooms.last("a", 9, 9)).entries == []
+        assert await cluster.here.rooms.since("a", old[2].id, 9) == ChatPage([], gap=True)
+        assert await cluster.here.rooms.largest(9) == []
+        assert not await cluster.there.rooms.delete("a")
+        for listener in listeners:
+            assert await listener.inbox.take(1) == [wire.GAP]
+        new = await cluster.here.rooms.post("a", "again")
+        assert new.id == old[-1].id + 1
+        for listener in listeners:
+            assert await listener.inbox.take(1) == [new.body]
+        assert await cluster.there.rooms.since("a", old[-1].id, 9) == ChatPage([new])
+        assert await cluster.there.rooms.since("a", old[2].id, 9) == ChatPage([new], gap=True)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_flood_of_large_messages_into_new_rooms_stays_within_all_bytes(
+        self, cluster: Cluster
+    ) -> None:
+        small = [await cluster.here.rooms.post("small", f"{n}") for n in range(10)]
+        for number in range(60):
+            await cluster.here.rooms.post(f"r{number % 20}", "x" * 50_000)
+        tally = cluster.here.rooms.tally
+        assert tally.usage.bytes <= 1_000_000
+        assert tally.trimmed >= 1_900_000
+        rooms = await cluster.there.rooms.largest(99)
+        assert sum(room.bytes for room in rooms) == tally.usage.bytes
+        assert max(room.bytes for room in rooms) <= 200_000
+        assert (await cluster.there.rooms.last("small", 20, 20)).entries == small
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_reader_of_a_room_without_history_creates_nothing(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        await members.join(cluster.here, "chat/a")
+        await cluster.here.rooms.last("a", 9, 9)
+        await cluster.here.rooms.since("a", 5, 9)
+        assert await cluster.there.rooms.largest(9) == []
+        assert cluster.there.rooms.tally.usage == (0, 0)
 
     @pytest_twisted.ensureDeferred
     async def test_a_message_is_delivered_before_its_post_fires(

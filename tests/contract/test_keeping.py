@@ -14,8 +14,20 @@ from relayd.storage.history import History
 from relayd.storage.keeping import weigh
 from relayd.storage.pool import Database
 from relayd.storage.upkeep import Upkeep
-from relayd.wire import ChatPage
-from tests.contract.test_history import Clock, fill
+from relayd.wire import ChatEntry, ChatPage
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def fill(history: History, room: str, count: int) -> list[ChatEntry]:
+    return await gatherResults([history.append(room, f"m{n}") for n in range(count)])
+
 
 LARGE = "x" * 50_000
 HOUR = 3600.0

@@ -35,9 +35,10 @@ from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
 from relayd.drops import Drops
 from relayd.edge.seats import Seats
-from relayd.relays.paths import KINDS
 from relayd.quotas.creation import Creators
+from relayd.quotas.names import NamesInUse
 from relayd.quotas.usage import Creation, RoomTally
+from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draw
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
@@ -408,6 +409,7 @@ class World:
             keepalive=Keepalive(self.clock, self.current),
             drops=Drops(),
             seats=Seats(self.current),
+            names=NamesInUse(lambda: self.current.config.limits),
         )
         self.clients: list[Client] = []
 

@@ -1,12 +1,14 @@
-"""How many rooms an address may create, and whose quota counts."""
+"""How many rooms an address may create, how many names it may use, and whose quota counts."""
 
 import pytest
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from relayd import forwarded
-from relayd.errors import QuotaExceeded, StoreUnavailable
+from relayd.config import Limits
+from relayd.errors import ErrorCode, QuotaExceeded, Refusal, StoreUnavailable
 from relayd.quotas.creation import Creators
+from relayd.quotas.names import NamesInUse
 from relayd.quotas.usage import RoomTally, Usage
 
 
@@ -72,7 +74,7 @@ def test_without_a_number_or_with_trust_an_address_creates_any_number_of_rooms()
     assert all(store.post(f"r{n}", None) for n in range(50))
 
 
-def test_what_is_remembered_of_rooms_and_addresses_is_bounded() -> None:
+def test_the_memory_of_rooms_and_addresses_is_bounded() -> None:
     store = Store(per_hour=1, most=10**6)
     for number in range(12_000):
         store.post(f"r{number}", f"{number}")
@@ -94,3 +96,49 @@ def test_the_quota_of_a_client_is_that_of_its_ipv4_address_or_ipv6_network(
     host: str, network: str
 ) -> None:
     assert forwarded.network_of(host) == network
+
+
+def names_in_use(most: int, per_address: int) -> NamesInUse:
+    limits = Limits(max_groups=most, groups_per_address=per_address)
+    return NamesInUse(lambda: limits)
+
+
+def refused(names: NamesInUse, kind: str, name: str, address: str) -> bool:
+    """Whether a connection may not use a name."""
+    try:
+        names.enter(kind, name, address)
+    except Refusal as refusal:
+        return (refusal.code, refusal.status) == (ErrorCode.QUOTA_EXCEEDED, 429)
+    return False
+
+
+def test_an_address_uses_as_many_names_of_a_kind_as_it_may_with_any_number_of_connections() -> None:
+    names = names_in_use(100, 2)
+    for name in ("a", "b", "a", "a", "b"):
+        assert not refused(names, "camera", name, "1")
+    assert refused(names, "camera", "c", "1")
+    assert not refused(names, "push", "c", "1")
+    assert not refused(names, "camera", "c", "2")
+    assert refused(names, "camera", "c", "1")
+    for _ in range(2):
+        names.leave("camera", "b", "1")
+    assert not refused(names, "camera", "c", "1")
+
+
+def test_beyond_all_names_of_a_kind_only_those_in_use_may_be_used() -> None:
+    names = names_in_use(3, 0)
+    for name in ("a", "b", "c"):
+        assert not refused(names, "camera", name, name)
+    assert refused(names, "camera", "d", "d")
+    assert not refused(names, "camera", "a", "d")
+    names.leave("camera", "b", "b")
+    assert not refused(names, "camera", "d", "e")
+
+
+def test_names_that_nobody_uses_any_more_cost_nothing() -> None:
+    names = names_in_use(0, 0)
+    for number in range(1000):
+        names.enter("difficulty", f"{number}", f"{number % 7}")
+    for number in range(1000):
+        names.leave("difficulty", f"{number}", f"{number % 7}")
+    assert len(names) == len(names._of_address) == +names._names.total() == 0
