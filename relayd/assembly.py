@@ -43,6 +43,7 @@ from relayd.drops import Drops
 from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.edge.ports import Inherited, Ports
 from relayd.edge.seats import Seats
+from relayd.errors import ConfigError
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.metrics.collector import Parts
@@ -111,7 +112,10 @@ def assemble(
         loaded = read()
         return msgspec.structs.replace(loaded, config=_with_sockets(loaded.config, systemd))
 
-    current = Current(_with_sockets(config, systemd))
+    try:
+        current = Current(_with_sockets(config, systemd))
+    except ConfigError as error:
+        raise SystemExit(f"relayd: {error}") from error
     notifier = Notifier(reactor, systemd)
     reloader = Reloader(read_again, current, notifier.reloading)
     listener = _listener(reactor, systemd, current.config)
@@ -157,13 +161,17 @@ def assemble_worker(worker: Worker, reactor: Any) -> Node:
 
 
 def _with_sockets(config: Config, systemd: Systemd) -> Config:
-    """The configuration with the sockets from systemd, if any, in place of `listen`."""
+    """The configuration with the sockets from systemd, if any, in place of `listen`.
+
+    Raises:
+        ConfigError: a socket is for TLS, and there is no certificate.
+    """
     server, tls = config.server, config.tls
     if systemd.sockets:
         server = msgspec.structs.replace(server, listen=systemd.endpoints())
     if systemd.tls_sockets:
         if not tls.certificate:
-            raise SystemExit("relayd: systemd passed a socket for TLS: set [tls] certificate")
+            raise ConfigError("systemd passed a socket for TLS: set [tls] certificate")
         tls = msgspec.structs.replace(tls, listen=systemd.tls_endpoints())
     return msgspec.structs.replace(config, server=server, tls=tls)
 

@@ -72,6 +72,7 @@ class Systemd:
         self.tls_sockets = tls_sockets
         self.watchdog = watchdog
         self._notify_socket = notify_socket
+        self._descriptions: dict[tuple[int, ...], tuple[str, ...]] = {}
 
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> "Systemd":
@@ -118,11 +119,17 @@ class Systemd:
 
     def endpoints(self) -> tuple[str, ...]:
         """The sockets as endpoint descriptions, in the form of `[server] listen`."""
-        return tuple(map(_endpoint, self.sockets))
+        return self._described(self.sockets)
 
     def tls_endpoints(self) -> tuple[str, ...]:
         """The sockets for TLS, in the form of `[tls] listen`."""
-        return tuple(map(_endpoint, self.tls_sockets))
+        return self._described(self.tls_sockets)
+
+    def _described(self, sockets: tuple[int, ...]) -> tuple[str, ...]:
+        """Describes sockets at the first call: later, this process may have closed its own."""
+        if sockets not in self._descriptions:
+            self._descriptions[sockets] = tuple(map(_endpoint, sockets))
+        return self._descriptions[sockets]
 
     def notify(self, *lines: str) -> bool:
         """Sends assignments, such as READY=1; no effect without systemd.

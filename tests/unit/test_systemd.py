@@ -1,5 +1,7 @@
 """Notifications to systemd, and their retries if systemd reads too late."""
 
+import socket
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -140,3 +142,12 @@ def test_a_process_that_does_not_serve_yet_sends_no_status(scene: Scene) -> None
     scene.systemd.room = True
     scene.later(1)
     assert scene.systemd.notified == ["STOPPING=1"]
+
+
+def test_passed_sockets_are_described_after_this_process_has_closed_its_own() -> None:
+    """As the parent of workers does; a reload asks again."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        systemd = Systemd(sockets=(listening.fileno(),))
+        described = systemd.endpoints()
+    assert described == (f"tcp:{described[0].split(':')[1]}:interface=127.0.0.1",)
+    assert systemd.endpoints() == described
