@@ -41,7 +41,8 @@ from relayd.control.site import ControlSite
 from relayd.control.worker_metrics import ParentFigures, WorkerFigures, query_through
 from relayd.drops import Drops
 from relayd.edge.frontdoor import FrontDoorFactory
-from relayd.edge.ports import Inherited, Ports
+from relayd.edge.passed import listener_of, with_sockets
+from relayd.edge.ports import Ports
 from relayd.edge.seats import Seats
 from relayd.errors import ConfigError
 from relayd.hub import Hub
@@ -110,15 +111,15 @@ def assemble(
 
     def read_again() -> Loaded:
         loaded = read()
-        return msgspec.structs.replace(loaded, config=_with_sockets(loaded.config, systemd))
+        return msgspec.structs.replace(loaded, config=with_sockets(loaded.config, systemd))
 
     try:
-        current = Current(_with_sockets(config, systemd))
+        current = Current(with_sockets(config, systemd))
     except ConfigError as error:
         raise SystemExit(f"relayd: {error}") from error
     notifier = Notifier(reactor, systemd)
     reloader = Reloader(read_again, current, notifier.reloading)
-    listener = _listener(reactor, systemd, current.config)
+    listener = listener_of(reactor, systemd, current.config)
     service: Node | Supervisor
     if config.server.workers == 1:
         service = build_node(
@@ -158,36 +159,6 @@ def assemble_worker(worker: Worker, reactor: Any) -> Node:
     )
     FromParent(reactor, current, end, worker.rest).start()
     return node
-
-
-def _with_sockets(config: Config, systemd: Systemd) -> Config:
-    """The configuration with the sockets from systemd, if any, in place of `listen`.
-
-    Raises:
-        ConfigError: a socket is for TLS, and there is no certificate.
-    """
-    server, tls = config.server, config.tls
-    if systemd.sockets:
-        server = msgspec.structs.replace(server, listen=systemd.endpoints())
-    if systemd.tls_sockets:
-        if not tls.certificate:
-            raise ConfigError("systemd passed a socket for TLS: set [tls] certificate")
-        tls = msgspec.structs.replace(tls, listen=systemd.tls_endpoints())
-    return msgspec.structs.replace(config, server=server, tls=tls)
-
-
-def _listener(reactor: Any, systemd: Systemd, config: Config) -> Any:
-    """Where the endpoints listen: on the sockets from systemd, those without one on the reactor."""
-    if not systemd.sockets and not systemd.tls_sockets:
-        return reactor
-    rest = len(config.endpoints) - len(config.server.listen)
-    return Inherited(
-        reactor,
-        [
-            *(systemd.sockets or [None] * len(config.server.listen)),
-            *(systemd.tls_sockets or [None] * rest),
-        ],
-    )
 
 
 def build_node(
