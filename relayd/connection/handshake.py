@@ -270,7 +270,8 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
 
         A browser's script cannot read the status of a refused handshake; it can read a close code.
         """
-        self._refusal = refusal
+        # without the frames that raised it, which hold this connection
+        self._refusal = refusal.with_traceback(None)
         assert self._request is not None
         self._log_refusal(refusal, self.entry.loggable(self.path))
         wanted = "close" in self._request.params.get("refuse", ())
@@ -358,6 +359,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection has ended, in any state."""
         super().connectionLost(reason)
+        self.is_closed.addBoth(_forget)  # its result is this connection
         if self.seat is not None:
             self.seat.leave()
         self._leave()
@@ -391,3 +393,7 @@ def _find_token(request: ConnectionRequest) -> str | None:
     if SUBPROTOCOL in request.protocols:
         return next((each for each in request.protocols if each and each != SUBPROTOCOL), None)
     return None
+
+
+def _forget(result: object) -> None:
+    """The result of a Deferred that is to hold nothing."""

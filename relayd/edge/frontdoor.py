@@ -135,10 +135,12 @@ class FrontDoor(Protocol):
         self.factory.seats.kept.pop(self, None)
         self.factory.understood(self)
         self._stop_timer()
-        if self._http2 is not None:
-            self._http2.connectionLost(reason)
-        if self._channel is not None:
-            self._channel.connectionLost(reason)
+        http2, self._http2 = self._http2, None
+        if http2 is not None:
+            http2.connectionLost(reason)
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.connectionLost(reason)
 
     def _look(self) -> None:
         """Hands the head over as soon as it is whole."""

@@ -7,7 +7,7 @@ message is lost and none comes twice: a stand-in collects new messages while the
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from relayd import forwarded, wire
@@ -96,7 +96,8 @@ class ChatProtocol(MemberProtocol):
             self.send_payload(wire.GAP)
         while self._part.entries:
             for entry in self._part.entries:
-                await self._writable()
+                if not await self._writable():
+                    return
                 self.send_payload(entry.body)
                 if self._stand_in is not None:
                     self._stand_in.hold(-len(entry.body))
@@ -104,14 +105,18 @@ class ChatProtocol(MemberProtocol):
             await self._read_on(position)
         self._go_live(position)
 
-    async def _writable(self) -> None:
-        """As `writable`; a client that takes no byte meanwhile is closed with 4003."""
-        if self.outbox is None:
-            raise CancelledError
+    async def _writable(self) -> bool:
+        """Returns when all sent frames are read, or False if the connection ends before.
+
+        A client that takes no byte meanwhile is closed with 4003.
+        """
+        assert self.outbox is not None
         patience = self.context.current.config.keepalive.pong_timeout
-        await wait_patiently(self.outbox, self.context.clock, patience, self._stuck)
+        return await wait_patiently(self.outbox, self.context.clock, patience, self._stuck)
 
     def _stuck(self) -> None:
+        if not self.can_send:
+            return
         self._log.warn(
             "{conn} {path}: closed with 4003: it asked for a history and does not read it",
             **self.facts,

@@ -77,8 +77,9 @@ class DifficultyProtocol(RelayProtocol):
 
     def left(self) -> None:
         """Removes the registration."""
-        if self.side is not None:
-            self.side.left()
+        side, self.side = self.side, None
+        if side is not None:
+            side.left()
 
     def bar(self) -> None:
         """Closes the connection, since the pair is bound to another secret."""

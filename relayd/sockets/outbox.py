@@ -153,6 +153,11 @@ class Outbox(Recipient):
         self._transport.abortConnection()
 
     @property
+    def blocked(self) -> bool:
+        """Whether frames wait for the peer to read."""
+        return self._blocked
+
+    @property
     def progress(self) -> int:
         """Grows whenever the peer takes bytes that waited; 0 where no poller reads it."""
         transport = getattr(self._transport, "transport", self._transport)  # the one under TLS
@@ -161,7 +166,7 @@ class Outbox(Recipient):
     def drained(self) -> "Deferred[None]":
         """Fires when nothing waits here and the transport's buffer is empty.
 
-        Cancelled by `finish` and `close`, and at once after them.
+        Cancelled by `close`; cancelled at once after `finish` or `close`.
         """
         reader: Deferred[None] = Deferred()
         if self.finished:
@@ -181,7 +186,6 @@ class Outbox(Recipient):
         self._transport.unregisterProducer()
         while self.waiting:
             self._transport.write(self._take())
-        self._cancel_readers()
 
     def clear(self) -> None:
         """Drops the queue; bytes that the transport holds are still sent."""
@@ -194,9 +198,6 @@ class Outbox(Recipient):
         self.finished = True
         self.direct = None
         self._overflow = _nothing  # a method of the connection, as a rule
-        self._cancel_readers()
-
-    def _cancel_readers(self) -> None:
         readers, self._readers = self._readers, None
         for reader in readers or ():
             reader.cancel()

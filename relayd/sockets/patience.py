@@ -5,7 +5,9 @@ Sits beside `outbox`.
 
 from collections.abc import Callable
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from relayd.sockets.outbox import Outbox
 
@@ -14,8 +16,11 @@ _LOOKS = 4  # in the time that a reader may stand still
 
 async def wait_patiently(
     outbox: Outbox, clock: IReactorTime, seconds: float, stuck: Callable[[], None]
-) -> None:
-    """Returns when all frames of an outbox are read (`Outbox.drained`).
+) -> bool:
+    """Returns when all frames of an outbox are read (`Outbox.drained`), or will never be.
+
+    Not by an exception: its traceback, which Twisted keeps, would hold the connection until the
+    garbage collector runs.
 
     Args:
         outbox: the outbox.
@@ -23,18 +28,22 @@ async def wait_patiently(
         seconds: how long the reader may take no byte, exact to a quarter.
         stuck: called once if it takes none for that time; should begin to close the connection.
 
-    Raises:
-        CancelledError: the connection has ended, or begins to close.
+    Returns:
+        False if the connection has ended or is about to.
     """
-    drained = outbox.drained()
-    if drained.called:
-        await drained
-        return
+    if outbox.finished:
+        return False
+    if not outbox.blocked:
+        return True
     watch = _Watch(outbox, clock, seconds / _LOOKS, stuck)
-    try:
-        await drained
-    finally:
-        watch.end()
+    ended = await outbox.drained().addErrback(_is_end)
+    watch.end()
+    return not ended and not outbox.finished
+
+
+def _is_end(failure: Failure) -> bool:
+    failure.trap(CancelledError)
+    return True
 
 
 class _Watch:

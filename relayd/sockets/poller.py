@@ -332,6 +332,22 @@ class PolledTransport:
         """Stops sending before the socket is closed, since its descriptor may be reused at once."""
         self.sender.end()
         super().connectionLost(reason)  # type: ignore[misc]
+        # what a connection held is free now, without the garbage collector
+        inlet = self.inlet
+        inlet.owner, inlet.receive, inlet.observer, inlet.transport = _NOBODY, None, None, None
+
+
+class _Nobody:
+    """The owner of an inlet whose connection has ended (`Owner`)."""
+
+    def parse(self, data: bytes) -> None:
+        pass
+
+    def failed(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
 
 
 class _TcpServer(PolledTransport, tcp.Server):
