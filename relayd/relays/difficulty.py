@@ -112,6 +112,7 @@ class _Headset:
         pass
 
     def left(self) -> None:
+        self._end = None  # a method of this object, which would hold it
         self._connection.factory.pairs.remove_headset(self._connection.uuid, self)
 
     def assign(self, payload: bytes) -> bool:

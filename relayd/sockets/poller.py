@@ -334,17 +334,17 @@ class PolledTransport:
         super().connectionLost(reason)  # type: ignore[misc]
         # what a connection held is free now, without the garbage collector
         inlet = self.inlet
-        inlet.owner, inlet.receive, inlet.observer, inlet.transport = _NOBODY, None, None, None
+        inlet.owner, inlet.observer, inlet.transport = _NOBODY, None, None
+        inlet.receive = _NOBODY.receive
 
 
 class _Nobody:
-    """The owner of an inlet whose connection has ended (`Owner`)."""
+    """The owner of an inlet whose connection has ended (`Owner`): does nothing."""
 
-    def parse(self, data: bytes) -> None:
+    def _nothing(self, *arguments: object) -> None:
         pass
 
-    def failed(self) -> None:
-        pass
+    parse = receive = failed = hold_reading = read_on = over_rate = abort = _nothing
 
 
 _NOBODY = _Nobody()

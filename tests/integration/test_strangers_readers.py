@@ -29,7 +29,7 @@ def test_readers_of_a_long_history_who_read_nothing_cost_little_and_are_closed(
     spawn: Spawn,
 ) -> None:
     """Every second one asks for a part of its own, so that their pages are not shared."""
-    node = spawn(keepalive_pong_timeout=3, limits_max_message_size=70_000)
+    node = spawn(keepalive_pong_timeout=3, limits_bytes_per_second=0)
     writer = node.connect("/ws/chat/long?history=0", max_size=None)
     ids = []
     for _ in range(120):
@@ -67,6 +67,7 @@ class Counting:
             "RELAYD_ECHO_ENABLED": "true",
             "RELAYD_API_KEY": "k",
             "RELAYD_LIMITS_SEND_BUFFER": "100000",
+            "RELAYD_LIMITS_BYTES_PER_SECOND": "0",
             "RELAYD_KEEPALIVE_PONG_TIMEOUT": "1",
             "RELAYD_KEEPALIVE_CLOSE_TIMEOUT": "0.1",
         }
