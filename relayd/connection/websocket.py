@@ -89,12 +89,6 @@ class RelayProtocol(Receiving):
         if logs.is_on(LogLevel.debug):
             self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
 
-    async def writable(self) -> None:
-        """Returns when all sent frames are read. Raises CancelledError if the peer disconnects."""
-        if self.outbox is None:
-            raise CancelledError
-        await self.outbox.drained()
-
     def close(self, code: int, reason: str | None = None) -> None:
         """Begins the closing handshake (RFC 6455 section 7.1.2), after all frames sent before.
 

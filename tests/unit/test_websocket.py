@@ -18,13 +18,13 @@ from relayd.errors import ClientError, CloseCode, ErrorCode
 from relayd.names import Place
 from relayd.native.framing import binary_frame
 from relayd.relays.paths import KINDS
+from relayd.sockets.patience import wait_patiently
 from tests.unit.fakes import (
     BUFFER,
     NOW,
     OPEN,
     Client,
     World,
-    failure,
     has_fired,
     make_world,
     mask_frame,
@@ -570,27 +570,33 @@ def test_one_slow_peer_does_not_delay_other_peers(server: Server, slow: Client) 
     assert len(quick.payloads()) == 100
 
 
-def test_writable_returns_at_once_while_the_peer_reads(client: Client) -> None:
-    success(Deferred.fromCoroutine(client.server.writable()))
+def wait(client: Client) -> "Deferred[bool]":
+    """Waits until the client has read what was sent to it."""
+    outbox, clock = client.server.outbox, client.server.context.clock
+    return Deferred.fromCoroutine(wait_patiently(outbox, clock, 20, client.server.abort))
 
 
-def test_writable_returns_when_the_peer_has_read(slow: Client) -> None:
+def test_waiting_ends_at_once_while_the_peer_reads(client: Client) -> None:
+    assert success(wait(client))
+
+
+def test_waiting_ends_when_the_peer_has_read(slow: Client) -> None:
     slow.server.send_payload(b"x")
-    writable = Deferred.fromCoroutine(slow.server.writable())
-    assert not has_fired(writable)
+    waiting = wait(slow)
+    assert not has_fired(waiting)
     slow.transport.read()
-    success(writable)
+    assert success(waiting)
 
 
-def test_writable_is_cancelled_once_the_peer_leaves(slow: Client) -> None:
-    writable = Deferred.fromCoroutine(slow.server.writable())
+def test_waiting_ends_without_an_exception_once_the_peer_leaves(slow: Client) -> None:
+    waiting = wait(slow)
     slow.transport.reset()
-    failure(writable, CancelledError)
+    assert not success(waiting)
 
 
-def test_writable_is_cancelled_at_once_after_the_peer_has_left(slow: Client) -> None:
+def test_waiting_ends_at_once_after_the_peer_has_left(slow: Client) -> None:
     slow.transport.reset()
-    failure(Deferred.fromCoroutine(slow.server.writable()), CancelledError)
+    assert not success(wait(slow))
 
 
 # Messages that are being worked on
