@@ -29,7 +29,9 @@ def test_readers_of_a_long_history_who_read_nothing_cost_little_and_are_closed(
     spawn: Spawn,
 ) -> None:
     """Every second one asks for a part of its own, so that their pages are not shared."""
-    node = spawn(keepalive_pong_timeout=3, limits_bytes_per_second=0)
+    node = spawn(
+        keepalive_pong_timeout=3, limits_bytes_per_second=0, chat_history_bytes=64 * MEGABYTE
+    )
     writer = node.connect("/ws/chat/long?history=0", max_size=None)
     ids = []
     for _ in range(120):
@@ -68,6 +70,7 @@ class Counting:
             "RELAYD_API_KEY": "k",
             "RELAYD_LIMITS_SEND_BUFFER": "100000",
             "RELAYD_LIMITS_BYTES_PER_SECOND": "0",
+            "RELAYD_CHAT_HISTORY_BYTES": "64000000",
             "RELAYD_KEEPALIVE_PONG_TIMEOUT": "1",
             "RELAYD_KEEPALIVE_CLOSE_TIMEOUT": "0.1",
         }
