@@ -219,7 +219,7 @@ def build_node(
         },
     )
     parts = Parts(
-        context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers,
+        context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers, disk=disk,
         database=database, draws=draws, redis=redis, lag=Lag(reactor), certificates=certificates,
     )  # fmt: skip
     figures = ProcessFigures(parts, alone=worker is None)

@@ -27,13 +27,17 @@ from relayd.metrics.lag import Lag
 from relayd.names import split_group
 from relayd.redis.shards import Redis
 from relayd.relays.paths import KINDS
+from relayd.storage.disk import DiskWatch
 from relayd.storage.draws import Draws
 from relayd.storage.pool import Database
 from relayd.tls.served import Certificates
 
 RULES: dict[str, Rule] = {
     "relayd_build_info": "max",
+    "relayd_chat_bytes": "max",
+    "relayd_chat_rooms": "max",
     "relayd_database_up": "min",
+    "relayd_disk_low": "max",
     "relayd_draining": "max",
     "relayd_reactor_lag_max_seconds": "max",
     "relayd_redis_servers": "max",
@@ -54,6 +58,7 @@ class Parts:
     hub: Hub
     brokers: Brokers
     database: Database
+    disk: DiskWatch
     draws: Draws
     redis: Redis | None
     lag: Lag
@@ -80,6 +85,7 @@ class PartsCollector(Collector):
         yield from self._connections()
         yield from self._handshakes()
         yield from self._frames()
+        yield from self._rooms()
         yield from self._database()
         yield from self._redis()
         yield from self._certificates()
@@ -214,6 +220,36 @@ class PartsCollector(Collector):
             "it; invalid: another program wrote it to Redis",
             drops.counts(),
             "reason",
+        )
+
+    def _rooms(self) -> Iterator[Metric]:
+        tally = self._parts.brokers.rooms.tally
+        yield gauge(
+            "chat_rooms",
+            "Chat rooms that keep messages, in the store that all processes share",
+            tally.usage.rooms,
+        )
+        yield gauge(
+            "chat_bytes",
+            "What the messages of all chat rooms take in the store, in bytes",
+            tally.usage.bytes,
+        )
+        yield counter(
+            "chat_trimmed_bytes",
+            "Bytes of messages that were deleted because all rooms together kept too many",
+            tally.trimmed,
+        )
+        yield counter(
+            "chat_refused",
+            "Messages that were refused because they would create a room. rooms: there are as many "
+            "as there may be; rooms_of_address: their address has created too many",
+            tally.refused,
+            "quota",
+        )
+        yield gauge(
+            "disk_low",
+            "1 while the disk of the database has too little space to keep messages",
+            int(self._parts.disk.low),
         )
 
     def _database(self) -> Iterator[Metric]:

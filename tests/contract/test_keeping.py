@@ -8,7 +8,7 @@ from twisted.internet.defer import gatherResults
 
 from relayd.errors import QuotaExceeded
 from relayd.quotas.usage import Creation, Usage
-from relayd.storage import engines
+from relayd.storage import engines, schema
 from relayd.storage.disk import DiskWatch
 from relayd.storage.history import History
 from relayd.storage.keeping import weigh
@@ -231,5 +231,38 @@ async def test_the_file_of_expired_rooms_shrinks(sqlite_url: str) -> None:
         await database.run("checkpoint", lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
         assert path.stat().st_size < 6_000_000
         assert history.tally.usage == Usage(0, 0)
+    finally:
+        await database.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_database_from_before_the_quotas_gets_sizes_and_can_shrink(
+    blank_database_url: str,
+) -> None:
+    from twisted.internet import reactor
+
+    url = blank_database_url
+    schema.migrate(url)
+    schema.rollback(url)
+    with engines.engine(url).connected() as connection:
+        cursor = connection.cursor()
+        cursor.execute("INSERT INTO chat_rooms VALUES ('Zürich', 1, 1, 2), ('empty', 1, 3, 2)")
+        cursor.execute("INSERT INTO chat_messages VALUES ('Zürich', 1, 'é'), ('Zürich', 2, '{}')")
+        if url.startswith("sqlite"):
+            cursor.execute("PRAGMA auto_vacuum = NONE")
+            cursor.execute("VACUUM")
+    schema.migrate(url)
+    database = Database(url, reactor=reactor)
+    try:
+        own = weigh("Zürich", b"")
+        assert await noted(database) == {"Zürich": 4 + 2 * own, "empty": 0}
+        history = History(database)
+        await finish(upkeep_of(database, history, Clock()))
+        assert history.tally.usage.bytes == 4 + 2 * own
+        if url.startswith("sqlite"):
+            mode = await database.run(
+                "mode", lambda cursor: cursor.execute("PRAGMA auto_vacuum").fetchone()[0]
+            )
+            assert mode == 2
     finally:
         await database.close()

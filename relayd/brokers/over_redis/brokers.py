@@ -8,6 +8,7 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.django.chat import DjangoChat
@@ -20,11 +21,16 @@ from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.config import Config
 from relayd.drops import Drops
+from relayd.errors import RedisUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.names import Kinds
 from relayd.quotas.creation import Creators
+from relayd.redis.replies import RedisRefused
 from relayd.redis.shards import Redis
+
+_INTERVAL = 30.0
+"""Seconds between two counts of what the rooms keep, for the metrics."""
 
 
 class RedisBrokers:
@@ -113,14 +119,29 @@ class RedisBrokers:
                     django.register(kind.name, lambda group, payload: hub.fan_out(group, payload))
         self.pairs = RedisPairs(redis, clock, process, settings.prefix, foreign)
 
+        self._history = history
+        self._counting = LoopingCall(lambda: Deferred.fromCoroutine(self._count()))
+        self._counting.clock = clock
+
     def start(self) -> None:
         self._redis.start()
         self.pairs.start()
+        self._counting.start(_INTERVAL, now=False)
 
     def stop(self) -> "Deferred[None]":
         return Deferred.fromCoroutine(self._stop())
 
+    async def _count(self) -> None:
+        try:
+            await self._history.recount()
+        except (RedisUnavailable, RedisRefused):
+            pass  # the server has logged its outage
+        except Exception:
+            self._log.failure("counting what the rooms keep failed")
+
     async def _stop(self) -> None:
+        if self._counting.running:
+            self._counting.stop()
         for stop in (self.pairs.stop, self._redis.stop):
             try:
                 await stop()

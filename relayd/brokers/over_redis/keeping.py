@@ -35,7 +35,8 @@ local function key(name, part) return key_head .. name .. '}:' .. part end
 local function drop(stream, least, wanted, most)
   local freed, count = 0, 0
   while (count < least or freed < wanted) and count < most do
-    local found, gone = redis.call('XRANGE', stream, '-', '+', 'COUNT', 50), {}
+    local few = math.min(50, wanted > 0 and 50 or least - count)
+    local found, gone = redis.call('XRANGE', stream, '-', '+', 'COUNT', few), {}
     for _, entry in ipairs(found) do
       if count >= most or count >= least and freed >= wanted then break end
       freed, count = freed + weigh(entry), count + 1
@@ -105,11 +106,10 @@ if room_age > 0 then
     if name ~= room then note(name, size_of(name), 0, now) end
   end
 end
-local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
-local before, size = size_of(room), 0
-if newest and before > 0 then
+local kept, before, size = redis.call('XLEN', messages), size_of(room), 0
+if kept > 0 and before > 0 then
   size = before
-elseif newest then  -- the index does not know the room yet
+elseif kept > 0 then  -- the index does not know the room yet
   local from = '-'
   repeat
     local found = redis.call('XRANGE', messages, from, '+', 'COUNT', 100)
@@ -124,6 +124,7 @@ if last then
   last = tonumber(last)
 else
   last = now - 1
+  local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
   if newest then last = math.max(last, tonumber(string.match(newest[1], '%d+'))) end
   redis.call('HSET', ids, 'first', text(last + 1))
 end
@@ -184,7 +185,7 @@ while all > total_bytes and rounds < 8 do
   all = note(two[1], most, math.max(0, most - freed), now)
   trimmed = trimmed + freed
 end
-return {text(first), newest and 0 or 1, redis.call('ZCARD', sizes), text(all), text(trimmed)}
+return {text(first), kept > 0 and 0 or 1, redis.call('ZCARD', sizes), text(all), text(trimmed)}
 """
 )
 
