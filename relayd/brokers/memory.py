@@ -73,7 +73,7 @@ class MemoryRooms:
     ) -> "Deferred[ChatEntry]":
         asked = self._creators.ask(room, address)
         # the history fires its Deferreds in the order of the ids, so all members see one order
-        keeping = self._history.append(room, message, user, asked)
+        keeping = self._history.append(room, message, user, asked, address)
         keeping.addBoth(self._creators.settled, room, asked)
         return keeping.addCallback(self._deliver, self._kind.group(room))
 

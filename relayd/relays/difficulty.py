@@ -164,8 +164,9 @@ class _Phone:
         else:
             if difficulty is None:
                 return
-            draws = self._connection.factory.draws
-            request = NoUnity() if self._alone else draws.draw(difficulty)
+            connection = self._connection
+            draws = connection.factory.draws
+            request = NoUnity() if self._alone else draws.draw(difficulty, connection.uuid)
         self._requests.append((request, len(payload)))
         self._connection.hold(len(payload))
         if not self._answering:

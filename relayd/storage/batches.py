@@ -1,18 +1,22 @@
 """Requests that arrive during a database interaction share the next one.
 
-`draws` and `history` stand on it. The bounds of the queue are here, and the rule that keeps waits
-short: when the database is unavailable, all pending requests fail together. Batches of frames,
-which wait for time to pass and have no answer, are in `native.batching`.
+`draws` and `history` stand on it. The requests of a batch are taken from their sources in turn
+(`fair`), and the rule that keeps waits short is here: when the database is unavailable, all pending
+requests fail together, and a request that has waited for most of its deadline fails alone. Batches
+of frames, which wait for time to pass and have no answer, are in `native.batching`.
 """
 
-import itertools
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from relayd.errors import DatabaseUnavailable, Unavailable
+from relayd.storage.fair import FairQueue
+
+_LEAST_LEFT = 0.25
+"""Of its deadline, what a request needs when its batch begins: one that has less fails alone, so
+that it does not shorten the time of the others."""
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -20,7 +24,6 @@ Answer = TypeVar("Answer")
 
 class _Waiting(NamedTuple, Generic[Request, Answer]):
     request: Request
-    weight: int
     until: float
     answer: "Deferred[Answer]"
 
@@ -36,7 +39,8 @@ class Batches(Generic[Request, Answer]):
         batch: the most requests in one batch.
         batch_weight: the weight at which a batch is full, in the unit of `enqueue`; a batch has
             at least one request.
-        waiting: the most pending requests; beyond that, a request fails at once.
+        waiting: the most pending requests; beyond that, a request fails at once. Those of one
+            place may be as many as are free for all.
         weight: the greatest pending weight, in the unit of `enqueue`; beyond that likewise.
         unavailable: the exception of requests that fail because the database is unavailable.
     """
@@ -58,32 +62,36 @@ class Batches(Generic[Request, Answer]):
         self._deadline = deadline
         self._batch = batch
         self._batch_weight = batch_weight
-        self._most = waiting
-        self._heaviest = weight
         self._unavailable = unavailable
-        self._queue: deque[_Waiting[Request, Answer]] = deque()
-        self._weight = 0
+        self._queue: FairQueue[_Waiting[Request, Answer]] = FairQueue(waiting, weight)
         self._busy = False
         self._settling: list[Deferred[None]] = []
 
-    def enqueue(self, request: Request, weight: int = 0) -> "Deferred[Answer]":
+    def enqueue(
+        self,
+        request: Request,
+        weight: int = 0,
+        place: Hashable = None,
+        source: Hashable = None,
+    ) -> "Deferred[Answer]":
         """Adds a request.
 
         Args:
             request: an argument of `perform`.
             weight: its share of `batch_weight` and of the pending weight, in the caller's unit.
+            place: whose it is, such as a room; places have their turns.
+            source: who sent it; the sources of a place have theirs.
 
         Returns:
-            A Deferred that fires with the answer, in the order of the requests. It fails with
-            `unavailable` when the database is unavailable or the queue is full.
+            A Deferred that fires with the answer, in the order of the requests of its source. It
+            fails with `unavailable` when the database is unavailable, the queue is full, or most
+            of the deadline is over when its turn comes.
         """
         answer: Deferred[Answer] = Deferred()
-        if len(self._queue) >= self._most or self._weight + weight > self._heaviest:
+        waiting = _Waiting(request, self._seconds() + self._deadline, answer)
+        if not self._queue.add(waiting, weight, place, source):
             answer.errback(self._unavailable("too many requests wait for the database"))
             return answer
-        until = self._seconds() + self._deadline
-        self._queue.append(_Waiting(request, weight, until, answer))
-        self._weight += weight
         if not self._busy:
             self._busy = True
             Deferred.fromCoroutine(self._work())
@@ -101,7 +109,8 @@ class Batches(Generic[Request, Answer]):
     async def _work(self) -> None:
         try:
             while self._queue:
-                await self._work_off(self._take_batch())
+                if batch := self._take_batch():
+                    await self._work_off(batch)
                 settling, self._settling = self._settling, []
                 for settled in settling:
                     settled.callback(None)
@@ -110,10 +119,10 @@ class Batches(Generic[Request, Answer]):
 
     async def _work_off(self, batch: list[_Waiting[Request, Answer]]) -> None:
         try:
-            left = batch[0].until - self._seconds()
+            left = min(one.until for one in batch) - self._seconds()
             answers = await self._perform([one.request for one in batch], left)
         except Unavailable as error:
-            for one in batch + self._take(len(self._queue)):
+            for one in batch + [self._queue.take() for _ in range(len(self._queue))]:
                 one.answer.errback(self._unavailable(str(error)))
         except Exception as error:
             for one in batch:
@@ -123,15 +132,17 @@ class Batches(Generic[Request, Answer]):
                 one.answer.callback(answer)
 
     def _take_batch(self) -> list[_Waiting[Request, Answer]]:
-        count = weight = 0
-        for one in itertools.islice(self._queue, self._batch):
-            weight += one.weight
-            if count and weight > self._batch_weight:
+        """The next requests, one of each place in turn; those that are too late fail."""
+        batch: list[_Waiting[Request, Answer]] = []
+        weight = 0
+        latest = self._seconds() + _LEAST_LEFT * self._deadline
+        while self._queue and len(batch) < self._batch:
+            weight += self._queue.next_weight()
+            if batch and weight > self._batch_weight:
                 break
-            count += 1
-        return self._take(count)
-
-    def _take(self, count: int) -> list[_Waiting[Request, Answer]]:
-        taken = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
-        self._weight -= sum(one.weight for one in taken)
-        return taken
+            one = self._queue.take()
+            if one.until < latest:
+                one.answer.errback(self._unavailable("the database has too much to do"))
+            else:
+                batch.append(one)
+        return batch

@@ -57,11 +57,12 @@ class Draws:
             self._perform, seconds=database.seconds, deadline=database.deadline
         )
 
-    def draw(self, difficulty: int) -> "Deferred[Draw | None]":
+    def draw(self, difficulty: int, pair: str = "") -> "Deferred[Draw | None]":
         """Draws from the current rows.
 
         Args:
             difficulty: as in the tables.
+            pair: the UUID of the pair that asks; pairs have their turns.
 
         Returns:
             Fires with the draw, or with None if there is no quiz or no action of the difficulty.
@@ -69,7 +70,8 @@ class Draws:
         """
         if not _SMALLEST <= difficulty <= _GREATEST:
             return succeed(None)
-        return self._batches.enqueue(difficulty).addCallback(self._drawn, self._database.seconds())
+        drawn = self._batches.enqueue(difficulty, place=pair)
+        return drawn.addCallback(self._drawn, self._database.seconds())
 
     def _drawn(self, draw: Draw | None, asked: float) -> Draw | None:
         self.latency.observe(self._database.seconds() - asked)

@@ -6,7 +6,7 @@ also with several processes on one database (docs/decisions/0003-history-ids.md)
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, fail
@@ -111,6 +111,7 @@ class History:
         message: str,
         user: str | None = None,
         creation: Creation | None = None,
+        source: Hashable = None,
     ) -> "Deferred[ChatEntry]":
         """Stores a message. Messages that arrive during a COMMIT share the next one.
 
@@ -119,9 +120,10 @@ class History:
             message: the text as clients see it.
             user: the sender's name, if a token gave one.
             creation: whether the message may create its room; the outcome is noted there.
+            source: the sender; rooms have their turns, and in each room its senders.
 
         Returns:
-            A Deferred that fires with the entry after the COMMIT, in the order of the calls. It
+            A Deferred that fires with the entry after the COMMIT, in the order of the ids. It
             fails with StoreUnavailable. The message may still be in the history if the connection
             broke during the COMMIT, but no other message ever gets its id. It fails with
             QuotaExceeded if there is no such room and the message may not create it.
@@ -133,6 +135,8 @@ class History:
         stored = self._batches.enqueue(
             _Message(room, draft, time, creation or Creation()),
             weight=len(draft.head) + len(room.encode()),
+            place=room,
+            source=source,
         )
         return stored.addCallback(_or_refused)
 

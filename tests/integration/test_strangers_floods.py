@@ -206,6 +206,20 @@ def eventually_sent(flood: Flood, size: int) -> None:
         time.sleep(0.01)
 
 
+def test_a_flood_of_chat_messages_refuses_nobody_in_another_room(unlimited: Daemon) -> None:
+    """Fifteen clients in one room, which read nothing, and a talk of twelve messages elsewhere."""
+    message = frame(TEXT, b'{"message":"x"}')
+    with (
+        clients(unlimited, "/ws/chat/flood?history=0", 15) as senders,
+        Flood(senders, message * 4096) as flood,
+        unlimited.connect("/ws/chat/quiet?history=0") as talker,
+    ):
+        eventually_sent(flood, 1_000_000)
+        for number in range(12):
+            say(talker, {"message": str(number)})
+            assert read(talker)["message"] == str(number)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_the_default_rates_a_flooder_is_warned_then_closed_with_4004(
     relayd: Daemon, kind: str

@@ -472,7 +472,7 @@ class FakeDraws:
     def __init__(self) -> None:
         self.asked: list[tuple[int, Deferred[Draw | None]]] = []
 
-    def draw(self, difficulty: int) -> "Deferred[Draw | None]":
+    def draw(self, difficulty: int, pair: str = "") -> "Deferred[Draw | None]":
         deferred: Deferred[Draw | None] = Deferred()
         self.asked.append((difficulty, deferred))
         return deferred
@@ -519,6 +519,7 @@ class FakeHistory:
         message: str,
         user: str | None = None,
         creation: Creation | None = None,
+        source: object = None,
     ) -> "Deferred[ChatEntry]":
         deferred: Deferred[ChatEntry] = Deferred()
         if self.error is not None:

@@ -24,11 +24,11 @@ class Scene:
             self._perform, seconds=self.clock.seconds, deadline=4.0, **bounds
         )
 
-    def enqueue(self, request: str, weight: int = 0) -> None:
+    def enqueue(self, request: str, weight: int = 0, place: str = "", source: str = "") -> None:
         def ended(outcome: Any) -> None:
             self.outcomes.append((request, outcome))
 
-        self.batches.enqueue(request, weight).addBoth(ended)
+        self.batches.enqueue(request, weight, place, source).addBoth(ended)
 
     def succeed(self) -> None:
         requests, _ = self.performed[-1]
@@ -99,6 +99,51 @@ def test_beyond_the_bound_a_request_fails_at_once(bounds: dict[str, int], weight
     scene.succeed()
     scene.enqueue("d", weight)
     assert len(scene.outcomes) == 2
+
+
+def test_a_batch_takes_from_rooms_and_from_the_senders_of_a_room_in_turn() -> None:
+    scene = Scene(batch=6)
+    scene.enqueue("under way")
+    for number in range(5):
+        scene.enqueue(f"flood{number}", place="a", source="flooder")
+    scene.enqueue("patient", place="a", source="another")
+    for number in range(2):
+        scene.enqueue(f"quiet{number}", place="b", source="somebody")
+    for _ in range(3):
+        scene.succeed()
+    assert [requests for requests, _ in scene.performed[1:]] == [
+        ["flood0", "quiet0", "patient", "quiet1", "flood1", "flood2"],
+        ["flood3", "flood4"],
+    ]
+
+
+def test_a_flood_leaves_room_for_other_places() -> None:
+    """It gets as much as is free for all: half of the queue while it is alone."""
+    scene = Scene(waiting=100, batch=1)
+    for number in range(200):
+        scene.enqueue(str(number), place="flood")
+    assert len(scene.outcomes) == 200 - 1 - 51
+    scene.outcomes.clear()
+    for number in range(20):
+        scene.enqueue(f"quiet{number}", place="quiet")
+    assert scene.outcomes == []
+    for _ in range(40):
+        scene.succeed()
+    assert len([request for request, _ in scene.outcomes if request.startswith("quiet")]) >= 19
+
+
+def test_a_request_that_has_waited_too_long_fails_alone() -> None:
+    scene = Scene()
+    scene.enqueue("under way")
+    scene.enqueue("late", place="a")
+    scene.clock.advance(3.5)
+    scene.enqueue("new", place="b")
+    scene.succeed()
+    assert [(request, outcome) for request, outcome in scene.outcomes if request != "late"] == [
+        ("under way", "UNDER WAY")
+    ]
+    assert scene.outcomes[-1][1].type is DatabaseUnavailable
+    assert scene.performed[1:] == [(["new"], 4.0)]
 
 
 def test_a_batch_is_bounded() -> None:
