@@ -106,7 +106,7 @@ class PartsCollector(Collector):
         certificates = list(self._parts.certificates)
         yield gauge(
             "tls_certificate_end_timestamp_seconds",
-            "When a certificate that relayd uses ends, in seconds since 1970",
+            "The Unix time at which a certificate that relayd uses ends",
             {each.files.certificate: each.pair.end.timestamp() for each in certificates},
             "file",
         )

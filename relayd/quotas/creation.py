@@ -23,7 +23,7 @@ _HOUR = 3600.0
 
 @dataclass
 class Asked(Creation):
-    """The judgement on one message, and the address that has reserved a room for it."""
+    """The judgement on one message, and the address for which a room is reserved."""
 
     reserved: str | None = None
 
@@ -36,6 +36,14 @@ class _Allowance:
     def __init__(self, left: float, at: float) -> None:
         self.left = left
         self.at = at
+
+
+@dataclass
+class _Reservation:
+    """A room that an address has reserved, for all its messages on their way to that room."""
+
+    waiting: int = 1
+    created: bool = False
 
 
 class Creators:
@@ -62,6 +70,7 @@ class Creators:
         self._most = most
         self._known: OrderedDict[str, None] = OrderedDict()
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._reservations: dict[tuple[str, str], _Reservation] = {}
 
     def ask(self, room: str, address: str | None) -> "Asked":
         """Judges a message before it is stored; `settled` has to follow.
@@ -76,7 +85,14 @@ class Creators:
             return Asked(allowed=False)
         if address is None or not self._per_hour():
             return Asked()
-        return Asked(self._reserve(address), reserved=address)
+        reservation = self._reservations.get((room, address))
+        if reservation is not None:
+            reservation.waiting += 1
+            return Asked(reserved=address)
+        if not self._reserve(address):
+            return Asked(allowed=False, reserved=address)
+        self._reservations[room, address] = _Reservation()
+        return Asked(reserved=address)
 
     def settled(self, outcome: T, room: str, asked: "Asked") -> T:
         """Notes the outcome of a message, and passes it on.
@@ -94,11 +110,21 @@ class Creators:
         elif outcome.check(QuotaExceeded):
             of_address = asked.reserved is not None and not asked.allowed
             self._tally.refused["rooms_of_address" if of_address else "rooms"] += 1
-        if asked.reserved is not None and asked.allowed and not asked.done:
-            allowance = self._allowances.get(asked.reserved)
-            if allowance is not None:
-                allowance.left += 1
+        if asked.reserved is not None and asked.allowed:
+            self._release(room, asked.reserved, asked.done)
         return outcome
+
+    def _release(self, room: str, address: str, created: bool) -> None:
+        """A message is settled; after the last one, a room that was there costs nothing."""
+        reservation = self._reservations[room, address]
+        reservation.waiting -= 1
+        reservation.created |= created
+        if reservation.waiting:
+            return
+        del self._reservations[room, address]
+        allowance = self._allowances.get(address)
+        if allowance is not None and not reservation.created:
+            allowance.left += 1
 
     def forget(self, room: str) -> None:
         """A room was deleted: its next message creates it anew."""

@@ -9,6 +9,7 @@ from tests.daemon import Daemon
 from tests.integration.clients import Refused, read, say, settle
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.scraping import scrape, value
+from tests.ports import free_port
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 HEADSET = "/ws/difficulty/unity/0b5e8a4e-6f0d-4a8e-9c1c-0a4c7c1d2e3f"
@@ -95,9 +96,16 @@ _ROW = re.compile(r"\| `(\w+)` \| (\w+) \| ([^|]+) \| ([^|]*) \| ([^|]*) \| ([^|
 
 
 def test_the_documentation_lists_every_metric_with_its_type_labels_and_help(
-    daemon: Daemon, connect: Connect
+    spawn: Spawn, certificate: Path
 ) -> None:
     """With its type, its labels and, word for word, the text that Prometheus is told."""
+    daemon = spawn(
+        echo_enabled=True,
+        api_key="a-key-for-tests",
+        tls_listen=f"tcp:{free_port()}:interface=127.0.0.1",
+        tls_certificate=certificate,
+        tls_key=certificate,
+    )
     metrics = scrape(daemon)
     shown = {
         name: (

@@ -58,6 +58,18 @@ def test_a_room_that_was_there_or_was_not_stored_costs_an_address_nothing() -> N
     assert [store.post(f"r{n}") for n in range(4)] == [True, True, True, False]
 
 
+def test_messages_on_their_way_to_one_new_room_reserve_it_once() -> None:
+    store = Store(per_hour=2)
+    asked = [store.creators.ask("new", "1.2.3.4") for _ in range(100)]
+    assert all(each.allowed for each in asked)
+    assert store.creators.ask("other", "1.2.3.4").allowed
+    assert not store.creators.ask("third", "1.2.3.4").allowed
+    # another process has created it meanwhile
+    for each in asked:
+        store.creators.settled(None, "new", each)
+    assert store.creators.ask("third", "1.2.3.4").allowed
+
+
 def test_beyond_all_rooms_nobody_creates_one_and_a_deleted_one_has_to_be_created_anew() -> None:
     store = Store(most=2)
     assert [store.post(f"r{n}", None) for n in range(3)] == [True, True, False]
