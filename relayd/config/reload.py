@@ -100,6 +100,8 @@ WHEN: dict[str, dict[str, When]] = {
         "ping_interval": NOW,
         "pong_timeout": NOW,
         "handshake_timeout": NOW,
+        "request_timeout": NOW,
+        "body_rate": NOW,
         "close_timeout": NOW,
     },
     "log": {"level": NOW, "format": RESTART},

@@ -199,6 +199,8 @@ class Keepalive(msgspec.Struct, frozen=True, kw_only=True):
     ping_interval: Seconds = 25.0
     pong_timeout: Seconds = 20.0
     handshake_timeout: Seconds = 10.0
+    request_timeout: Seconds = 30.0
+    body_rate: Annotated[float, Meta(ge=0, le=1e9)] = 1000.0
     close_timeout: Seconds = 10.0
 
 

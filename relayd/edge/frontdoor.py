@@ -26,37 +26,23 @@ from twisted.web.server import Site
 
 from relayd.config.current import Current
 from relayd.edge.channel import Channel
+from relayd.edge.dropping import Dropped, drop
 from relayd.edge.handover import Handover
 from relayd.edge.http2 import Http2
 from relayd.edge.ports import proxied_transport
 from relayd.edge.refusal import encode_refusal
 from relayd.edge.seats import Seat, Seats
+from relayd.edge.turns import Turns
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
 from relayd.logs import Logger
 from relayd.names import split_target
-from relayd.sockets.poller import PolledTransport
 from relayd.tally import Tally
 
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 _LINGER = 2.0
-
-
-class _Closed(Protocol):
-    """A connection that is dropped at once.
-
-    (`buildProtocol` may not return None, since the wrapper for TLS calls what it returns.)
-    """
-
-    transport: Any
-
-    def connectionMade(self) -> None:
-        if isinstance(self.transport, PolledTransport):
-            self.transport.drop()
-        else:
-            self.transport.abortConnection()
 
 
 class FrontDoor(Protocol):
@@ -73,7 +59,8 @@ class FrontDoor(Protocol):
         self._searched = 0
         self._channel: Channel | None = None
         self._http2: Http2 | None = None
-        self._busy = False
+        self._busy = self._ended = self._late = False
+        self._pending = b""  # a head that waits for its turn
         self._refused = False
         self._timer: IDelayedCall | None = None
 
@@ -99,7 +86,9 @@ class FrontDoor(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Collects a head, or passes on the body of a request in progress."""
-        if self._busy:
+        if self._pending:
+            self._pending += data
+        elif self._busy:
             channel = self._http2 or self._channel
             assert channel is not None
             channel.dataReceived(data)
@@ -112,10 +101,27 @@ class FrontDoor(Protocol):
         """The HTTP channel has answered; `rest` came behind that request."""
         self._busy = False
         self._head = rest
-        if not rest:
-            self.factory.seats.kept[self] = None
-        elif not self._must_wait():
+        self.factory.seats.kept[self] = None
+        if rest:
+            # no further bytes meanwhile: each turn takes one request, and may read hundreds
+            self.transport.pauseProducing()
+            self.factory.turns.later(self._go_on)
+
+    def _go_on(self) -> None:
+        """Looks at the next request of several that have come at once."""
+        if self._channel is None or self._must_wait():
+            return
+        self.transport.resumeProducing()
+        if self._head and not self._busy:
             self._look()
+
+    def body_begins(self) -> None:
+        """The head of an HTTP request is complete, and its body is not."""
+        self.factory.seats.sending[self] = None
+
+    def body_complete(self) -> None:
+        """A whole HTTP request has arrived."""
+        self.factory.seats.sending.pop(self, None)
 
     def answers_read(self) -> None:
         """The peer has read all answers so far."""
@@ -131,8 +137,10 @@ class FrontDoor(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer has disconnected."""
+        self._ended = True
         self._seat.leave()
         self.factory.seats.kept.pop(self, None)
+        self.factory.seats.sending.pop(self, None)
         self.factory.understood(self)
         self._stop_timer()
         http2, self._http2 = self._http2, None
@@ -169,7 +177,10 @@ class FrontDoor(Protocol):
         elif data.startswith(_PREFACE) and self._speaks_http2():
             self._become_http2(data)
         else:
-            self._to_http(data)
+            self._busy, self._pending = True, data
+            if not self.factory.turns.run(self._to_http):
+                self._late = True
+                self.transport.pauseProducing()
         self.factory.understood(self)
 
     def _become_websocket(self, data: bytes) -> None:
@@ -212,12 +223,17 @@ class FrontDoor(Protocol):
         else:
             self.factory.seats.kept.pop(self, None)
 
-    def _to_http(self, data: bytes) -> None:
+    def _to_http(self) -> None:
+        if self._ended:
+            return
         if self._channel is None:
             self._channel = self.factory.build_channel(self)
             self._channel.makeConnection(self.transport)
-        self._busy = True
-        self._channel.dataReceived(data)
+        if self._late:
+            self._late = False
+            self.transport.resumeProducing()
+        data, self._pending = self._pending, b""
+        self._channel.begin(data)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answers, then discards input for a moment, since a reset could discard the answer."""
@@ -255,11 +271,7 @@ class FrontDoor(Protocol):
         """Ends the connection at once, so that another one gets its seat (`seats.Visitor`)."""
         self._seat.yielded = True
         self.factory.seats.leaving += 1
-        beneath = getattr(self.transport, "transport", self.transport)
-        if isinstance(beneath, PolledTransport):
-            beneath.drop()
-        else:
-            self.transport.abortConnection()
+        drop(self.transport)
 
     def end(self) -> None:
         """Ends the connection when its answers are sent (`seats.Visitor`)."""
@@ -315,6 +327,7 @@ class FrontDoorFactory(Factory):
         self.current = current
         self.clock = clock
         self.seats = seats
+        self.turns = Turns(clock)
         self._relays = relays
         self._unknown = unknown
         self._site = site
@@ -362,7 +375,7 @@ class FrontDoorFactory(Factory):
 
     def build_channel(self, door: FrontDoor) -> Channel:
         """A twisted.web channel for one connection, set up as `HTTPFactory.buildProtocol` does."""
-        channel: Any = Channel(door)
+        channel: Any = Channel(door, self.current)
         channel.callLater = self.clock.callLater
         channel.timeOut = self._site.timeOut
         channel.requestFactory = self._site.requestFactory
@@ -381,7 +394,7 @@ class FrontDoorFactory(Factory):
         """A front door for a connection that was just accepted, or its end if no seat is free."""
         seat = self.seats.take(self.clock.seconds())
         if seat is None:
-            return _Closed()
+            return Dropped()
         door = FrontDoor(seat)
         door.factory = self
         return door

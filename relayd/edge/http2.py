@@ -180,6 +180,10 @@ class Http2:
 
     # To the peer
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Makes a call later (`http2_stream.Connection`)."""
+        return self._clock.callLater(seconds, call)
+
     def send_headers(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of an answer, if the stream is still there."""
         if self._streams.get(stream.number) is stream:

@@ -3,6 +3,7 @@
 Under `http2`, which has the connection and its state.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from h2.errors import ErrorCodes
@@ -21,6 +22,9 @@ class Connection(Protocol):
     transport: Any
     site: Site
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Makes a call later."""
+
     def send_headers(self, stream: "Stream", fields: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of an answer, if the stream is still there."""
 
@@ -36,6 +40,7 @@ class Stream:
 
     Attributes:
         persistent: set by the request; a stream ends alone, so the connection goes on.
+        method, target: of the request.
         complete: whether the whole request has come.
         waiting: bytes of the answer that are not sent yet.
         answered: whether the whole answer is in `waiting`, or sent.
@@ -55,7 +60,7 @@ class Stream:
         self.deadline: IDelayedCall | None = None
         self._connection = connection
         fields = dict(head)
-        self._method, self._path = fields[b":method"], fields.get(b":path", b"")
+        self.method, self.target = fields[b":method"], fields.get(b":path", b"")
         self.request: Any = connection.site.requestFactory(self)
         headers = self.request.requestHeaders
         for name, value in head:
@@ -81,7 +86,7 @@ class Stream:
         """The request is whole."""
         self.complete = True
         self.stop_deadline()
-        self.request.requestReceived(self._method, self._path, b"HTTP/2")
+        self.request.requestReceived(self.method, self.target, b"HTTP/2")
 
     def stop_deadline(self) -> None:
         """The request is whole, or has ended."""
@@ -123,7 +128,13 @@ class Stream:
         else:
             self._connection.reset(self, ErrorCodes.CANCEL)
 
-    abortConnection = loseConnection
+    abortConnection = forceAbortClient = loseConnection
+
+    def callLater(  # noqa: N802
+        self, seconds: float, call: Callable[[], object]
+    ) -> IDelayedCall:
+        """Makes a call later, as a channel of twisted.web does."""
+        return self._connection.call_later(seconds, call)
 
     def getPeer(self) -> IAddress:
         """The peer of the connection."""

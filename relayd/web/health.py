@@ -2,17 +2,27 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
 from relayd.errors import Unavailable
 from relayd.web.answers import Answer, json_answer
 from relayd.web.backend import Backend
 from relayd.web.request import Request
 
+MEMORY = 1.0
+"""Seconds for which an answer of the database holds: probes of strangers cost it nothing more."""
+
 
 class Health:
     """Both answers. A supervisor restarts relayd on `/healthz`, so it depends on nothing else."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, clock: IReactorTime) -> None:
         self._backend = backend
+        self._clock = clock
+        self._asked_at = -MEMORY
+        self._database: Unavailable | None = None
+        self._waiting: list[Deferred[None]] | None = None
 
     def alive(self, request: Request) -> Answer:
         """200 while the reactor runs."""
@@ -24,10 +34,9 @@ class Health:
         if self._backend.draining:
             draining["message"] = "relayd takes no new clients now."
         database: dict[str, Any] = {"ok": True}
-        try:
-            await self._backend.check_database()
-        except Unavailable as error:
-            database = {"ok": False, "message": error.sentence}
+        await self._ask_database()
+        if self._database is not None:
+            database = {"ok": False, "message": self._database.sentence}
         disk: dict[str, Any] = {"ok": True}
         try:
             self._backend.check_disk()
@@ -42,3 +51,23 @@ class Health:
         if all(part["ok"] for part in parts.values()):
             return json_answer({"ready": True, "parts": parts})
         return json_answer({"ready": False, "parts": parts}, 503, retry_after="5")
+
+    async def _ask_database(self) -> None:
+        """Asks the database, at most once in `MEMORY` seconds and once at a time."""
+        if self._waiting is not None:
+            self._waiting.append(Deferred())
+            await self._waiting[-1]
+            return
+        if self._clock.seconds() - self._asked_at < MEMORY:
+            return
+        self._waiting = []
+        try:
+            await self._backend.check_database()
+            self._database = None
+        except Unavailable as error:
+            self._database = error
+        finally:
+            self._asked_at = self._clock.seconds()
+            waiting, self._waiting = self._waiting, None
+            for each in waiting:
+                each.callback(None)

@@ -7,7 +7,10 @@ import html
 import re
 from urllib.parse import quote
 
+from twisted.internet.interfaces import IReactorTime
+
 from relayd import __version__, names
+from relayd.config import Config
 from relayd.errors import Refusal
 from relayd.relays.paths import KINDS
 from relayd.web import templates
@@ -15,18 +18,31 @@ from relayd.web.answers import Answer, redirect
 from relayd.web.backend import Backend
 from relayd.web.request import Request
 
+HOME_MEMORY = 1.0
+"""Seconds for which the home page is kept, with its numbers of connections."""
 _BACKTICKS = re.compile("`([^`]*)`")
 
 
 class Pages:
     """The pages below `/` and `/chat/`."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, clock: IReactorTime) -> None:
         self._backend = backend
+        self._clock = clock
+        self._home: tuple[float, Config, Answer] | None = None
 
     def home(self, request: Request) -> Answer:
         """The page that shows the paths and how to try them."""
-        config = self._backend.config
+        config, now = self._backend.config, self._clock.seconds()
+        if self._home is not None:
+            built, of, answer = self._home
+            if now - built < HOME_MEMORY and of is config:
+                return answer
+        answer = self._build_home(config)
+        self._home = now, config, answer
+        return answer
+
+    def _build_home(self, config: Config) -> Answer:
         content = templates.fill(
             "home",
             version=__version__,

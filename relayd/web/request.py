@@ -27,6 +27,7 @@ from relayd.web.answers import (
     refusal_answer,
     security_headers,
 )
+from relayd.web.pace import Pace
 from relayd.web.stream import LineWriter
 from relayd.web.templates import error_page
 
@@ -45,6 +46,17 @@ class Answering(Protocol):
     def max_body(self) -> int:
         """Bytes a request body may have."""
 
+    @property
+    def body_timeout(self) -> float:
+        """Seconds within which a whole body has to arrive."""
+
+    @property
+    def body_rate(self) -> float:
+        """Bytes of a body that have to arrive in a second at least."""
+
+    def admit(self, request: "Request") -> Answer | None:
+        """Looks at a complete head, before the body; returns a refusal, or None."""
+
     def closing(self) -> bool:
         """Whether connections should end after their answer."""
 
@@ -60,6 +72,9 @@ class Request(server.Request):
 
     content: Any = None
     gone = False
+    _admitted = False
+    _refusal: Answer | None = None
+    _pace: Pace | None = None
     _dropped = -1  # bytes dropped of a body that is too large; -1 while it is not
 
     @property
@@ -112,13 +127,38 @@ class Request(server.Request):
     def gotLength(self, length: int | None) -> None:
         """The head is complete; `length` is None for a chunked body."""
         self.content = BytesIO()
+        method = getattr(self.channel, "method", b"")
+        if method:
+            # Twisted sets both when the body is complete
+            self.method, self.uri = method, cast(Any, self.channel).target
+            self.path = self.uri.partition(b"?")[0]
+            self._admit()
+        if length == 0:
+            return
+        self._pace = Pace(
+            self.channel.callLater,
+            self.answering.body_timeout,
+            self.answering.body_rate,
+            self._too_slow,
+        )
         if length is not None and length > self.answering.max_body:
-            self._refuse_body()
+            self._refuse_too_large()
+        elif self._refusal is not None:
+            self._refuse_body(self._refusal, stays=True)
+
+    def _admit(self) -> None:
+        self._admitted = True
+        try:
+            self._refusal = self.answering.admit(self)
+        except Exception:
+            self._refusal = self._error(Failure())
 
     def handleContentChunk(self, data: bytes) -> None:
         """A piece of the body arrived."""
+        if self._pace is not None:
+            self._pace.received(len(data))
         if self._dropped < 0 and self.content.tell() + len(data) > self.answering.max_body:
-            self._refuse_body()
+            self._refuse_too_large()
         if self._dropped < 0:
             self.content.write(data)
             return
@@ -129,6 +169,7 @@ class Request(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The whole request has arrived."""
+        self._end_pace()
         if self._dropped >= 0:
             self.finish()
         else:
@@ -137,17 +178,42 @@ class Request(server.Request):
     def connectionLost(self, reason: Failure) -> None:
         """The client has disconnected; a pending answer will be dropped."""
         self.gone = True
+        self._end_pace()
         super().connectionLost(reason)
 
-    def _refuse_body(self) -> None:
+    def _end_pace(self) -> None:
+        if self._pace is not None:
+            self._pace.end()
+
+    def _too_slow(self) -> None:
+        """The body is slower than it may be: the answer is 408, or the end after an answer."""
+        if self._dropped >= 0:
+            cast(Any, self.channel).forceAbortClient()
+        else:
+            sentence = "The body came too slowly, or not within [keepalive] request_timeout."
+            self._refuse_body(error_answer(ErrorCode.TIMEOUT, sentence))
+
+    def _refuse_too_large(self) -> None:
         limit = self.answering.max_body
+        sentence = f"The body must not exceed {limit} bytes."
+        self._refuse_body(error_answer(ErrorCode.TOO_LARGE, sentence))
+
+    def _refuse_body(self, answer: Answer, *, stays: bool = False) -> None:
+        """Answers before the body, which is dropped.
+
+        Args:
+            answer: the answer.
+            stays: whether the connection goes on when the body has arrived.
+        """
         self._dropped = 0
         self.content = BytesIO()
-        self.channel.persistent = False
+        if self._pace is not None:
+            self._pace.refused()
+        self.channel.persistent = self.channel.persistent and stays
         self.clientproto = b"HTTP/1.1"
         waits = self.requestHeaders.hasHeader("Expect")
         self.requestHeaders.removeHeader("Expect")  # the channel would send 100 Continue, too
-        self._write(error_answer(ErrorCode.TOO_LARGE, f"The body must not exceed {limit} bytes."))
+        self._write(answer)
         if waits:
             self.channel.loseConnection()
 
@@ -156,8 +222,10 @@ class Request(server.Request):
     def process(self) -> None:
         """Answers the request, at once or when the answer is ready; never raises."""
         self.content.seek(0)
+        if not self._admitted:
+            self._admit()
         try:
-            answer = self.answering.answer(self)
+            answer = self._refusal or self.answering.answer(self)
         except Exception:
             self._send(self._error(Failure()))
             return

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.web import resource, server
 
+from relayd.config import Keepalive
 from relayd.errors import ErrorCode, Refusal
 from relayd.web.answers import Answer, Stream, error_answer
 from relayd.web.request import Request
@@ -45,12 +46,20 @@ class RoutedSite(server.Site):
         reactor: for the timeouts of idle connections.
         max_body: returns the largest size of a request body, in bytes.
         nothing: the sentence for a path without a route.
+        keepalive: returns the time and the rate of a request body.
     """
 
     requestFactory = Request  # noqa: N815
     noisy = False
 
-    def __init__(self, reactor: Any, *, max_body: Callable[[], int], nothing: str) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        max_body: Callable[[], int],
+        nothing: str,
+        keepalive: Callable[[], Keepalive] = Keepalive,
+    ) -> None:
         super().__init__(
             resource.Resource(),
             reactor=reactor,
@@ -59,12 +68,27 @@ class RoutedSite(server.Site):
         )
         self._max_body = max_body
         self._nothing = nothing
+        self._keepalive = keepalive
         self._routes: Sequence[Route] = ()
 
     @property
     def max_body(self) -> int:
         """The largest size of a request body, in bytes."""
         return self._max_body()
+
+    @property
+    def body_timeout(self) -> float:
+        """Seconds within which a whole request body has to arrive."""
+        return self._keepalive().request_timeout
+
+    @property
+    def body_rate(self) -> float:
+        """Bytes of a request body that have to arrive in a second at least."""
+        return self._keepalive().body_rate
+
+    def admit(self, request: Request) -> Answer | None:
+        """Looks at the head of a request before its body (`request.Answering`)."""
+        return None
 
     def closing(self) -> bool:
         """Whether connections should end after their answer (`request.Answering`)."""

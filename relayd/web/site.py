@@ -35,11 +35,12 @@ class Site(RoutedSite):
         super().__init__(
             reactor,
             max_body=lambda: backend.config.limits.max_message_size,
+            keepalive=lambda: backend.config.keepalive,
             nothing="There is nothing at this path; the page / lists what is.",
         )
         self._backend = backend
         self._api = Api(backend)
-        self._routes = self._build_routes()
+        self._routes = self._build_routes(reactor)
 
     def log(self, request: Any) -> None:
         """Logs one line for each answer, without the query, which may hold a token.
@@ -85,16 +86,19 @@ class Site(RoutedSite):
                 ErrorCode.UPGRADE_REQUIRED,
                 headers={"Upgrade": "websocket", "Connection": "Upgrade"},
             )
-        if path == "/api" or path.startswith("/api/"):
-            refused = self._api.refused(request)
-            if refused is not None:
-                return refused
         return super().answer(request)
 
-    def _build_routes(self) -> list[Route]:
+    def admit(self, request: Request) -> Answer | None:
+        """Checks the key of the API at the head of a request, before its body."""
+        path = request.target
+        if path == "/api" or path.startswith("/api/"):
+            return self._api.refused(request)
+        return None
+
+    def _build_routes(self, clock: Any) -> list[Route]:
         files = StaticFiles()
-        pages = Pages(self._backend)
-        health = Health(self._backend)
+        pages = Pages(self._backend, clock)
+        health = Health(self._backend, clock)
         return [
             Route.at("/", GET=pages.home),
             Route.at("/chat", GET=pages.to_lobby),

@@ -174,6 +174,7 @@ def test_requests_that_come_while_one_is_answered_wait_for_their_turn(house: Hou
     caller = house.call(say, HEALTH + say, UPGRADE + mask_frame(1, b"hello"))
     assert caller.statuses == []
     house.backend.saying[0].callback(b'{"message":"first"}')
+    house.world.clock.advance(0)
     assert caller.statuses == [200, 200]
     house.backend.saying[1].callback(b'{"message":"second"}')
     house.world.clock.advance(0)

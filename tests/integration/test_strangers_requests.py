@@ -1,0 +1,79 @@
+"""Strangers who send requests: bodies that never end, and floods of probes."""
+
+import contextlib
+import threading
+
+from tests.daemon import Daemon
+from tests.integration.clients import read, say
+from tests.integration.conftest import Connect, Spawn
+from tests.integration.raw import Raw, request
+
+HEALTH = request("/readyz")
+
+
+def test_200_bodies_without_a_key_are_answered_at_their_heads_and_ended(spawn: Spawn) -> None:
+    node = spawn(api_key="a-key-for-tests")
+    with contextlib.ExitStack() as stack:
+        strangers = [stack.enter_context(Raw(node.port)) for _ in range(200)]
+        head = request("/api/push/a", "Content-Length: 60000", method="POST")
+        for stranger in strangers:
+            stranger.send(head)
+        for stranger in strangers:
+            assert stranger.response().status == 401
+        for stranger in strangers:
+            assert stranger.ended()
+
+
+def test_slow_bodies_with_a_key_are_ended_and_whole_ones_are_published(spawn: Spawn) -> None:
+    node = spawn(api_key="a-key-for-tests", keepalive_request_timeout=1)
+    key = "Authorization: Bearer a-key-for-tests"
+    with Raw(node.port) as slow:
+        slow.send(request("/api/push/a", key, "Content-Length: 100", method="POST"), b"{")
+        assert slow.response().status == 408
+        assert slow.ended()
+    found = node.post("/api/push/a", b"{}", Authorization="Bearer a-key-for-tests")
+    assert found == (200, {"clients": 0})
+
+
+def test_a_flood_of_readiness_probes_leaves_the_database_and_the_chat_alone(
+    spawn: Spawn, connect: Connect
+) -> None:
+    node = spawn()
+    member = connect(node, "/ws/chat/inside")
+    before = interactions(node)
+    ends = threading.Event()
+    answered = [0] * 4
+    threads = [threading.Thread(target=_probe, args=(node, ends, answered, n)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(20):
+            say(member, {"message": f"{number}"})
+            assert read(member)["message"] == f"{number}"
+        while min(answered) < 400:
+            assert all(thread.is_alive() for thread in threads)
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join()
+    # one a second for the probes, one for each of the 20 messages at most
+    assert interactions(node) - before < 20 + sum(answered) / 10
+
+
+def _probe(node: Daemon, ends: threading.Event, answered: list[int], number: int) -> None:
+    with Raw(node.port) as stranger:
+        while not ends.is_set():
+            stranger.send(HEALTH * 20)
+            for _ in range(20):
+                assert stranger.response().status == 200
+            answered[number] += 20
+
+
+def interactions(node: Daemon) -> float:
+    """The interactions with the database so far."""
+    lines = node.get("/metrics")[1].splitlines()
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith("relayd_database_interaction_seconds_count")
+    )
