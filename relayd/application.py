@@ -124,6 +124,18 @@ class Application:
         """Checks the space for the database. Raises DiskFull with the reason."""
         self._disk.check()
 
+    def check_request(self, client: str) -> None:
+        """Counts an HTTP request of an address. Raises Refusal: 429."""
+        self._context.seats.addresses.check_request(client)
+
+    def check_attempt(self, client: str) -> None:
+        """Whether an address may show a key. Raises Refusal: 429."""
+        self._context.seats.addresses.check_attempt(client)
+
+    def attempt_failed(self, client: str) -> None:
+        """A key that an address has shown is wrong."""
+        self._context.seats.addresses.failed(client)
+
     def check_redis(self) -> None:
         """Checks Redis, if it is configured. Raises RedisUnavailable with the reason."""
         if self._redis is not None and not self._redis.available:

@@ -341,7 +341,7 @@ def _follow_log_level(current: Current) -> None:
 
 
 def _build_context(current: Current, reactor: Any) -> Context:
-    seats = Seats(current)
+    seats = Seats(current, reactor.seconds)
     sessions = build_sessions(current.config, reactor, time.time)
     admission = Admission(
         *(current, reactor, time.time, KINDS, lambda: seats.websockets), sessions=sessions

@@ -138,6 +138,14 @@ class ErrorCode(StrEnum):
         *("quota_exceeded", 429, FRAME | HANDSHAKE | HTTP),
         "A quota of this server is used up; use what is there already, or try again later.",
     )
+    TOO_MANY_FROM_ADDRESS = (
+        *("too_many_from_address", 429, HANDSHAKE),
+        "Your address has [limits] connections_per_address connections; close some first.",
+    )
+    TOO_MANY_REQUESTS = (
+        *("too_many_requests", 429, HANDSHAKE | HTTP),
+        "Too many requests, or failed attempts, came from your address; wait for Retry-After.",
+    )
     HEAD_TOO_LARGE = (
         *("head_too_large", 431, HANDSHAKE | HTTP),
         "The request head is larger than [limits] max_head_size, 16 KiB by default.",
@@ -206,7 +214,8 @@ class CloseCode(IntEnum):
     IDLE = 4002, "no pong", True, "Nothing came from the client, no pong either."
     TOO_SLOW = (
         *(4003, "too slow", True),
-        "The client read too slowly: in a chat, connect with `?since=`.",
+        "The client read too slowly, or took no byte of a history for `[keepalive] pong_timeout` "
+        "seconds: in a chat, connect with `?since=`.",
     )
     RATE_LIMIT = 4004, "rate limit", True, "Too many messages came in a second: slow down."
     TOKEN_EXPIRED = (
@@ -264,6 +273,11 @@ class Refusal(RelaydError):
         if retry_after is None and self.status in (429, 503):
             retry_after = 5
         self.retry_after = retry_after
+
+    @property
+    def is_failed_attempt(self) -> bool:
+        """Whether the client may have guessed: a token, a key, or the UUID of a headset."""
+        return self.status in (401, 403) or self.code is ErrorCode.NO_UNITY
 
 
 class WrongSecret(RelaydError):

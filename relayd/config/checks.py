@@ -167,5 +167,6 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("auth", "keys"): check_keys,
     ("auth", "jwks_url"): check_jwks_url,
     ("metrics", "allow"): check_networks,
+    ("limits", "exempt"): check_networks,
     ("control", "socket"): check_socket,
 }

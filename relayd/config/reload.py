@@ -87,6 +87,13 @@ WHEN: dict[str, dict[str, When]] = {
         "reserved_files": RESTART,
         "max_groups": NEW,
         "groups_per_address": NEW,
+        **dict.fromkeys(
+            (
+                *("connections_per_address", "half_open_per_address", "handshakes_per_second"),
+                *("failures_per_second", "requests_per_second", "exempt"),
+            ),
+            NOW,
+        ),
         "max_message_size": NEW,
         "max_head_size": NOW,
         "send_buffer": NEW,

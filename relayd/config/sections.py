@@ -183,6 +183,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reserved_files: Annotated[int, Meta(ge=16, le=100_000)] = 64
     max_groups: Count = 5000
     groups_per_address: Count = 1500
+    connections_per_address: Count = 2000
+    half_open_per_address: Count = 1000
+    handshakes_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 200.0
+    failures_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 10.0
+    requests_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 100.0
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     max_message_size: Size = 64 * 1024
     max_head_size: Size = 16 * 1024
     send_buffer: Size = 1024 * 1024

@@ -23,7 +23,7 @@ from relayd.connection.context import Context
 from relayd.connection.opening import Head, Opening, read_head
 from relayd.connection.pausing import Pause, Pausing
 from relayd.edge.refusal import encode_refusal
-from relayd.edge.seats import Seat
+from relayd.edge.seats import NO_SEAT, Seat
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.hosts.authority import Asked, read_asked
 from relayd.logs import Logger, printable
@@ -59,8 +59,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     transport: Any
     opening: Opening | None = None
     """Opens the connection after a usual handshake; None if Autobahn opens it after any."""
-    seat: Seat | None = None
-    """The seat of its TCP connection; the front door passes it on."""
+    seat: Seat = NO_SEAT  # of its TCP connection; the front door passes it on
     opening_size = 0
     """Bytes that had come when the head was read."""
     opened_usually = False
@@ -240,6 +239,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     async def _admit(self, request: ConnectionRequest, host: str | None) -> None:
         context = self.context
         try:
+            self.seat.check_handshake(self.address)
             self.identity = await context.admission.admit(
                 self.kind,
                 asked=self._read_asked(request, host),
@@ -272,10 +272,12 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         """
         # without the frames that raised it, which hold this connection
         self._refusal = refusal.with_traceback(None)
+        if refusal.is_failed_attempt:
+            self.seat.failed()
         assert self._request is not None
         self._log_refusal(refusal, self.entry.loggable(self.path))
-        wanted = "close" in self._request.params.get("refuse", ())
-        if not wanted or not self.context.connections.may_refuse_with_close:
+        refuse = self._request.params.get("refuse", ())
+        if "close" not in refuse or not self.context.connections.may_refuse_with_close:
             raise ConnectionDeny(refusal.status, refusal.message)
 
     def _admission_timed_out(self, result: object, timeout: float) -> Failure | None:
@@ -360,8 +362,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         """The TCP connection has ended, in any state."""
         super().connectionLost(reason)
         self.is_closed.addBoth(_forget)  # its result is this connection
-        if self.seat is not None:
-            self.seat.leave()
+        self.seat.leave()
         self._leave()
         if self._admission is not None:
             self._log.info("{conn} {path}: {peer} went away before it was let in", **self.facts)

@@ -59,9 +59,8 @@ class FrontDoor(Protocol):
         self._searched = 0
         self._channel: Channel | None = None
         self._http2: Http2 | None = None
-        self._busy = self._ended = self._late = False
+        self._busy = self._ended = self._late = self._refused = False
         self._pending = b""  # a head that waits for its turn
-        self._refused = False
         self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -171,6 +170,7 @@ class FrontDoor(Protocol):
             )
             return
         self._stop_timer()
+        self._seat.understood()
         data, self._head = self._head, b""
         if _UPGRADE.search(data, 0, end + 2):
             self._become_websocket(data)
@@ -392,7 +392,7 @@ class FrontDoorFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """A front door for a connection that was just accepted, or its end if no seat is free."""
-        seat = self.seats.take(self.clock.seconds())
+        seat = self.seats.take(host_of(addr))
         if seat is None:
             return Dropped()
         door = FrontDoor(seat)

@@ -9,10 +9,12 @@ plain HTTP: when no seat is free, the oldest of them yields to the next one.
 
 import os
 import resource
+from collections.abc import Callable
 from typing import Protocol
 
 from relayd.config import Config
 from relayd.config.current import Current
+from relayd.edge.addresses import Addresses, Source
 from relayd.logs import Logger
 
 DATABASE_FILES = 3
@@ -42,18 +44,68 @@ class Visitor(Protocol):
 class Seat:
     """The seat of one TCP connection, from its acceptance to its end."""
 
-    __slots__ = ("_seats", "yielded")
+    __slots__ = ("_fresh", "_seats", "_source", "host", "yielded")
 
-    def __init__(self, seats: "Seats") -> None:
-        self._seats: Seats | None = seats
+    def __init__(self, seats: "Seats | None", host: str, source: Source | None) -> None:
+        self._seats = seats
+        self._source = source
+        self._fresh = True
+        self.host = host
         self.yielded = False
+        if source is not None:
+            source.open += 1
+            source.fresh += 1
+
+    def understood(self) -> None:
+        """Its request head is whole."""
+        if self._fresh and self._source is not None:
+            self._source.fresh -= 1
+        self._fresh = False
+
+    def check_handshake(self, host: str) -> None:
+        """Counts the connection for its client, and checks a handshake.
+
+        Args:
+            host: the address of the client, behind a trusted proxy perhaps.
+
+        Raises:
+            Refusal: 429.
+        """
+        seats = self._seats
+        if seats is None:
+            return
+        if host != self.host:
+            self._leave_source(seats)
+            self.host = host
+            self._source = seats.addresses.find(host)
+            if self._source is not None:
+                self._source.open += 1
+        if self._source is not None:
+            seats.addresses.check_handshake(self._source)
+
+    def failed(self) -> None:
+        """A token, a key or a UUID that the client showed was not valid."""
+        if self._seats is not None and self._source is not None:
+            self._seats.addresses.failed(self.host)
 
     def leave(self) -> None:
         """The connection has ended; no effect the second time."""
         seats, self._seats = self._seats, None
         if seats is not None:
+            self._leave_source(seats)
             seats.taken -= 1
             seats.leaving -= self.yielded
+
+    def _leave_source(self, seats: "Seats") -> None:
+        if self._source is not None:
+            self.understood()
+            self._source.open -= 1
+            seats.addresses.rest(self._source)
+            self._source = None
+
+
+NO_SEAT = Seat(None, "", None)
+"""The seat of a connection that no front door has accepted; its methods do nothing."""
 
 
 class Seats:
@@ -61,21 +113,26 @@ class Seats:
 
     Args:
         current: holds the configuration.
+        now: seconds, by a clock that is not set.
 
     Attributes:
+        addresses: the limits per address.
         taken: TCP connections, of any kind, that have not ended.
         leaving: those of them that have yielded, and end in this turn of the reactor.
         fresh: connections whose first request head is not whole yet, the oldest first.
         sending: connections whose request body is not whole yet, the oldest first.
         kept: connections between two HTTP requests, the oldest first.
         yielded: how many connections had to yield so far.
-        refused: how many connections were dropped so far since none could yield.
+        refused: how many connections were dropped so far: none could yield, or their address had
+            too many.
     """
 
     _log = Logger()
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: Current, now: Callable[[], float]) -> None:
         self._current = current
+        self._now = now
+        self.addresses = Addresses(current, now)
         self._files = UNLIMITED
         self.taken = self.leaving = 0
         self.fresh: dict[Visitor, None] = {}
@@ -113,17 +170,25 @@ class Seats:
         self.total = self.websockets + share
         """The largest number of TCP connections."""
 
-    def take(self, now: float) -> Seat | None:
+    def take(self, host: str) -> Seat | None:
         """Takes a seat for a connection that was just accepted; the oldest visitor yields for it.
 
         Args:
-            now: seconds, by a clock that is not set.
+            host: the address of the peer, or `unix:`.
 
         Returns:
-            None if all seats are taken by connections that do not yield.
+            None if the address has too many without a request head, or if all seats are taken by
+            connections that do not yield.
         """
+        source = self.addresses.find(host)
+        if source is not None and not self.addresses.may_connect(source):
+            self.refused += 1
+            return None
         if self.taken - self.leaving >= self.total and not self._make_room():
             self.refused += 1
+            if source is not None:
+                self.addresses.rest(source)
+            now = self._now()
             if now - self._warned_at >= WARN_EVERY:
                 self._warned_at = now
                 self._log.warn(
@@ -133,7 +198,7 @@ class Seats:
                 )
             return None
         self.taken += 1
-        return Seat(self)
+        return Seat(self, host, source)
 
     def _make_room(self) -> bool:
         """Has the oldest visitor yield. False if there is none."""

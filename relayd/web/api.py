@@ -20,7 +20,7 @@ class Api:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def refused(self, request: Request) -> Answer | None:
+    def refused(self, request: Request, client: str) -> Answer | None:
         """The refusal for a request that may not use the API; None if it may.
 
         The check comes before the look-up of the path, so that a stranger cannot find out which
@@ -29,9 +29,11 @@ class Api:
         key = self._backend.config.api.key
         if not key:
             return error_answer(ErrorCode.API_OFF)
+        self._backend.check_attempt(client)
         scheme, _, token = (request.header("Authorization") or "").partition(" ")
         right = hmac.compare_digest(token.strip().encode("utf-8", "replace"), key.encode())
         if scheme.lower() != "bearer" or not right:
+            self._backend.attempt_failed(client)
             return error_answer(
                 ErrorCode.UNAUTHORIZED,
                 "Send the header 'Authorization: Bearer KEY' with the key of the configuration.",

@@ -49,5 +49,14 @@ class Backend(Protocol):
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd, for `/metrics`. Raises Refusal."""
 
+    def check_request(self, client: str) -> None:
+        """Counts an HTTP request of an address. Raises Refusal: 429."""
+
+    def check_attempt(self, client: str) -> None:
+        """Whether an address may show a key. Raises Refusal: 429."""
+
+    def attempt_failed(self, client: str) -> None:
+        """A key that an address has shown is wrong."""
+
     def check_redis(self) -> None:
         """Checks Redis, if it is configured. Raises RedisUnavailable."""

@@ -182,8 +182,9 @@ class Request(server.Request):
         super().connectionLost(reason)
 
     def _end_pace(self) -> None:
-        if self._pace is not None:
-            self._pace.end()
+        pace, self._pace = self._pace, None  # each has the other
+        if pace is not None:
+            pace.end()
 
     def _too_slow(self) -> None:
         """The body is slower than it may be: the answer is 408, or the end after an answer."""

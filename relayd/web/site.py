@@ -72,14 +72,10 @@ class Site(RoutedSite):
         """Finds the handler and calls it.
 
         Raises:
-            Refusal: 404, 421, 426, or a refusal of the handler.
+            Refusal: 404, 426, or a refusal of the handler.
             ClientError: the body is wrong.
             Unavailable: a store that the handler needs is unavailable.
         """
-        settings = self._backend.config.proxy
-        proxies = forwarded.proxies(settings.trusted, settings.header)
-        asked = read_asked(request.whole_header, request.absolute_host, proxies, request.connected)
-        check_hosts(asked, self._backend.config.server.names)
         path = request.target
         if KINDS.speaks(path, self._backend.config):
             return error_answer(
@@ -89,10 +85,22 @@ class Site(RoutedSite):
         return super().answer(request)
 
     def admit(self, request: Request) -> Answer | None:
-        """Checks the key of the API at the head of a request, before its body."""
+        """Checks the head of a request, before its body: the host, the key of the API, the rate.
+
+        Probes of health are free: they cost no more than a refusal, and have to be answered.
+
+        Raises:
+            Refusal: 421, another host; 429, too many requests or wrong keys of an address.
+        """
+        settings = self._backend.config.proxy
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        asked = read_asked(request.whole_header, request.absolute_host, proxies, request.connected)
+        check_hosts(asked, self._backend.config.server.names)
         path = request.target
         if path == "/api" or path.startswith("/api/"):
-            return self._api.refused(request)
+            return self._api.refused(request, self._client(request))
+        if not path.startswith(("/healthz", "/readyz")):
+            self._backend.check_request(self._client(request))
         return None
 
     def _build_routes(self, clock: Any) -> list[Route]:

@@ -59,6 +59,15 @@ class FakeBackend:
     async def figures(self) -> list[Family]:
         return describe_workers(1, 1, 0, 0)
 
+    def check_request(self, client: str) -> None:
+        pass
+
+    def check_attempt(self, client: str) -> None:
+        pass
+
+    def attempt_failed(self, client: str) -> None:
+        pass
+
     def check_redis(self) -> None:
         pass
 

@@ -408,7 +408,7 @@ class World:
             connections=Connections(),
             keepalive=Keepalive(self.clock, self.current),
             drops=Drops(),
-            seats=Seats(self.current),
+            seats=Seats(self.current, self.clock.seconds),
             names=NamesInUse(lambda: self.current.config.limits),
         )
         self.clients: list[Client] = []

@@ -7,6 +7,8 @@ from relayd.config.current import Current
 from relayd.edge.seats import UNLIMITED, Seat, Seats, files_for_clients, share_of
 from tests.unit.fakes import logged_lines
 
+TIME = [0.0]
+
 
 class FakeVisitor:
     """A connection that may have to yield, and ends at the next turn."""
@@ -28,14 +30,14 @@ def make_seats(most: int = 0, files: int | None = None) -> Seats:
     config = Config(
         limits=Limits(max_connections=most, reserved_files=16), database=Database(pool_size=1)
     )
-    seats = Seats(Current(config))
+    seats = Seats(Current(config), lambda: TIME[0])
     if files is not None:
         seats.measure(files + 16 + 3 + 10, 10)
     return seats
 
 
 def take(seats: Seats) -> Seat:
-    seat = seats.take(0.0)
+    seat = seats.take("127.0.0.1")
     assert seat is not None
     return seat
 
@@ -83,7 +85,7 @@ def test_a_limit_that_the_files_do_not_allow_is_logged() -> None:
 
 def test_a_reload_changes_the_number_of_seats() -> None:
     current = Current(Config(limits=Limits(max_connections=5)))
-    seats = Seats(current)
+    seats = Seats(current, lambda: 0.0)
     current.replace(Config(limits=Limits(max_connections=7)))
     assert seats.websockets == 7
 
@@ -96,9 +98,9 @@ def test_the_oldest_half_open_connection_yields_then_a_body_then_the_oldest_kept
     seats.kept[kept] = None
     for expected in (first, second, body, kept):
         assert not expected.dropped
-        assert seats.take(0.0) is not None
+        assert seats.take("127.0.0.1") is not None
         assert expected.dropped
-    assert seats.take(0.0) is None
+    assert seats.take("127.0.0.1") is None
     assert (seats.yielded, seats.refused) == (4, 1)
 
 
@@ -106,12 +108,12 @@ def test_a_place_is_free_again_when_its_connection_has_ended() -> None:
     seats = make_seats(0, 2)
     first = take(seats)
     take(seats)
-    assert seats.take(0.0) is None
+    assert seats.take("127.0.0.1") is None
     first.leave()
     first.leave()
     assert seats.taken == 1
     take(seats)
-    assert seats.take(0.0) is None
+    assert seats.take("127.0.0.1") is None
 
 
 def test_a_connection_that_has_yielded_takes_no_place_while_it_ends() -> None:
@@ -119,9 +121,9 @@ def test_a_connection_that_has_yielded_takes_no_place_while_it_ends() -> None:
     first, second = come(seats), come(seats)
     newer = [take(seats) for _ in range(2)]
     assert (first.dropped, second.dropped) == (True, True)
-    assert seats.take(0.0) is None
+    assert seats.take("127.0.0.1") is None
     first.end()
-    assert seats.take(0.0) is None
+    assert seats.take("127.0.0.1") is None
     for seat in newer:
         seat.leave()
     assert (seats.taken, seats.leaving) == (1, 1)
@@ -135,5 +137,6 @@ def test_full_seats_are_logged_once_a_minute() -> None:
         take(seats)
     with logged_lines("relayd.edge.seats") as lines:
         for now in (0.0, 1.0, 59.0, 60.0, 61.0):
-            seats.take(now)
+            TIME[0] = now
+            seats.take("127.0.0.1")
     assert len(lines) == 2
