@@ -272,7 +272,8 @@ class Certificates:
 
     Args:
         folder: where the files go.
-        *hosts: host names and IP addresses that the certificate is for.
+        *hosts: host names and IP addresses that the certificate is for; without any, it has no
+            subjectAltName.
         days: from now, until the certificate expires; negative for one that has expired.
 
     Attributes:
@@ -294,8 +295,10 @@ class Certificates:
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.ca_file.write_bytes(pem(root.sign(authority, hashes.SHA256())))
-        names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
-        leaf = builder(name("a server"), issuer, key, days).add_extension(names, critical=False)
+        leaf = builder(name("a server"), issuer, key, days)
+        if hosts:
+            names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
+            leaf = leaf.add_extension(names, critical=False)
         self.certificate.write_bytes(pem(leaf.sign(authority, hashes.SHA256())))
         self.key.write_bytes(
             key.private_bytes(

@@ -39,21 +39,22 @@ class Verified:
             trust = ssl.trustRootFromCertificates(
                 [ssl.Certificate.loadPEM(each + b"-----END CERTIFICATE-----") for each in blocks]
             )
-        self._options = ssl.CertificateOptions(trustRoot=trust)
+        self._trust = trust
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> Any:  # noqa: N802
         """What builds the TLS connections to a host."""
-        return _Creator(hostname.decode("ascii").strip("[]"), self._options)
+        return _Creator(hostname.decode("ascii").strip("[]"), self._trust)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
     """Builds the TLS connections to one host."""
 
-    def __init__(self, host: str, options: Any) -> None:
+    def __init__(self, host: str, trust: Any) -> None:
         self._host = host
         self._is_address = isIPAddress(host) or isIPv6Address(host)
-        self._context = options.getContext()
+        # a context of its own, since one that was used may not get another callback
+        self._context = ssl.CertificateOptions(trustRoot=trust).getContext()
         self._context.set_info_callback(self._look)
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:  # noqa: N803

@@ -64,9 +64,8 @@ class Jwks:
     async def fresh(self) -> tuple[Key, ...] | None:
         """The keys, fetched again if they are too old; None if there never were any."""
         now = self._clock.seconds()
-        if (now - self._fetched >= self._age and now - self._tried >= RETRY) or (
-            self.keys is None and self._waiting is not None
-        ):
+        due = self._waiting is not None or now - self._tried >= RETRY
+        if due and now - self._fetched >= self._age:
             await self._fetch()
         return self.keys
 

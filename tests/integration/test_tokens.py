@@ -5,7 +5,6 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -14,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.daemon import Daemon
 from tests.integration.clients import Refused, read, read_close, say
-from tests.integration.conftest import Connect, Spawn
+from tests.integration.conftest import Connect, Dial, Spawn
 
 SECRET = "a secret for tests that is long enough for HS256, HS384 and HS512 alike"
 
@@ -28,6 +27,22 @@ def plain(header: dict[str, str], claims: object, signature: bytes = b"") -> str
     """A token that nobody signed."""
     parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def test_a_browser_sends_its_token_beside_the_subprotocol_and_is_answered_relayd_alone(
+    guarded: Daemon, connect: Connect
+) -> None:
+    good, bad = token(sub="ada"), token("another secret, long enough for HS256")
+    for offers in (["relayd", good], [good, "relayd"]):
+        client = connect(guarded, "/ws/camera/sub", subprotocols=offers)
+        assert client.subprotocol == "relayd"
+        say(client, {"x": 1})
+        assert read(client)["x"] == 1
+    for offers in (["relayd", bad], ["relayd"]):
+        client = connect(guarded, "/ws/camera/sub?refuse=close", subprotocols=offers)
+        assert client.subprotocol == "relayd"
+        assert read_close(client) == (4401, "unauthorized")
+    assert Refused(guarded, "/ws/camera/sub", subprotocols=["other", good]).status == 401
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +80,25 @@ def test_a_token_is_read_from_the_query_or_a_header(guarded: Daemon, connect: Co
         assert read(client)["x"] == 1
 
 
-def test_the_log_shows_no_token(guarded: Daemon, connect: Connect, tmp_path: Path) -> None:
+def test_the_log_shows_no_token(guarded: Daemon, connect: Connect, dial: Dial) -> None:
     good, bad = token(sub="carol"), token("another secret, long enough for HS256", sub="carol")
     connect(guarded, f"/ws/camera?token={good}")
     Refused(guarded, f"/ws/camera?token={bad}")
     guarded.get(f"/healthz?token={good}")
+    offered = f"Sec-WebSocket-Protocol: relayd, {good}"
+    connect(guarded, "/ws/camera", subprotocols=["relayd", good])
+    for line, more in (  # what Autobahn quotes in its refusals
+        (f"GET /ws/camera?token={good} x HTTP/1.1", ""),
+        (f"GET /ws/camera#{good} HTTP/1.1", ""),
+        (f"GET /ws/camera?token={good}'#x HTTP/1.1", ""),
+        ("GET /ws/camera HTTP/1.1", f"{offered}, {good}\r\n"),
+        ("GET /ws/camera HTTP/1.1", f"{good}\r\n"),
+    ):
+        raw = dial(guarded)
+        needed = "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        raw.send(f"{line}\r\n{needed}{key}{more}\r\n".encode())
+        assert raw.response().status in (400, 401)
     for shown in (good, bad):
         assert shown not in guarded.log
 
