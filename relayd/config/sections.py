@@ -181,8 +181,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_connections: Count = 0
     reserved_files: Annotated[int, Meta(ge=16, le=100_000)] = 64
-    max_groups: Count = 5000
-    groups_per_address: Count = 1500
+    max_groups: Count = 20_000
+    groups_per_address: Count = 5000
     connections_per_address: Count = 2000
     half_open_per_address: Count = 1000
     handshakes_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 200.0

@@ -264,7 +264,9 @@ def test_slow_reader_of_a_long_history_is_not_closed(
     spawn: Spawn, connect: Connect, dial: Dial
 ) -> None:
     """The history goes out at the pace of its reader, in bounded memory."""
-    node = spawn(limits_send_buffer=200_000, limits_bytes_per_second=0)
+    node = spawn(
+        limits_send_buffer=200_000, limits_bytes_per_second=0, chat_history_bytes=20_000_000
+    )
     sender = connect(node, "/ws/chat/r?history=0")
     for number in range(300):
         say(sender, {"message": f"{number} " + "x" * 30_000})

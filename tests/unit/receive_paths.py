@@ -68,7 +68,6 @@ class Relay(RelayProtocol):
     """Notes what it is called with; echoes, or does what the message says."""
 
     entry = KINDS["camera"]
-    turn = 10**12
     events: list[tuple[Any, ...]]
     held: list[int]
 

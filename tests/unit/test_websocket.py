@@ -45,7 +45,6 @@ class FakeRelay(RelayProtocol):
     """A relay that notes what it was called with, and does what the test wants in between."""
 
     entry = KINDS["camera"]
-    turn = 10**12
     factory: "FakeFactory"
 
     async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
