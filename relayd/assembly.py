@@ -184,7 +184,8 @@ def build_node(
     _follow_log_level(current)
     parent_place = find_place(config, os.environ)
     process = secrets.token_hex(6)
-    context = _build_context(current, reactor)
+    lag = Lag(reactor, lambda: current.config.limits.overload_lag)
+    context = _build_context(current, reactor, lag)
     poller = Poller(reactor)
     certificates = Certificates(reactor)
     current.watch_reloads(certificates.check)
@@ -220,7 +221,7 @@ def build_node(
     )
     parts = Parts(
         context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers, disk=disk,
-        database=database, draws=draws, redis=redis, lag=Lag(reactor), certificates=certificates,
+        database=database, draws=draws, redis=redis, lag=lag, certificates=certificates,
     )  # fmt: skip
     figures = ProcessFigures(parts, alone=worker is None)
     application = Application(
@@ -340,12 +341,13 @@ def _follow_log_level(current: Current) -> None:
     current.watch(lambda: logs.set_level(current.config.log.level), "log")
 
 
-def _build_context(current: Current, reactor: Any) -> Context:
+def _build_context(current: Current, reactor: Any, lag: Lag) -> Context:
     seats = Seats(current, reactor.seconds)
     sessions = build_sessions(current.config, reactor, time.time)
     admission = Admission(
-        *(current, reactor, time.time, KINDS, lambda: seats.websockets), sessions=sessions
-    )
+        *(current, reactor, time.time, KINDS, lambda: seats.websockets), sessions=sessions,
+        overloaded=lambda: lag.overloaded,
+    )  # fmt: skip
     connections = Connections()
     admission.denials.watch(partial(close_denied, connections))
     return Context(

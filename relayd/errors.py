@@ -158,6 +158,10 @@ class ErrorCode(StrEnum):
         *("database_unavailable", 503, FRAME | HANDSHAKE),
         "The database does not answer; try again in a moment.",
     )
+    OVERLOADED = (
+        *("overloaded", 503, HANDSHAKE),
+        "This server has too much to do; try again in a moment.",
+    )
     DRAINING = (
         *("draining", 503, HANDSHAKE | HTTP),
         "This server takes no new connections now; try again in a moment.",

@@ -102,6 +102,7 @@ WHEN: dict[str, dict[str, When]] = {
         "messages_per_second": NEW,
         "bytes_per_second": NEW,
         "group_messages_per_second": RESTART,
+        "overload_lag": NOW,
     },
     "keepalive": {
         "ping_interval": NOW,

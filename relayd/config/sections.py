@@ -197,6 +197,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 500.0
     bytes_per_second: Annotated[float, Meta(ge=0, le=1 << 30)] = 2.0 * 1024 * 1024
     group_messages_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 20_000.0
+    overload_lag: Annotated[float, Meta(ge=0, le=60)] = 0.5
 
 
 class Keepalive(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ class Admission:
         kinds: the table of paths.
         most: returns the largest number of connections; by default the configured one.
         sessions: those of the Django site; None without one.
+        overloaded: whether the process has too much to do to take anybody.
 
     Attributes:
         denials: the tokens and users that are refused.
@@ -45,11 +46,13 @@ class Admission:
         kinds: Kinds,
         most: Callable[[], int] | None = None,
         sessions: DjangoSessions | None = None,
+        overloaded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._current = current
         self._tokens = Tokens(current, reactor, time, kinds)
         self.sessions = sessions
         self._most = most or (lambda: current.config.limits.max_connections)
+        self._overloaded = overloaded
         self.denials = Denials(time)
         self.now = time
         self.draining = self.stopping = False
@@ -85,8 +88,8 @@ class Admission:
             cookies: the `Cookie` header.
 
         Raises:
-            Refusal: 503 draining, 429 too many, 421 host, 403 origin or rights, 401 no or bad
-                token, 503 no keys.
+            Refusal: 503 draining or overloaded, 429 too many, 421 host, 403 origin or rights, 401
+                no or bad token, 503 no keys.
         """
         self.check_room(connections)
         server = self._current.config.server
@@ -148,10 +151,12 @@ class Admission:
             connections: how many connections are open.
 
         Raises:
-            Refusal: 503 draining, 429 too many.
+            Refusal: 503 draining or overloaded, 429 too many.
         """
         if self.draining:
             raise Refusal(ErrorCode.DRAINING)
+        if self._overloaded():
+            raise Refusal(ErrorCode.OVERLOADED)
         limit = self._most()
         if limit and connections >= limit:
             raise Refusal(ErrorCode.TOO_MANY, f"This server serves {limit} connections at most.")

@@ -2,19 +2,25 @@
 
 Pure, given a clock. A timer that is due every quarter of a second measures how late it was called;
 all other calls of the reactor are as late. The hub's batches are called by the loop that reads
-(`native.calls`), so the figure does not include them.
+(`native.calls`), so the figure does not include them. While the lag stays above a bound, the
+process is overloaded, and admits nobody.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from relayd.logs import Logger
 from relayd.tally import Buckets
 
 STEP = 0.25
 """Seconds between two measurements."""
 MEMORY = 60.0
 """Seconds that `longest` covers."""
+LATE = 3
+"""So many measurements in a row above the bound, and the process is overloaded: one alone may be
+that of a process that was stopped for a while."""
 
 
 class Lag:
@@ -22,13 +28,21 @@ class Lag:
 
     Args:
         clock: the reactor.
+        bound: returns the lag, in seconds, above which the process is overloaded; 0 for never.
 
     Attributes:
         seconds: how late each call was.
+        overloaded: whether calls were late so often that nobody new should be admitted; until one
+            is less than half as late.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, bound: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
+        self._bound = bound
+        self._late = 0
+        self.overloaded = False
         self._call: IDelayedCall | None = None
         self._due = 0.0
         self._last = deque[tuple[float, float]]()  # when, how late; within MEMORY
@@ -59,7 +73,23 @@ class Lag:
         self.seconds.observe(late)
         self._last.append((now, late))
         self._forget(now)
+        self._judge(late)
         self.start()
+
+    def _judge(self, late: float) -> None:
+        """Notes whether the process is overloaded, and logs when that changes."""
+        bound = self._bound()
+        self._late = self._late + 1 if bound and late >= bound else 0
+        if self._late >= LATE and not self.overloaded:
+            self.overloaded = True
+            self._log.warn(
+                "overloaded: the loop is {late:.2f} s late; new clients get 503 overloaded",
+                late=late,
+            )
+        elif (self.overloaded and late < bound / 2) or not bound:
+            if self.overloaded:
+                self._log.info("no longer overloaded: new clients are admitted again")
+            self.overloaded = False
 
     def _forget(self, now: float) -> None:
         while self._last and self._last[0][0] < now - MEMORY:

@@ -1,12 +1,16 @@
 """Strangers who send requests: bodies that never end, and floods of probes."""
 
 import contextlib
+import os
+import signal
 import threading
+import time
 
 from tests.daemon import Daemon
-from tests.integration.clients import read, say
+from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.raw import Raw, request
+from tests.suspension import suspend
 
 HEALTH = request("/readyz")
 
@@ -77,3 +81,23 @@ def interactions(node: Daemon) -> float:
         for line in lines
         if line.startswith("relayd_database_interaction_seconds_count")
     )
+
+
+def test_a_relayd_whose_loop_stays_late_sheds_new_clients_until_it_is_in_time(
+    spawn: Spawn, connect: Connect
+) -> None:
+    """It is stopped again and again, as by a machine that has no time for it."""
+    node = spawn(limits_overload_lag=0.2)
+    member = connect(node, "/ws/chat/inside")
+    deadline = time.monotonic() + 3 * PATIENCE
+    while "overloaded: the loop is" not in node.log:
+        assert time.monotonic() < deadline
+        suspend(node.pid)
+        time.sleep(0.6)
+        os.kill(node.pid, signal.SIGCONT)
+        say(member, {"message": "still here"})
+        assert read(member)["message"] == "still here"
+    while "no longer overloaded" not in node.log:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    connect(node, "/ws/chat/inside")

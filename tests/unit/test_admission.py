@@ -107,6 +107,21 @@ def test_clients_that_ask_for_another_host_are_refused() -> None:
     assert refused(lambda: ask("b.example")) == (421, "host_not_allowed")
 
 
+def test_an_overloaded_process_admits_nobody() -> None:
+    overloaded = True
+    admission = Admission(
+        Current(Config()), Clock(), lambda: NOW, PATHS, overloaded=lambda: overloaded
+    )
+
+    def ask() -> Identity:
+        admitted = admission.admit("chat", asked=Asked(), token=None, connections=0)
+        return success(Deferred.fromCoroutine(admitted))
+
+    assert refused(ask) == (503, "overloaded")
+    overloaded = False
+    assert ask() == Identity()
+
+
 def test_only_native_apps_are_admitted_without_a_listed_origin() -> None:
     config = Config(server=Server(allowed_origins=()))
     assert admit(config) == Identity()

@@ -207,3 +207,26 @@ def test_a_delay_that_still_lasts_counts_already(clock: Clock) -> None:
     assert lag.longest == pytest.approx(2)
     lag.stop()
     assert lag.longest == 0
+
+
+def test_a_process_is_overloaded_after_three_late_calls_until_one_is_half_as_late() -> None:
+    clock, seen = Clock(), list[bool]()
+    lag = Lag(clock, lambda: 0.5)
+    lag.start()
+    for late in (2.0, 0.0, 0.6, 0.7, 0.6, 0.4, 0.3, 0.2, 0.6):
+        clock.rightNow += STEP + late
+        clock.advance(0)
+        seen.append(lag.overloaded)
+    assert seen == [False] * 4 + [True] * 3 + [False] * 2
+    lag.stop()
+
+
+def test_a_process_without_a_bound_is_never_overloaded() -> None:
+    clock = Clock()
+    lag = Lag(clock)
+    lag.start()
+    for _ in range(9):
+        clock.rightNow += STEP + 60
+        clock.advance(0)
+    assert not lag.overloaded
+    lag.stop()
