@@ -24,6 +24,7 @@ from tests.integration.clients import (
     settle,
 )
 from tests.integration.conftest import Connect, Dial, Spawn
+from tests.integration.waiting import eventually
 from tests.servers import PostgreSQL
 
 RECEIVED = {"status": "received"}
@@ -484,7 +485,7 @@ def test_requests_fail_during_a_database_outage_and_work_after_it(
         say(phone, {"difficulty": 1})
     for phone in phones:
         check_error(read(phone), "database_unavailable")
-    assert node.get("/readyz")[0] == 503
+    eventually(lambda: node.get("/readyz")[0] == 503)
     assert node.get("/healthz")[0] == 200
 
     come_back()
