@@ -89,7 +89,12 @@ class Receiving(Observed):
             transport.later()
         elif done:
             self.resume_reading(Pause.SLICE)
-        elif not self._pauses & Pause.SLICE:
+        else:
+            self._feed_later()
+
+    def _feed_later(self) -> None:
+        """Has the bytes that wait parsed when others have had their turn; reads none meanwhile."""
+        if not self._pauses & Pause.SLICE:
             self.pause_reading(Pause.SLICE)
             self.context.clock.callLater(0, self._feed_rest)
 
@@ -208,7 +213,5 @@ class Receiving(Observed):
         """Reads again, since no group holds the connection (`sockets.poller.Owner`)."""
         self.resume_reading(Pause.GROUP)
         inlet = self._inlet
-        polled = isinstance(self.transport, PolledTransport)
-        if inlet is not None and inlet.waits and not polled and not self._pauses & Pause.SLICE:
-            self.pause_reading(Pause.SLICE)
-            self.context.clock.callLater(0, self._feed_rest)
+        if inlet is not None and inlet.waits and not isinstance(self.transport, PolledTransport):
+            self._feed_later()

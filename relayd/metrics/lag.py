@@ -86,10 +86,9 @@ class Lag:
                 "overloaded: the loop is {late:.2f} s late; new clients get 503 overloaded",
                 late=late,
             )
-        elif (self.overloaded and late < bound / 2) or not bound:
-            if self.overloaded:
-                self._log.info("no longer overloaded: new clients are admitted again")
+        elif self.overloaded and (not bound or late < bound / 2):
             self.overloaded = False
+            self._log.info("no longer overloaded: new clients are admitted again")
 
     def _forget(self, now: float) -> None:
         while self._last and self._last[0][0] < now - MEMORY:
