@@ -257,6 +257,7 @@ cdef class ReactorEpoll:
 
     cdef readonly object register, modify, unregister
     cdef object _reactor, _epoll, _sockets
+    cdef dict _attributes  # the reactor's: a look-up in it takes a fraction of `getattr`
     cdef str _epoll_name, _new_calls_name, _calls_name, _stopping_name
     cdef Turns _turns
     cdef Calls _calls
@@ -271,6 +272,7 @@ cdef class ReactorEpoll:
         Calls calls not None,
     ):
         self._reactor = reactor
+        self._attributes = reactor.__dict__
         self._epoll_name, self._new_calls_name, self._calls_name, self._stopping_name = names
         self._epoll = getattr(reactor, self._epoll_name)
         self._sockets = sockets
@@ -307,7 +309,7 @@ cdef class ReactorEpoll:
         cdef int count
         cdef long long now = monotonic(), end = 0, wait
         cdef long long due = -1 if timeout < 0 else now + <long long> (timeout * 1e9)
-        cdef list reactor_calls = getattr(self._reactor, self._calls_name)
+        cdef list reactor_calls = self._attributes[self._calls_name]
         cdef object first = reactor_calls[0] if reactor_calls else None
         cdef object time = first.time if reactor_calls else None
         cdef bint more = False
@@ -351,9 +353,9 @@ cdef class ReactorEpoll:
         True if it is not stopping, has no new call, and has the same first call at the same time.
         """
         cdef list calls
-        if getattr(self._reactor, self._new_calls_name):
+        if self._attributes[self._new_calls_name]:
             return False
-        if getattr(self._reactor, self._stopping_name) or not self._reactor.running:
+        if self._attributes[self._stopping_name] or not self._attributes["running"]:
             return False
-        calls = getattr(self._reactor, self._calls_name)
+        calls = self._attributes[self._calls_name]
         return calls[0] is first and first.time == time if calls else first is None

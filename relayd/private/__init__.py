@@ -36,7 +36,7 @@ REACTOR = Private(
 
 
 class ReactorNames(NamedTuple):
-    """Attributes of an `EPollReactor` that a loop beneath it needs.
+    """Attributes in the `__dict__` of an `EPollReactor` that a loop beneath it needs.
 
     Attributes:
         epoll: its own `select.epoll`, for which another object may stand in.
@@ -59,7 +59,7 @@ def reactor_names(reactor: object) -> ReactorNames | None:
     others = [
         name
         for name, kind in zip(REACTOR.names, kinds, strict=True)
-        if not isinstance(getattr(reactor, name), kind)
+        if not isinstance(vars(reactor).get(name), kind)
     ]
     REACTOR.miss(*others)
     return None if others else ReactorNames(*REACTOR.names)
