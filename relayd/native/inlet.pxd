@@ -6,19 +6,20 @@ cdef enum:
 
 
 cdef class Inlet(Source):
-    cdef public object owner, transport
+    # first what each short frame touches, so that it lies in two lines of the cache
     cdef object _receive  # where there is an observer, an `_Observed` around `receive`
-    cdef object _seconds  # the clock of the rates
+    cdef bytes _rest  # what was read and is not parsed yet
     cdef public int descriptor, longest
-    cdef public Py_ssize_t missing
     cdef public bint alive, short
     cdef bint _closing, late
     cdef public long long received_count
-    cdef bytes _rest  # what was read and is not parsed yet
-    cdef long long _skip, _bound  # of a frame that is skipped; bytes left until the peer is dropped
     # two token buckets: frames and bytes that may come, since when, and how many a second
     cdef long long _frames, _bytes
     cdef double _frames_at, _bytes_at, _frame_rate, _byte_rate
+    cdef object _seconds  # the clock of the rates
+    cdef public object owner, transport
+    cdef public Py_ssize_t missing
+    cdef long long _skip, _bound  # of a frame that is skipped; bytes left until the peer is dropped
 
     cdef int feed_some(
         self, const char *data, Py_ssize_t size, bytes whole, long long until
