@@ -377,5 +377,5 @@ def _build_redis(config: Config, reactor: Any) -> Redis | None:
     return Redis(
         urls.parse_all(settings.url.split()),
         reactor,
-        RedisSettings(ca_file=settings.ca_file, deadline=settings.deadline),
+        RedisSettings(ca_file=settings.ca_file, verify=settings.verify, deadline=settings.deadline),
     )

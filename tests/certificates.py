@@ -79,6 +79,9 @@ def name(text: str) -> x509.Name:
 
 
 def general_name(host: str) -> x509.GeneralName:
+    """A subjectAltName: an IP address, an e-mail address, or a DNS name."""
+    if "@" in host:
+        return x509.RFC822Name(host)
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

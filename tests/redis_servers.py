@@ -273,7 +273,8 @@ class Certificates:
     Args:
         folder: where the files go.
         *hosts: host names and IP addresses that the certificate is for; without any, it has no
-            subjectAltName.
+            subjectAltName. An e-mail address is one of its names, too.
+        common_name: the common name of its subject.
         days: from now, until the certificate expires; negative for one that has expired.
 
     Attributes:
@@ -282,7 +283,9 @@ class Certificates:
         key: of that certificate, in PEM.
     """
 
-    def __init__(self, folder: Path, *hosts: str, days: float = 60) -> None:
+    def __init__(
+        self, folder: Path, *hosts: str, days: float = 60, common_name: str = "a server"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.ca_file = folder / "ca.pem"
         self.certificate, self.key = folder / "server.pem", folder / "server.key"
@@ -295,7 +298,7 @@ class Certificates:
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.ca_file.write_bytes(pem(root.sign(authority, hashes.SHA256())))
-        leaf = builder(name("a server"), issuer, key, days)
+        leaf = builder(name(common_name), issuer, key, days)
         if hosts:
             names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
             leaf = leaf.add_extension(names, critical=False)

@@ -15,9 +15,9 @@ from twisted.web.client import Agent, PotentialDataLoss, ResponseDone
 from twisted.web.http_headers import Headers
 
 from relayd import __version__
-from relayd.access.https import Verified
 from relayd.jose.keys import Key, parse_jwks
 from relayd.logs import Logger
+from relayd.tls.verified import Policy
 
 LARGEST = 256 * 1024
 """Bytes that the answer may have."""
@@ -54,7 +54,7 @@ class Jwks:
         self._agent: Agent | None = None
         self._no_agent = ""
         try:
-            self._agent = Agent(reactor, Verified(ca_file), connectTimeout=deadline)
+            self._agent = Agent(reactor, Policy(ca_file), connectTimeout=deadline)
         except Exception as error:  # of the file, or of OpenSSL for what is in it
             self._no_agent = f"[auth] jwks_ca_file: {error}"
         self._fetched = self._tried = self._asked = float("-inf")

@@ -7,6 +7,7 @@ names win over these). A secret may be in a file of its own (`secret_files`).
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ def read(
     config = Config(**sections)
     if not only:
         _check_together(config, found)
+        warnings += _unverified_redis(config)
         warnings += _broken_certificates(config, folder)
     return Loaded(config, tuple(found), tuple(warnings))
 
@@ -228,6 +230,16 @@ def _missing_for_django(config: Config) -> str:
             "cookie of its user from a page of anybody; name the origins of the site"
         )
     return ""
+
+
+def _unverified_redis(config: Config) -> list[str]:
+    """A sentence if the certificates of an encrypted Redis are not verified."""
+    if config.redis.verify or not re.search(r"(?:^|\s)(?:rediss|sentinels)://", config.redis.url):
+        return []
+    return [
+        "[redis] verify = false: whoever is on the way to Redis can pretend to be it, and read and "
+        "change everything: set [redis] ca_file to its authority, or to its own certificate"
+    ]
 
 
 def _broken_certificates(config: Config, folder: str) -> list[str]:

@@ -50,7 +50,7 @@ WHEN: dict[str, dict[str, When]] = {
     ),
     "redis": dict.fromkeys(
         (
-            *("url", "url_file", "ca_file", "prefix", "deadline", "history_age"),
+            *("url", "url_file", "ca_file", "verify", "prefix", "deadline", "history_age"),
             *("django_channels", "django_prefix"),
         ),
         RESTART,

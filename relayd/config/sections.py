@@ -63,6 +63,7 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     url_file: str = ""
     ca_file: str = ""
+    verify: bool = True
     prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "relayd"
     deadline: Seconds = 2.0
     history_age: Annotated[float, Meta(ge=0)] = 0.0

@@ -48,7 +48,9 @@ def run_with_redis(
     from twisted.internet import reactor as found
 
     reactor: Any = found
-    settings = Settings(ca_file=config.redis.ca_file, deadline=config.redis.deadline)
+    settings = Settings(
+        ca_file=config.redis.ca_file, verify=config.redis.verify, deadline=config.redis.deadline
+    )
     try:
         redis = Redis(urls.parse_all(config.redis.url.split()), reactor, settings)
     except ValueError as error:

@@ -1,15 +1,13 @@
-"""Connects to an address: TCP, TLS with everything verified, or a unix socket.
+"""Connects to an address: TCP, TLS with the certificate verified, or a unix socket.
 
 Stands on `connection`; `server` and `sentinel` dial. The only module that uses txredisapi, for its
 parser: the queue of commands is in `connection`.
 """
 
 import functools
-import re
-from pathlib import Path
 from typing import Any
 
-from twisted.internet import endpoints, ssl
+from twisted.internet import endpoints
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError
@@ -22,8 +20,7 @@ from relayd.redis.connection import Connection
 from relayd.redis.replies import describe
 from relayd.redis.settings import Settings
 from relayd.redis.urls import TCP, Address, Unix
-
-_CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+from relayd.tls.verified import Connections, authorities
 
 
 class Dialer:
@@ -31,7 +28,7 @@ class Dialer:
 
     Args:
         reactor: provides IReactorTCP, IReactorUNIX, IReactorTime and name resolution.
-        settings: the deadline and the file with the authorities.
+        settings: the deadline, the file with the authorities, whether they are asked.
 
     Raises:
         ConfigError: hiredis is missing, or the file cannot be read or has no certificate.
@@ -41,7 +38,8 @@ class Dialer:
         _need_hiredis()
         self._reactor = reactor
         self._deadline = settings.deadline
-        self._trust = _authorities(settings.ca_file) if settings.ca_file else None
+        self._trust = _authorities(settings.ca_file)
+        self._verify = settings.verify
 
     async def connect(self, address: Address, connection: Connection) -> None:
         """Connects `connection` to an address.
@@ -71,7 +69,8 @@ class Dialer:
         if not address.tls:
             return plain
         name = address.tls_name or address.host
-        return endpoints.wrapClientTLS(ssl.optionsForClientTLS(name, trustRoot=self._trust), plain)
+        connections = Connections(name, self._trust, verify=self._verify)
+        return endpoints.wrapClientTLS(connections, plain)
 
 
 def _plain_endpoint(reactor: Any, address: TCP) -> Any:
@@ -83,16 +82,12 @@ def _plain_endpoint(reactor: Any, address: TCP) -> Any:
 
 
 def _authorities(path: str) -> Any:
-    """A trust root of all certificates in a PEM file."""
+    """The authorities that are trusted. Raises ConfigError."""
     try:
-        found = _CERTIFICATE.findall(Path(path).read_bytes())
+        return authorities(path)
     except OSError as error:
         raise ConfigError(f"the file of Redis' authorities, {path}: {error.strerror}") from error
-    try:
-        return ssl.trustRootFromCertificates(
-            [ssl.Certificate.loadPEM(pem) for pem in found or [b""]]
-        )
-    except Exception as error:
+    except ValueError as error:
         raise ConfigError(f"the file of Redis' authorities, {path}, is not PEM") from error
 
 

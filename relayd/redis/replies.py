@@ -1,12 +1,13 @@
 """Distinguishes refused commands from a Redis that is in effect unavailable.
 
-Stands on `relayd.errors` only. Redis begins an error with its code in capitals (`WRONGTYPE …`);
-before version 7, an error inside a script has the code in the middle.
+Stands on `relayd.errors` and `relayd.tls`. Redis begins an error with its code in capitals
+(`WRONGTYPE …`); before version 7, an error inside a script has the code in the middle.
 """
 
 import re
 
 from relayd.errors import RedisUnavailable, RelaydError
+from relayd.tls.verified import CertificateRefused
 
 _CODE = re.compile(r"(?:ERR Error running script .*?-)?([A-Z]+)\b", re.DOTALL)
 
@@ -58,6 +59,6 @@ def describe(error: BaseException) -> str:
         if isinstance(details, list):  # (library, function, reason), the last of most use
             return f"TLS: {', '.join(str(detail[-1]) for detail in details) or kind.__name__}"
         return f"TLS: {error.args[-1] if error.args else kind.__name__}"
-    if kind.__name__ == "VerificationError":
-        return "TLS: the certificate is for another host"
+    if isinstance(error, CertificateRefused):
+        return f"TLS: {error}"
     return str(error).rstrip(".") or kind.__name__

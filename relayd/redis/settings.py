@@ -10,6 +10,7 @@ class Settings:
     Attributes:
         ca_file: PEM file with the authorities that may have signed the servers' certificates; the
             system's, if empty.
+        verify: whether the servers' certificates are verified.
         deadline: seconds that a command, a subscription, a greeting or a ping may take.
         ping_interval: seconds between two pings of a connection.
         max_pending: commands that may be unanswered on one connection.
@@ -20,6 +21,7 @@ class Settings:
     """
 
     ca_file: str = ""
+    verify: bool = True
     deadline: float = 2.0
     ping_interval: float = 2.0
     max_pending: int = 10_000

@@ -1,1 +1,1 @@
-"""TLS that ends in relayd: the files of a certificate, what a handshake uses, `ssl:` endpoints."""
+"""TLS on both sides: the certificates that relayd serves, and those that it verifies."""

@@ -172,7 +172,7 @@ async def test_passwords_and_tls_work_on_both_hops(tmp_path: Path) -> None:
             (f"sentinel://{end}", ""),
             (f"sentinels://{end}&tls=sentinels", ""),
             (f"sentinels://{end}&tls=master", ""),
-            (f"sentinels://{end}&tls_name=other.example", "for another host"),
+            (f"sentinels://{end}&tls_name=other.example", "not for other.example"),
             (f"sentinels://{end}".replace("m3ster", "wrong"), "WRONGPASS"),
             (f"sentinels://{end}".replace("s3ntinel", "wrong"), "WRONGPASS"),
         ):

@@ -275,6 +275,16 @@ def test_the_redis_variable_of_a_platform_is_used() -> None:
     assert config.redis.url == "rediss://joe:pw@h:6379/2"
 
 
+@pytest.mark.parametrize("url", ["rediss://h", "redis://a sentinels://h/s", "redis://h", ""])
+def test_a_redis_that_is_not_verified_is_warned_about(url: str) -> None:
+    environ = {"REDIS_URL": url, "RELAYD_REDIS_VERIFY": "false"}
+    loaded = read(None, environ)
+    assert not loaded.config.redis.verify
+    warned = any(one.startswith("[redis] verify = false: ") for one in loaded.warnings)
+    assert warned == ("rediss" in url or "sentinels" in url)
+    assert read(None, {"REDIS_URL": url}).warnings == ()
+
+
 def test_django_channels_needs_the_one_redis_that_django_uses() -> None:
     environ = {"RELAYD_REDIS_DJANGO_CHANNELS": "true"}
     assert "[redis] url" in wrong(environ=environ)

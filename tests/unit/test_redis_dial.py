@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -19,6 +18,7 @@ from relayd.redis.replies import describe
 from relayd.redis.server import RedisServer
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
+from relayd.tls.verified import CertificateRefused
 from tests.unit.fakes import failure, has_fired
 
 TARGET = urls.parse("rediss://localhost")
@@ -89,7 +89,7 @@ def test_a_server_that_was_never_started_stops() -> None:
         ),
         (SSL.Error(), "TLS: Error"),
         (SSL.SysCallError(-1, "Unexpected EOF"), "TLS: Unexpected EOF"),
-        (VerificationError(errors=[]), "TLS: the certificate is for another host"),
+        (CertificateRefused("it has expired"), "TLS: it has expired"),
     ],
 )
 def test_an_error_of_the_network_is_given_in_a_few_words(error: Exception, text: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from relayd.errors import ConfigError, RelaydError
+from relayd.tls import contexts
 
 PATH = "/ws/camera"
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
@@ -121,7 +122,7 @@ def _trust(ca: str, insecure: bool) -> ssl.SSLContext:
     if ca and insecure:
         raise ConfigError("--ca checks the certificate, --insecure does not: use one of them")
     try:
-        context = ssl.create_default_context(cafile=ca or None)
+        context = contexts.verifying(ca)
     except ssl.SSLError as error:
         raise ConfigError(f"--ca {ca}: holds no certificates (PEM)") from error
     except OSError as error:

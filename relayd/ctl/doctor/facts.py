@@ -16,6 +16,7 @@ from relayd.ctl.bench.target import Target, listening_url, parse_target
 from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor import nginx_config, redis_facts
 from relayd.errors import ConfigError
+from relayd.tls import contexts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ class Facts:
 
     def trust(self) -> ssl.SSLContext:
         """The authorities that are trusted for the public certificate. Raises OSError."""
-        return ssl.create_default_context(cafile=self.options.ca or None)
+        return contexts.verifying(self.options.ca)
 
 
 def read_number(path: str) -> int | None:
