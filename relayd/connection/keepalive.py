@@ -3,6 +3,7 @@
 Sits beside the WebSocket adapter. A connection that was silent for `[keepalive] ping_interval`
 seconds is pinged (RFC 6455 section 5.5.2); one that stays silent for `pong_timeout` more is closed
 with 4002. Any received byte ends the silence. Times are exact to one sweep, a tenth of the shorter.
+Nobody is closed who was not pinged, and who was pinged has the `pong_timeout` of that moment.
 """
 
 from typing import Protocol
@@ -33,7 +34,7 @@ class Peer(Protocol):
 class Keepalive:
     """All open connections of the process, swept in turns.
 
-    A reload may change the times; the silence of each connection until then counts.
+    A reload may change the times; the silence of each connection until then counts, up to its ping.
 
     Args:
         clock: for the sweeps.
@@ -45,6 +46,7 @@ class Keepalive:
     def __init__(self, clock: IReactorTime, current: Current) -> None:
         self._current = current
         self._peers: set[Peer] = set()
+        self._pinged: dict[Peer, float] = {}  # the seconds that each has left to answer
         self._loop = LoopingCall(self._sweep)
         self._loop.clock = clock
         self._read_times()
@@ -79,20 +81,29 @@ class Keepalive:
     def remove(self, peer: Peer) -> None:
         """Stops watching a connection; no effect if it was not watched."""
         self._peers.discard(peer)
+        self._pinged.pop(peer, None)
 
     def _sweep(self) -> None:
         for peer in tuple(self._peers):
             if peer.alive:
                 peer.alive = False
                 peer.silent = 0.0
+                self._pinged.pop(peer, None)
                 continue
-            before = peer.silent
             peer.silent += self._step
+            left = self._pinged.get(peer)
             try:
-                if peer.silent >= self._interval + self._timeout:
-                    self._peers.discard(peer)
-                    peer.close_silent()
-                elif before < self._interval <= peer.silent:
+                if left is not None:
+                    self._wait_on(peer, left - self._step)
+                elif peer.silent >= self._interval and peer in self._peers:
+                    self._pinged[peer] = self._timeout
                     peer.ping()
             except Exception:
                 self._log.failure("the keepalive of {peer} failed", peer=peer)
+
+    def _wait_on(self, peer: Peer, left: float) -> None:
+        if left > 0:
+            self._pinged[peer] = left
+        else:
+            self.remove(peer)
+            peer.close_silent()

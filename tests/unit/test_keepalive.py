@@ -61,9 +61,9 @@ def keepalive(clock: Clock, current: Current) -> Iterator[Keepalive]:
     assert clock.getDelayedCalls() == []
 
 
-def pass_time(clock: Clock, seconds: float) -> None:
-    """Lets time pass in steps of half a second."""
-    clock.pump([0.5] * round(seconds / 0.5))
+def pass_time(clock: Clock, seconds: float, step: float = 0.5) -> None:
+    """Lets time pass in steps, of half a second by default."""
+    clock.pump([step] * round(seconds / step))
 
 
 def test_a_silent_peer_is_pinged_once_and_then_closed_once(
@@ -189,3 +189,45 @@ def test_a_reload_that_leaves_the_times_alone_does_not_delay_the_sweep(
         current.replace(Config(keepalive=settings))
         pass_time(clock, STEP / 2)
     assert peer.closes == [pytest.approx(INTERVAL + TIMEOUT, abs=STEP)]
+
+
+@pytest.mark.parametrize("timeout", [TIMEOUT / 10, TIMEOUT, TIMEOUT * 10])
+def test_a_lowered_interval_closes_nobody_without_a_ping_and_the_time_to_answer_it(
+    clock: Clock, keepalive: Keepalive, current: Current, timeout: float
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    pass_time(clock, INTERVAL * 0.75)
+    current.replace(make_current(INTERVAL / 10, timeout).config)
+    pass_time(clock, timeout * 3, STEP / 10)
+    assert peer.pings == [pytest.approx(INTERVAL * 0.75, abs=STEP)]
+    assert peer.closes == [pytest.approx(peer.pings[0] + timeout, abs=STEP)]
+
+
+@pytest.mark.parametrize("factor", [0.1, 10])
+def test_a_pinged_peer_has_the_pong_timeout_of_the_moment_of_the_ping(
+    clock: Clock, keepalive: Keepalive, current: Current, factor: float
+) -> None:
+    peer = FakePeer(clock)
+    keepalive.add(peer)
+    pass_time(clock, INTERVAL + STEP)
+    assert len(peer.pings) == 1
+    current.replace(make_current(INTERVAL * factor, TIMEOUT * factor).config)
+    pass_time(clock, TIMEOUT * 2, STEP / 10)
+    assert peer.pings == [pytest.approx(INTERVAL, abs=STEP)]
+    assert peer.closes == [pytest.approx(INTERVAL + TIMEOUT, abs=2 * STEP)]
+
+
+def test_a_peer_that_has_left_is_forgotten_also_during_a_sweep(
+    clock: Clock, keepalive: Keepalive
+) -> None:
+    class Leaver(FakePeer):
+        def ping(self) -> None:
+            for peer in peers:
+                keepalive.remove(peer)
+
+    peers = [Leaver(clock) for _ in range(3)]
+    for peer in peers:
+        keepalive.add(peer)
+    pass_time(clock, 100)
+    assert not keepalive._pinged
