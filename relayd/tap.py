@@ -1,6 +1,7 @@
 """The command line of `twistd relayd`: its options, and the service that twistd runs.
 
-The top layer. It imports the reactor and hands it to `assembly`, which builds the service.
+The top layer. It imports the reactor, has it go by the monotonic clock, and hands it to `assembly`,
+which builds the service.
 """
 
 import os
@@ -121,8 +122,10 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from relayd.assembly import assemble, assemble_worker
+    from relayd.private.monotonic import use_monotonic_clock
     from relayd.workers.command import command
 
+    use_monotonic_clock(reactor)
     for warning in options.warnings:
         _log.warn("{warning}", warning=warning)
     if options.worker is not None:

@@ -69,8 +69,8 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     """What the rights of its token allow on its path (`names.DIRECTIONS`)."""
     address = forwarded.UNIX
     """The client's own IP address, or `unix:`."""
-    since = 0.0
-    """Unix time at which the handshake was answered."""
+    _opened_at = 0.0
+    """When the handshake was answered, by the monotonic clock."""
 
     extension = ""
     """The value of `Sec-WebSocket-Extensions` in the answer; empty without an extension."""

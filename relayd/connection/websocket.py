@@ -26,7 +26,8 @@ from relayd.sockets.outbox import build_outbox
 
 __all__ = ["RelayFactory", "RelayProtocol"]
 
-_YEARS = 1e9
+_LOOK = 60.0
+"""Seconds after which the end of a token is compared with the wall clock again: it may be set."""
 
 
 class RelayProtocol(Receiving):
@@ -66,6 +67,11 @@ class RelayProtocol(Receiving):
         return wire.encode_error(code, message)
 
     # -- what a relay uses
+
+    @property
+    def since(self) -> float:
+        """Unix time when it was opened, by the wall clock as that is set now."""
+        return self.context.admission.now() - (self.context.clock.seconds() - self._opened_at)
 
     @property
     def can_send(self) -> bool:
@@ -124,7 +130,7 @@ class RelayProtocol(Receiving):
     def onOpen(self) -> None:
         """The handshake is answered."""
         context, limits = self.context, self.context.current.config.limits
-        self.since = context.admission.now()
+        self._opened_at = context.clock.seconds()
         if self._refusal is not None:
             context.connections.add_refused(self)
             self._open_inlet()
@@ -137,9 +143,7 @@ class RelayProtocol(Receiving):
         )
         context.keepalive.add(self)
         if self.identity.expires is not None:
-            remaining = self.identity.expires - context.admission.now()
-            if remaining < _YEARS:
-                self._expiry = context.clock.callLater(max(0, remaining), self._token_expired)
+            self._expire_later(max(0, self.identity.expires - context.admission.now()))
         self._open_inlet()
         self._log.info("{conn} {path} opened by {peer}", **self.facts)
         try:
@@ -192,9 +196,17 @@ class RelayProtocol(Receiving):
         """Closes with 4002, since the peer stayed silent (`keepalive.Peer`)."""
         self.close(CloseCode.IDLE)
 
-    def _token_expired(self) -> None:
+    def _expire_later(self, remaining: float) -> None:
+        self._expiry = self.context.clock.callLater(min(remaining, _LOOK), self._look_at_expiry)
+
+    def _look_at_expiry(self) -> None:
         self._expiry = None
-        self.close(CloseCode.TOKEN_EXPIRED)
+        assert self.identity.expires is not None
+        remaining = self.identity.expires - self.context.admission.now()
+        if remaining > 0:
+            self._expire_later(remaining)
+        else:
+            self.close(CloseCode.TOKEN_EXPIRED)
 
     def _fell_behind(self) -> None:
         self._log.warn(
@@ -275,7 +287,7 @@ class RelayProtocol(Receiving):
                 got=self.remoteCloseCode or "no code",
                 reason=why,
                 because=f" ({why})" if why else "",
-                seconds=round(self.context.admission.now() - self.since, 3),
+                seconds=round(self.context.clock.seconds() - self._opened_at, 3),
                 messages=messages,
                 left_out=replaced,
                 more=f"; {replaced} poses left out" if replaced else "",

@@ -6,6 +6,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from relayd.private.monotonic import use_monotonic_clock
+
 
 def run_to_the_end(work: Callable[[Any], Coroutine[Any, Any, None]], *, waits: bool) -> None:
     """Runs a coroutine that may wait for the network; once for each process.
@@ -17,6 +19,8 @@ def run_to_the_end(work: Callable[[Any], Coroutine[Any, Any, None]], *, waits: b
     reactor: Any = None
     if waits:
         from twisted.internet import reactor
+
+        use_monotonic_clock(reactor)
     results: list[object] = []
     done = Deferred.fromCoroutine(work(reactor)).addBoth(results.append)
     if not results:

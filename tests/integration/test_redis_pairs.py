@@ -23,6 +23,7 @@ from relayd.brokers.over_redis.pair_scripts import (
 from relayd.errors import NoUnity, RedisUnavailable
 from relayd.hub import Hub
 from relayd.native.batching import Batching
+from relayd.redis.server import RedisServer
 from tests.broker_scene import OTHER, UUID, Cluster, FakeHeadset, FakePhone, Process
 from tests.contract.pairs import PairsContract
 from tests.pairs_scene import (
@@ -200,6 +201,12 @@ async def test_thousands_of_leases_are_renewed(redis: Redis) -> None:
 # -- fencing tokens
 
 
+async def hold(scripts: PairScripts, server: RedisServer, claim: Claim) -> int:
+    """The answer to one claim."""
+    [answer], _ = await scripts.hold(server, [claim])
+    return answer
+
+
 @pytest_twisted.ensureDeferred
 async def test_an_older_lease_can_neither_overwrite_nor_remove_a_newer_one_nor_return(
     redis: Redis,
@@ -213,15 +220,15 @@ async def test_an_older_lease_can_neither_overwrite_nor_remove_a_newer_one_nor_r
         old, new = await mine.token("unity", UUID), await other.token("unity", UUID)
         assert old < new
         older, newer = Claim("unity", UUID, old), Claim("unity", UUID, new)
-        assert await other.hold(server, [newer]) == [ALONE]
-        assert await mine.hold(server, [older]) == [REPLACED]
+        assert await hold(other, server, newer) == ALONE
+        assert await hold(mine, server, older) == REPLACED
         await mine.leave(server, [older])
         assert holder(redis) == f"{there.name}:{new}"
-        assert await other.hold(server, [newer]) == [ALONE]
+        assert await hold(other, server, newer) == ALONE
         await other.leave(server, [newer])
         assert holder(redis) == ""
-        assert await mine.hold(server, [older]) == [REPLACED]
-        assert await other.hold(server, [newer]) == [REPLACED], "late, after it was taken back"
+        assert await hold(mine, server, older) == REPLACED
+        assert await hold(other, server, newer) == REPLACED, "late, after it was taken back"
         assert holder(redis) == ""
         assert await mine.token("unity", UUID) > new
 
@@ -238,11 +245,11 @@ async def test_a_stranger_who_leaves_does_not_outdate_the_lease_of_a_bound_pair(
         )
         bound = Claim("unity", UUID, await mine.token("unity", UUID), "ab")
         stranger = Claim("unity", UUID, await other.token("unity", UUID))
-        assert await mine.hold(server, [bound]) == [ALONE]
-        assert await other.hold(server, [stranger]) == [WRONG_SECRET]
+        assert await hold(mine, server, bound) == ALONE
+        assert await hold(other, server, stranger) == WRONG_SECRET
         await other.leave(server, [stranger])
         redis.tell("DEL", LEASE)
-        assert await mine.hold(server, [bound]) == [ALONE]
+        assert await hold(mine, server, bound) == ALONE
         assert holder(redis) == f"{here.name}:{bound.token}:ab"
 
 
@@ -280,8 +287,7 @@ async def test_after_a_loss_of_data_the_newer_lease_wins_in_any_order_of_renewal
         for first in (0, 1):
             redis.tell("FLUSHALL")
             answers = [
-                (await (mine, other)[turn].hold(server, [claims[turn]]))[0]
-                for turn in (first, 1 - first)
+                await hold((mine, other)[turn], server, claims[turn]) for turn in (first, 1 - first)
             ]
             assert answers == ([ALONE, ALONE] if first == 0 else [ALONE, REPLACED])
             assert holder(redis) == f"{there.name}:{claims[1][2]}"

@@ -398,7 +398,13 @@ Receiving.turn = 10**12
 
 
 class World:
-    """The parts of one process below its relays, on one clock; clients of them."""
+    """The parts of one process below its relays, on one clock; clients of them.
+
+    Attributes:
+        clock_step: seconds by which the wall clock was set; the clock of the timers is another one.
+    """
+
+    clock_step = 0.0
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -408,7 +414,8 @@ class World:
             current=self.current,
             clock=self.clock,
             admission=Admission(
-                self.current, self.clock, lambda: NOW + self.clock.seconds(), KINDS
+                *(self.current, self.clock),
+                *(lambda: NOW + self.clock.seconds() + self.clock_step, KINDS),
             ),
             connections=Connections(),
             keepalive=Keepalive(self.clock, self.current),

@@ -717,6 +717,19 @@ def test_a_connection_is_closed_with_4005_when_its_token_and_the_leeway_have_exp
     assert client.server.calls == ["admit", "opened", "left"]
 
 
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_token_expires_by_the_wall_clock_however_that_is_set_meanwhile(
+    server: Server, step: float
+) -> None:
+    client = server.connect(headers=token(7200))
+    server.world.clock_step = step
+    assert client.server.since == pytest.approx(NOW + step)
+    client.pass_time(7200 + 30 - step - 1)
+    assert client.closed() == OPEN
+    client.pass_time(61)
+    assert client.closed() == (4005, "token expired")
+
+
 def test_a_token_that_expires_after_its_connection_does_nothing(server: Server) -> None:
     client = server.connect(headers=token(0))
     client.begin_close()

@@ -31,6 +31,8 @@ from relayd.redis.server import RedisServer
 
 _BATCH = 200
 """Leases in one call of a script: about half a millisecond of Redis' time."""
+_STEP = 1.0
+"""Seconds by which the clock of Redis gains on ours before it counts as set forward."""
 
 
 class Lease:
@@ -118,6 +120,7 @@ class Leases:
         self._leases: dict[tuple[Side, str], list[Lease]] = {}
         self._renewing: set[RedisServer] = set()
         self._back: dict[RedisServer, float] = {}  # when its last outage ended
+        self._ahead: dict[RedisServer, float] = {}  # of our clock, as last seen
         self._leaving: list[Lease] = []
         self._left: set[Deferred[None]] = set()
 
@@ -225,7 +228,8 @@ class Leases:
 
     async def _hold(self, server: RedisServer, leases: list[Lease]) -> None:
         news = [lease.news for lease in leases]
-        answers = await self._scripts.hold(server, [lease.claim for lease in leases])
+        answers, now = await self._scripts.hold(server, [lease.claim for lease in leases])
+        self._follow_clock(server, now)
         for lease, before, answer in zip(leases, news, answers, strict=True):
             if answer not in (
                 REPLACED,
@@ -248,6 +252,13 @@ class Leases:
                 present = answer == PAIRED
                 if present or fresh or not self._in_doubt(server):
                     self._report(lease, present)
+
+    def _follow_clock(self, server: RedisServer, now: float) -> None:
+        """Redis ends leases by its wall clock: where that is set forward, as after an outage."""
+        ahead = now - self._seconds()
+        if ahead - self._ahead.get(server, ahead) > _STEP:
+            self._back[server] = self._seconds()
+        self._ahead[server] = ahead
 
     def _in_doubt(self, server: RedisServer) -> bool:
         back = self._back.get(server)

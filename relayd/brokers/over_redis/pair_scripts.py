@@ -133,7 +133,8 @@ for i = 1, #KEYS / 4 do
     end
   end
 end
-return answers
+local now = redis.call('TIME')
+return {answers, now[1] * 1000 + math.floor(now[2] / 1000)}
 """
 )
 
@@ -262,16 +263,16 @@ class PairScripts:
         token: int = await self._run(self.find(uuid).run(_TOKEN, keys, (self._times[1],)))
         return token
 
-    async def hold(self, server: RedisServer, claims: Iterable[Claim]) -> list[int]:
+    async def hold(self, server: RedisServer, claims: Iterable[Claim]) -> tuple[list[int], float]:
         """Acquires or renews leases, all on one server.
 
         Processes with a replaced connection, or with the phone of a new headset, get a message.
 
         Returns:
-            REPLACED, ALONE, PAIRED or WRONG_SECRET, for each claim.
+            REPLACED, ALONE, PAIRED or WRONG_SECRET, for each claim; and the Unix time of Redis.
         """
-        answers: list[int] = await self._run(server.run(_HOLD, *self._words(claims)))
-        return answers
+        answers, now = await self._run(server.run(_HOLD, *self._words(claims)))
+        return answers, now / 1000
 
     async def leave(self, server: RedisServer, claims: Iterable[Claim]) -> None:
         """Releases leases, all on one server; their tokens can never acquire them again."""
