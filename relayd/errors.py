@@ -10,8 +10,10 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
     └── Unavailable             a service that relayd needs failed or did not answer
         ├── DatabaseUnavailable
         ├── RedisUnavailable
-        ├── StoreUnavailable
+        │   └── RedisUnanswered a command was sent, and no answer came
+        ├── StoreUnavailable    a message is not kept, or a history cannot be read
         │   └── DiskFull        the disk of the database is too full to keep messages
+        ├── OutcomeUnknown      what was requested may have been carried out
         ├── QuotaExceeded       a quota of this server is used up
         └── NoUnity             no headset is connected under this UUID
 """
@@ -170,6 +172,11 @@ class ErrorCode(StrEnum):
         *("keys_unavailable", 503, HANDSHAKE),
         "The keys that tokens are checked with cannot be fetched now; try again in a moment.",
     )
+    OUTCOME_UNKNOWN = (
+        *("outcome_unknown", 503, FRAME | HTTP),
+        "The answer of the relay's store is lost, so this may have been carried out or not; with a "
+        "tag, sending it again is safe.",
+    )
     STORE_UNAVAILABLE = (
         *("store_unavailable", 503, FRAME | HANDSHAKE | HTTP),
         "The relay's shared store does not answer; try again in a moment.",
@@ -310,20 +317,26 @@ class DatabaseUnavailable(Unavailable):
 class RedisUnavailable(Unavailable):
     """Redis did not answer in time, or cannot be used now.
 
-    Redis may have executed the command all the same.
+    Redis has not executed the command, unless this is a RedisUnanswered.
     """
 
     code = ErrorCode.STORE_UNAVAILABLE
     sentence = code.sentence
 
 
-class StoreUnavailable(Unavailable):
-    """A room's history cannot be read, or did not confirm a message.
+class RedisUnanswered(RedisUnavailable):
+    """A command was sent to Redis, which may have executed it, but no answer came.
 
-    Such a message may have been stored, and delivered, all the same: if the connection to the store
-    ended, or the deadline passed, before the confirmation. A message that was not stored is never
-    delivered.
+    Attributes:
+        end: for a timely script (`redis.store_clock`), when it does nothing any more, as a Unix
+            time in ms of the store's clock; else 0.
     """
+
+    end = 0
+
+
+class StoreUnavailable(Unavailable):
+    """A room's history cannot be read, or a message is not kept, and never will be."""
 
     code = ErrorCode.STORE_UNAVAILABLE
     sentence = "The room's history is away and nothing can be kept; try again in a moment."
@@ -333,6 +346,13 @@ class DiskFull(StoreUnavailable):
     """The file system of the database has less free space than `[database] min_free`."""
 
     sentence = "The server's disk is nearly full, so no message can be kept; try again later."
+
+
+class OutcomeUnknown(Unavailable):
+    """The answer of a store is lost: what was requested may have been carried out, or not."""
+
+    code = ErrorCode.OUTCOME_UNKNOWN
+    sentence = code.sentence
 
 
 class QuotaExceeded(Unavailable):

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Literal
 
-State = Literal["through", "swallow", "cut"]
+State = Literal["through", "swallow", "mute", "cut"]
 _CHUNK = 64 * 1024
 
 
@@ -19,6 +19,7 @@ class Cable:
     Attributes:
         port: where it listens.
         delay: seconds that bytes take, each way.
+        swallowed: the chunks that did not go through, oldest first.
     """
 
     def __init__(self, port: int) -> None:
@@ -27,6 +28,7 @@ class Cable:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.delay = 0.0
+        self.swallowed: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -39,7 +41,11 @@ class Cable:
         self.be("cut")
 
     def be(self, state: State) -> None:
-        """From now on it lets bytes through, swallows them without a word, or cuts connections."""
+        """From now on it lets bytes through, swallows them without a word, or cuts connections.
+
+        A mute one swallows what comes from the other port, the answers of a server, and nothing
+        else.
+        """
         self._state = state
         if state == "cut":
             with self._lock:
@@ -64,17 +70,24 @@ class Cable:
             with self._lock:
                 self._sockets |= {near, far}
             for source, target in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+                threading.Thread(
+                    target=self._carry, args=(source, target, far), daemon=True
+                ).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+    def _carry(
+        self, source: socket.socket, target: socket.socket, answering: socket.socket
+    ) -> None:
         swallowed = False
         try:
             while data := source.recv(_CHUNK):
                 if self.delay:
                     time.sleep(self.delay)
-                swallowed = swallowed or self._state == "swallow"
+                mute = self._state == "mute" and source is answering
+                swallowed = swallowed or self._state == "swallow" or mute
                 # half of a stream is of no use: this connection never recovers
-                if not swallowed:
+                if swallowed:
+                    self.swallowed.append(data)
+                else:
                     target.sendall(data)
         except OSError:
             pass

@@ -20,10 +20,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from relayd.errors import RedisUnavailable
+from relayd.errors import RedisUnanswered, RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
+from relayd.redis.store_clock import ASK_TIME, StoreClock
 
 _PATIENCE = 4  # deadlines after which a connection is ended although something still comes
 _GRACE = 0.02  # seconds after a deadline, to read replies that are in the socket already
@@ -58,6 +59,7 @@ class Connection:
         label: as given.
         process: identifies the Redis process, once `greeting` has asked for its run id; else the
             label.
+        store_clock: the server's clock, once the greeting has asked for it.
         ended: fires with the reason, once, as soon as nothing more can be sent.
         closed: fires when the transport is closed.
         alive: set to True whenever bytes come; cleared at a deadline.
@@ -68,6 +70,7 @@ class Connection:
     def __init__(self, label: str, clock: Any, settings: Settings) -> None:
         self.label = label
         self.process = label
+        self.store_clock = StoreClock()
         self.ended: Deferred[str] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self.alive = False
@@ -90,7 +93,8 @@ class Connection:
 
         Returns:
             A Deferred that fires with the reply: bytes, int, None or a list of these. It fails
-            with RedisUnavailable or RedisRefused, and never later than the deadline.
+            with RedisUnavailable or RedisRefused, and never later than the deadline. If it fails
+            with RedisUnanswered, the command may have been executed; else it was not.
         """
         if self._fits(len(command)):
             return self.send(command)
@@ -112,6 +116,19 @@ class Connection:
         if self._timer is None:
             self._timer = self._clock.callLater(self._settings.deadline, self._overdue)
         return answer
+
+    def learn_time(self) -> "Deferred[None]":
+        """Asks for the server's time, for `store_clock`; fails as `send`."""
+        asked = self._clock.seconds()
+
+        def learn(reply: Any) -> None:
+            self.store_clock.learn(asked, self._clock.seconds(), reply)
+
+        return self.send(ASK_TIME).addCallback(learn)
+
+    def refresh(self) -> None:
+        """Learns anew what changes slowly; called with each ping."""
+        self.learn_time().addErrback(lambda _: None)  # the ping shows what is wrong
 
     def send_unawaited(self, command: bytes) -> bool:
         """Sends a command without a receiver for its reply; an error reply is logged once.
@@ -227,20 +244,24 @@ class Connection:
         self._reason = reason
         pending, self._pending = self._pending, deque()
         self._pending_bytes = 0
-        self._out = []
+        unwritten, self._out = len(self._out), []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.ended.callback(reason)
-        for entry in pending:
+        # each command is one item of the output
+        written = len(pending) - unwritten
+        for place, entry in enumerate(pending):
             if isinstance(entry, _Call):
-                self._fail(entry, reason)
+                self._fail(entry, reason, RedisUnanswered if place < written else RedisUnavailable)
         return True
 
-    def _fail(self, call: _Call, reason: str) -> None:
+    def _fail(
+        self, call: _Call, reason: str, error: type[RedisUnavailable] = RedisUnanswered
+    ) -> None:
         answer = call.detach_answer()
         if answer is not None:
-            answer.errback(RedisUnavailable(f"{self.label}: {reason}"))
+            answer.errback(error(f"{self.label}: {reason}"))
 
     def _overdue(self) -> None:
         # A reactor that was held up runs its timers before it reads: let it read first.
@@ -280,6 +301,9 @@ class SubscriberConnection(Connection):
     ) -> None:
         super().__init__(label, clock, settings)
         self._receivers = receivers
+
+    def refresh(self) -> None:
+        """Does nothing: TIME is not for a connection with subscriptions."""
 
     def received(self, reply: Any) -> None:
         if (

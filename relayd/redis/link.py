@@ -204,4 +204,5 @@ class Link:
                 interval = self._settings.ping_interval
                 self._ping_timer = self._clock.callLater(interval, self._ping)
 
+        connection.refresh()
         connection.send(_PING).addCallbacks(answered, failed).addCallback(again)

@@ -3,18 +3,18 @@
 Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. A server has two
 connections to the same Redis process, because a connection with subscriptions may do little else.
 Redis' access lists must allow, besides the commands and channels that relayd uses: PING, SUBSCRIBE,
-UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is detected
+UNSUBSCRIBE, TIME. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is detected
 only when it refuses to write; without INFO, one address of two servers is not detected.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from relayd.errors import RedisUnavailable
+from relayd.errors import RedisUnanswered, RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.commands import Script, Word, pack, pack_publish
 from relayd.redis.connection import Connection, SubscriberConnection
@@ -24,6 +24,7 @@ from relayd.redis.link import Link, Stats
 from relayd.redis.replies import RedisRefused
 from relayd.redis.sentinel import Masters
 from relayd.redis.settings import Settings
+from relayd.redis.store_clock import LATE
 from relayd.redis.subscriptions import Receive, Subscriptions
 from relayd.redis.urls import TCP, Address, Sentinels, Target
 from relayd.tally import Buckets
@@ -78,6 +79,7 @@ class RedisServer:
             down=self._subscriber_down, stats=subscriber_stats,
         )  # fmt: skip
         self._watchers: list[Callable[[bool], None]] = []
+        self._waiters: list[Deferred[None]] = []
         self._available = False
         self._news: list[bool] = []
         self._away_since = 0.0
@@ -88,6 +90,13 @@ class RedisServer:
     def available(self) -> bool:
         """Whether both connections are up and all wanted channels are subscribed."""
         return self._available
+
+    @property
+    def run_id(self) -> str | None:
+        """The run id of the Redis process; None while it is away, or does not say."""
+        connection = self._commands.connection
+        known = connection is not None and connection.process != connection.label
+        return connection.process if connection is not None and known else None
 
     @property
     def round_trip(self) -> float | None:
@@ -112,6 +121,15 @@ class RedisServer:
         notified of one change before any is notified of the next. Their exceptions are logged.
         """
         self._watchers.append(callback)
+
+    def when_available(self) -> "Deferred[None]":
+        """Fires when it is available, at once if it is now; may be cancelled."""
+        waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.remove(waiter))
+        if self._available:
+            waiter.callback(None)
+        else:
+            self._waiters.append(waiter)
+        return waiter
 
     def start(self) -> None:
         """Begins to connect; once only."""
@@ -140,8 +158,8 @@ class RedisServer:
 
         Raises:
             RedisUnavailable: Redis is unavailable or did not answer within the deadline, or too
-                many commands are unanswered. After a missed deadline, the command may have been
-                executed.
+                many commands are unanswered. Only if it is a RedisUnanswered, the command may have
+                been executed.
             RedisRefused: Redis answered with an error.
         """
         connection = self._commands.connection
@@ -166,14 +184,50 @@ class RedisServer:
             RedisUnavailable: as `call`.
             RedisRefused: as `call`.
         """
-        keys = tuple(keys)
-        words = (len(keys), *keys, *args)
-        try:
-            return await self.call("EVALSHA", script.sha1, *words)
-        except RedisRefused as error:
-            if error.code != "NOSCRIPT":
+        connection = self._commands.connection
+        if connection is None:
+            raise RedisUnavailable(f"{self.name} is away")
+        return await _evaluate(connection, script, tuple(keys), tuple(args))
+
+    async def run_timely(
+        self, script: Script, keys: Iterable[Word], args: Iterable[Word], seconds: float
+    ) -> Any:
+        """Runs a script that does nothing once its deadline has passed (`store_clock`).
+
+        Args:
+            script: made by `store_clock.timely`.
+            keys: KEYS in the script.
+            args: ARGV in the script, before the two of the window.
+            seconds: until the deadline.
+
+        Returns:
+            What the script returned, as `call`.
+
+        Raises:
+            RedisUnanswered: the script was sent, and the connection or the time ended before the
+                answer. It may have been carried out before its deadline, and will not be after it;
+                `end` is that deadline.
+            RedisUnavailable: as `call`, or the script came too late. Nothing was done.
+            RedisRefused: as `call`.
+        """
+        keys, args, until = tuple(keys), tuple(args), self._clock.seconds() + seconds
+        connection = self._commands.connection
+        if connection is None:
+            raise RedisUnavailable(f"{self.name} is away")
+        for again in (True, False):
+            now = self._clock.seconds()
+            window = connection.store_clock.window(now, until - now)
+            try:
+                answer = await _evaluate(connection, script, keys, (*args, *window))
+            except RedisUnanswered as error:
+                error.end = window[1]
                 raise
-        return await self.call("EVAL", script.text, *words)
+            if answer != LATE:
+                return answer
+            if again and self._clock.seconds() < until:
+                # its clock was set
+                await connection.learn_time()
+        raise RedisUnavailable(f"{self.name} carried the script out too late, so it did nothing")
 
     def publish(self, channel: bytes, payload: bytes) -> bool:
         """Publishes to a channel, without waiting for the reply.
@@ -209,6 +263,7 @@ class RedisServer:
         connection = Connection(str(address), self._clock, self._settings)
         with self._abort_unless_ready(connection):
             await self._open(address, connection, "relayd-commands")
+            await connection.learn_time()
         return connection
 
     async def _connect_subscriber(self) -> Connection:
@@ -287,6 +342,10 @@ class RedisServer:
                 except Exception:
                     self.log.failure("Redis {name}: a callback failed", name=self.name)
             del self._news[0]
+        if self._available:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
 
     def _note_back(self) -> None:
         if self._told is None:
@@ -295,6 +354,18 @@ class RedisServer:
             seconds = self._clock.seconds() - self._away_since
             self.log.info("Redis {name} is back after {s:.1f} s", name=self.name, s=seconds)
         self._told = None
+
+
+async def _evaluate(
+    connection: Connection, script: Script, keys: Sequence[Word], args: Sequence[Word]
+) -> Any:
+    words = (len(keys), *keys, *args)
+    try:
+        return await connection.call(pack(("EVALSHA", script.sha1, *words)))
+    except RedisRefused as error:
+        if error.code != "NOSCRIPT":
+            raise
+    return await connection.call(pack(("EVAL", script.text, *words)))
 
 
 def _encode(channel: str | bytes) -> bytes:

@@ -17,7 +17,8 @@ from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.foreign import Foreign
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
-from relayd.brokers.over_redis.keeping import Bounds
+from relayd.brokers.over_redis.keeping import Bounds, Keys
+from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
@@ -117,7 +118,12 @@ class _Process:
             django=django,
         )
         history = RedisHistory(
-            self.redis, KINDS.history, prefix="relayd", bounds=Bounds(), foreign=self.foreign
+            self.redis,
+            KINDS.history,
+            prefix="relayd",
+            process="p1",
+            bounds=Bounds(),
+            foreign=self.foreign,
         )
         creators = Creators(self.clock.seconds, history.tally, per_hour=lambda: 0)
         self.rooms = RedisRooms(
@@ -126,7 +132,15 @@ class _Process:
             self.redis,
             history,
             KINDS.history,
-            Outgoing(history, creators, self.redis.find, lambda: NOW),
+            Outgoing(
+                history,
+                Outcomes(Keys("relayd", KINDS.history), "p1"),
+                creators,
+                self.redis.find,
+                clock=self.clock,
+                now=lambda: NOW,
+                deadline=1,
+            ),
             creators,
             clock=self.clock,
             now=lambda: NOW,
@@ -248,7 +262,12 @@ def check_history(data: bytes) -> None:
     first, *parts = data.split(b"\0")
     process = _Process()
     history = RedisHistory(
-        process.redis, KINDS.history, prefix="r", bounds=Bounds(), foreign=process.foreign
+        process.redis,
+        KINDS.history,
+        prefix="r",
+        process="p1",
+        bounds=Bounds(),
+        foreign=process.foreign,
     )
     ids, bodies = parts[::2], parts[1::2]
     ids = ids[: len(bodies)]

@@ -15,6 +15,9 @@ from tests.redis_scene import Log
 from tests.unit.fakes import has_fired
 from tests.unit.redis_fakes import Wires
 
+PING = [[b"TIME"], [b"PING"]]
+TIME = b"*2\r\n$1\r\n1\r\n$1\r\n0\r\n"
+
 
 class Scene:
     """A link, and the attempts that it makes; a test decides how each of them ends."""
@@ -162,9 +165,9 @@ def test_pings_measure_the_round_trip() -> None:
     scene.link.start()
     wires = scene.succeed()
     for seconds in (0.0, 0.125, 0.25):
-        assert wires.commands() == [[b"PING"]]
+        assert wires.commands() == PING
         scene.clock.advance(seconds)
-        wires.say(b"+PONG\r\n")
+        wires.say(TIME + b"+PONG\r\n")
         assert scene.stats.round_trip == seconds
         scene.clock.advance(1.9)
         assert wires.commands() == []
@@ -175,7 +178,7 @@ def test_an_unanswered_ping_ends_the_connection() -> None:
     scene = Scene(ping_interval=2.0, deadline=1.0)
     scene.link.start()
     wires = scene.succeed()
-    wires.say(b"+PONG\r\n")
+    wires.say(TIME + b"+PONG\r\n")
     scene.clock.advance(2.0)
     scene.clock.pump([0.5, 0.5, 0.03])
     assert scene.events == ["up", "no answer in 1.0 s"]
@@ -186,7 +189,7 @@ def test_a_refused_ping_ends_the_connection() -> None:
     scene = Scene()
     scene.link.start()
     wires = scene.succeed()
-    wires.say(b"-NOPERM no ping\r\n")
+    wires.say(TIME + b"-NOPERM no ping\r\n")
     assert scene.events == ["up", "NOPERM no ping"]
 
 
@@ -235,9 +238,9 @@ def test_a_link_stops_in_every_state() -> None:
             scene.fail()
         stopped = scene.link.stop()
         if wires is not None:
-            assert wires.commands() == [[b"PING"]]
+            assert wires.commands() == PING
             assert not has_fired(stopped)
-            wires.say(b"+PONG\r\n")
+            wires.say(TIME + b"+PONG\r\n")
             scene.clock.advance(0)
         assert has_fired(stopped)
         assert scene.clock.getDelayedCalls() == []

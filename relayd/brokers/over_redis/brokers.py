@@ -15,7 +15,8 @@ from relayd.brokers.django.chat import DjangoChat
 from relayd.brokers.foreign import Foreign
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
-from relayd.brokers.over_redis.keeping import Bounds
+from relayd.brokers.over_redis.keeping import Bounds, Keys
+from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
@@ -92,8 +93,14 @@ class RedisBrokers:
             room_age=config.chat.room_age,
         )
         history = RedisHistory(
-            redis, kinds.history, prefix=settings.prefix, bounds=bounds, foreign=foreign
+            redis,
+            kinds.history,
+            prefix=settings.prefix,
+            process=process,
+            bounds=bounds,
+            foreign=foreign,
         )
+        outcomes = Outcomes(Keys(settings.prefix, kinds.history), process)
         creators = Creators(clock.seconds, history.tally, per_hour=new_rooms_per_hour)
         self.rooms = RedisRooms(
             hub,
@@ -101,7 +108,15 @@ class RedisBrokers:
             redis,
             history,
             kinds.history,
-            Outgoing(history, creators, lambda room: redis.find(kinds.history.group(room)), now),
+            Outgoing(
+                history,
+                outcomes,
+                creators,
+                lambda room: redis.find(kinds.history.group(room)),
+                clock=clock,
+                now=now,
+                deadline=settings.deadline,
+            ),
             creators,
             clock=clock,
             now=now,

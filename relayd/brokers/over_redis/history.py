@@ -117,6 +117,7 @@ class RedisHistory:
         redis: the servers.
         kind: the kind of path whose groups the rooms are.
         prefix: the prefix of all keys.
+        process: the unique id of this process.
         bounds: what the rooms of each server keep.
         foreign: checks the messages that are read.
 
@@ -130,12 +131,14 @@ class RedisHistory:
         kind: Kind,
         *,
         prefix: str,
+        process: str,
         bounds: Bounds,
         foreign: Foreign,
     ) -> None:
         self._redis = redis
         self._kind = kind
         self._prefix = prefix
+        self._process = process
         self._names = Keys(prefix, kind)
         self._bounds = bounds
         self._foreign = foreign
@@ -143,7 +146,13 @@ class RedisHistory:
         self.tally = RoomTally()
 
     async def append(
-        self, room: str, drafts: list[ChatDraft], now: int, *, create: bool = True
+        self,
+        room: str,
+        drafts: list[ChatDraft],
+        now: int,
+        *,
+        create: bool = True,
+        deadline: float = 2.0,
     ) -> tuple[bool, list[ChatEntry]]:
         """Stores messages and publishes them to the room's channel, in one script.
 
@@ -152,19 +161,24 @@ class RedisHistory:
             drafts: the messages.
             now: Unix time in ms.
             create: whether the messages may create the room.
+            deadline: seconds from now after which they are not stored any more.
 
         Returns:
             Whether they have created the room, and the entries.
 
         Raises:
-            RedisUnavailable: the outcome is unknown; the script may have run.
-            RedisRefused: the script did not run.
+            RedisUnanswered: the script was sent; it may have run, or may still run before the
+                deadline. `outcomes` finds out.
+            RedisUnavailable: the script did not run, and will not.
+            RedisRefused: likewise.
             QuotaExceeded: there is no such room, and no further one may be created.
         """
         texts = [text for draft in drafts for text in (draft.head, draft.tail)]
         server = self._redis.find(self._kind.group(room))
-        script = self._names.append(room, self.channel(room), now, self._bounds, create, texts)
-        answer = await server.run(*script)
+        script = self._names.append(
+            room, self.channel(room), now, self._bounds, create, self._process, texts
+        )
+        answer = await server.run_timely(*script, deadline)
         if not answer:
             raise QuotaExceeded(f"{room} would be a new room")
         first, created, rooms, size, trimmed = map(int, answer)

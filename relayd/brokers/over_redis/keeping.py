@@ -17,6 +17,7 @@ from typing import Any
 from relayd.names import Kind
 from relayd.quotas.usage import StoredRoom, Usage
 from relayd.redis.commands import Script, Word
+from relayd.redis.store_clock import timely
 
 DELETED = b"[0]"
 """The message on the channel of a room whose messages were deleted."""
@@ -87,10 +88,13 @@ local function size_of(name)
 end
 """
 
-# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, then the texts
-_APPEND = Script(
+# the last of KEYS: the fence of the process (`outcomes`)
+# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, then the texts,
+# and the window of `timely`
+_APPEND = timely(
     _COMMON
     + """
+if store_end <= tonumber(redis.call('GET', KEYS[6]) or 0) then return redis.status_reply('LATE') end
 local numbers = {}
 for i = 4, 10 do numbers[#numbers + 1] = tonumber(ARGV[i]) end
 local now, keep, room_bytes, total_bytes, max_rooms, age, room_age = unpack(numbers)
@@ -129,7 +133,7 @@ else
   redis.call('HSET', ids, 'first', text(last + 1))
 end
 local first, bodies = last + 1, {}
-for i = 12, #ARGV, 2 do
+for i = 12, #ARGV - 2, 2 do
   last = last + 1
   local body = ARGV[i] .. text(last) .. ARGV[i + 1]
   bodies[#bodies + 1] = body
@@ -264,16 +268,28 @@ class Keys:
         """The messages and the ids of a room."""
         return f"{self._head}{room}}}:messages", f"{self._head}{room}}}:ids"
 
+    def fence(self, room: str, process: str) -> str:
+        """The fence of a process in a room."""
+        return f"{self._head}{room}}}:fence:{process}"
+
     def append(
-        self, room: str, channel: str, now: int, bounds: Bounds, create: bool, texts: list[bytes]
+        self,
+        room: str,
+        channel: str,
+        now: int,
+        bounds: Bounds,
+        create: bool,
+        process: str,
+        texts: list[bytes],
     ) -> tuple[Script, Sequence[Word], Sequence[Word]]:
-        """A script, its keys and its arguments: stores messages, and publishes them.
+        """A timely script, its keys and its arguments: stores messages, and publishes them.
 
         It returns the first id, whether the room is new, the rooms and bytes of the server, and the
         trimmed bytes; nothing if there is no such room and none may be created.
         """
         words: tuple[Word, ...] = (self._head, room, channel, now, *bounds.words, int(create))
-        return _APPEND, (*self.of(room), *self._index), (*words, *texts)
+        keys = (*self.of(room), *self._index, self.fence(room, process))
+        return _APPEND, keys, (*words, *texts)
 
     def delete(
         self, room: str, channel: str, now: int

@@ -1,16 +1,25 @@
 """The messages of this process on their way into the history in Redis.
 
-Under `rooms`, on `history`. One script of a room at a time carries all its pending messages.
+Under `rooms`, on `history` and `outcomes`. One script of a room at a time carries all its pending
+messages. If its answer is lost, the store is asked what became of them before the next script goes.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 
 from relayd.brokers.over_redis.history import RedisHistory
-from relayd.errors import QuotaExceeded, RedisUnavailable, StoreUnavailable
+from relayd.brokers.over_redis.outcomes import Outcomes
+from relayd.errors import (
+    OutcomeUnknown,
+    QuotaExceeded,
+    RedisUnanswered,
+    RedisUnavailable,
+    StoreUnavailable,
+)
 from relayd.logs import Logger
 from relayd.quotas.creation import Creators
 from relayd.quotas.usage import Creation
@@ -41,9 +50,12 @@ class Outgoing:
 
     Args:
         history: stores the messages.
+        outcomes: finds out whether messages were stored.
         creators: judges the messages that may create a room.
         find: returns the server of a room.
+        clock: for the deadline.
         now: returns the Unix time in seconds.
+        deadline: seconds within which a script is carried out, and its outcome found out.
 
     Attributes:
         appended: how many messages one script stored, for each script.
@@ -54,11 +66,18 @@ class Outgoing:
     def __init__(
         self,
         history: RedisHistory,
+        outcomes: Outcomes,
         creators: Creators,
         find: Callable[[str], RedisServer],
+        *,
+        clock: IReactorTime,
         now: Callable[[], float],
+        deadline: float,
     ) -> None:
         self._history = history
+        self._outcomes = outcomes
+        self._clock = clock
+        self._deadline = deadline
         self._creators = creators
         self._find = find
         self._now = now
@@ -71,7 +90,8 @@ class Outgoing:
         """Stores and publishes a message; as `brokers.interface.Rooms.post`.
 
         Returns:
-            A Deferred that fires with the entry when Redis has confirmed it.
+            A Deferred that fires with the entry when Redis has confirmed it. It fails with
+            StoreUnavailable, QuotaExceeded or OutcomeUnknown.
         """
         posted: Deferred[ChatEntry] = Deferred()
         queue = self._queues.setdefault(room, _Queue())
@@ -100,24 +120,60 @@ class Outgoing:
                 entries = await self._append(room, batch)
             except (RedisUnavailable, RedisRefused) as error:
                 _fail(batch, StoreUnavailable(str(error)))
-            except QuotaExceeded as error:
+            except (QuotaExceeded, OutcomeUnknown) as error:
                 _fail(batch, error)
             except Exception as error:
                 self._log.failure("storing messages of {room} failed", room=room)
-                _fail(batch, StoreUnavailable(str(error)))
+                _fail(batch, OutcomeUnknown(str(error)))
             else:
                 for entry, draft in zip(entries, batch, strict=True):
-                    draft.posted.callback(entry)
+                    if entry is None:
+                        draft.posted.errback(StoreUnavailable("it was not carried out"))
+                    else:
+                        draft.posted.callback(entry)
         queue.sending = False
         self._tidy(room, queue)
 
-    async def _append(self, room: str, batch: list[_Draft]) -> list[ChatEntry]:
+    async def _append(self, room: str, batch: list[_Draft]) -> Sequence[ChatEntry | None]:
+        """Stores messages; returns their entries, None for one that was not stored."""
         creations = [draft.creation for draft in batch if draft.creation.allowed]
         texts, now = [draft.text for draft in batch], int(self._now() * 1000)
-        created, entries = await self._history.append(room, texts, now, create=bool(creations))
+        until, run_id = self._clock.seconds() + self._deadline, self._find(room).run_id
+        try:
+            created, entries = await self._history.append(
+                room, texts, now, create=bool(creations), deadline=self._deadline
+            )
+        except RedisUnanswered as error:
+            finding = Deferred.fromCoroutine(
+                self._find_out(room, texts, now, run_id, error.end, until)
+            )
+            finding.addTimeout(max(0.0, until - self._clock.seconds()), self._clock)
+            try:
+                return await finding
+            except (RedisUnavailable, RedisRefused, TimeoutError):
+                raise OutcomeUnknown(str(error)) from error
         if created:
             creations[0].done = True
         self.appended.observe(len(entries))
+        return entries
+
+    async def _find_out(
+        self,
+        room: str,
+        texts: list[ChatDraft],
+        now: int,
+        run_id: str | None,
+        end: int,
+        until: float,
+    ) -> Sequence[ChatEntry | None]:
+        server = self._find(room)
+        await server.when_available()
+        same = run_id is not None and server.run_id == run_id
+        seconds = until - self._clock.seconds()
+        entries = await self._outcomes.find(server, room, texts, now, end=end, seconds=seconds)
+        if not same and None in entries:
+            # this Redis may have lost what the one before has done
+            raise RedisUnavailable(f"{server.name} was restarted")
         return entries
 
     def _tidy(self, room: str, queue: _Queue) -> None:

@@ -156,7 +156,7 @@ class RedisRooms:
         return await self._reads.read(
             room,
             ("since", position, limit, size),
-            lambda: self._read(room, self._since(room, position, limit, size)),
+            lambda: self._read(room, self._since(room, position, limit, size), position),
         )
 
     async def _since(self, room: str, position: int, limit: int, size: int) -> ChatPage:
@@ -164,13 +164,20 @@ class RedisRooms:
         shown = state.newest if state else None
         return (await self._history.since(room, position, limit, size, shown))[1]
 
-    async def _read(self, room: str, reading: Coroutine[Any, Any, ChatPage]) -> ChatPage:
-        """Reads the history, then waits until the entries have reached the members."""
+    async def _read(
+        self, room: str, reading: Coroutine[Any, Any, ChatPage], position: int = 0
+    ) -> ChatPage:
+        """Reads the history, then waits until the entries have reached the members.
+
+        So have all that are older than them: a reader at `position` may have got those from another
+        process, whose subscription was faster.
+        """
         try:
             page = await reading
         except (RedisUnavailable, RedisRefused) as error:
             raise StoreUnavailable(str(error)) from error
-        await self._delivered(room, page.entries[-1].id if page.entries else 0)
+        reached = 0 if page.gap else position
+        await self._delivered(room, page.entries[-1].id if page.entries else reached)
         return page
 
     async def _delivered(self, room: str, id: int) -> None:
