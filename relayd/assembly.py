@@ -358,7 +358,7 @@ def _build_context(current: Current, reactor: Any, lag: Lag) -> Context:
         keepalive=Keepalive(reactor, current),
         drops=Drops(),
         seats=seats,
-        names=NamesInUse(lambda: current.config.limits),
+        names=NamesInUse(lambda: current.config.limits, seats.addresses.is_exempt),
     )
 
 

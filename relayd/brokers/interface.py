@@ -94,7 +94,7 @@ class Rooms(Protocol):
             room: the room's name, in its canonical form.
             message: the text as clients see it.
             user: the sender's name, if a token gave one.
-            address: of the sender, from `forwarded.network_of`; None for one that may create any
+            address: of the sender, from `edge.addresses`; None for one that may create any
                 number of rooms.
 
         Returns:

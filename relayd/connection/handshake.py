@@ -251,7 +251,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             allowed = context.admission.check_rights(self.identity, self.entry, place)
             if len(allowed) < len(names.DIRECTIONS):  # few connections have these of their own
                 self.may_send, self.may_view = "send" in allowed, "view" in allowed
-            context.names.enter(self.kind, place.name, forwarded.network_of(self.address))
+            context.names.enter(self.kind, place.name, self.address)
             self._asked, self._name = True, place.name
             await self.admit(place, request.params)
             context.admission.check_again(self.identity, len(context.connections))
@@ -373,7 +373,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         if not self._asked:
             return
         self._asked = False
-        self.context.names.leave(self.kind, self._name, forwarded.network_of(self.address))
+        self.context.names.leave(self.kind, self._name, self.address)
         try:
             self.left()
         except Exception:

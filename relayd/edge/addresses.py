@@ -1,8 +1,8 @@
 """The limits per address: connections, half-open ones, handshakes, failed ones, HTTP requests.
 
-Sits under `seats`, and is asked by the handshakes and the pages, too. Pure, given a clock. An IPv6
-client has a whole /64 (RFC 6177), so that counts as one address. Behind a trusted proxy, the
-address is the client's, which is known with the request head; the proxy itself has no limits.
+Sits under `seats`; handshakes, chat and pages ask, too. Pure, given a clock. An IPv6 client has a
+whole /64 (RFC 6177), so that counts as one address. Behind a trusted proxy, the address is the
+client's, which is known with the request head; the proxy itself has no limits.
 Networks in `[limits] exempt` have none either: by default this machine, where a proxy that nobody
 has configured as trusted would otherwise be refused with all its clients.
 
@@ -83,10 +83,7 @@ class Addresses:
         Returns:
             None if the address has no limits.
         """
-        try:
-            key = self._keys[host]
-        except KeyError:
-            key = self._find_key(host)
+        key = self.key(host)
         if key is None:
             return None
         source = self._sources.get(key)
@@ -95,6 +92,23 @@ class Addresses:
         elif self._resting:
             self._resting.pop(key, None)
         return source
+
+    def key(self, host: str) -> str | None:
+        """What of an address counts: itself, or its /64; None if it has no limits per address.
+
+        All limits per address ask here, also those of names in use and of new rooms.
+
+        Args:
+            host: an IP address, or `unix:`.
+        """
+        try:
+            return self._keys[host]
+        except KeyError:
+            return self._find_key(host)
+
+    def is_exempt(self, host: str) -> bool:
+        """Whether an address has no limits per address."""
+        return self.key(host) is None
 
     def _find_key(self, host: str) -> str | None:
         if len(self._keys) >= MOST_KEYS:

@@ -77,7 +77,7 @@ class Creators:
 
         Args:
             room: the name of its room.
-            address: of its sender, from `forwarded.network_of`; None for one that is trusted.
+            address: of its sender, from `edge.addresses`; None for one without limits.
         """
         if room in self._known:
             return Asked()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from relayd.errors import ErrorCode, Refusal
+from relayd.forwarded import network_of
 
 
 class Limits(Protocol):
@@ -31,10 +32,12 @@ class NamesInUse:
 
     Args:
         limits: returns the present limits.
+        is_exempt: whether an address has no limits per address.
     """
 
-    def __init__(self, limits: Callable[[], Limits]) -> None:
+    def __init__(self, limits: Callable[[], Limits], is_exempt: Callable[[str], bool]) -> None:
         self._limits = limits
+        self._is_exempt = is_exempt
         self._users: dict[tuple[str, str], Counter[str]] = {}
         self._names = Counter[str]()
         self._of_address = Counter[tuple[str, str]]()
@@ -43,22 +46,23 @@ class NamesInUse:
         """The number of names in use."""
         return len(self._users)
 
-    def enter(self, kind: str, name: str, address: str) -> None:
+    def enter(self, kind: str, name: str, host: str) -> None:
         """A connection is about to use a name.
 
         Args:
             kind: of path.
             name: of the group, room, topic or pair.
-            address: of the client, from `forwarded.network_of`.
+            host: the address of the client; an exempt one has no limit of its own.
 
         Raises:
             Refusal: 429, the name would be one too many.
         """
+        address = network_of(host)
         users = self._users.get((kind, name))
         if users is None or address not in users:
             limits = self._limits()
             most, own = limits.max_groups, limits.groups_per_address
-            if own and self._of_address[kind, address] >= own:
+            if own and self._of_address[kind, address] >= own and not self._is_exempt(host):
                 raise Refusal(
                     ErrorCode.QUOTA_EXCEEDED,
                     f"Your address uses {own} names on {kind} paths, and may use no further one.",
@@ -74,8 +78,9 @@ class NamesInUse:
             self._of_address[kind, address] += 1
         users[address] += 1
 
-    def leave(self, kind: str, name: str, address: str) -> None:
+    def leave(self, kind: str, name: str, host: str) -> None:
         """A connection has ended that had entered with the same arguments."""
+        address = network_of(host)
         users = self._users[kind, name]
         users[address] -= 1
         if users[address]:

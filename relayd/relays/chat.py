@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from relayd import forwarded, wire
+from relayd import wire
 from relayd.brokers.interface import PAGE_SIZE, Groups, Rooms
 from relayd.config import Limits
 from relayd.connection.context import Context
@@ -170,7 +170,10 @@ class ChatProtocol(MemberProtocol):
             size = len(payload)
             self.hold(size)
             posted = self.factory.post(
-                self.room, message, self.identity.user, forwarded.network_of(self.address)
+                self.room,
+                message,
+                self.identity.user,
+                self.context.seats.addresses.key(self.address),
             )
             posted.addCallbacks(self._posted, self._not_posted, (size,), {}, (size,), {})
 

@@ -55,14 +55,16 @@ def test_a_flood_of_large_messages_into_new_rooms_fills_no_disk(
 def test_one_address_creates_a_bounded_number_of_rooms_and_all_others_go_on(
     spawn: Spawn, connect: Connect
 ) -> None:
-    daemon = spawn(chat_new_rooms_per_hour=5, proxy_trusted="127.0.0.1")
+    daemon = spawn(chat_new_rooms_per_hour=5, limits_exempt="", proxy_trusted="127.0.0.9")
     answers = flood(daemon, 8, 2)
     assert ["error" in answer for answer in answers] == [False] * 10 + [True] * 6
     assert answers[-1]["error"] == "quota_exceeded"
     say(old := connect(daemon, "/ws/chat/flood0?history=0"), {"message": "hi"})
     assert read(old)["message"] == "hi"
     elsewhere = {"X-Forwarded-For": "192.0.2.1"}
-    other = connect(daemon, "/ws/chat/new", additional_headers=elsewhere)
+    other = connect(
+        daemon, "/ws/chat/new", additional_headers=elsewhere, source_address=("127.0.0.9", 0)
+    )
     say(other, {"message": "hi"})
     assert read(other)["message"] == "hi"
     kept = Operator(daemon.folder).json("room", "list")
@@ -103,21 +105,36 @@ def test_names_in_use_are_bounded_for_an_address_and_for_all(
     spawn: Spawn, connect: Connect
 ) -> None:
     daemon = spawn(limits_max_groups=3, limits_groups_per_address=2, proxy_trusted="127.0.0.1")
-    cameras = [connect(daemon, f"/ws/camera/g{number}") for number in (0, 1, 0)]
-    refused = Refused(daemon, "/ws/camera/g2")
+    here, there = (
+        {"additional_headers": {"X-Forwarded-For": address}}
+        for address in ("192.0.2.1", "2001:db8::1")
+    )
+    cameras = [connect(daemon, f"/ws/camera/g{number}", **here) for number in (0, 1, 0)]
+    refused = Refused(daemon, "/ws/camera/g2", **here)
     assert (refused.status, refused.error) == (429, "quota_exceeded")
-    connect(daemon, "/ws/push/g2")
-    elsewhere = {"additional_headers": {"X-Forwarded-For": "2001:db8::1"}}
-    connect(daemon, "/ws/camera/g2", **elsewhere)
-    assert "3 names" in Refused(daemon, "/ws/camera/g3", **elsewhere).message
+    connect(daemon, "/ws/push/g2", **here)
+    connect(daemon, "/ws/camera/g2", **there)
+    assert "3 names" in Refused(daemon, "/ws/camera/g3", **there).message
+    # the limit for all holds for addresses without limits of their own, too
+    assert "3 names" in Refused(daemon, "/ws/camera/g3").message
     cameras[1].close()
-    eventually(lambda: admitted(daemon, "/ws/camera/g2"))
+    eventually(lambda: admitted(daemon, "/ws/camera/g2", **here))
 
 
-def admitted(daemon: Daemon, path: str) -> bool:
+def test_an_exempt_address_has_no_quota_of_names_and_none_of_new_rooms(
+    spawn: Spawn, connect: Connect
+) -> None:
+    """Nor has a proxy that nobody has configured as trusted: it stands for all its clients."""
+    daemon = spawn(limits_groups_per_address=2, chat_new_rooms_per_hour=2)
+    for number in range(5):
+        say(client := connect(daemon, f"/ws/chat/{number}"), {"message": "hi"})
+        assert read(client)["message"] == "hi"
+
+
+def admitted(daemon: Daemon, path: str, **options: Any) -> bool:
     """Whether a client may connect."""
     try:
-        daemon.connect(path).close()
+        daemon.connect(path, **options).close()
     except InvalidStatus:
         return False
     return True

@@ -410,6 +410,7 @@ class World:
         self.config = config or Config()
         self.clock = Clock()
         self.current = Current(self.config)
+        seats = Seats(self.current, self.clock.seconds)
         self.context = Context(
             current=self.current,
             clock=self.clock,
@@ -420,8 +421,8 @@ class World:
             connections=Connections(),
             keepalive=Keepalive(self.clock, self.current),
             drops=Drops(),
-            seats=Seats(self.current, self.clock.seconds),
-            names=NamesInUse(lambda: self.current.config.limits),
+            seats=seats,
+            names=NamesInUse(lambda: self.current.config.limits, seats.addresses.is_exempt),
         )
         self.clients: list[Client] = []
 

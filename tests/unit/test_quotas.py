@@ -110,9 +110,12 @@ def test_the_quota_of_a_client_is_that_of_its_ipv4_address_or_ipv6_network(
     assert forwarded.network_of(host) == network
 
 
+EXEMPT = "127.0.0.1"
+
+
 def names_in_use(most: int, per_address: int) -> NamesInUse:
     limits = Limits(max_groups=most, groups_per_address=per_address)
-    return NamesInUse(lambda: limits)
+    return NamesInUse(lambda: limits, EXEMPT.__eq__)
 
 
 def refused(names: NamesInUse, kind: str, name: str, address: str) -> bool:
@@ -135,6 +138,19 @@ def test_an_address_uses_as_many_names_of_a_kind_as_it_may_with_any_number_of_co
     for _ in range(2):
         names.leave("camera", "b", "1")
     assert not refused(names, "camera", "c", "1")
+
+
+def test_an_exempt_address_has_no_limit_of_its_own_and_counts_for_that_of_all() -> None:
+    names = names_in_use(4, 2)
+    for name in ("a", "b", "c"):
+        names.enter("camera", name, EXEMPT)
+    names.enter("camera", "d", "1")
+    assert refused(names, "camera", "e", EXEMPT)
+    assert refused(names, "camera", "e", "1")
+    for name in ("a", "b", "c"):
+        names.leave("camera", name, EXEMPT)
+    names.leave("camera", "d", "1")
+    assert len(names) == 0
 
 
 def test_beyond_all_names_of_a_kind_only_those_in_use_may_be_used() -> None:
