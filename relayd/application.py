@@ -124,6 +124,10 @@ class Application:
         """Checks the space for the database. Raises DiskFull with the reason."""
         self._disk.check()
 
+    def check_address(self, client: str) -> None:
+        """Checks that an address is not banned. Raises Refusal: 403."""
+        self._context.admission.check_address(client)
+
     def check_request(self, client: str) -> None:
         """Counts an HTTP request of an address. Raises Refusal: 429."""
         self._context.seats.addresses.check_request(client)

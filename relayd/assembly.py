@@ -349,7 +349,7 @@ def _build_context(current: Current, reactor: Any, lag: Lag) -> Context:
         overloaded=lambda: lag.overloaded,
     )  # fmt: skip
     connections = Connections()
-    admission.denials.watch(partial(close_denied, connections))
+    admission.denials.watch(partial(close_denied, connections, admission.spares))
     return Context(
         current=current,
         clock=reactor,

@@ -98,6 +98,10 @@ class ErrorCode(StrEnum):
         *("forbidden", 403, FRAME | HANDSHAKE | HTTP),
         "The token, or the address, is not good for this path.",
     )
+    BANNED = (
+        *("banned", 403, HANDSHAKE | HTTP),
+        "The operator of this server has banned your address.",
+    )
     ORIGIN_NOT_ALLOWED = (
         *("origin_not_allowed", 403, HANDSHAKE),
         "Pages of this origin may not connect.",
@@ -288,7 +292,8 @@ class Refusal(RelaydError):
     @property
     def is_failed_attempt(self) -> bool:
         """Whether the client may have guessed: a token, a key, or the UUID of a headset."""
-        return self.status in (401, 403) or self.code is ErrorCode.NO_UNITY
+        guessed = self.status in (401, 403) and self.code is not ErrorCode.BANNED
+        return guessed or self.code is ErrorCode.NO_UNITY
 
 
 class WrongSecret(RelaydError):

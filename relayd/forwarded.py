@@ -66,8 +66,15 @@ class Proxies:
             return self._unix
         if not self._networks:
             return False
-        address = _parse_address(host)
+        address = parse_address(host)
         return address is not None and any(address in network for network in self._networks)
+
+    def overlap(self, network: Network) -> bool:
+        """Whether a trusted proxy may have an address in a network."""
+        return any(
+            trusted.version == network.version and trusted.overlaps(network)
+            for trusted in self._networks
+        )
 
     def client(self, host: str, value: str | None) -> str:
         """The right-most hop that is not trusted: its address comes from a trusted proxy.
@@ -82,7 +89,7 @@ class Proxies:
         if value is None:
             return host
         if not self.trusts(host):
-            self.ignored = self.ignored or _is_local(host)
+            self.ignored = self.ignored or is_local(host)
             return host
         hops = _hops(value) if self.header == "forwarded" else value.split(",")
         for hop in reversed(list(hops)):
@@ -125,7 +132,7 @@ def network_of(host: str) -> str:
     Args:
         host: from `host_of` or `Proxies.client`.
     """
-    address = _parse_address(host)
+    address = parse_address(host)
     if not isinstance(address, ipaddress.IPv6Address):
         return host if address is None else str(address)
     return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
@@ -142,7 +149,8 @@ def proxies(trusted: Sequence[str], header: str) -> Proxies:
     return Proxies(trusted, header)
 
 
-def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address, without its zone; an IPv4 address that is written as IPv6 is an IPv4 one."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -155,10 +163,10 @@ def _parse_hop(text: str) -> str | None:
     """An address with or without a port, as proxies write it; None for anything else."""
     if text == UNIX:
         return text
-    address = _parse_address(text)  # an IPv6 address without brackets, too
+    address = parse_address(text)  # an IPv6 address without brackets, too
     if address is None:
         found = _PORT.fullmatch(text)
-        address = _parse_address(found["six"] or found["four"] or "") if found else None
+        address = parse_address(found["six"] or found["four"] or "") if found else None
     return None if address is None else str(address)
 
 
@@ -196,6 +204,18 @@ def _forwarded(value: str) -> Iterator[dict[str, str]]:
     yield from elements
 
 
-def _is_local(host: str) -> bool:
-    address = _parse_address(host)
+_LOCAL: tuple[Network, ...] = (
+    ipaddress.IPv4Network("127.0.0.0/8"),
+    ipaddress.IPv6Network("::1/128"),
+)
+
+
+def holds_local(network: Network) -> bool:
+    """Whether a network has loopback addresses."""
+    return any(local.version == network.version and local.overlaps(network) for local in _LOCAL)
+
+
+def is_local(host: str) -> bool:
+    """Whether a peer is on this machine: at a unix socket, or at a loopback address."""
+    address = parse_address(host)
     return host == UNIX or (address is not None and address.is_loopback)

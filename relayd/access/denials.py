@@ -1,17 +1,19 @@
-"""Who is denied until when: tokens by their `jti`, users by their `sub`. Pure.
+"""Who is denied until when: tokens by their `jti`, users by their `sub`, addresses. Pure.
 
-The ground of `relayd.access`, beside `identity`. `denial_file` keeps the list over a restart,
+Beside `identity`, on `networks`. `denial_file` keeps the list over a restart,
 `denial_spread` carries it to all processes. A denial of a key (kind and value) replaces an older
 one, in whatever order the two arrive, so that all processes end with the same list. Lifting one is
 an entry, too: it lasts as long as the entry that it lifts.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
+from relayd.access.networks import Networks, parse_network
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
 
@@ -21,6 +23,8 @@ LONGEST = 255
 """Characters that the value of an entry may have."""
 FOR_EVER = 253_402_300_799.0
 """The last second of the year 9999: the end of a denial without one."""
+LONGEST_REASON = 200
+"""Characters of an operator's reason."""
 _AHEAD = 3600.0  # seconds that the clocks of two machines may differ
 
 Key = tuple[str, str]
@@ -30,18 +34,21 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     """One entry.
 
     Attributes:
-        kind: what `value` is: the id of a token (`jti`), or a user (`sub`).
-        value: compared as it is.
+        kind: what `value` is: the id of a token (`jti`), a user (`sub`), or the network of the
+            addresses that are banned.
+        value: compared as it is; a network in the form of `str(parse_network(text))`.
         until: Unix time of its end.
         made: Unix time of the command; of two entries with the same key, the later one holds.
         lifted: whether the entry lifts an earlier one.
+        reason: of the operator, for other operators; clients do not get it.
     """
 
-    kind: Literal["token", "user"]
+    kind: Literal["token", "user", "address"]
     value: str
     until: float
     made: float
     lifted: bool = False
+    reason: str = ""
 
     @property
     def key(self) -> Key:
@@ -64,6 +71,7 @@ class Denials:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._entries: dict[Key, Denial] = {}
+        self._networks = Networks()  # of the entries that ban addresses
         self._watchers: list[Watcher] = []
 
     def watch(self, watcher: Watcher) -> None:
@@ -76,6 +84,17 @@ class Denials:
             raise Refusal(
                 ErrorCode.BAD_REQUEST, f"A name or id to deny has 1 to {LONGEST} characters."
             )
+        if len(denial.reason) > LONGEST_REASON:
+            raise Refusal(
+                ErrorCode.BAD_REQUEST, f"A reason has {LONGEST_REASON} characters at most."
+            )
+        if denial.kind == "address":
+            try:
+                network = str(parse_network(denial.value))
+            except ValueError as error:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"{error}.") from error
+            if network != denial.value:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"Write {denial.value!r} as {network!r}.")
         if not (math.isfinite(denial.until) and math.isfinite(denial.made)):
             raise Refusal(ErrorCode.BAD_REQUEST, "The times of a denial must be finite numbers.")
         if denial.made > self._now() + _AHEAD:
@@ -97,6 +116,9 @@ class Denials:
         if denial.until <= self._now() or (known is not None and known.made >= denial.made):
             return False
         self._entries[denial.key] = denial
+        if denial.kind == "address":
+            change = self._networks.discard if denial.lifted else self._networks.add
+            change(denial.value)
         if not denial.lifted:
             for watcher in self._watchers:
                 try:
@@ -114,6 +136,19 @@ class Denials:
             return None
         return found
 
+    def find_address(self, host: str) -> Denial | None:
+        """An entry that bans an address now; None without one. Costs next to nothing without bans.
+
+        Args:
+            host: an IP address, or `unix:`, which no entry bans.
+        """
+        if not self._networks:
+            return None
+        return next(filter(None, map(self._find_network, self._networks.find(host))), None)
+
+    def _find_network(self, text: str) -> Denial | None:
+        return self.find("address", text)
+
     def get(self, key: Key) -> Denial | None:
         """The entry with a key, whatever it says."""
         return self._entries.get(key)
@@ -123,6 +158,14 @@ class Denials:
         self._forget_ended()
         return list(self._entries.values())
 
+    def counts(self) -> Counter[str]:
+        """The number of entries that deny now, by kind."""
+        return Counter(one.kind for one in self.entries() if not one.lifted)
+
     def _forget_ended(self) -> None:
         now = self._now()
-        self._entries = {key: one for key, one in self._entries.items() if one.until > now}
+        for key, one in tuple(self._entries.items()):
+            if one.until <= now:
+                del self._entries[key]
+                if one.kind == "address":
+                    self._networks.discard(one.value)

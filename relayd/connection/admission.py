@@ -6,9 +6,11 @@ The WebSocket adapter checks each handshake here once, before the path's own rul
 from collections.abc import Callable
 from typing import Any
 
-from relayd.access.denials import Denials
+from relayd import forwarded
+from relayd.access.denials import Denial, Denials
 from relayd.access.django_sessions import DjangoSessions
 from relayd.access.identity import Identity
+from relayd.access.networks import parse_network
 from relayd.access.rights import directions
 from relayd.access.tokens import Tokens
 from relayd.config.current import Current
@@ -31,7 +33,7 @@ class Admission:
         overloaded: whether the process has too much to do to take anybody.
 
     Attributes:
-        denials: the tokens and users that are refused.
+        denials: the tokens, users and addresses that are refused.
         sessions: as given.
         now: the same as `time`.
         draining: whether every handshake is refused at the moment.
@@ -126,18 +128,62 @@ class Admission:
             raise Refusal(ErrorCode.FORBIDDEN, "The token is not good for this path.")
         return allowed
 
-    def check_again(self, identity: Identity, connections: int) -> None:
+    def check_again(self, identity: Identity, address: str, connections: int) -> None:
         """Checks, after a handshake waited, the rules whose outcome may have changed.
 
         Args:
             identity: of the client.
+            address: of the client, from `forwarded`.
             connections: how many connections are open.
 
         Raises:
-            Refusal: as `check_room`; 401, the client was denied meanwhile.
+            Refusal: as `check_room`; 401 or 403, the client was denied meanwhile.
         """
+        self.check_address(address)
         self.check_room(connections)
         self._check_denied(identity)
+
+    def check_address(self, address: str) -> None:
+        """Checks that the address of a client is not banned. Raises Refusal: 403.
+
+        Args:
+            address: the client's own, from `forwarded`.
+        """
+        if self.denials.find_address(address) is not None and not self.spares(address):
+            raise Refusal(ErrorCode.BANNED)
+
+    def spares(self, address: str) -> bool:
+        """Whether an address is never banned: this machine's, or that of a trusted proxy."""
+        return forwarded.is_local(address) or self._proxies.trusts(address)
+
+    def check_denial(self, denial: Denial) -> None:
+        """Checks a denial that an operator wants to add.
+
+        Raises:
+            Refusal: 400, the entry is invalid, the list is full, or a ban would concern this
+                machine or a trusted proxy.
+        """
+        self.denials.check(denial)
+        if denial.kind != "address" or denial.lifted:
+            return
+        network = parse_network(denial.value)
+        if forwarded.holds_local(network):
+            raise Refusal(
+                ErrorCode.BAD_REQUEST,
+                f"{network} holds addresses of this machine (127.0.0.0/8, ::1): local proxies and "
+                "health checks come from there, so these are never banned.",
+            )
+        if self._proxies.overlap(network):
+            raise Refusal(
+                ErrorCode.BAD_REQUEST,
+                f"{network} holds a proxy of [proxy] trusted: a ban would concern all clients "
+                "behind it. Ban the address of the client, which relayctl clients shows.",
+            )
+
+    @property
+    def _proxies(self) -> forwarded.Proxies:
+        settings = self._current.config.proxy
+        return forwarded.proxies(settings.trusted, settings.header)
 
     def _check_denied(self, identity: Identity) -> None:
         find = self.denials.find

@@ -3,25 +3,45 @@
 Beside `admission`, which refuses new ones; `assembly` has `access.denials` call it.
 """
 
+from collections.abc import Callable
+
 from relayd.access.denials import Denial
-from relayd.access.identity import Identity
+from relayd.access.networks import Networks
 from relayd.connection.registry import Connection, Connections
-from relayd.errors import CloseCode
+from relayd.errors import CloseCode, ErrorCode
 
 REASON = "token revoked"
 
 
-def is_concerned(identity: Identity, denial: Denial) -> bool:
-    """Whether a denial is about a client."""
-    return denial.value == (identity.token if denial.kind == "token" else identity.user)
+def concerned(
+    connections: Connections, denial: Denial, spared: Callable[[str], bool]
+) -> list[Connection]:
+    """The open connections that a denial is about.
+
+    Args:
+        connections: the open ones.
+        denial: the denial.
+        spared: whether an address is never banned.
+    """
+    if denial.kind == "token":
+        return [each for each in connections if each.identity.token == denial.value]
+    if denial.kind == "user":
+        return [each for each in connections if each.identity.user == denial.value]
+    banned = Networks()
+    banned.add(denial.value)
+    return [
+        each for each in connections if any(banned.find(each.address)) and not spared(each.address)
+    ]
 
 
-def concerned(connections: Connections, denial: Denial) -> list[Connection]:
-    """The open connections that a denial is about."""
-    return [each for each in connections if is_concerned(each.identity, denial)]
+def close_denied(connections: Connections, spared: Callable[[str], bool], denial: Denial) -> None:
+    """Begins to close the connections that a denial is about.
 
-
-def close_denied(connections: Connections, denial: Denial) -> None:
-    """Begins to close the connections that a denial is about, with 4005."""
-    for connection in concerned(connections, denial):
-        connection.close(CloseCode.TOKEN_EXPIRED, REASON)
+    With 4005, since another token may help, or, if their address is banned, with 4403 like a
+    handshake that is refused with `?refuse=close`.
+    """
+    code, reason = int(CloseCode.TOKEN_EXPIRED), REASON
+    if denial.kind == "address":
+        code, reason = 4000 + (ErrorCode.BANNED.status or 0), ErrorCode.BANNED.value
+    for connection in concerned(connections, denial, spared):
+        connection.close(code, reason)

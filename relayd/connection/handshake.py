@@ -32,7 +32,6 @@ from relayd.names import Kind, Place
 SUBPROTOCOL = "relayd"
 """The subprotocol that is answered to a client that offers it; it may offer a token beside it."""
 
-
 _ids = itertools.count(1)
 feed_autobahn = private.parse_of(WebSocketServerProtocol)
 """Has Autobahn parse bytes that came to a connection."""
@@ -239,6 +238,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     async def _admit(self, request: ConnectionRequest, host: str | None) -> None:
         context = self.context
         try:
+            context.admission.check_address(self.address)
             self.seat.check_handshake(self.address)
             self.identity = await context.admission.admit(
                 self.kind,
@@ -254,7 +254,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             context.names.enter(self.kind, place.name, self.address)
             self._asked, self._name = True, place.name
             await self.admit(place, request.params)
-            context.admission.check_again(self.identity, len(context.connections))
+            context.admission.check_again(self.identity, self.address, len(context.connections))
         except CancelledError:
             raise
         except Refusal as refusal:

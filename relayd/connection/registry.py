@@ -30,6 +30,10 @@ class Connection(Protocol):
     def identity(self) -> Identity:
         """The bearer of its token."""
 
+    @property
+    def address(self) -> str:
+        """The client's own IP address, or `unix:`."""
+
     def close(self, code: int, reason: str | None = None) -> None:
         """Begins the closing handshake."""
 

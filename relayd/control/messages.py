@@ -37,6 +37,7 @@ class Process(Report, kw_only=True):
         messages_per_second: their rate over the last seconds.
         waiting: bytes buffered for clients that read slowly.
         stopping: whether it is about to end; a drain alone can be undone.
+        denied: how many tokens, users and addresses are denied, by kind.
         database: the database.
         redis: all of Redis.
         control: the path of its control socket.
@@ -47,6 +48,7 @@ class Process(Report, kw_only=True):
     messages_per_second: float
     waiting: int
     stopping: bool
+    denied: dict[str, int]
     database: Part
     redis: Part
     control: str

@@ -168,13 +168,13 @@ class Parent(Reloading):
         )
 
     async def denials(self) -> Listing[Denial]:
-        """The tokens and users that are denied: every worker has the same list."""
+        """The tokens, users and addresses that are denied: every worker has the same list."""
         client = await self._first_to_answer()
         answer = await self._answered(client.request("GET", "/denials"))
         return msgspec.json.decode(answer, type=Listing[Denial])
 
     async def deny(self, denial: Denial) -> Denied:
-        """Denies a token or a user in all workers; those that start later read the file."""
+        """Adds a denial in all workers; those that start later read the file."""
         body = dict.fromkeys(self._clients, msgspec.json.encode(denial))
         found, missing = await self._ask_all("POST", "/denials", Denied, body)
         return Denied(

@@ -117,6 +117,7 @@ class ProcessControl(Reloading):
             messages_per_second=self._rates["messages"],
             waiting=sum(each.waiting for each in connections),
             stopping=self._context.admission.stopping,
+            denied=self._context.admission.denials.counts(),
             database=await self._database(),
             redis=self._redis(),
             control=self._control,
@@ -179,15 +180,17 @@ class ProcessControl(Reloading):
         return Done(count=len(kick.ids) - len(unknown), unknown=unknown)
 
     async def denials(self) -> Listing[Denial]:
-        """The tokens and users that are denied."""
+        """The tokens, users and addresses that are denied."""
         entries = self._context.admission.denials.entries()
         found = [entry for entry in entries if not entry.lifted]
         return Listing(found=found, total=len(found))
 
     async def deny(self, denial: Denial) -> Denied:
-        """Denies a token or a user, here and in all processes. Raises Refusal: 400."""
-        self._context.admission.denials.check(denial)
-        count = 0 if denial.lifted else len(concerned(self._context.connections, denial))
+        """Denies a token, a user or an address, in all processes. Raises Refusal: 400."""
+        admission = self._context.admission
+        admission.check_denial(denial)
+        found = concerned(self._context.connections, denial, admission.spares)
+        count = 0 if denial.lifted else len(found)
         spread = await self._spread.add(denial)
         return Denied(count=count, everywhere=spread.everywhere, kept=spread.kept)
 

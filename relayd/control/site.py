@@ -193,7 +193,8 @@ def _summary(message: Any) -> str:
         return f"{len(message.ids)} with {message.code}: {ids}"
     if isinstance(message, Denial):
         lifted = ", lifted" if message.lifted else ""
-        return f"{message.kind} {message.value!a}{lifted}"
+        because = f", because {message.reason!a}" if message.reason else ""
+        return f"{message.kind} {message.value!a}{lifted}{because}"
     if isinstance(message, Drain):
         return "closing the clients" if message.close else ""
     if isinstance(message, LogLevel):

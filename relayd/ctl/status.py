@@ -16,7 +16,7 @@ from relayd.cluster import Seen
 from relayd.config import Config
 from relayd.control.messages import Process, Status
 from relayd.ctl import cluster, service
-from relayd.ctl.common import echo_json, expected, json_option, load, table
+from relayd.ctl.common import counted, echo_json, expected, json_option, load, table
 from relayd.ctl.control_client import Refused, Unreachable, reach
 from relayd.errors import ConfigError, RelaydError
 
@@ -101,6 +101,17 @@ def _as_text(local: Status) -> str:
         parts.append(table([_HEAD, *map(_row, local.processes)], _NUMBERS))
     parts.append("")
     parts.append(cluster.describe_clients(_totals(local)))
+    denied = [process.denied for process in local.processes]  # all have the same list
+    words = [
+        counted(count, one, more)
+        for kind, one, more in (
+            ("address", "address or network", "addresses and networks"),
+            ("user", "user", "users"),
+        )
+        if (count := max((each.get(kind, 0) for each in denied), default=0))
+    ]
+    if words:
+        parts.append(f"banned: {' and '.join(words)}")
     places = sorted({place for process in local.processes for place in process.listen})
     if places:
         parts.append(f"listening on {', '.join(places)}")

@@ -4,7 +4,6 @@ Sits under `ctl.main`. `create` and `check` need no running relayd: they use the
 configuration. `revoke` and `revoked` ask one.
 """
 
-import re
 import secrets
 import sys
 import time
@@ -19,20 +18,19 @@ from relayd.access.rights import parse_right
 from relayd.access.tokens import LEEWAY, Tokens, configured_keys, words_of
 from relayd.config import Auth, Config
 from relayd.config.current import Current
-from relayd.control.messages import Denied, Listing
 from relayd.ctl.common import (
     FAILED,
     WrongInput,
     counted,
     echo_json,
-    end_without,
     expected,
     json_option,
     moment,
     read_config,
     table,
 )
-from relayd.ctl.control_client import Unreachable, reach
+from relayd.ctl.control_client import Unreachable
+from relayd.ctl.denying import UNITS, Lifetime, denials, deny, end_with
 from relayd.ctl.reactor import run_to_the_end
 from relayd.errors import Refusal
 from relayd.jose.keys import Key, parse_keys
@@ -43,28 +41,13 @@ _NO_KEYS = (
     "[auth] secret is not set: without keys there are no tokens. Set it, or secret_file, to "
     "32 random bytes or more ('openssl rand -hex 32' prints some)"
 )
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+REVOKED = ("token", "user")
+"""The kinds of denial that revoke tokens."""
 
 
 @click.group()
 def token() -> None:
     """Tokens for clients, signed with a key of [auth]."""
-
-
-class _Lifetime(click.ParamType[float]):
-    """A time from now: `90s`, `15m`, `12h`, `30d`, or `never`, which is 0."""
-
-    name = "lifetime"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if value == "never":
-            return 0.0
-        found = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
-        if found is None or not int(found[1]):
-            self.fail(f"{value!r} is no lifetime; write 90s, 15m, 12h, 30d or never", param, ctx)
-        return float(int(found[1]) * _UNITS[found[2]])
 
 
 class _Right(click.ParamType[str]):
@@ -95,7 +78,7 @@ class _Right(click.ParamType[str]):
 @click.option("--issuer", metavar="NAME", help="iss. Default: the first of [auth] issuer.")
 @click.option("--id", "token_id", metavar="ID", help="jti, for revoke. Default: a random one.")
 @click.option(
-    "--expires", type=_Lifetime(), default="30d", show_default=True, metavar="LIFETIME",
+    "--expires", type=Lifetime(), default="30d", show_default=True, metavar="LIFETIME",
     help="Its lifetime: 90s, 15m, 12h, 30d or never.",
 )  # fmt: skip
 @click.option("--kid", metavar="NAME", help="The configured key to sign with. Default: the first.")
@@ -227,11 +210,11 @@ def _why_not(config: Config, text: str) -> str:
 def _is_revoked(context: click.Context, claims: dict[str, Any]) -> bool | None:
     """Whether relayd has a denial for a token; None if none answers."""
     try:
-        found = reach(context).get("/denials", Listing[Denial]).found
+        found = denials(context)
     except Unreachable:
         return None
     values = {"token": claims.get("jti"), "user": claims.get("sub")}
-    return any(denial.value == values[denial.kind] for denial in found)
+    return any(denial.value == values.get(denial.kind) for denial in found)
 
 
 def _rights(claims: dict[str, Any]) -> tuple[list[str] | None, list[str]]:
@@ -279,7 +262,7 @@ def _explained(
 def _duration(seconds: float) -> str:
     """`3 d 4 h`, `12 m 5 s`: the two largest units."""
     rest, parts = int(seconds), []
-    for unit, size in sorted(_UNITS.items(), key=lambda each: -each[1]):
+    for unit, size in sorted(UNITS.items(), key=lambda each: -each[1]):
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count} {unit}")
@@ -291,7 +274,7 @@ def _duration(seconds: float) -> str:
 @click.option("--id", "token_id", metavar="ID", help="The id (jti) of a token, instead of it.")
 @click.option("--user", metavar="NAME", help="A user (sub): all tokens of the user.")
 @click.option(
-    "--for", "lifetime", type=_Lifetime(), metavar="LIFETIME",
+    "--for", "lifetime", type=Lifetime(), metavar="LIFETIME",
     help="How long: as long as the token could be valid. Default: until TOKEN expires, else 30d.",
 )  # fmt: skip
 @click.option("--undo", is_flag=True, help="Accept it again.")
@@ -314,7 +297,7 @@ def revoke(
     if [token, token_id, user].count(None) != 2:
         raise WrongInput("name one: a TOKEN, --id or --user")
     now = time.time()
-    until = now + 30 * _UNITS["d"]
+    until = now + 30 * UNITS["d"]
     if token is not None:
         claims = _parsed(token)[1]
         token_id, expires = claims.get("jti"), claims.get("exp")
@@ -332,23 +315,13 @@ def revoke(
     )
     if denial.until <= now:
         raise WrongInput("the token has expired already")
-    done = reach(context).post("/denials", denial, Denied)
-    if as_json:
-        echo_json(done)
-    elif undo:
-        click.echo(f"the {denial.kind} is accepted again")
+    done = deny(context, denial)
+    if undo:
+        what = f"the {denial.kind} is accepted again"
     else:
         closed = counted(done.count, "connection is closed", "connections are closed")
-        click.echo(f"revoked until {moment(denial.until)} UTC; {closed}")
-    if not done.everywhere:
-        click.echo(
-            "Error: not on every process: Redis is away. relayd tells the others when Redis is "
-            "back",
-            err=True,
-        )
-    if not done.kept:
-        click.echo("Error: not kept for a restart; the log of relayd says why", err=True)
-    end_without(context, done.missing, failed=not (done.everywhere and done.kept))
+        what = f"revoked until {moment(denial.until)} UTC; {closed}"
+    end_with(context, done, what, as_json)
 
 
 @token.command(short_help="List what has been revoked.")
@@ -357,7 +330,7 @@ def revoke(
 @expected
 def revoked(context: click.Context, as_json: bool) -> None:
     """Lists the tokens and users that have been revoked, and until when."""
-    found = reach(context).get("/denials", Listing[Denial]).found
+    found = [each for each in denials(context) if each.kind in REVOKED]
     if as_json:
         echo_json({"found": found})
     elif not found:

@@ -49,6 +49,9 @@ class Backend(Protocol):
     async def figures(self) -> list[Family]:
         """The figures of all processes of this relayd, for `/metrics`. Raises Refusal."""
 
+    def check_address(self, client: str) -> None:
+        """Checks that an address is not banned. Raises Refusal: 403."""
+
     def check_request(self, client: str) -> None:
         """Counts an HTTP request of an address. Raises Refusal: 429."""
 

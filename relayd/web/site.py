@@ -85,22 +85,25 @@ class Site(RoutedSite):
         return super().answer(request)
 
     def admit(self, request: Request) -> Answer | None:
-        """Checks the head of a request, before its body: the host, the key of the API, the rate.
+        """Checks the head of a request, before its body: address, host, key of the API, rate.
 
         Probes of health are free: they cost no more than a refusal, and have to be answered.
 
         Raises:
-            Refusal: 421, another host; 429, too many requests or wrong keys of an address.
+            Refusal: 403, a banned address; 421, another host; 429, too many requests or wrong keys
+                of an address.
         """
+        client = self._client(request)
+        self._backend.check_address(client)
         settings = self._backend.config.proxy
         proxies = forwarded.proxies(settings.trusted, settings.header)
         asked = read_asked(request.whole_header, request.absolute_host, proxies, request.connected)
         check_hosts(asked, self._backend.config.server.names)
         path = request.target
         if path == "/api" or path.startswith("/api/"):
-            return self._api.refused(request, self._client(request))
+            return self._api.refused(request, client)
         if not path.startswith(("/healthz", "/readyz")):
-            self._backend.check_request(self._client(request))
+            self._backend.check_request(client)
         return None
 
     def _build_routes(self, clock: Any) -> list[Route]:

@@ -59,6 +59,9 @@ class FakeBackend:
     async def figures(self) -> list[Family]:
         return describe_workers(1, 1, 0, 0)
 
+    def check_address(self, client: str) -> None:
+        pass
+
     def check_request(self, client: str) -> None:
         pass
 

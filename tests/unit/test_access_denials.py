@@ -19,6 +19,7 @@ class Fake:
     """A connection with an identity."""
 
     kind = "camera"
+    address = "203.0.113.7"
 
     def __init__(self, user: str | None, token: str | None) -> None:
         self.identity = Identity(user=user, token=token)
@@ -29,6 +30,10 @@ class Fake:
 
     def abort(self) -> None:
         pass
+
+
+def spares_nobody(address: str) -> bool:
+    return False
 
 
 def deny(value: str = "ada", *, kind: str = "user", until: float = 60, made: float = 0,
@@ -102,13 +107,13 @@ def test_a_denial_closes_the_connections_that_it_is_about_with_4005() -> None:
     ada, bob, guest = Fake("ada", "t1"), Fake("bob", "t2"), Fake(None, None)
     for each in (ada, bob, guest):
         connections.add(each)
-    denials.watch(lambda denial: close_denied(connections, denial))
+    denials.watch(lambda denial: close_denied(connections, spares_nobody, denial))
     denials.add(deny("ada"))
     denials.add(deny("t2", kind="token"))
     denials.add(deny("t1", kind="token", lifted=True))
     closed = [(4005, "token revoked")]
     assert (ada.closes, bob.closes, guest.closes) == (closed, closed, [])
-    assert concerned(connections, deny("t1", kind="token")) == [ada]
+    assert concerned(connections, deny("t1", kind="token"), spares_nobody) == [ada]
 
 
 def test_the_file_keeps_what_several_processes_write(tmp_path: Path) -> None:

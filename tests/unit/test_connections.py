@@ -15,6 +15,7 @@ class FakeConnection:
     def __init__(self, connections: Connections, kind: str, *, leaves: bool = False) -> None:
         self.kind = kind
         self.identity = NOBODY
+        self.address = "203.0.113.7"
         self.closes: list[tuple[int, str | None]] = []
         self.aborts = 0
         self._connections = connections

@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.web.http import HTTPChannel
 
 from relayd.config import Api, Config
+from relayd.errors import ErrorCode, Refusal
 from relayd.metrics.exchange import Family
 from relayd.metrics.totals import describe_workers
 from relayd.web.site import Site, build_site
@@ -32,6 +33,7 @@ class FakeBackend:
     post_result: "Deferred[bytes] | Exception | None" = None
     published: list[tuple[str, bytes]] = field(default_factory=list)
     said: list[tuple[str, str]] = field(default_factory=list)
+    banned: tuple[str, ...] = ()
 
     def connection_counts(self) -> dict[str, int]:
         return {"camera": 41}
@@ -58,6 +60,10 @@ class FakeBackend:
 
     async def figures(self) -> list[Family]:
         return describe_workers(1, 1, 0, 0)
+
+    def check_address(self, client: str) -> None:
+        if client in self.banned:
+            raise Refusal(ErrorCode.BANNED)
 
     def check_request(self, client: str) -> None:
         pass
