@@ -104,7 +104,7 @@ async def test_a_message_that_never_reached_redis_is_refused_and_the_next_one_is
     redis: Redis,
 ) -> None:
     with Cable(redis.port) as cable:
-        async with process(cable.port) as (brokers, watch):
+        async with process(cable.port) as (brokers, _):
             await brokers.rooms.post("r", "first")
             cable.be("swallow")
             posted = brokers.rooms.post("r", "lost")
