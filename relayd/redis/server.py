@@ -2,9 +2,9 @@
 
 Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. A server has two
 connections to the same Redis process, because a connection with subscriptions may do little else.
-Redis' access lists must allow, besides the commands and channels that relayd uses: PING, SUBSCRIBE,
-UNSUBSCRIBE, TIME. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is detected
-only when it refuses to write; without INFO, one address of two servers is not detected.
+Redis' access lists must allow, besides the commands and channels that relayd uses: PING, TIME,
+SUBSCRIBE, UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is
+detected only when it refuses to write; without INFO, one address of two servers is not detected.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,6 @@
-"""Chat over Redis whose answers are lost or late: a sender is told the truth, or that it is unknown.
+"""Chat over a Redis whose answers are lost or late: senders are told the truth.
 
-A message that was refused is never in the history, neither then nor later; one that was acknowledged
-always is.
+A refused message is never in the history, neither then nor later; an acknowledged one always is.
 """
 
 import contextlib

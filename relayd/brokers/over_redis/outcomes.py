@@ -4,8 +4,8 @@ Under `outgoing`. The connection has ended, so the script may have been carried 
 wait in a socket that Redis has not read. One further script decides that: it raises a fence, so
 that the earlier one does nothing from now on, and looks for its messages in the room.
 
-    <prefix>:{chat/ROOM}:fence:<process>    Unix time in ms: scripts of the process whose window ends
-                                            until then do nothing; expires soon after it
+    <prefix>:{chat/ROOM}:fence:<process>  Unix time in ms: scripts of the process whose window ends
+                                          until then do nothing; expires soon after it
 """
 
 from collections.abc import Sequence
