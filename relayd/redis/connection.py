@@ -133,11 +133,13 @@ class Connection:
     def send_unawaited(self, command: bytes) -> bool:
         """Sends a command without a receiver for its reply; an error reply is logged once.
 
+        Half of the bounds stay free for commands whose reply is awaited.
+
         Returns:
             Whether it was sent.
         """
         size = len(command)
-        if self._reason is not None or not self._fits(size):
+        if self._reason is not None or not self._fits(size, share=2):
             return False
         self._pending.append(size)
         self._pending_bytes += size
@@ -207,10 +209,11 @@ class Connection:
         self._end(describe(reason.value) if reason.value else "it is lost")
         self.closed.callback(None)
 
-    def _fits(self, size: int) -> bool:
+    def _fits(self, size: int, share: int = 1) -> bool:
+        """Whether a command is within the bounds, divided by `share`."""
         return (
-            len(self._pending) < self._settings.max_pending
-            and self._pending_bytes + size <= self._settings.max_pending_bytes
+            len(self._pending) * share < self._settings.max_pending
+            and (self._pending_bytes + size) * share <= self._settings.max_pending_bytes
         )
 
     def _write(self, command: bytes) -> None:

@@ -122,7 +122,7 @@ class Batches(Generic[Request, Answer]):
             left = min(one.until for one in batch) - self._seconds()
             answers = await self._perform([one.request for one in batch], left)
         except Unavailable as error:
-            for one in batch + [self._queue.take() for _ in range(len(self._queue))]:
+            for one in batch + [self._take() for _ in range(len(self._queue))]:
                 one.answer.errback(self._unavailable(str(error)))
         except Exception as error:
             for one in batch:
@@ -137,12 +137,16 @@ class Batches(Generic[Request, Answer]):
         weight = 0
         latest = self._seconds() + _LEAST_LEFT * self._deadline
         while self._queue and len(batch) < self._batch:
-            weight += self._queue.next_weight()
+            place = self._queue.next_place()
+            weight += self._queue.next_weight(place) or 0
             if batch and weight > self._batch_weight:
                 break
-            one = self._queue.take()
+            one = self._queue.take(place)
             if one.until < latest:
                 one.answer.errback(self._unavailable("the database has too much to do"))
             else:
                 batch.append(one)
         return batch
+
+    def _take(self) -> _Waiting[Request, Answer]:
+        return self._queue.take(self._queue.next_place())

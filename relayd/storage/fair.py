@@ -1,11 +1,11 @@
 """A queue that takes from its sources in turn, so that a flood fills its own share only. Pure.
 
-`batches` stands on it: messages wait by room and then by sender, draws by pair. Each source keeps
-the order of its items.
+`batches` stands on it, and `lane` in `brokers.over_redis`: messages wait by room and then by
+sender, draws by pair. Each source keeps the order of its items.
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -14,8 +14,9 @@ Item = TypeVar("Item")
 class FairQueue(Generic[Item]):
     """Items of many places, each of which has items of several sources.
 
-    `take` goes round the places, and at each place round its sources. A place may have no more
-    waiting than is free in the whole queue, so there is always room for another one.
+    Whoever takes the items of `next_place` goes round the places, and at each place round its
+    sources. A place may have no more waiting than is free in the whole queue, so there is always
+    room for another one.
 
     Args:
         most: how many items may wait.
@@ -50,14 +51,18 @@ class FairQueue(Generic[Item]):
         sources.setdefault(source, deque()).append((item, weight))
         return True
 
-    def next_weight(self) -> int:
-        """The weight of the item that `take` returns next. Raises StopIteration without one."""
-        sources = next(iter(self._places.values()))
-        return next(iter(sources.values()))[0][1]
+    def next_place(self, busy: Container[Hashable] = ()) -> Hashable:
+        """The next place that has items and is not busy. Raises StopIteration without one."""
+        return next(place for place in self._places if place not in busy)
 
-    def take(self) -> Item:
-        """Removes the next item. Raises StopIteration without one."""
-        place = next(iter(self._places))
+    def next_weight(self, place: Hashable) -> int | None:
+        """The weight of the item of a place that `take` returns next; None without one."""
+        if place not in self._places:
+            return None
+        return next(iter(self._places[place].values()))[0][1]
+
+    def take(self, place: Hashable) -> Item:
+        """Removes the next item of a place that has items; the place is the last one then."""
         sources = self._places.pop(place)
         source = next(iter(sources))
         items = sources.pop(source)

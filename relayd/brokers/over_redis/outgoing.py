@@ -1,10 +1,10 @@
 """The messages of this process on their way into the history in Redis.
 
-Under `rooms`, on `history` and `outcomes`. One script of a room at a time carries all its pending
-messages. If its answer is lost, the store is asked what became of them before the next script goes.
+Under `rooms`, on `history`, `lane` and `outcomes`. One script of a room at a time carries its
+pending messages. If its answer is lost, the store is asked what became of them before the next
+script goes.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from relayd.brokers.over_redis.history import RedisHistory
+from relayd.brokers.over_redis.lane import Lane
 from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.errors import (
     OutcomeUnknown,
@@ -28,21 +29,12 @@ from relayd.redis.server import RedisServer
 from relayd.tally import SIZES, Buckets
 from relayd.wire import ChatDraft, ChatEntry
 
-_BATCH = 500
-_BATCH_BYTES = 1024 * 1024
-_MOST_WAITING = 10_000
-
 
 class _Draft(NamedTuple):
     text: ChatDraft
     creation: Creation
     posted: "Deferred[ChatEntry]"
-
-
-class _Queue:
-    def __init__(self) -> None:
-        self.drafts: deque[_Draft] = deque()
-        self.sending = False
+    until: float
 
 
 class Outgoing:
@@ -82,7 +74,7 @@ class Outgoing:
         self._find = find
         self._now = now
         self.appended = Buckets(SIZES)
-        self._queues: dict[str, _Queue] = {}
+        self._lanes: dict[RedisServer, Lane[_Draft]] = {}
 
     def post(
         self, room: str, message: str, user: str | None, address: str | None
@@ -94,45 +86,41 @@ class Outgoing:
             StoreUnavailable, QuotaExceeded or OutcomeUnknown.
         """
         posted: Deferred[ChatEntry] = Deferred()
-        queue = self._queues.setdefault(room, _Queue())
         server = self._find(room)
-        if not server.available or len(queue.drafts) >= _MOST_WAITING:
-            posted.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
-            self._tidy(room, queue)
-            return posted
+        lane = self._lanes.get(server)
+        if lane is None:
+            lane = self._lanes[server] = Lane(self._send)
         text = ChatDraft.of(message, int(self._now() * 1000), user)
         asked = self._creators.ask(room, address)
         posted.addBoth(self._creators.settled, room, asked)
-        queue.drafts.append(_Draft(text, asked, posted))
-        if not queue.sending:
-            Deferred.fromCoroutine(self._send(room, queue))
+        draft = _Draft(text, asked, posted, self._clock.seconds() + self._deadline)
+        if not server.available or not lane.add(room, draft, len(text.head), address):
+            posted.errback(StoreUnavailable(f"{server.name} is unavailable or too slow"))
         return posted
 
-    async def _send(self, room: str, queue: _Queue) -> None:
-        queue.sending = True
-        while queue.drafts:
-            batch: list[_Draft] = []
-            size = 0
-            while queue.drafts and len(batch) < _BATCH and size < _BATCH_BYTES:
-                batch.append(queue.drafts.popleft())
-                size += len(batch[-1].text.head)
-            try:
-                entries = await self._append(room, batch)
-            except (RedisUnavailable, RedisRefused) as error:
-                _fail(batch, StoreUnavailable(str(error)))
-            except (QuotaExceeded, OutcomeUnknown) as error:
-                _fail(batch, error)
-            except Exception as error:
-                self._log.failure("storing messages of {room} failed", room=room)
-                _fail(batch, OutcomeUnknown(str(error)))
-            else:
-                for entry, draft in zip(entries, batch, strict=True):
-                    if entry is None:
-                        draft.posted.errback(StoreUnavailable("it was not carried out"))
-                    else:
-                        draft.posted.callback(entry)
-        queue.sending = False
-        self._tidy(room, queue)
+    async def _send(self, room: str, drafts: list[_Draft]) -> None:
+        now = self._clock.seconds()
+        batch = [draft for draft in drafts if draft.until > now]
+        if len(batch) < len(drafts):
+            late = [draft for draft in drafts if draft.until <= now]
+            _fail(late, StoreUnavailable(f"{self._find(room).name} is too slow"))
+            if not batch:
+                return
+        try:
+            entries = await self._append(room, batch)
+        except (RedisUnavailable, RedisRefused) as error:
+            _fail(batch, StoreUnavailable(str(error)))
+        except (QuotaExceeded, OutcomeUnknown) as error:
+            _fail(batch, error)
+        except Exception as error:
+            self._log.failure("storing messages of {room} failed", room=room)
+            _fail(batch, OutcomeUnknown(str(error)))
+        else:
+            for entry, draft in zip(entries, batch, strict=True):
+                if entry is None:
+                    draft.posted.errback(StoreUnavailable("it was not carried out"))
+                else:
+                    draft.posted.callback(entry)
 
     async def _append(self, room: str, batch: list[_Draft]) -> Sequence[ChatEntry | None]:
         """Stores messages; returns their entries, None for one that was not stored."""
@@ -175,10 +163,6 @@ class Outgoing:
             # this Redis may have lost what the one before has done
             raise RedisUnavailable(f"{server.name} was restarted")
         return entries
-
-    def _tidy(self, room: str, queue: _Queue) -> None:
-        if not queue.sending and not queue.drafts:
-            self._queues.pop(room, None)
 
 
 def _fail(batch: list[_Draft], error: Exception) -> None:
