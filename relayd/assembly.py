@@ -202,12 +202,14 @@ def build_node(
         brokers = MemoryBrokers(
             reactor, hub, database, config, disk=disk, kinds=KINDS,
             new_rooms_per_hour=lambda: current.config.chat.new_rooms_per_hour,
+            late=lambda: lag.is_late,
         )  # fmt: skip
     else:
         brokers = RedisBrokers(
             redis, hub, config, clock=reactor, now=time.time, process=process,
             drops=context.drops, kinds=KINDS,
             new_rooms_per_hour=lambda: current.config.chat.new_rooms_per_hour,
+            late=lambda: lag.is_late,
         )  # fmt: skip
     draws = Draws(database)
     relays = build_factories(

@@ -14,6 +14,7 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
         ├── StoreUnavailable    a message is not kept, or a history cannot be read
         │   └── DiskFull        the disk of the database is too full to keep messages
         ├── OutcomeUnknown      what was requested may have been carried out
+        ├── Overloaded          the process has too much to do for more work of this kind
         ├── QuotaExceeded       a quota of this server is used up
         └── NoUnity             no headset is connected under this UUID
 """
@@ -357,6 +358,13 @@ class OutcomeUnknown(Unavailable):
     """The answer of a store is lost: what was requested may have been carried out, or not."""
 
     code = ErrorCode.OUTCOME_UNKNOWN
+    sentence = code.sentence
+
+
+class Overloaded(Unavailable):
+    """The loop is late, so the history of a client that joins is not read."""
+
+    code = ErrorCode.OVERLOADED
     sentence = code.sentence
 
 

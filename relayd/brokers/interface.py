@@ -115,9 +115,12 @@ class Rooms(Protocol):
 
         Raises:
             StoreUnavailable: the history cannot be read now.
+            Overloaded: the process is late, and no other reader waits for the same page.
         """
 
-    async def since(self, room: str, position: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+    async def since(
+        self, room: str, position: int, limit: int, size: int = PAGE_SIZE, *, joins: bool = False
+    ) -> ChatPage:
         """The first page of the entries after a position, and whether some are missing.
 
         Args:
@@ -125,9 +128,11 @@ class Rooms(Protocol):
             position: the id of the last entry that the reader has.
             limit: how many entries the page has at most.
             size: as for `last`.
+            joins: whether the reader is not admitted yet.
 
         Raises:
             StoreUnavailable: the history cannot be read now.
+            Overloaded: as for `last`, for a reader that joins.
         """
 
     async def largest(self, limit: int) -> list[StoredRoom]:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from relayd import wire
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
-from relayd.brokers.reads import Reads
+from relayd.brokers.reads import Reads, in_time
 from relayd.config import Config
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable, WrongSecret
 from relayd.hub import Hub, Member
@@ -59,13 +59,21 @@ class MemoryRooms:
         history: stores the messages.
         kind: the kind of path whose groups the rooms are.
         creators: judges the messages that may create a room.
+        late: as for `MemoryBrokers`.
     """
 
-    def __init__(self, hub: Hub, history: History, kind: Kind, creators: Creators) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        history: History,
+        kind: Kind,
+        creators: Creators,
+        late: Callable[[], bool] = in_time,
+    ) -> None:
         self._hub = hub
         self._history = history
         self._kind = kind
-        self._reads = Reads()
+        self._reads = Reads(late=late)
         self._creators = creators
 
     def post(
@@ -90,13 +98,17 @@ class MemoryRooms:
             room,
             ("last", count, limit, size),
             lambda: self._read(self._history.last(room, count, limit, size)),
+            joins=True,
         )
 
-    async def since(self, room: str, position: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+    async def since(
+        self, room: str, position: int, limit: int, size: int = PAGE_SIZE, *, joins: bool = False
+    ) -> ChatPage:
         return await self._reads.read(
             room,
             ("since", position, limit, size),
             lambda: self._read(self._history.since(room, position, limit, size)),
+            joins=joins,
         )
 
     async def largest(self, limit: int) -> list[StoredRoom]:
@@ -189,6 +201,7 @@ class MemoryBrokers:
         disk: is watched from the start to the stop.
         kinds: the table of paths.
         new_rooms_per_hour: returns how many rooms an address may create in an hour.
+        late: whether the process is late; then no history is read for clients that join.
     """
 
     def __init__(
@@ -201,6 +214,7 @@ class MemoryBrokers:
         disk: DiskWatch,
         kinds: Kinds,
         new_rooms_per_hour: Callable[[], int],
+        late: Callable[[], bool] = in_time,
     ) -> None:
         chat = config.chat
         history = History(
@@ -214,7 +228,7 @@ class MemoryBrokers:
             reactor.seconds, history.tally, per_hour=new_rooms_per_hour, most=chat.max_rooms
         )
         self.groups = MemoryGroups(hub)
-        self.rooms = MemoryRooms(hub, history, kinds.history, creators)
+        self.rooms = MemoryRooms(hub, history, kinds.history, creators, late)
         self.pairs = MemoryPairs()
         self._upkeep = Upkeep(
             reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms

@@ -6,13 +6,18 @@ The rooms of both brokers stand on it. Pure.
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from relayd.errors import StoreUnavailable
+from relayd.errors import Overloaded, StoreUnavailable
 from relayd.wire import ChatPage
 
 Fetch = Callable[[], Coroutine[Any, Any, ChatPage]]
+
+
+def in_time() -> bool:
+    """The answer of a process that is never late."""
+    return False
 
 
 class _Read:
@@ -32,26 +37,34 @@ class Reads:
 
     Args:
         most: how many reads may be under way.
+        late: whether the process is late; then it takes no further reads for clients that join.
     """
 
-    def __init__(self, most: int = 2) -> None:
+    def __init__(self, most: int = 2, late: Callable[[], bool] = in_time) -> None:
         self._most = most
+        self._late = late
         self._busy: set[str] = set()
         # the rooms in turn, each with its reads, oldest first
         self._rooms: dict[str, dict[Hashable, _Read]] = {}
 
-    def read(self, room: str, part: Hashable, fetch: Fetch) -> "Deferred[ChatPage]":
+    def read(
+        self, room: str, part: Hashable, fetch: Fetch, *, joins: bool = False
+    ) -> "Deferred[ChatPage]":
         """Reads a part of a room's history.
 
         Args:
             room: the room's name.
             part: identifies the part.
             fetch: reads it; called once for all who wait.
+            joins: whether the client is not admitted yet.
 
         Returns:
-            A Deferred that fires with the page, or fails as `fetch` does. Cancelling it takes its
+            A Deferred that fires with the page, or fails as `fetch` does, or with `Overloaded`: the
+            process is late, and no such read waits that could be shared. Cancelling it takes its
             caller out; a read that nobody waits for any more does not begin.
         """
+        if joins and self._late() and part not in self._rooms.get(room, ()):
+            return fail(Overloaded("the loop is late"))
         read = self._rooms.setdefault(room, {}).setdefault(part, _Read(fetch))
 
         def leave(waiter: "Deferred[ChatPage]") -> None:

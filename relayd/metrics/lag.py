@@ -2,8 +2,9 @@
 
 Pure, given a clock. A timer that is due every quarter of a second measures how late it was called;
 all other calls of the reactor are as late. The hub's batches are called by the loop that reads
-(`native.calls`), so the figure does not include them. While the lag stays above a bound, the
-process is overloaded, and admits nobody.
+(`native.calls`), so the figure does not include them. From the first call that is later than a
+bound, no history is read for clients that join; while the lag stays above it, the process is
+overloaded, and admits nobody.
 """
 
 from collections import deque
@@ -66,6 +67,14 @@ class Lag:
         self._forget(now)
         late = max((late for _, late in self._last), default=0.0)
         return max(late, now - self._due) if self._call is not None else late
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the last call was later than the bound, or the next one is already."""
+        if self.overloaded or self._late:
+            return True
+        bound = self._bound()
+        return bool(bound) and self._call is not None and self._clock.seconds() - self._due >= bound
 
     def _measure(self) -> None:
         now = self._clock.seconds()

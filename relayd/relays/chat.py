@@ -64,7 +64,8 @@ class ChatProtocol(MemberProtocol):
         self._stand_in = stand_in = _StandIn(self._limits.send_buffer)
         await factory.groups.join(self.group, stand_in)
         if self._since is not None:
-            self._turn_to(await factory.rooms.since(self.room, self._since, *self._bounds))
+            page = await factory.rooms.since(self.room, self._since, *self._bounds, joins=True)
+            self._turn_to(page)
         elif count:
             self._turn_to(await factory.rooms.last(self.room, count, *self._bounds))
 

@@ -3,13 +3,17 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 
+from websockets.exceptions import InvalidStatus
+
 from tests.daemon import Daemon
-from tests.integration.clients import PATIENCE, read, say
+from tests.integration.clients import PATIENCE, read, say, settle
 from tests.integration.conftest import Connect, Spawn
-from tests.integration.raw import Raw, request
+from tests.integration.raw import Raw, handshake, request
+from tests.integration.waiting import eventually
 from tests.suspension import suspend
 
 HEALTH = request("/readyz")
@@ -43,7 +47,7 @@ def test_a_flood_of_readiness_probes_leaves_the_database_and_the_chat_alone(
     spawn: Spawn, connect: Connect
 ) -> None:
     node = spawn()
-    member = connect(node, "/ws/chat/inside")
+    member = connect(node, "/ws/chat/inside?history=0")
     before = interactions(node)
     ends = threading.Event()
     answered = [0] * 4
@@ -83,12 +87,55 @@ def interactions(node: Daemon) -> float:
     )
 
 
+def test_a_late_relayd_sheds_the_reads_of_histories_first(spawn: Spawn, connect: Connect) -> None:
+    """Its first late turn is enough; whoever needs no history is admitted."""
+    node = spawn(limits_overload_lag=0.8)
+    say(member := connect(node, "/ws/chat/inside?history=0"), {"message": "before"})
+    assert read(member)["message"] == "before"
+    with_history = ("/ws/chat/inside", "/ws/chat/inside?since=0")
+    deadline = time.monotonic() + 3 * PATIENCE
+    while True:
+        shed = come_while_stopped(node, with_history)
+        others = come_while_stopped(node, ("/ws/chat/inside?history=0", "/ws/camera"))
+        settle(member)  # in time again
+        assert [answer[9:12] for answer in others] == [b"101"] * len(others)
+        if all(b'"overloaded"' in answer and b"Retry-After: " in answer for answer in shed):
+            break
+        # it had so little time that its next measurement came before it read the handshakes
+        assert time.monotonic() < deadline
+    eventually(lambda: admitted(node, "/ws/chat/inside?since=0"))
+    assert "overloaded: the loop is" not in node.log
+
+
+def come_while_stopped(node: Daemon, paths: tuple[str, ...]) -> list[bytes]:
+    """The answers to handshakes that come while a relayd is stopped for a second."""
+    suspend(node.pid)
+    with contextlib.ExitStack() as stack:
+        callers = []
+        for path in paths:
+            caller = socket.create_connection(("127.0.0.1", node.port), PATIENCE)
+            callers.append(stack.enter_context(caller))
+            caller.sendall(handshake(path))
+        time.sleep(1.2)
+        os.kill(node.pid, signal.SIGCONT)
+        return [caller.recv(4096) for caller in callers]
+
+
+def admitted(node: Daemon, path: str) -> bool:
+    """Whether a client may connect."""
+    try:
+        node.connect(path).close()
+    except InvalidStatus:
+        return False
+    return True
+
+
 def test_a_relayd_whose_loop_stays_late_sheds_new_clients_until_it_is_in_time(
     spawn: Spawn, connect: Connect
 ) -> None:
     """It is stopped again and again, as by a machine that has no time for it."""
     node = spawn(limits_overload_lag=0.2)
-    member = connect(node, "/ws/chat/inside")
+    member = connect(node, "/ws/chat/inside?history=0")
     deadline = time.monotonic() + 3 * PATIENCE
     while "overloaded: the loop is" not in node.log:
         assert time.monotonic() < deadline
@@ -100,4 +147,4 @@ def test_a_relayd_whose_loop_stays_late_sheds_new_clients_until_it_is_in_time(
     while "no longer overloaded" not in node.log:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    connect(node, "/ws/chat/inside")
+    connect(node, "/ws/chat/inside?history=0")

@@ -221,6 +221,28 @@ def test_a_process_is_overloaded_after_three_late_calls_until_one_is_half_as_lat
     lag.stop()
 
 
+def test_a_process_is_late_from_the_first_late_call_until_one_is_in_time() -> None:
+    clock = Clock()
+    lag = Lag(clock, lambda: 0.5)
+    lag.start()
+    for late, expected in (
+        (0.4, [False, False]),
+        (0.6, [True, True]),
+        (0.4, [True, False]),
+        (0.6, [True, True]),
+        (0.7, [True, True]),
+        (0.8, [True, True]),
+        (0.4, [True, True]),  # it is overloaded
+        (0.2, [True, False]),
+    ):
+        clock.rightNow += STEP + late
+        before = lag.is_late  # whoever asks may be called before the timer
+        clock.advance(0)
+        assert [before, lag.is_late] == expected
+    lag.stop()
+    assert not lag.is_late
+
+
 def test_a_process_without_a_bound_is_never_overloaded() -> None:
     clock = Clock()
     lag = Lag(clock)

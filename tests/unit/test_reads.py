@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from relayd.brokers.reads import Reads
-from relayd.errors import StoreUnavailable
+from relayd.errors import Overloaded, StoreUnavailable
 from relayd.wire import ChatPage
 from tests.unit.fakes import failure, has_fired, success
 
@@ -17,16 +17,17 @@ class Store:
     """Reads that end when the test says so."""
 
     def __init__(self, most: int = 2) -> None:
-        self.reads = Reads(most)
+        self.late = False
+        self.reads = Reads(most, late=lambda: self.late)
         self.begun: list[tuple[str, object, Deferred[ChatPage]]] = []
 
-    def ask(self, room: str, part: object = 0) -> "Deferred[ChatPage]":
+    def ask(self, room: str, part: object = 0, *, joins: bool = False) -> "Deferred[ChatPage]":
         async def fetch() -> ChatPage:
             fetching: Deferred[ChatPage] = Deferred()
             self.begun.append((room, part, fetching))
             return await fetching
 
-        return self.reads.read(room, part, fetch)
+        return self.reads.read(room, part, fetch, joins=joins)
 
     def end(self, outcome: Any = PAGE) -> None:
         """Ends the oldest read under way."""
@@ -100,3 +101,26 @@ def test_a_read_that_nobody_waits_for_any_more_does_not_begin() -> None:
         failure(each, CancelledError)
     store.end()
     assert store.under_way == []
+
+
+def test_a_late_process_reads_nothing_more_for_clients_that_join() -> None:
+    store = Store()
+    begun = store.ask("a", joins=True)
+    waiting = store.ask("a", joins=True)
+    store.late = True
+    shared = store.ask("a", joins=True)
+    for room, part in (("a", 1), ("b", 0)):
+        assert failure(store.ask(room, part, joins=True), Overloaded)
+    inside = store.ask("b", 0)  # of a client that was admitted before
+    assert store.under_way == [("a", 0), ("b", 0)]
+    store.end()
+    store.end()
+    # a read that has begun may miss the newest messages, so nobody shares it
+    assert failure(store.ask("c", joins=True), Overloaded)
+    store.end()
+    for each in (begun, waiting, shared, inside):
+        assert success(each) is PAGE
+    assert failure(store.ask("a", joins=True), Overloaded)
+    store.late = False
+    store.ask("a", joins=True)
+    assert store.under_way == [("a", 0)]

@@ -20,6 +20,7 @@ from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
+from relayd.brokers.reads import in_time
 from relayd.config import Config
 from relayd.drops import Drops
 from relayd.errors import RedisUnavailable
@@ -47,6 +48,7 @@ class RedisBrokers:
         drops: counts payloads that could not be sent to other processes.
         kinds: the table of paths.
         new_rooms_per_hour: returns how many rooms an address may create in an hour.
+        late: whether the process is late; then no history is read for clients that join.
     """
 
     _log = Logger()
@@ -63,6 +65,7 @@ class RedisBrokers:
         drops: Drops,
         kinds: Kinds,
         new_rooms_per_hour: Callable[[], int],
+        late: Callable[[], bool] = in_time,
     ) -> None:
         settings = config.redis
         self._redis = redis
@@ -123,6 +126,7 @@ class RedisBrokers:
             deadline=settings.deadline,
             foreign=foreign,
             django=django,
+            late=late,
         )
         if django is not None:
             keep = partial(self.rooms.post, to_django=False)

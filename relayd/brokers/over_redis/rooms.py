@@ -21,7 +21,7 @@ from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import DELETED
 from relayd.brokers.over_redis.outgoing import Outgoing
-from relayd.brokers.reads import Reads
+from relayd.brokers.reads import Reads, in_time
 from relayd.errors import RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
@@ -81,6 +81,7 @@ class RedisRooms:
         deadline: seconds that a reader waits for the delivery of the entries that it has read.
         foreign: checks what comes from Redis.
         django: exchanges messages with Django Channels; None without Django.
+        late: as for `RedisBrokers`.
     """
 
     _log = Logger()
@@ -100,6 +101,7 @@ class RedisRooms:
         deadline: float,
         foreign: Foreign,
         django: DjangoChannels | None = None,
+        late: Callable[[], bool] = in_time,
     ) -> None:
         self._hub = hub
         self._redis = redis
@@ -111,7 +113,7 @@ class RedisRooms:
         self._deadline = deadline
         self._foreign = foreign
         self._django = django
-        self._reads = Reads()
+        self._reads = Reads(late=late)
         self._rooms: dict[str, _Room] = {}
         self._outgoing = outgoing
         groups.delegate(kind.name, self)
@@ -150,13 +152,17 @@ class RedisRooms:
             room,
             ("last", count, limit, size),
             lambda: self._read(room, self._history.last(room, count, limit, size)),
+            joins=True,
         )
 
-    async def since(self, room: str, position: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:
+    async def since(
+        self, room: str, position: int, limit: int, size: int = PAGE_SIZE, *, joins: bool = False
+    ) -> ChatPage:
         return await self._reads.read(
             room,
             ("since", position, limit, size),
             lambda: self._read(room, self._since(room, position, limit, size), position),
+            joins=joins,
         )
 
     async def _since(self, room: str, position: int, limit: int, size: int) -> ChatPage:

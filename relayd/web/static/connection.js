@@ -20,6 +20,8 @@ const SENTENCES = {
   origin_not_allowed: "This page may not connect: its address is not among the allowed origins.",
   host_not_allowed: "This server does not answer for the host in the address of this page.",
   too_many_connections: "There are too many connections at the moment.",
+  banned: "You may not connect to this server.",
+  overloaded: "The server has too much to do at the moment.",
   draining: "The server is restarting.",
   store_unavailable: "The history cannot be read at the moment.",
   database_unavailable: "The history cannot be read at the moment.",
