@@ -86,6 +86,8 @@ class Pages:
             room=name,
             prefix=config.chat.message_prefix,
             limit=config.limits.max_message_size,
+            # a token is of no use where the session of a site counts
+            tokens="no" if config.auth.chat == "django" else "yes",
         )
         return templates.page(f"{name} · relayd chat", content, script="room.js")
 

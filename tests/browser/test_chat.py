@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 from selenium.common.exceptions import JavascriptException
 from selenium.webdriver import Chrome, ChromeOptions
@@ -256,6 +257,53 @@ def test_a_refusal_is_shown_as_a_sentence(tmp_path: Path, browser: Browser) -> N
         assert "allowed origins" in browser.shown("#status")
         assert browser.shown("#retry") == "Try again"
         assert browser.shown("#countdown") == ""
+    finally:
+        daemon.stop()
+
+
+def test_a_room_that_needs_a_token_takes_it_from_the_form_or_the_address(
+    tmp_path: Path, browser: Browser, start_browser: Callable[[], Browser]
+) -> None:
+    """The server gets it as a subprotocol; no address and no log shows it."""
+    secret = "a secret for tests that is long enough for HS256"
+    daemon = Daemon(tmp_path, {"RELAYD_AUTH_SECRET": secret, "RELAYD_AUTH_CHAT": "token"}).start()
+    token = jwt.encode({"sub": "ada", "rights": ["chat/lobby"]}, secret)
+    try:
+        url = f"{daemon.url}/chat/lobby/"
+        browser.open(url).wait_for_state("refused")
+        assert browser.shown("#status") == "You need a valid token for this room."
+        assert (browser.shown("#retry"), browser.shown("#form")) == ("", "")
+        field = browser.driver.find_element(By.ID, "token")
+        field.send_keys("no token", Keys.ENTER)
+        assert "three parts" in browser.shown("#problem")
+        field.clear()
+        field.send_keys(token.replace(".", "x", 1) + ".x", Keys.ENTER)
+        browser.wait_for(lambda: browser.shown("#problem") == "")
+        browser.wait_for_state("refused")
+        field.send_keys(token, Keys.ENTER)
+        browser.wait_for_state("connected")
+        assert browser.shown("#enter") == ""
+        browser.say("hello")
+        browser.wait_for(lambda: browser.texts("#messages .user") == ["ada"])
+        browser.driver.refresh()
+        browser.wait_for_state("connected")
+        daemon.kill()
+        browser.wait_for_state("lost")
+        daemon.start()
+        browser.wait_for_state("connected")
+        other = start_browser().open(f"{daemon.url}/chat/lobby#token={token}")
+        other.wait_for_state("connected")
+        assert other.driver.current_url == url
+        other.open(f"{daemon.url}/chat/other/").wait_for_state("refused")
+        assert other.shown("#status") == "You may not enter this room."
+        assert other.shown("#enter") != ""
+        browser.driver.switch_to.new_window("tab")
+        browser.open(url).wait_for_state("refused")  # the token is of the other tab
+        browser.driver.execute_script("location.hash = arguments[0]", f"token={token}")
+        browser.wait_for_state("connected")
+        assert browser.driver.current_url == url
+        assert token not in daemon.log
+        assert browser.violations() == other.violations() == []
     finally:
         daemon.stop()
 

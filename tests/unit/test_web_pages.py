@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relayd import __version__
-from relayd.config import Api, Chat, Config, Echo, Limits
+from relayd.config import Api, Auth, Chat, Config, Echo, Limits
 from relayd.web.static_files import FOLDER, TYPES
 from tests.unit.web_fakes import FakeBackend, ask
 
@@ -109,6 +109,12 @@ def test_a_room_hands_its_settings_to_its_script() -> None:
     assert main["data-room"] == "Grüße"
     assert main["data-prefix"] == '<"> '
     assert main["data-limit"] == "77"
+    assert main["data-tokens"] == "yes"
+
+
+def test_a_room_for_users_of_a_site_asks_for_no_token() -> None:
+    [main] = Tags(get("/chat/lobby/", Config(auth=Auth(chat="django")))).all("main")
+    assert main["data-tokens"] == "no"
 
 
 @pytest.mark.parametrize("room", ["a%20b", "%3Cb%3E", "a.b", "x" * 101, "%ff", "%E2%82%AC"])

@@ -2,7 +2,8 @@
 //
 // Events: "state" (this.state changed), "message", "gap", "problem" (detail: the frame), "settled".
 // A browser cannot read the HTTP status of a refused handshake, so ?refuse=close asks for a close
-// frame instead: 4000 + the status, the error code as its reason.
+// frame instead: 4000 + the status, the error code as its reason. It can set no header either, so a
+// token is offered as a subprotocol.
 
 const FIRST_WAIT = 1000; // ms, the longest one before the first try; doubles from try to try
 const LONGEST_WAIT = 30_000;
@@ -28,26 +29,30 @@ const SENTENCES = {
 };
 
 export class Connection extends EventTarget {
-  // What the page shows: name is "connecting", "connected", "lost" or "refused".
-  state = { name: "connecting", sentence: "", retryAt: 0 };
+  // What the page shows: name is "connecting", "connected", "lost" or "refused"; code is the error
+  // code of a refusal.
+  state = { name: "connecting", sentence: "", retryAt: 0, code: "" };
 
   #room;
+  #subprotocols;
   #socket = null;
   #lastId = null;
   #tries = 0;
   #wasConnected = false;
   #timers = {};
 
-  constructor(room) {
+  // subprotocols() returns what each new WebSocket offers.
+  constructor(room, subprotocols = () => []) {
     super();
     this.#room = room;
+    this.#subprotocols = subprotocols;
   }
 
   // Connects now, whatever is under way.
   connect() {
     this.#leave();
     this.#become("connecting");
-    const socket = new WebSocket(this.#url());
+    const socket = new WebSocket(this.#url(), this.#subprotocols());
     this.#socket = socket;
     const current = (action) => (event) => {
       if (this.#socket === socket) action(event); // an abandoned one has nothing more to say
@@ -126,7 +131,7 @@ export class Connection extends EventTarget {
       const sentence = SENTENCES[reason] ?? `The server refused: ${reason || status}.`;
       if (status === 429 || status === 503) this.#wait(sentence, RETRY_AFTER);
       else if (status >= 500) this.#wait(sentence);
-      else this.#become("refused", sentence);
+      else this.#become("refused", sentence, 0, reason);
     } else if (code === 1000 || code === 1002 || code === 4001) {
       this.#become("refused", "The server has ended the connection.");
     } else {
@@ -163,8 +168,8 @@ export class Connection extends EventTarget {
     }, wait);
   }
 
-  #become(name, sentence = "", retryAt = 0) {
-    this.state = { name, sentence, retryAt };
+  #become(name, sentence = "", retryAt = 0, code = "") {
+    this.state = { name, sentence, retryAt, code };
     this.dispatchEvent(new Event("state"));
   }
 

@@ -3,16 +3,17 @@
 
 import { Connection } from "./connection.js";
 import { Outgoing } from "./outgoing.js";
+import { keep, subprotocols, takeFromAddress } from "./token.js";
 
 const MOST_SHOWN = 1000;
 const byId = (id) => document.getElementById(id);
-const { room, prefix, limit } = byId("chat").dataset;
+const { room, prefix, limit, tokens } = byId("chat").dataset;
 const [messages, pending, scroll, input] = ["messages", "pending", "scroll", "text"].map(byId);
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-const connection = new Connection(room);
+const connection = new Connection(room, subprotocols);
 const outgoing = new Outgoing(connection, prefix, showPending);
 
 function element(name, className, text) {
@@ -111,10 +112,11 @@ connection.addEventListener("settled", () => {
 const TITLES = { connecting: "Connecting…", connected: "Connected" };
 
 function showState() {
-  const { name, sentence, retryAt } = connection.state;
+  const { name, sentence, retryAt, code } = connection.state;
   byId("chat").dataset.state = name;
   byId("status").textContent = sentence || TITLES[name];
-  byId("retry").hidden = name !== "lost" && name !== "refused";
+  if (name !== "connecting") askForToken(NEEDS_TOKEN.has(code) && tokens === "yes");
+  byId("retry").hidden = !byId("enter").hidden || (name !== "lost" && name !== "refused");
   byId("retry").textContent = name === "refused" ? "Try again" : "Try now";
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   byId("countdown").textContent = name === "lost" ? `Reconnecting in ${seconds} s` : "";
@@ -126,6 +128,30 @@ byId("retry").addEventListener("click", () => connection.connect());
 addEventListener("online", () => connection.hurry());
 addEventListener("offline", () => connection.drop());
 document.addEventListener("visibilitychange", () => document.hidden || connection.hurry());
+
+// A token
+
+const NEEDS_TOKEN = new Set(["unauthorized", "forbidden"]);
+
+function askForToken(asks) {
+  if (asks === !byId("enter").hidden) return;
+  byId("enter").hidden = !asks;
+  byId("form").hidden = asks;
+  (asks ? byId("token") : input).focus();
+}
+
+byId("enter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!keep(byId("token").value.trim())) {
+    showProblem("This is no token: a token has three parts with dots between them.");
+    return;
+  }
+  byId("token").value = "";
+  showProblem("");
+  connection.connect();
+});
+// somebody has followed a link within this page
+addEventListener("hashchange", () => takeFromAddress() && connection.connect());
 
 // Writing
 
@@ -160,4 +186,5 @@ addEventListener("beforeunload", (event) => {
 });
 
 scroll.ariaBusy = "true";
+takeFromAddress();
 connection.connect();
