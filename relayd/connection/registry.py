@@ -88,6 +88,16 @@ class Connections:
         return min(timeout, REFUSED_TIME) if connection in self._refused else timeout
 
     @property
+    def refused(self) -> int:
+        """The number of refused connections that have not answered their close yet."""
+        return len(self._refused)
+
+    @property
+    def arriving(self) -> int:
+        """The number of handshakes that wait for their admission."""
+        return self._arriving
+
+    @property
     def may_refuse_with_close(self) -> bool:
         """Whether another refused connection may be kept."""
         return len(self._refused) < REFUSED

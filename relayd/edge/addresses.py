@@ -54,9 +54,13 @@ class Addresses:
     Args:
         current: holds the configuration.
         now: seconds, by a clock that is not set.
+
+    Attributes:
+        refused: how many handshakes and requests were refused so far, by the limit.
     """
 
     def __init__(self, current: Current, now: Callable[[], float]) -> None:
+        self.refused = dict.fromkeys(("connections", "handshakes", "failures", "requests"), 0)
         self._current = current
         self._now = now
         self._sources: dict[str, Source] = {}
@@ -164,9 +168,11 @@ class Addresses:
         """
         limits, now = self._current.config.limits, self._now()
         self._check_failures(source, now)
-        source.handshakes = _spend(source.handshakes, now, limits.handshakes_per_second, BURST)
+        rate = limits.handshakes_per_second
+        source.handshakes = self._spend("handshakes", source.handshakes, now, rate)
         most = limits.connections_per_address
         if most and source.open > most:
+            self.refused["connections"] += 1
             raise Refusal(
                 ErrorCode.TOO_MANY_FROM_ADDRESS,
                 f"Your address has {most} connections, the most that one may have.",
@@ -179,7 +185,7 @@ class Addresses:
             return
         now, rate = self._now(), self._current.config.limits.requests_per_second
         try:
-            source.requests = _spend(source.requests, now, rate, BURST)
+            source.requests = self._spend("requests", source.requests, now, rate)
         finally:
             self.rest(source)
 
@@ -204,18 +210,17 @@ class Addresses:
     def _check_failures(self, source: Source, now: float) -> None:
         wait = source.failures - now - FAILURE_BURST
         if wait > 0:
-            raise _slow_down(wait)
+            raise self._refuse("failures", wait)
 
+    def _spend(self, limit: str, until: float, now: float, rate: float) -> float:
+        """Spends one unit of a rate; returns the time until which it is used up. Raises Refusal."""
+        if not rate:
+            return until
+        until = max(until, now)
+        if until - now >= BURST:
+            raise self._refuse(limit, until - now - BURST + 1 / rate)
+        return until + 1 / rate
 
-def _spend(until: float, now: float, rate: float, burst: float) -> float:
-    """Spends one unit of a rate; returns the time until which it is used up. Raises Refusal."""
-    if not rate:
-        return until
-    until = max(until, now)
-    if until - now >= burst:
-        raise _slow_down(until - now - burst + 1 / rate)
-    return until + 1 / rate
-
-
-def _slow_down(seconds: float) -> Refusal:
-    return Refusal(ErrorCode.TOO_MANY_REQUESTS, retry_after=max(1, math.ceil(seconds)))
+    def _refuse(self, limit: str, seconds: float) -> Refusal:
+        self.refused[limit] += 1
+        return Refusal(ErrorCode.TOO_MANY_REQUESTS, retry_after=max(1, math.ceil(seconds)))

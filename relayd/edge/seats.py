@@ -55,12 +55,18 @@ class Seat:
         if source is not None:
             source.open += 1
             source.fresh += 1
+        if seats is not None:
+            seats.half_open += 1
 
     def understood(self) -> None:
         """Its request head is whole."""
-        if self._fresh and self._source is not None:
-            self._source.fresh -= 1
+        if not self._fresh:
+            return
         self._fresh = False
+        if self._source is not None:
+            self._source.fresh -= 1
+        if self._seats is not None:
+            self._seats.half_open -= 1
 
     def check_handshake(self, host: str) -> None:
         """Counts the connection for its client, and checks a handshake.
@@ -90,6 +96,7 @@ class Seat:
 
     def leave(self) -> None:
         """The connection has ended; no effect the second time."""
+        self.understood()
         seats, self._seats = self._seats, None
         if seats is not None:
             self._leave_source(seats)
@@ -119,12 +126,13 @@ class Seats:
         addresses: the limits per address.
         taken: TCP connections, of any kind, that have not ended.
         leaving: those of them that have yielded, and end in this turn of the reactor.
-        fresh: connections whose first request head is not whole yet, the oldest first.
+        half_open: those of them whose first request head is not whole yet.
+        fresh: the same, the oldest first; and those whose first request is about to be dispatched.
         sending: connections whose request body is not whole yet, the oldest first.
         kept: connections between two HTTP requests, the oldest first.
         yielded: how many connections had to yield so far.
-        refused: how many connections were dropped so far: none could yield, or their address had
-            too many.
+        dropped: how many connections were dropped so far at once: `full`, none could yield;
+            `half_open`, their address had too many without a request head.
     """
 
     _log = Logger()
@@ -134,11 +142,12 @@ class Seats:
         self._now = now
         self.addresses = Addresses(current, now)
         self._files = UNLIMITED
-        self.taken = self.leaving = 0
+        self.taken = self.leaving = self.half_open = 0
         self.fresh: dict[Visitor, None] = {}
         self.sending: dict[Visitor, None] = {}
         self.kept: dict[Visitor, None] = {}
-        self.yielded = self.refused = 0
+        self.yielded = 0
+        self.dropped = {"full": 0, "half_open": 0}
         self._warned_at = -WARN_EVERY
         self._compute()
         current.watch(self._compute, "limits")
@@ -182,10 +191,10 @@ class Seats:
         """
         source = self.addresses.find(host)
         if source is not None and not self.addresses.may_connect(source):
-            self.refused += 1
+            self.dropped["half_open"] += 1
             return None
         if self.taken - self.leaving >= self.total and not self._make_room():
-            self.refused += 1
+            self.dropped["full"] += 1
             if source is not None:
                 self.addresses.rest(source)
             now = self._now()

@@ -21,6 +21,7 @@ from relayd.brokers.interface import Brokers
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory
 from relayd.hub import Hub
+from relayd.metrics import doors
 from relayd.metrics.exchange import Rule
 from relayd.metrics.families import counter, gauge, histogram
 from relayd.metrics.lag import Lag
@@ -35,10 +36,13 @@ from relayd.tls.served import Certificates
 RULES: dict[str, Rule] = {
     "relayd_build_info": "max",
     "relayd_chat_bytes": "max",
+    "relayd_chat_max_bytes": "max",
     "relayd_chat_rooms": "max",
     "relayd_database_up": "min",
+    "relayd_denials": "max",
     "relayd_disk_low": "max",
     "relayd_draining": "max",
+    "relayd_overloaded": "max",
     "relayd_reactor_lag_max_seconds": "max",
     "relayd_redis_servers": "max",
     "relayd_redis_servers_up": "min",
@@ -84,6 +88,7 @@ class PartsCollector(Collector):
         yield build_info()
         yield from self._connections()
         yield from self._handshakes()
+        yield from doors.collect(self._parts.context)
         yield from self._frames()
         yield from self._rooms()
         yield from self._database()
@@ -100,6 +105,11 @@ class PartsCollector(Collector):
             "reactor_lag_max_seconds",
             "The longest lag of the reactor within the last minute, of the worst process",
             lag.longest,
+        )
+        yield gauge(
+            "overloaded",
+            "1 while the process is so late that it admits no new clients ([limits] overload_lag)",
+            int(lag.overloaded),
         )
 
     def _certificates(self) -> Iterator[Metric]:
@@ -233,6 +243,13 @@ class PartsCollector(Collector):
             "chat_bytes",
             "What the messages of all chat rooms take in the store, in bytes",
             tally.usage.bytes,
+        )
+        servers = len(self._parts.redis.servers) if self._parts.redis is not None else 1
+        yield gauge(
+            "chat_max_bytes",
+            "The most bytes that all chat rooms may keep ([chat] total_bytes of each Redis "
+            "server); 0: any number",
+            self._parts.context.current.config.chat.total_bytes * servers,
         )
         yield counter(
             "chat_trimmed_bytes",

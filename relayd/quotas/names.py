@@ -33,11 +33,15 @@ class NamesInUse:
     Args:
         limits: returns the present limits.
         is_exempt: whether an address has no limits per address.
+
+    Attributes:
+        refused_addresses: how many names were refused so far because their address had too many.
     """
 
     def __init__(self, limits: Callable[[], Limits], is_exempt: Callable[[str], bool]) -> None:
         self._limits = limits
         self._is_exempt = is_exempt
+        self.refused_addresses = 0
         self._users: dict[tuple[str, str], Counter[str]] = {}
         self._names = Counter[str]()
         self._of_address = Counter[tuple[str, str]]()
@@ -63,6 +67,7 @@ class NamesInUse:
             limits = self._limits()
             most, own = limits.max_groups, limits.groups_per_address
             if own and self._of_address[kind, address] >= own and not self._is_exempt(host):
+                self.refused_addresses += 1
                 raise Refusal(
                     ErrorCode.QUOTA_EXCEEDED,
                     f"Your address uses {own} names on {kind} paths, and may use no further one.",

@@ -1,13 +1,17 @@
 """`/metrics` of a spawned relayd: it shows what has happened; docs/metrics.md lists all of it."""
 
+import contextlib
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.daemon import Daemon
-from tests.integration.clients import Refused, read, say, settle
+from tests.integration.clients import Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Spawn
+from tests.integration.raw import Raw, handshake, request
+from tests.integration.relayctl import Operator
 from tests.integration.scraping import scrape, value
 from tests.ports import free_port
 
@@ -88,6 +92,50 @@ def test_bytes_that_wait_for_a_slow_client_are_shown(spawn: Spawn, connect: Conn
             break
     assert value(metrics, "relayd_slow_clients") == 1
     assert value(metrics, "relayd_outbox_bytes") >= 60_000
+
+
+def test_tcp_connections_are_counted_by_state_and_refusals_by_the_limit_of_an_address(
+    spawn: Spawn, connect: Connect
+) -> None:
+    daemon = spawn(
+        proxy_trusted="127.0.0.1",
+        limits_exempt="",
+        limits_groups_per_address=1,
+        limits_half_open_per_address=2,
+        limits_requests_per_second=0.1,
+    )
+    stranger = {"additional_headers": {"X-Forwarded-For": "203.0.113.7"}}
+    banned = connect(daemon, "/ws/camera/g", **stranger)
+    assert Refused(daemon, "/ws/camera/h", **stranger).error == "quota_exceeded"
+    assert Operator(daemon.folder)("ban", "203.0.113.0/24").returncode == 0
+    assert read_close(banned)[0] == 4403
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(Raw(daemon.port))
+        for status in (200, 200, 429):
+            kept.send(request("/static/room.js", "X-Forwarded-For: 198.51.100.7"))
+            assert kept.response().status == status
+        for _ in range(3):
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", daemon.port), 5, ("127.0.0.2", 0))
+            )
+        refusing = stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 5))
+        refusing.sendall(handshake("/ws/nothing?refuse=close"))
+        assert refusing.recv(4096)[9:12] == b"101"
+        connect(daemon, "/ws/camera/g")
+
+        metrics = scrape(daemon)
+        # the one that asks is the second with HTTP
+        states = {"half_open": 2, "http": 2, "websocket": 1, "refused": 1}
+        for state, count in states.items():
+            assert value(metrics, "relayd_tcp_connections", state=state) == count, state
+    assert value(metrics, "relayd_tcp_connections_dropped_total", reason="half_open") == 1
+    for limit in ("names", "requests"):
+        assert value(metrics, "relayd_address_refusals_total", limit=limit) == 1
+    assert value(metrics, "relayd_denials", kind="address") == 1
+    most = [
+        value(metrics, "relayd_tcp_connections_max", state=state) for state in ("websocket", "all")
+    ]
+    assert 0 < most[0] < most[1]
 
 
 # -- docs/metrics.md
