@@ -254,6 +254,10 @@ class RedisServer:
         """
         return self._subscriptions.subscribe(_encode(channel), receive)
 
+    def subscribe_later(self, channel: str | bytes, receive: Receive) -> None:
+        """As `subscribe`, without waiting: messages come as soon as Redis is available."""
+        self._subscriptions.subscribe_later(_encode(channel), receive)
+
     def unsubscribe(self, channel: str | bytes) -> None:
         """Ends the subscription of a channel, if there is one, and removes its receiver."""
         self._subscriptions.unsubscribe(_encode(channel))

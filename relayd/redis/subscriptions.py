@@ -24,17 +24,18 @@ class _Wish:
 
     Attributes:
         asked: whether SUBSCRIBE may have been sent, for this wish or the one that it replaced.
-        waiting: fires when Redis first confirms the subscription; None afterwards.
+        waiting: fires when Redis first confirms the subscription; None afterwards, and if nobody
+            waits for that.
     """
 
     __slots__ = ("asked", "channel", "receive", "waiting")
 
     def __init__(
-        self, channel: bytes, receive: Receive, waiting: "Deferred[None]", asked: bool
+        self, channel: bytes, receive: Receive, waiting: "Deferred[None] | None", asked: bool
     ) -> None:
         self.channel = channel
         self.receive = receive
-        self.waiting: Deferred[None] | None = waiting
+        self.waiting = waiting
         self.asked = asked
 
 
@@ -72,6 +73,16 @@ class Subscriptions:
         if overtaken is not None:
             _cancel(overtaken)
         return done
+
+    def subscribe_later(self, channel: bytes, receive: Receive) -> None:
+        """As `server.RedisServer.subscribe_later`."""
+        overtaken = self._wishes.get(channel)
+        self._wishes[channel] = _Wish(channel, receive, None, asked=True)
+        self.receivers[channel] = receive
+        if self._connection is not None:  # `restore` may have listed the channels already
+            self._connection.send(pack(("SUBSCRIBE", channel))).addErrback(_nothing)
+        if overtaken is not None:
+            _cancel(overtaken)
 
     def unsubscribe(self, channel: bytes) -> None:
         """As `server.RedisServer.unsubscribe`."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from relayd.errors import RedisUnavailable
@@ -168,6 +168,19 @@ def test_no_subscription_is_accepted_while_redis_is_unavailable(scene: Scene) ->
     assert scene.subscribed == {b"a"}
 
 
+def test_a_channel_that_is_subscribed_later_gets_messages_when_redis_is_back(scene: Scene) -> None:
+    scene.lose()
+    inbox, second = Inbox(), Inbox()
+    scene.subscriptions.subscribe_later(b"a", inbox)
+    restored = scene.connect()
+    scene.subscriptions.subscribe_later(b"b", second)
+    scene.answer()
+    assert has_fired(restored)
+    for channel in (b"a", b"b"):
+        scene.publish(channel, b"1")
+    assert (inbox.messages, second.messages) == ([b"1"], [b"1"])
+
+
 def test_a_subscription_cancelled_while_it_is_restored_is_removed(scene: Scene) -> None:
     inbox = Inbox()
     for channel in (b"a", b"b"):
@@ -227,7 +240,9 @@ def test_cancelling_a_subscription_unsubscribes_it(scene: Scene) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["subscribe", "unsubscribe", "cancel", "answer", "lose", "connect"]),
+        st.sampled_from(
+            ["subscribe", "later", "unsubscribe", "cancel", "answer", "lose", "connect"]
+        ),
         st.sampled_from([b"a", b"b", b"c"]),
         st.integers(1, 4),
     ),
@@ -259,6 +274,10 @@ def test_the_last_subscribe_or_unsubscribe_wins_in_any_order_of_events(
             wishes[channel] = (inbox, done)
             if outcome == ["failed"]:
                 del wishes[channel]
+        elif kind == "later":
+            inbox = Inbox()
+            scene.subscriptions.subscribe_later(channel, inbox)
+            wishes[channel] = (inbox, succeed(None))
         elif kind == "unsubscribe":
             scene.subscriptions.unsubscribe(channel)
             wishes.pop(channel, None)

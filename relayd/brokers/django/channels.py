@@ -84,6 +84,12 @@ class DjangoChannels:
         if channel is not None:
             await self._server.subscribe(channel, partial(self._received, group))
 
+    def subscribe_later(self, group: str) -> None:
+        """As `subscribe`, as soon as Redis is available."""
+        channel = self.channel(group)
+        if channel is not None:
+            self._server.subscribe_later(channel, partial(self._received, group))
+
     def unsubscribe(self, group: str) -> None:
         """Stops receiving Django's messages to a group."""
         channel = self.channel(group)

@@ -26,7 +26,7 @@ from relayd.drops import Drops
 from relayd.errors import RedisUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
-from relayd.names import Kinds
+from relayd.names import Content, Kinds
 from relayd.quotas.creation import Creators
 from relayd.redis.replies import RedisRefused
 from relayd.redis.shards import Redis
@@ -85,6 +85,7 @@ class RedisBrokers:
             coalesce=config.limits.coalesce,
             drops=drops,
             foreign=foreign,
+            local_kinds=frozenset(kind.name for kind in kinds if kind.content is Content.POSE),
             django=django,
         )
         bounds = Bounds(

@@ -8,10 +8,12 @@ server that the group's name belongs to:
     ["process", key or null, payload, key or null, payload, ...]    from a relayd
     {...}                                                           one payload, from anybody else
 
-The first local member of a group makes the process subscribe, and does not join if that fails; the
-subscription outlives the last local member by a second (after centrifuge).
+The first local member of a group makes the process subscribe; the subscription outlives the last
+local member by a second (after centrifuge). While Redis is unavailable, a group goes on inside the
+process, and is subscribed when Redis is back; of most kinds, it cannot get its first member then.
 """
 
+from collections.abc import Container
 from functools import partial
 from typing import Protocol
 
@@ -53,8 +55,8 @@ class _Channel:
     """The channel of a group that has local members, or had some within the last `LINGER`.
 
     Attributes:
-        ready: whether Redis has confirmed the subscription.
-        waiting: Deferreds that fire when Redis has confirmed the subscription.
+        ready: whether members may join: the subscription is confirmed, or waits for Redis.
+        waiting: Deferreds that fire when members may join, or may not.
         linger: the pending unsubscription, if the group has no local member.
     """
 
@@ -81,6 +83,8 @@ class RedisGroups:
         coalesce: seconds a payload may wait for others on its way to Redis; 0 to send each at once.
         drops: counts payloads that could not be sent.
         foreign: checks what comes from Redis.
+        local_kinds: the kinds whose groups can be joined while Redis is away, since a message that
+            other processes miss is soon followed by another.
         django: exchanges messages with Django Channels; None without Django.
     """
 
@@ -97,11 +101,13 @@ class RedisGroups:
         coalesce: float,
         drops: Drops,
         foreign: Foreign,
+        local_kinds: Container[str] = (),
         django: DjangoChannels | None = None,
     ) -> None:
         self._hub = hub
         self._redis = redis
         self._foreign = foreign
+        self._local_kinds = local_kinds
         self._clock = clock
         self._head = b'["%b"' % process.encode()
         self._prefix = prefix
@@ -176,7 +182,8 @@ class RedisGroups:
     async def _subscribe(self, group: str, channel: _Channel) -> None:
         """Subscribes a group's channel, and fires the Deferreds that wait for the subscription."""
         failure: Exception | None = None
-        topics = self._topics.get(split_group(group)[0])
+        kind = split_group(group)[0]
+        topics = self._topics.get(kind)
         receive = partial(self._received if topics is None else topics.received, group)
         try:
             await channel.server.subscribe(channel.name, receive)
@@ -185,7 +192,12 @@ class RedisGroups:
             if topics is not None:
                 await topics.began(group)
         except RedisUnavailable as error:
-            failure = error
+            if kind not in self._local_kinds or self._redis.available:
+                failure = error
+            else:
+                channel.server.subscribe_later(channel.name, receive)
+                if self._django is not None:
+                    self._django.subscribe_later(group)
         except Exception as error:
             self._log.failure("subscribing to {group} failed", group=group)
             failure = RedisUnavailable(str(error))
