@@ -9,14 +9,15 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
     ├── WrongSecret             a pair is bound to another secret
     └── Unavailable             a service that relayd needs failed or did not answer
         ├── DatabaseUnavailable
+        │   └── CommitUnanswered  COMMIT was sent, and no answer came
         ├── RedisUnavailable
-        │   └── RedisUnanswered a command was sent, and no answer came
-        ├── StoreUnavailable    a message is not kept, or a history cannot be read
-        │   └── DiskFull        the disk of the database is too full to keep messages
-        ├── OutcomeUnknown      what was requested may have been carried out
-        ├── Overloaded          the process has too much to do for more work of this kind
-        ├── QuotaExceeded       a quota of this server is used up
-        └── NoUnity             no headset is connected under this UUID
+        │   └── RedisUnanswered   a command was sent, and no answer came
+        ├── StoreUnavailable      a message is not kept, or a history cannot be read
+        │   └── DiskFull          the disk of the database is too full to keep messages
+        ├── OutcomeUnknown        what was requested may have been carried out
+        ├── Overloaded            the process has too much to do for more work of this kind
+        ├── QuotaExceeded         a quota of this server is used up
+        └── NoUnity               no headset is connected under this UUID
 """
 
 from enum import Flag, IntEnum, StrEnum, auto
@@ -314,10 +315,25 @@ class Unavailable(RelaydError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database did not answer in time, or refused the request."""
+    """The database did not answer in time, or refused the request.
+
+    Nothing was written, unless this is a CommitUnanswered.
+    """
 
     code = ErrorCode.DATABASE_UNAVAILABLE
     sentence = code.sentence
+
+
+class CommitUnanswered(DatabaseUnavailable):
+    """COMMIT was sent to the database, which may have executed it, but no answer came.
+
+    Attributes:
+        result: what the interaction had returned before its COMMIT.
+    """
+
+    def __init__(self, reason: str, result: Any) -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 class RedisUnavailable(Unavailable):

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 State = Literal["through", "swallow", "mute", "cut"]
@@ -28,6 +29,7 @@ class Cable:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.delay = 0.0
+        self._awaited: tuple[bytes, Callable[[], object], threading.Event] | None = None
         self.swallowed: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -52,6 +54,22 @@ class Cable:
                 for end in self._sockets:
                     _hang_up(end)
                 self._sockets.clear()
+
+    def at(self, words: bytes, action: Callable[[], object]) -> threading.Event:
+        """Calls something once, when a client next says these words, before they go on.
+
+        Returns:
+            An event that is set after the call.
+        """
+        done = threading.Event()
+        self._awaited = (words, action, done)
+        return done
+
+    def _look_for(self, data: bytes) -> None:
+        if self._awaited is not None and self._awaited[0] in data:
+            (_, action, done), self._awaited = self._awaited, None
+            action()
+            done.set()
 
     def _accept(self) -> None:
         while True:
@@ -82,6 +100,8 @@ class Cable:
             while data := source.recv(_CHUNK):
                 if self.delay:
                     time.sleep(self.delay)
+                if source is not answering:
+                    self._look_for(data)
                 mute = self._state == "mute" and source is answering
                 swallowed = swallowed or self._state == "swallow" or mute
                 # half of a stream is of no use: this connection never recovers

@@ -3,7 +3,7 @@
 Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from hmac import compare_digest
 from typing import Any
 
@@ -75,6 +75,7 @@ class MemoryRooms:
         self._kind = kind
         self._reads = Reads(late=late)
         self._creators = creators
+        history.watch(self._found)
 
     def post(
         self, room: str, message: str, user: str | None = None, address: str | None = None
@@ -128,6 +129,12 @@ class MemoryRooms:
         except DatabaseUnavailable as error:
             raise StoreUnavailable(str(error)) from error
         return found
+
+    def _found(self, room: str, entries: Sequence[ChatEntry] | None) -> None:
+        """Messages are stored whose senders were told that this is unknown."""
+        group = self._kind.group(room)
+        for body in [wire.GAP] if entries is None else [entry.body for entry in entries]:
+            self._hub.fan_out(group, body)
 
     def _deliver(self, entry: ChatEntry, group: str) -> ChatEntry:
         self._hub.fan_out(group, entry.body)

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from relayd.errors import DatabaseUnavailable, Unavailable
+from relayd.errors import DatabaseUnavailable, OutcomeUnknown, Unavailable
 from relayd.storage.fair import FairQueue
 
 _LEAST_LEFT = 0.25
@@ -84,8 +84,8 @@ class Batches(Generic[Request, Answer]):
 
         Returns:
             A Deferred that fires with the answer, in the order of the requests of its source. It
-            fails with `unavailable` when the database is unavailable, the queue is full, or most
-            of the deadline is over when its turn comes.
+            fails with OutcomeUnknown if `perform` does, and with `unavailable` when the database is
+            unavailable, the queue is full, or most of the deadline is over when its turn comes.
         """
         answer: Deferred[Answer] = Deferred()
         waiting = _Waiting(request, self._seconds() + self._deadline, answer)
@@ -122,7 +122,11 @@ class Batches(Generic[Request, Answer]):
             left = min(one.until for one in batch) - self._seconds()
             answers = await self._perform([one.request for one in batch], left)
         except Unavailable as error:
-            for one in batch + [self._take() for _ in range(len(self._queue))]:
+            waiting = [self._take() for _ in range(len(self._queue))]
+            kind = OutcomeUnknown if isinstance(error, OutcomeUnknown) else self._unavailable
+            for one in batch:
+                one.answer.errback(kind(str(error)))
+            for one in waiting:
                 one.answer.errback(self._unavailable(str(error)))
         except Exception as error:
             for one in batch:

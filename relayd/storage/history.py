@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, fail
 
-from relayd.errors import DatabaseUnavailable, DiskFull, QuotaExceeded, StoreUnavailable
+from relayd.errors import (
+    CommitUnanswered,
+    DatabaseUnavailable,
+    DiskFull,
+    OutcomeUnknown,
+    QuotaExceeded,
+    StoreUnavailable,
+)
 from relayd.quotas.usage import Creation, RoomTally, StoredRoom, Usage
 from relayd.storage.batches import Batches
 from relayd.storage.disk import DiskWatch
@@ -19,9 +26,11 @@ from relayd.storage.engines import Cursor
 from relayd.storage.keeping import Keeping, weigh
 from relayd.storage.pages import Pages
 from relayd.storage.pool import Database
+from relayd.storage.unsettled import Found, Part, Unsettled
 from relayd.tally import SIZES, Buckets
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
+_SHARE = 0.75  # of the time of a batch, for its transaction; the rest is for finding out about it
 _STRIDE = 100  # trimmed rows are deleted by the hundred
 _ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
 
@@ -93,6 +102,7 @@ class History:
         self._disk = disk
         self.appended = Buckets(SIZES)
         self.tally = RoomTally()
+        self._unsettled = Unsettled(database)
         self._keeping = Keeping(database.engine)
         self._create = database.sql(_CREATE)
         self._continue = database.sql(_CONTINUE)
@@ -124,9 +134,9 @@ class History:
 
         Returns:
             A Deferred that fires with the entry after the COMMIT, in the order of the ids. It
-            fails with StoreUnavailable. The message may still be in the history if the connection
-            broke during the COMMIT, but no other message ever gets its id. It fails with
-            QuotaExceeded if there is no such room and the message may not create it.
+            fails with StoreUnavailable if the message is not stored, with OutcomeUnknown if the
+            answer to the COMMIT is lost and its outcome cannot be found out before the deadline,
+            and with QuotaExceeded if there is no such room and the message may not create it.
         """
         if self._disk is not None and self._disk.low:
             return fail(DiskFull())
@@ -139,6 +149,10 @@ class History:
             source=source,
         )
         return stored.addCallback(_or_refused)
+
+    def watch(self, found: Found) -> None:
+        """Registers a callback for messages that turn out to be stored later (`Unsettled`)."""
+        self._unsettled.watch(found)
 
     async def recount(self) -> None:
         """Counts what all rooms keep. Raises DatabaseUnavailable."""
@@ -172,9 +186,14 @@ class History:
     async def settled(self) -> None:
         """Returns when the Deferreds of the transaction under way have fired.
 
-        Entries that an earlier read returned have then been reported to their senders, too.
+        Entries that an earlier read returned have then been reported to their senders, or to
+        the callbacks of `watch`.
+
+        Raises:
+            DatabaseUnavailable: it is not known what became of a transaction.
         """
         await self._batches.settled()
+        await self._unsettled.settle()
 
     async def last(self, room: str, count: int, limit: int = _ALL, size: int = _ALL) -> ChatPage:
         """The first page of the room's last `count` messages.
@@ -213,9 +232,15 @@ class History:
     async def _perform(
         self, messages: Sequence[_Message], timeout: float
     ) -> list[ChatEntry | None]:
-        stored = await self._database.run(
-            "history.append", self._append, messages, write=True, timeout=timeout
-        )
+        until = self._database.seconds() + timeout
+        await self._unsettled.settle()
+        try:
+            stored: _Stored = await self._database.run(
+                "history.append", self._append, messages, write=True, timeout=_SHARE * timeout
+            )
+        except CommitUnanswered as error:
+            stored = error.result
+            await self._find_out(messages, stored, until)
         self.appended.observe(len(stored.entries))
         for creation in stored.creating:
             creation.done = True
@@ -223,6 +248,32 @@ class History:
         if self.tally.usage.bytes > self._total_bytes:
             await self._trim()
         return stored.entries
+
+    async def _find_out(self, messages: Sequence[_Message], stored: _Stored, until: float) -> None:
+        """Returns if a transaction was committed whose COMMIT was not answered.
+
+        Raises:
+            StoreUnavailable: it was not, and will not be.
+            OutcomeUnknown: that is not known yet.
+        """
+        rooms: dict[str, list[ChatEntry]] = {}
+        for message, entry in zip(messages, stored.entries, strict=True):
+            if entry is not None:
+                rooms.setdefault(message.room, []).append(entry)
+        parts = [Part(room, entries) for room, entries in sorted(rooms.items())]
+        if not parts:
+            return
+        try:
+            left = until - self._database.seconds()
+            found = await self._unsettled.find(parts, timeout=max(0.0, left))
+        except DatabaseUnavailable as error:
+            self._unsettled.hold(parts)
+            raise OutcomeUnknown(str(error)) from error
+        if found is None:
+            self._unsettled.report(parts, None)
+            raise OutcomeUnknown("the messages are gone again")
+        if not found:
+            raise StoreUnavailable("the transaction was not committed")
 
     def _add(self, usage: Usage) -> None:
         rooms, total = self.tally.usage

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.enterprise import adbapi
 
-from relayd.errors import DatabaseUnavailable
+from relayd.errors import CommitUnanswered, DatabaseUnavailable
 from relayd.storage.engines import Engine
 
 
@@ -86,19 +86,32 @@ class Job:
         self._connection: Any = None
         self._given_up = False
         self._began = False
+        self._committing = False
+        self._result: Any = None
 
-    def give_up(self) -> None:
-        """Abandons the job and frees its thread; called in the reactor, never blocks."""
+    def give_up(self, reason: str) -> DatabaseUnavailable:
+        """Abandons the job and frees its thread; called in the reactor, never blocks.
+
+        Returns:
+            The error for the caller of the job. A write that has not come to its COMMIT never will.
+        """
         with self._lock:
             self._given_up = True
             if self._connection is not None:
                 self._engine.interrupt(self._connection)
+            return self._error(reason, unanswered=self._committing)
+
+    def _error(self, reason: str, *, unanswered: bool) -> DatabaseUnavailable:
+        if unanswered:
+            return CommitUnanswered(reason, self._result)
+        return DatabaseUnavailable(reason)
 
     def __call__(self, connections: Connections) -> Any:
         """Runs the job in a pool thread; returns the interaction's result.
 
         Raises:
-            DatabaseUnavailable: the database is unavailable, or the job was given up.
+            DatabaseUnavailable: the database is unavailable, or the job was given up. A write may
+                have been committed only if this is a CommitUnanswered.
             Exception: any other exception of the interaction.
         """
         had_one = connections.has_one()
@@ -106,11 +119,11 @@ class Job:
             return self._attempt(connections)
         except _Lost as lost:
             if not had_one or (self._write and self._began):
-                raise DatabaseUnavailable(lost.reason) from lost.__cause__
+                raise self._error(lost.reason, unanswered=lost.in_commit) from lost.__cause__
         try:
             return self._attempt(connections)
         except _Lost as lost:
-            raise DatabaseUnavailable(lost.reason) from lost.__cause__
+            raise self._error(lost.reason, unanswered=lost.in_commit) from lost.__cause__
 
     def _attempt(self, connections: Connections) -> Any:
         if self._given_up:
@@ -131,9 +144,10 @@ class Job:
         except BaseException as error:
             given_up = self._let_go()
             if isinstance(error, engine.errors):
-                if given_up or engine.is_lost(connection, error):
+                in_commit = self._committing and _may_have_committed(error)
+                if given_up or in_commit or engine.is_lost(connection, error):
                     connections.throw_away()
-                    raise _Lost(engine.reason(error)) from error
+                    raise _Lost(engine.reason(error), in_commit=in_commit) from error
                 if engine.is_away(error):
                     raise DatabaseUnavailable(engine.reason(error)) from error
             raise
@@ -145,12 +159,20 @@ class Job:
         if self._write:
             with self._engine.transaction(connection) as cursor:
                 self._began = True
-                return self._interaction(cursor, *self._args)
+                self._result = self._interaction(cursor, *self._args)
+                self._begin_commit()
+            return self._result
         cursor = connection.cursor()
         try:
             return self._interaction(cursor, *self._args)
         finally:
             cursor.close()
+
+    def _begin_commit(self) -> None:
+        with self._lock:
+            if self._given_up:
+                raise DatabaseUnavailable("given up before its COMMIT")
+            self._committing = True
 
     def _let_go(self) -> bool:
         """Returns the connection to the pool; True if the job was given up meanwhile."""
@@ -159,9 +181,21 @@ class Job:
             return self._given_up
 
 
+def _may_have_committed(error: Exception) -> bool:
+    """Whether a COMMIT that raised the error may have been executed all the same.
+
+    A database that says why it did not is believed, but for a PostgreSQL that shuts down (57P01 to
+    57P03), maybe between a COMMIT and its answer, and for a SQLite that could not write or read its
+    files: whoever opens them next may find all of the transaction there.
+    """
+    code = getattr(error, "pgcode", None) or getattr(error, "sqlite_errorname", None) or ""
+    return not code or code.startswith(("57P", "SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
 class _Lost(Exception):
     """The connection broke during the interaction; another connection may work."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, in_commit: bool) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.in_commit = in_commit

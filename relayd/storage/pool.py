@@ -6,7 +6,8 @@ Stands on `engines` and `jobs`; `draws` and `history` stand on it. Its guarantee
   passes, the caller gets DatabaseUnavailable, and a thread that hangs in the connection is freed
   from outside, so that neither the pool nor a shutdown hangs with it.
 - A broken connection is discarded. A read is then retried once on a new one; a write only if its
-  BEGIN failed, because a later statement, or the COMMIT, may have been executed.
+  BEGIN failed, because a later statement may have been executed. A write that fails was not
+  committed, unless the error is a CommitUnanswered.
 - An outage is logged when it begins and when it ends, once for each name, not once per query.
 """
 
@@ -27,6 +28,7 @@ from relayd.tally import Buckets
 T = TypeVar("T")
 
 _MAX_WAITING = 1000  # interactions that wait for a thread; beyond it they fail at once
+_READ = 0.1  # seconds after a deadline, to hear of threads that have ended
 _GRACE = 2.0  # seconds a freed thread has to end in close()
 
 
@@ -121,6 +123,11 @@ class Database:
         return len(self._jobs)
 
     @property
+    def closed(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closed is not None
+
+    @property
     def available(self) -> bool:
         """Whether the last interaction of every name found the database."""
         return not self._away_since
@@ -132,6 +139,10 @@ class Database:
     def seconds(self) -> float:
         """The reactor's clock, in seconds."""
         return float(self._reactor.seconds())
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Calls something in the reactor's thread after a while."""
+        self._reactor.callLater(seconds, call)
 
     async def run(
         self,
@@ -156,7 +167,8 @@ class Database:
 
         Raises:
             DatabaseUnavailable: the database is unavailable, too slow or full, the deadline passed,
-                or too many interactions are pending. A write may have been committed.
+                or too many interactions are pending. A write was not committed, and will not be.
+            CommitUnanswered: one that was may have been committed, or may still be.
             Exception: any other exception of the interaction.
         """
         stats = self.stats.setdefault(name, Stats())
@@ -230,12 +242,18 @@ class Database:
         work: Deferred[Any] = self._pool.runWithConnection(job)
         self._jobs[job] = work
 
+        timer: Any = None
+
+        def overdue() -> None:
+            # a process that stood still runs its timers before it hears of its threads
+            nonlocal timer
+            timer = self._reactor.callLater(_READ, late)
+
         def late() -> None:
             self.given_up += 1
-            job.give_up()
-            answer.errback(DatabaseUnavailable(f"{self.engine.label}: no answer in {limit:.1f} s"))
+            answer.errback(job.give_up(f"{self.engine.label}: no answer in {limit:.1f} s"))
 
-        timer = self._reactor.callLater(limit, late)
+        timer = self._reactor.callLater(limit, overdue)
 
         def done(result: Any) -> None:
             del self._jobs[job]
@@ -248,7 +266,7 @@ class Database:
 
     def _give_up_all(self) -> None:
         for job in self._jobs:
-            job.give_up()
+            job.give_up("it is closed")
 
     def _end_pool(self) -> None:
         if self._jobs:

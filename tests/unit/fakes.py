@@ -548,6 +548,9 @@ class FakeHistory:
             self.kept.append((deferred, entries[-1]))
         return deferred
 
+    def watch(self, found: object) -> None:
+        pass
+
     def tell(self, count: int = 1_000_000) -> None:
         """Tells the first ones who wait in `kept` that their messages are kept."""
         assert self.kept
