@@ -76,6 +76,7 @@ def test_an_address_has_so_many_connections() -> None:
     town = Town(connections_per_address=2)
     some = [town.come() for _ in range(3)]
     assert refusal(some[2].check_handshake, HERE)[0] == "too_many_from_address"
+    assert town.addresses.refused["connections"] == 1
     some[0].leave()
     some[2].check_handshake(HERE)
 
@@ -98,6 +99,7 @@ def test_handshakes_beyond_the_rate_are_refused_until_there_is_room_again() -> N
     for _ in range(int(2 * BURST)):
         seat.check_handshake(HERE)
     assert refusal(seat.check_handshake, HERE) == ("too_many_requests", 1)
+    assert town.addresses.refused["handshakes"] == 1
     town.time += 0.5
     seat.check_handshake(HERE)
     assert refusal(seat.check_handshake, HERE) == ("too_many_requests", 1)
@@ -110,6 +112,7 @@ def test_an_address_that_has_guessed_too_often_is_refused_and_told_for_how_long(
         seat.failed()
     assert refusal(seat.check_handshake, HERE) == ("too_many_requests", 30)
     assert refusal(town.addresses.check_attempt, HERE) == ("too_many_requests", 30)
+    assert town.addresses.refused["failures"] == 2
     seat.leave()
     town.time += 29
     assert refusal(town.come().check_handshake, HERE) == ("too_many_requests", 1)

@@ -11,14 +11,15 @@ from twisted.internet.task import Clock
 from relayd.access.denials import LONGEST_REASON, Denial, Denials
 from relayd.access.identity import NOBODY, Identity
 from relayd.access.networks import Networks, parse_network
-from relayd.config import Config, Proxy
+from relayd.config import Auth, Config, Proxy
 from relayd.config.current import Current
 from relayd.connection.admission import Admission
 from relayd.connection.denied import close_denied
 from relayd.connection.registry import Connections
 from relayd.errors import ErrorCode, Refusal
+from relayd.relays.echo import EchoFactory
 from relayd.relays.paths import KINDS
-from tests.unit.fakes import NOW
+from tests.unit.fakes import NOW, make_world
 from tests.unit.web_fakes import FakeBackend, ask
 
 
@@ -205,6 +206,21 @@ def test_a_banned_address_is_refused_also_after_its_handshake_waited(admission: 
     assert outcome(lambda: again(NOBODY, "203.0.113.7", 0)) is ErrorCode.BANNED
     assert outcome(lambda: again(NOBODY, "203.0.113.8", 0)) is None
     assert not Refusal(ErrorCode.BANNED).is_failed_attempt
+
+
+def test_a_banned_client_is_refused_before_anything_else_is_looked_at() -> None:
+    """Not even its token, which is wrong."""
+    config = Config(auth=Auth(secret="x" * 32))
+    with make_world(config) as (world, _):
+        client = world.connect(EchoFactory(world.context), "/ws/echo?token=no")
+        assert client.response is not None
+        assert client.response.status_code == 401
+        peer = client.transport.getPeer().host
+        world.context.admission.denials.add(ban(peer))
+        client = world.connect(EchoFactory(world.context), "/ws/echo?token=no")
+        assert client.response is not None
+        assert client.response.status_code == 403
+        assert b'"banned"' in (client.response.body or b"")
 
 
 @pytest.mark.parametrize(
