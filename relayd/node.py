@@ -1,7 +1,7 @@
 """The life of one process: start, listen, drain, stop.
 
 Sits above the parts, which `assembly` builds. The service that twistd runs prepares the database,
-listens, and drains at the end: it stops admission, sends 1012 to all clients, closes the stores.
+listens, and drains at the end: it stops admission, sends 1001 to all clients, closes the stores.
 """
 
 import contextlib
@@ -176,7 +176,7 @@ class Node(Service):
         if self._handover is not None:
             self._handover.stop()
         await self._ports.close()
-        # a client in its handshake is admitted, so that it gets 1012 (reconnect) and no refusal
+        # a client in its handshake is admitted, so that it gets 1001 (reconnect) and no refusal
         with contextlib.suppress(defer.TimeoutError):
             await Deferred.fromCoroutine(self._settle()).addTimeout(_GRACE, self._reactor)
         context.admission.drain()

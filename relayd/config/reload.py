@@ -35,6 +35,7 @@ WHEN: dict[str, dict[str, When]] = {
         "allowed_origins": NOW,
         "deflate": NEW,
         "drain_timeout": NOW,
+        "restart_code": NOW,
         "workers": RESTART,
         "spread": RESTART,
     },

@@ -24,6 +24,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ("self",)
     deflate: bool = False
     drain_timeout: Seconds = 5.0
+    restart_code: Literal[1001, 1012] = 1001
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
     spread: Literal["groups", "connections"] = "groups"
 

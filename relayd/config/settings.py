@@ -4,7 +4,7 @@ Sits above `sections` and `checks`; `sources` reads the settings, `config.read` 
 """
 
 import re
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -46,6 +46,8 @@ class Setting(msgspec.Struct, frozen=True):
             value = msgspec.convert(self.value, hint, strict=self.strict, str_keys=not self.strict)
         except msgspec.ValidationError as error:
             reason = str(error).split(" - at ")[0].replace("`bool`", "true or false")
+            if get_origin(hint) is Literal:
+                reason = f"allowed are {', '.join(map(repr, get_args(hint)))}"
             raise self.error(f"{reason[0].lower()}{reason[1:]}") from error
         check = CHECKS.get((self.section, self.key))
         if check is not None:

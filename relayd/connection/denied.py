@@ -40,8 +40,9 @@ def close_denied(connections: Connections, spared: Callable[[str], bool], denial
     With 4005, since another token may help, or, if their address is banned, with 4403 like a
     handshake that is refused with `?refuse=close`.
     """
-    code, reason = int(CloseCode.TOKEN_EXPIRED), REASON
+    code, reason, error = int(CloseCode.TOKEN_EXPIRED), REASON, ErrorCode.TOKEN_REVOKED
     if denial.kind == "address":
-        code, reason = 4000 + (ErrorCode.BANNED.status or 0), ErrorCode.BANNED.value
+        error = ErrorCode.BANNED
+        code, reason = 4000 + (error.status or 0), error.value
     for connection in concerned(connections, denial, spared):
-        connection.close(code, reason)
+        connection.close(code, reason, error)

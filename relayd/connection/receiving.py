@@ -21,6 +21,7 @@ from relayd.sockets.poller import Inlet, PolledTransport
 
 _WARNED = 60.0
 """Seconds after a warning; a client that sends too much within them is closed."""
+_TOO_MUCH = "Too many messages or bytes came in a second again: wait, then send more slowly."
 _AFTER_CLOSE = 16 * 1024
 """Bytes that a peer may send after our close, beside one message that is under way."""
 
@@ -49,8 +50,14 @@ class Receiving(Observed):
         """Sends an error that answers no message."""
         raise NotImplementedError
 
-    def close(self, code: int, reason: str | None = None) -> None:
-        """Begins the closing handshake."""
+    def close(
+        self,
+        code: int,
+        reason: str | None = None,
+        error: ErrorCode | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Begins the closing handshake, for a code from 4000 on after an error frame."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -176,7 +183,7 @@ class Receiving(Observed):
         """Warns a client that sends more than its rate; closes one that was warned just before."""
         now = self.context.clock.seconds()
         if now - self._warned < _WARNED or self._inlet is None:
-            self.close(CloseCode.RATE_LIMIT)
+            self.close(CloseCode.RATE_LIMIT, message=_TOO_MUCH)
             return
         self._warned = now
         self._inlet.allow()

@@ -11,7 +11,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from relayd.access.identity import Identity
-from relayd.errors import CloseCode
+from relayd.errors import CloseCode, ErrorCode
 
 REFUSED = 32
 """Refused handshakes that may wait for their close at the same time; further ones get a status."""
@@ -34,8 +34,14 @@ class Connection(Protocol):
     def address(self) -> str:
         """The client's own IP address, or `unix:`."""
 
-    def close(self, code: int, reason: str | None = None) -> None:
-        """Begins the closing handshake."""
+    def close(
+        self,
+        code: int,
+        reason: str | None = None,
+        error: ErrorCode | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Begins the closing handshake, for a code from 4000 on after an error frame."""
 
     def abort(self) -> None:
         """Drops the TCP connection at once."""

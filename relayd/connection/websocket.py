@@ -19,7 +19,14 @@ from twisted.python.failure import Failure
 from relayd import logs, wire
 from relayd.connection.factory import RelayFactory
 from relayd.connection.receiving import Receiving
-from relayd.errors import ClientError, CloseCode, ErrorCode, Unavailable
+from relayd.errors import (
+    ClientError,
+    CloseCode,
+    ErrorCode,
+    Refusal,
+    Unavailable,
+    error_before,
+)
 from relayd.logs import Logger, printable
 from relayd.native.framing import LONGEST_REASON, PING_FRAME, text_frame
 from relayd.sockets.outbox import build_outbox
@@ -95,16 +102,45 @@ class RelayProtocol(Receiving):
         if logs.is_on(LogLevel.debug):
             self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
 
-    def close(self, code: int, reason: str | None = None) -> None:
+    def close(
+        self,
+        code: int,
+        reason: str | None = None,
+        error: ErrorCode | None = None,
+        message: str | None = None,
+    ) -> None:
         """Begins the closing handshake (RFC 6455 section 7.1.2), after all frames sent before.
 
+        Before a code from 4000 on, the client gets an error frame: many libraries show no such
+        code. Behind a peer that does not read, it waits with the close frame, for `close_timeout`.
+
         Args:
-            code: the code of the close frame.
+            code: the code of the close frame; `[server] restart_code` replaces `RESTART`.
             reason: its reason, cut off after 123 bytes; None for the one of a `CloseCode`.
+            error: the code of the error frame; None for the one of `errors.error_before`.
+            message: the sentence of the error frame; None for that of its code.
         """
+        if self.state != self.STATE_OPEN:
+            return
+        if code is CloseCode.RESTART:
+            code = CloseCode(self.context.current.config.server.restart_code)
         if reason is None:
             reason = code.reason if isinstance(code, CloseCode) else ""
+        # frames that its groups published before precede the error
+        self._leave()
+        error = error or error_before(code, reason)
+        if error is not None:
+            payload = self.encode_notice(error, message or error.sentence)
+            if self.outbox is None:
+                self.transport.write(text_frame(payload))
+            else:
+                self.send_payload(payload)
         self._close(int(code), reason)
+
+    def close_refused(self, refusal: Refusal) -> None:
+        """Closes as `?refuse=close` has it: with 4000 + the status, and the code as the reason."""
+        code = refusal.code
+        self.close(4000 + refusal.status, code.value, code, refusal.message)
 
     def notify(self, code: ErrorCode, message: str) -> None:
         """Sends an error that answers no message."""
@@ -134,7 +170,7 @@ class RelayProtocol(Receiving):
         if self._refusal is not None:
             context.connections.add_refused(self)
             self._open_inlet()
-            self._close(4000 + self._refusal.status, self._refusal.code.value)
+            self.close_refused(self._refusal)
             return
         context.connections.add(self)
         self.factory.opened += 1

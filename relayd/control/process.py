@@ -175,7 +175,7 @@ class ProcessControl(Reloading):
         open_ = {f"c{each.number}": each for each in clients.each(self._context.connections)}
         for id in kick.ids:
             if id in open_:
-                open_[id].close(kick.code, kick.reason)
+                open_[id].close(kick.code, kick.reason, message=kick.reason or None)
         unknown = [id for id in kick.ids if id not in open_]
         return Done(count=len(kick.ids) - len(unknown), unknown=unknown)
 

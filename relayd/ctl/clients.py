@@ -134,7 +134,7 @@ def kick(
 ) -> None:
     """Closes connections by id (c17, w2-c17), or all clients that the options select.
 
-    The client gets a close frame with the code: 1000 means that it should not reconnect, 1012 that
+    The client gets a close frame with the code: 1000 means that it should not reconnect, 1001 that
     it should. Exit code 1 if there is no connection with an id.
     """
     control = reach(context)

@@ -22,7 +22,7 @@ _INTERVAL = 0.25  # seconds between two queries
 
 
 @click.command(short_help="Admit no new clients.")
-@click.option("--close", is_flag=True, help="Close the connected clients with 1012 (restart), too.")
+@click.option("--close", is_flag=True, help="Close the connected clients with 1001 (restart), too.")
 @click.option("--wait", is_flag=True, help="Return when all clients have disconnected.")
 @json_option
 @click.pass_context

@@ -83,16 +83,16 @@ class DifficultyProtocol(RelayProtocol):
 
     def bar(self) -> None:
         """Closes the connection, since the pair is bound to another secret."""
-        code = ErrorCode.WRONG_SECRET
-        self.close(4000 + (code.status or 0), code.value)
+        self.close_refused(Refusal(ErrorCode.WRONG_SECRET))
 
     def encode_error(self, code: ErrorCode, message: str) -> bytes:
         """Errors carry `"status": "error"` here."""
         return wire.encode_status_error(code, message)
 
     def encode_notice(self, code: ErrorCode, message: str) -> bytes:
-        """An error that answers no request has another `status`, since requests are counted."""
-        return wire.encode_status_notice(code, message)
+        """An error that answers no request has another `status` for a phone, which counts them."""
+        phone = self._segments[:1] == [_Phone.name]  # one that was refused has no side
+        return (wire.encode_status_notice if phone else wire.encode_error)(code, message)
 
 
 class _Headset:

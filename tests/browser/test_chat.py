@@ -350,7 +350,7 @@ def test_waits_before_a_new_try_are_random_longer_each_time_and_bounded(
 
 
 @pytest.mark.parametrize(
-    ("code", "least"), [(4429, 5000), (4503, 5000), (4500, 0), (1012, 0), (1006, 0)]
+    ("code", "least"), [(4429, 5000), (4503, 5000), (4500, 0), (1001, 0), (1012, 0), (1006, 0)]
 )
 def test_a_page_waits_as_long_as_a_refusal_asks_for_and_a_random_time_more(
     daemon: Daemon, browser: Browser, code: int, least: int

@@ -270,7 +270,7 @@ def test_drain_closes_clients_and_waits_for_them(
         assert process.poll() is None
     assert process.poll() is None
     assert relayctl("drain", "--close").returncode == 0
-    assert read_close(stays)[0] == 1012
+    assert read_close(stays)[0] == 1001
     out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "all clients have disconnected\n")
 

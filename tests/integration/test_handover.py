@@ -323,7 +323,7 @@ def test_shutdown_closes_every_client_and_leaves_no_file(daemon: Daemon, connect
     daemon.stop()
     for thread in threads:
         thread.join()
-    assert [code for code, _ in ends] == [1012] * len(clients)
+    assert [code for code, _ in ends] == [1001] * len(clients)
     assert not folder.exists()
 
 

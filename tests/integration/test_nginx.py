@@ -271,7 +271,7 @@ def test_a_connection_of_the_clients_own_serves_pages_and_then_an_upgrade(
 def test_a_drain_moves_the_clients_to_another_relayd(
     spawn: Spawn, redis: Redis, tmp_path: Path
 ) -> None:
-    """The clients are closed with 1012, and their next handshake succeeds."""
+    """The clients are closed with 1001, and their next handshake succeeds."""
     nodes = two(spawn, redis)
     with Nginx(tmp_path / "proxy", upstreams(*nodes)) as nginx:
         clients = [nginx.connect("/ws/camera/drained") for _ in range(4)]
@@ -279,7 +279,7 @@ def test_a_drain_moves_the_clients_to_another_relayd(
         nodes[1].stop()
         closed = [client for client in clients if is_closed(client)]
         assert len(closed) == 2
-        assert {read_close(client)[0] for client in closed} == {1012}
+        assert {read_close(client)[0] for client in closed} == {1001}
         again = [connect_again(nginx, "/ws/camera/drained") for _ in closed]
         settle(*again)
         assert count(nodes[0]) == 4

@@ -114,7 +114,7 @@ def test_a_restart_closes_the_clients_with_1012(proxy: Proxy, node: Daemon) -> N
     clients = [proxy.connect(f"/ws/camera/{number}") for number in range(5)]
     settle(*clients)
     node.stop()
-    assert [read_close(client)[0] for client in clients] == [1012] * 5
+    assert [read_close(client)[0] for client in clients] == [1001] * 5
 
 
 def test_refusals_reach_the_client_whole(proxy: Proxy) -> None:

@@ -538,7 +538,7 @@ def test_sigterm_closes_every_client_with_1012(spawn: Spawn, connect: Connect) -
     settle(*clients)
     assert node.process is not None
     node.process.terminate()
-    assert [read_close(client)[0] for client in clients] == [1012] * 6
+    assert [read_close(client)[0] for client in clients] == [1001] * 6
     node.process.wait(20)
     assert "6 connections to close" in node.log
 
@@ -560,7 +560,7 @@ def test_unresponsive_peers_do_not_delay_shutdown_beyond_the_drain_timeout(
     idle.response()
     round_trip(node)
     node.stop()
-    assert silent.close_frame()[0] == 1012
+    assert silent.close_frame()[0] == 1001
     assert silent.ended()
     assert half.ended()
     assert idle.ended()
@@ -588,7 +588,7 @@ def test_sigterm_ends_relayd_while_the_database_does_not_answer(
 def test_messages_in_flight_at_shutdown_are_stored_or_refused(
     spawn: Spawn, connect: Connect
 ) -> None:
-    """Messages delivered before the 1012 are in the history after the restart."""
+    """Messages delivered before the 1001 are in the history after the restart."""
     node = spawn()
     client = connect(node, "/ws/chat/r")
     for number in range(200):
@@ -602,7 +602,7 @@ def test_messages_in_flight_at_shutdown_are_stored_or_refused(
             came_back.append(read(client)["message"])
         except Exception:
             break
-    assert client.close_code == 1012
+    assert client.close_code == 1001
     node.process.wait(20)
     node.start()
     back = connect(node, "/ws/chat/r?since=0")

@@ -283,7 +283,7 @@ def test_an_accepted_client_without_a_request_is_admitted_and_told_to_reconnect(
         assert late.response().status == 101
         for client in (early, late):
             opcode, payload = client.frame()
-            assert (opcode, int.from_bytes(payload[:2])) == (CLOSE, 1012)
+            assert (opcode, int.from_bytes(payload[:2])) == (CLOSE, 1001)
 
 
 def test_an_idle_kept_alive_connection_is_closed_at_once(serve: Serve, port: socket.socket) -> None:
@@ -350,7 +350,7 @@ def test_no_client_is_refused_during_a_restart(
     assert failures == []
     assert len(statuses) > 50
     assert set(statuses) == {101}
-    assert read_close(kept)[0] == 1012
+    assert read_close(kept)[0] == 1001
 
 
 def test_a_passed_socket_keeps_the_backlog_of_its_unit(serve: Serve, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_worker_that_gets_sigterm_drains_and_is_started_again(
     daemon = spawn_workers()
     clients = clients_of(daemon, connect, 1)
     os.kill(pids(daemon)[1], signal.SIGTERM)
-    assert [read_close(client)[0] for client in clients] == [1012] * 2
+    assert [read_close(client)[0] for client in clients] == [1001] * 2
     wait_for_workers(daemon, 3)
     assert "killed by SIGTERM; starts again at once" in daemon.log
 
@@ -94,7 +94,7 @@ def test_sigterm_drains_all_and_leaves_no_process(spawn_workers: Spawn, connect:
     clients = clients_of(daemon, connect, 1) + clients_of(daemon, connect, 2)
     workers = pids(daemon).values()
     assert daemon.stop() == -signal.SIGTERM  # as one process alone
-    assert [read_close(client)[0] for client in clients] == [1012] * 4
+    assert [read_close(client)[0] for client in clients] == [1001] * 4
     assert all(map(has_ended, workers))
     assert "ended after" not in daemon.log
     with pytest.raises(ConnectionRefusedError):
@@ -108,7 +108,7 @@ def test_sigint_drains_all_workers_and_leaves_no_process(
     (client, _), workers = clients_of(daemon, connect, 1), pids(daemon).values()
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGINT)
-    assert read_close(client)[0] == 1012
+    assert read_close(client)[0] == 1001
     assert daemon.process.wait(PATIENCE) == -signal.SIGINT
     assert all(map(has_ended, workers))
 
@@ -145,7 +145,7 @@ def test_workers_whose_parent_is_killed_drain_and_end(
     daemon = spawn_workers()
     clients = clients_of(daemon, connect, 1) + clients_of(daemon, connect, 2)
     daemon.kill()
-    assert [read_close(client)[0] for client in clients] == [1012] * 4
+    assert [read_close(client)[0] for client in clients] == [1001] * 4
     eventually(lambda: all(map(has_ended, pids(daemon).values())))
     assert daemon.log.count("the parent process has ended, so this one ends, too") == 2
     with pytest.raises(ConnectionRefusedError):

@@ -180,7 +180,7 @@ def test_a_restart_refuses_none_of_50_clients_a_second(debian: Container) -> Non
             time.sleep(1)  # a stretch of time in which clients come
             debian.shell("systemctl restart relayd")
     print(f"{len(arrivals.answers)} came, the longest waited {arrivals.longest:.1f} s")
-    assert close_code(kept) == 1012
+    assert close_code(kept) == 1001
     assert len(arrivals.answers) > 100
     assert {answer.partition(" ")[2][:3] for answer in arrivals.answers} == {"101"}
 
@@ -320,7 +320,7 @@ def install_while_they_talk(debian: Container, package: str) -> Member:
 @pytest.mark.parametrize("version", ["relayd_next.deb", "relayd.deb"])
 def test_an_upgrade_and_a_downgrade_lose_no_message(debian: Container, version: str) -> None:
     member = install_while_they_talk(debian, version)
-    assert member.codes == [1012]
+    assert member.codes == [1001]
     assert member.gaps == 0
     assert ("+next" in debian.shell("relayctl --version")) == (version == "relayd_next.deb")
     assert "Traceback" not in debian.shell("journalctl -u relayd --no-pager")
@@ -444,7 +444,7 @@ def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: C
     debian.shell("rm /etc/nginx/conf.d/relayd.conf /etc/nginx/relayd.*; systemctl reload nginx")
     with debian.connect("/ws/camera") as client:
         debian.shell("apt-get remove --yes relayd")
-        assert close_code(client) == 1012
+        assert close_code(client) == 1001
     with pytest.raises(ConnectionRefusedError):
         debian.dial(8080)
     debian.shell("test -e /etc/relayd/relayd.toml -a -e /etc/relayd/credentials/redis_url")

@@ -21,7 +21,7 @@ class FakeConnection:
         self._connections = connections
         self._leaves = leaves
 
-    def close(self, code: int, reason: str | None = None) -> None:
+    def close(self, code: int, reason: str | None = None, *error: object, **told: object) -> None:
         self.closes.append((code, reason))
         if self._leaves:
             self._connections.remove(self)

@@ -96,7 +96,7 @@ A, B = frame(TEXT, b"a"), frame(TEXT, b"b")
         (A + B, [*ANSWERED, *ANSWERED, "left"]),
         (frame(TEXT, RAISE) + B, ["message", "failed", "write", *ANSWERED, "left"]),
         (frame(TEXT, REFUSE) + B, [*ANSWERED, *ANSWERED, "left"]),
-        (frame(TEXT, SHUT) + B, ["message", *CLOSED, "abort"]),
+        (frame(TEXT, SHUT) + B, ["message", "left", "write", "write", "abort"]),
         (frame(TEXT, ABORT) + B, ["message", "abort", *ANSWERED, "left"]),
         (frame(TEXT, PAUSE) + B, ["message", "pause", *ANSWERED, "resume", "left"]),
         (frame(TEXT, HOLD) * 3, ["message", "message", "message", "pause", "resume", "left"]),

@@ -86,8 +86,8 @@ def texts(client: Client) -> list[str]:
 
 
 def ids(client: Client) -> list[int]:
-    """The ids of the messages that came; nothing else may have come."""
-    return [answer["id"] for answer in client.objects()]
+    """The ids of the messages that came; nothing else may have come but the error before 4003."""
+    return [answer["id"] for answer in client.objects() if answer.get("error") != "too_slow"]
 
 
 def let_all_go(room: Room) -> None:
@@ -538,7 +538,7 @@ def test_a_client_is_asked_to_reconnect_if_the_history_fails_between_two_pages(
     *messages, error = client.objects()
     assert [message["id"] for message in messages] == list(range(1, 101))
     assert error["error"] == "store_unavailable"
-    assert client.closed()[0] == 1012
+    assert client.closed()[0] == 1001
     assert list(room.hub) == []
 
 

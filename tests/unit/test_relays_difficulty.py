@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.memory import MemoryPairs
 from relayd.config import Config, Limits
-from relayd.errors import DatabaseUnavailable, NoUnity, RedisUnavailable
+from relayd.errors import DatabaseUnavailable, ErrorCode, NoUnity, RedisUnavailable
 from relayd.relays.difficulty import DifficultyFactory
 from relayd.relays.pair_secret import read_secret
 from relayd.storage.draws import Draw, Draws
@@ -24,6 +24,11 @@ CONFIG = Config(limits=Limits(send_buffer=1000, max_waiting=8))
 RECEIVED = {"status": "received"}
 CONNECTED = {"status": "unity_connected"}
 DISCONNECTED = {"status": "unity_disconnected"}
+REPLACED = {
+    "status": "notice",
+    "error": "replaced",
+    "message": ErrorCode.REPLACED.sentence,
+}
 
 
 class SharedPairs(MemoryPairs):
@@ -215,7 +220,7 @@ def test_a_phone_that_cannot_be_registered_gets_an_error_and_is_closed(quiz: Qui
     quiz.pairs.away.add("add_phone")
     android = quiz.android()
     assert errors(android) == ["store_unavailable"]
-    assert android.closed() == (1012, "store_unavailable")
+    assert android.closed() == (1001, "store_unavailable")
 
 
 # Requests
@@ -432,7 +437,7 @@ def test_a_headset_that_is_closing_is_no_unity(quiz: Quiz) -> None:
     first, second = android.objects()
     assert first == DISCONNECTED
     assert second["error"] == "no_unity"
-    assert unity.payloads() == []
+    assert unity.objects() == [{"error": "no_pong", "message": ErrorCode.NO_PONG.sentence}]
 
 
 def test_a_headset_that_falls_behind_by_the_frame_is_no_unity(quiz: Quiz) -> None:
@@ -497,7 +502,21 @@ def test_a_newer_phone_replaces_the_older_one(quiz: Quiz) -> None:
     dead.transport.reset()
     unity.begin_close()
     assert newer.objects() == [DISCONNECTED]
-    assert dead.objects() == []
+    assert dead.objects() == [REPLACED]
+
+
+def test_the_error_before_the_close_of_a_refused_phone_is_no_answer(quiz: Quiz) -> None:
+    phone = quiz.android(UUID + "?refuse=close")
+    told = {"status": "notice", "error": "no_unity", "message": ErrorCode.NO_UNITY.sentence}
+    assert phone.objects() == [told]
+    assert phone.closed() == (4400, "no_unity")
+
+
+def test_the_error_before_the_close_of_a_replaced_headset_is_flat(quiz: Quiz) -> None:
+    older = quiz.unity()
+    quiz.unity()
+    assert older.objects() == [{"error": "replaced", "message": ErrorCode.REPLACED.sentence}]
+    assert older.closed()[0] == 4001
 
 
 def test_requests_of_a_replaced_phone_deliver_nothing(quiz: Quiz) -> None:
@@ -509,7 +528,7 @@ def test_requests_of_a_replaced_phone_deliver_nothing(quiz: Quiz) -> None:
     quiz.draws.answer(1, draw(2))
     assert unity.objects() == [drawn(2)]
     assert newer.objects() == [RECEIVED]
-    assert older.objects() == []
+    assert older.objects() == [REPLACED]
 
 
 @given(st.lists(st.sampled_from(["unity", "android", "unity left", "android left"]), max_size=12))

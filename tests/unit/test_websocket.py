@@ -1,5 +1,6 @@
 """One open connection to its last byte: a relay of the test's own over a transport in memory."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent
 from websockets.frames import Opcode
 
+from relayd import config as settings
 from relayd.config import Auth, Config, Keepalive, Limits
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.errors import ClientError, CloseCode, ErrorCode
@@ -530,7 +532,7 @@ def test_a_client_that_falls_behind_is_closed_with_4003_and_its_pending_frames_a
         slow.server.send_payload(b"%03d" % number + b"x" * 997)
     assert slow.server.calls == ["admit", "opened", "left"]
     slow.transport.read()
-    assert slow.payloads() == []
+    assert code_of(slow) == "too_slow"
     assert slow.closed() == (4003, "too slow")
 
 
@@ -745,7 +747,83 @@ def test_a_close_by_relayd_has_code_and_reason_and_follows_sent_frames(slow: Cli
     slow.server.close(CloseCode.RESTART, "restart")
     slow.transport.read()
     assert slow.objects() == [{"last": 1}]
-    assert slow.closed() == (1012, "restart")
+    assert slow.closed() == (1001, "restart")
+
+
+@pytest.mark.parametrize("code", [code for code in CloseCode if code >= 4000])
+def test_an_error_frame_goes_before_the_close_with_a_private_code(
+    client: Client, code: CloseCode
+) -> None:
+    """NativeWebSocket shows neither such a code nor its reason."""
+    client.server.send_payload(b'{"last":1}')
+    client.server.close(code)
+    frames = client.frames()
+    assert [frame.opcode for frame in frames] == [Opcode.TEXT, Opcode.TEXT, Opcode.CLOSE]
+    assert code.error is not None
+    assert json.loads(bytes(frames[1].data)) == {
+        "error": code.error.value,
+        "message": code.error.sentence,
+    }
+    assert client.closed() == (code, code.reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "told"),
+    [
+        (4999, "", {"error": "kicked", "message": ErrorCode.KICKED.sentence}),
+        (4999, "moving house", {"error": "kicked", "message": "moving house"}),
+        (4403, "forbidden", {"error": "forbidden", "message": "Not here."}),
+    ],
+)
+def test_a_code_that_is_in_no_table_is_told_before_the_close_too(
+    client: Client, code: int, reason: str, told: dict[str, str]
+) -> None:
+    client.server.close(code, reason, message=told["message"])
+    assert client.objects() == [told]
+    assert client.closed() == (code, reason)
+
+
+@pytest.mark.parametrize("code", [code for code in CloseCode if code < 4000])
+def test_no_frame_goes_before_a_close_with_a_code_of_the_rfc(
+    client: Client, code: CloseCode
+) -> None:
+    client.server.close(code)
+    assert client.payloads() == []
+
+
+def test_one_that_reads_too_slowly_finds_whole_frames_then_the_error_then_the_close(
+    slow: Client,
+) -> None:
+    """What the transport holds of a frame goes on; the error waits with the close behind it."""
+    for number in range(100):
+        slow.server.send_payload(b'{"n":%d,"filler":"' % number + b"x" * 980 + b'"}')
+    slow.transport.read()
+    texts = [frame.data for frame in slow.frames() if frame.opcode is Opcode.TEXT]
+    assert [json.loads(bytes(text))["error"] for text in texts] == ["too_slow"]
+    assert slow.closed() == (4003, "too slow")
+
+
+def test_the_error_before_a_close_does_not_extend_the_time_of_one_that_does_not_read(
+    slow: Client,
+) -> None:
+    slow.server.send_payload(b"x" * LIMIT)
+    slow.pass_time(5)
+    assert not slow.transport.connected
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [(Config(), 1001), (Config(server=settings.Server(restart_code=1012)), 1012)],
+)
+def test_a_restart_closes_with_1001_or_the_configured_code(server: Server, code: int) -> None:
+    client = server.connect()
+    client.server.close(CloseCode.RESTART)
+    assert client.closed() == (code, "restart")
+
+
+def test_an_operator_may_close_with_1001_whatever_a_restart_has(client: Client) -> None:
+    client.server.close(1001, "moving house")
+    assert client.closed() == (1001, "moving house")
 
 
 def test_a_reason_that_is_too_long_is_cut(client: Client) -> None:

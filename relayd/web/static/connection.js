@@ -2,8 +2,8 @@
 //
 // Events: "state" (this.state changed), "message", "gap", "problem" (detail: the frame), "settled".
 // A browser cannot read the HTTP status of a refused handshake, so ?refuse=close asks for a close
-// frame instead: 4000 + the status, the error code as its reason. It can set no header either, so a
-// token is offered as a subprotocol.
+// frame instead: 4000 + the status, the error code as its reason; before it comes an error frame. It
+// can set no header either, so a token is offered as a subprotocol.
 
 const FIRST_WAIT = 1000; // ms, the longest one before the first try; doubles from try to try
 const LONGEST_WAIT = 30_000;
@@ -40,6 +40,7 @@ export class Connection extends EventTarget {
   #tries = 0;
   #wasConnected = false;
   #timers = {};
+  #early = null; // an error frame that came first: of a refusal, if the close follows
 
   // subprotocols() returns what each new WebSocket offers.
   constructor(room, subprotocols = () => []) {
@@ -96,6 +97,8 @@ export class Connection extends EventTarget {
     if (this.state.name !== "connecting") return;
     this.#wasConnected = true;
     this.#become("connected");
+    if (this.#early) this.#tell("problem", this.#early);
+    this.#early = null;
     this.#after("stable", STABLE_AFTER, () => (this.#tries = 0));
     this.#unsettled();
   }
@@ -108,14 +111,18 @@ export class Connection extends EventTarget {
   }
 
   #received(data) {
-    this.#accepted();
-    if ("settled" in this.#timers) this.#unsettled();
     let frame;
     try {
       frame = JSON.parse(data);
     } catch {
       return;
     }
+    if (this.state.name === "connecting" && frame.error && !frame.gap) {
+      this.#early = frame;
+      return;
+    }
+    this.#accepted();
+    if ("settled" in this.#timers) this.#unsettled();
     if (frame.gap) this.#tell("gap", frame);
     else if (frame.error) this.#tell("problem", frame);
     else if (typeof frame.message === "string") {
@@ -125,10 +132,12 @@ export class Connection extends EventTarget {
   }
 
   #closed({ code, reason }) {
+    const early = this.#early;
     this.#leave();
     const status = code - 4000;
     if (status >= 400 && status < 600) {
-      const sentence = SENTENCES[reason] ?? `The server refused: ${reason || status}.`;
+      const told = early?.message ?? `The server refused: ${reason || status}.`;
+      const sentence = SENTENCES[reason] ?? told;
       if (status === 429 || status === 503) this.#wait(sentence, RETRY_AFTER);
       else if (status >= 500) this.#wait(sentence);
       else this.#become("refused", sentence, 0, reason);
@@ -155,6 +164,7 @@ export class Connection extends EventTarget {
   #leave() {
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#timers = {};
+    this.#early = null;
     const socket = this.#socket;
     this.#socket = null;
     socket?.close();

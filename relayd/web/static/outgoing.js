@@ -7,6 +7,10 @@
 const COPY_WITHIN = 10_000; // ms; then the connection counts as dead
 const RETRY_AFTER = 3000;
 const PASSING = new Set(["store_unavailable", "database_unavailable", "internal_error"]);
+// These are about the connection, most of them before its end, and not about a message.
+const OF_CONNECTION = new Set([
+  ...["rate_limited", "too_slow", "no_pong", "kicked", "banned", "token_expired", "token_revoked"],
+]);
 
 export class Outgoing {
   #texts = [];
@@ -46,7 +50,7 @@ export class Outgoing {
 
   // The server refused the one on its way. Returns its text if there is no use in trying again.
   refused(code) {
-    if (!this.#sent) return null;
+    if (!this.#sent || OF_CONNECTION.has(code)) return null;
     clearTimeout(this.#timer);
     this.#waiting = false;
     if (PASSING.has(code)) {
