@@ -114,6 +114,7 @@ setup(
         "crossplane>=0.5.8",
         "cryptography>=50.0.2",
         "h2>=4.4.1,<5",  # HTTP/2, without the channels of Twisted, which have none of our bounds
+        "idna>=3.20",  # where a joiner in a name may stand (RFC 5892)
         "hiredis>=3.5.0",  # parses Redis' replies
         "msgspec>=0.22.0",
         # the choice between its formats

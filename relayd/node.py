@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 
 from relayd import __version__
 from relayd.brokers.interface import Brokers
+from relayd.close_codes import CloseCode
 from relayd.cluster import Membership
 from relayd.connection.context import Context
 from relayd.control.listener import ControlSocket
@@ -23,7 +24,6 @@ from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.edge.handover import Handover
 from relayd.edge.ports import Ports
 from relayd.edge.seats import count_files
-from relayd.errors import CloseCode
 from relayd.logs import Logger
 from relayd.metrics.registry import ProcessFigures
 from relayd.redis.shards import Redis

@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
-from relayd.errors import CloseCode, ErrorCode, Where
+from relayd.close_codes import CloseCode
+from relayd.errors import ErrorCode, Where
 
 SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),

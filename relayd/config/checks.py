@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from relayd.forwarded import parse_trusted
 from relayd.hosts.authority import parse_name
 from relayd.hosts.origins import parse_entry
+from relayd.names import normalize_room
 from relayd.redis import urls
 from relayd.tls.descriptions import Files, encrypt, parse
 
@@ -60,6 +61,14 @@ def check_names(names: tuple[str, ...]) -> None:
                 f"{name!r} names no host: {error}; allowed are such as relay.example.org and "
                 "*.example.org, without a port; IP addresses and localhost need no entry"
             ) from error
+
+
+def check_room(name: str) -> None:
+    """The name of a chat room. Raises ValueError."""
+    if normalize_room(name) is None:
+        raise ValueError(
+            "allowed are 1 to 100 of the letters, marks and digits of any script, _, -"
+        )
 
 
 def check_origins(origins: tuple[str, ...]) -> None:
@@ -166,6 +175,7 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("auth", "secret"): check_secret,
     ("auth", "keys"): check_keys,
     ("auth", "jwks_url"): check_jwks_url,
+    ("chat", "default_room"): check_room,
     ("metrics", "allow"): check_networks,
     ("limits", "exempt"): check_networks,
     ("control", "socket"): check_socket,

@@ -13,7 +13,6 @@ Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1, le=1 << 30)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w{0,62}\Z")]
-Name = Annotated[str, Meta(pattern=r"^[\w-]{1,100}\Z")]
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +80,7 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True):
 class Chat(msgspec.Struct, frozen=True, kw_only=True):
     """The chat rooms."""
 
-    default_room: Name = "lobby"
+    default_room: str = "lobby"
     history: Annotated[int, Meta(ge=0, le=1000)] = 50
     history_length: Annotated[int, Meta(ge=1)] = 10_000
     history_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024

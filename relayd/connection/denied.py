@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from relayd.access.denials import Denial
 from relayd.access.networks import Networks
+from relayd.close_codes import CloseCode
 from relayd.connection.registry import Connection, Connections
-from relayd.errors import CloseCode, ErrorCode
+from relayd.errors import ErrorCode
 
 REASON = "token revoked"
 

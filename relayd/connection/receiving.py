@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable
 
 from relayd import private
+from relayd.close_codes import CloseCode
 from relayd.connection.factory import RelayFactory
 from relayd.connection.handshake import feed_autobahn
 from relayd.connection.observed import Observed
 from relayd.connection.pausing import Pause
-from relayd.errors import CloseCode, ErrorCode
+from relayd.errors import ErrorCode
 from relayd.native.framing import missing_of_head
 from relayd.native.inlet import TURN
 from relayd.sockets.poller import Inlet, PolledTransport

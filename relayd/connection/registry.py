@@ -11,7 +11,8 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from relayd.access.identity import Identity
-from relayd.errors import CloseCode, ErrorCode
+from relayd.close_codes import CloseCode
+from relayd.errors import ErrorCode
 
 REFUSED = 32
 """Refused handshakes that may wait for their close at the same time; further ones get a status."""

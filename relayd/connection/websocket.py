@@ -17,16 +17,10 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from relayd import logs, wire
+from relayd.close_codes import CloseCode, error_before
 from relayd.connection.factory import RelayFactory
 from relayd.connection.receiving import Receiving
-from relayd.errors import (
-    ClientError,
-    CloseCode,
-    ErrorCode,
-    Refusal,
-    Unavailable,
-    error_before,
-)
+from relayd.errors import ClientError, ErrorCode, Refusal, Unavailable
 from relayd.logs import Logger, printable
 from relayd.native.framing import LONGEST_REASON, PING_FRAME, text_frame
 from relayd.sockets.outbox import build_outbox

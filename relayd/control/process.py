@@ -14,6 +14,7 @@ from relayd.access.denial_spread import DenialSpread
 from relayd.access.denials import Denial
 from relayd.application import Application
 from relayd.brokers.interface import Groups
+from relayd.close_codes import CloseCode
 from relayd.config.reload import Reloader
 from relayd.connection.context import Context
 from relayd.connection.denied import concerned
@@ -42,7 +43,7 @@ from relayd.control.messages import (
 from relayd.control.rates import Rates
 from relayd.control.reloading import Reloading
 from relayd.control.worker_metrics import FigureReport
-from relayd.errors import CloseCode, ErrorCode, Refusal, Unavailable
+from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
 from relayd.metrics.registry import ProcessFigures
 from relayd.native.framing import LONGEST_REASON

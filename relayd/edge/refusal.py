@@ -6,6 +6,9 @@ from typing import Any
 from relayd import wire
 from relayd.errors import Refusal
 
+JSON = "application/json; charset=utf-8"
+"""RFC 8259 has no charset, and websocket-sharp fails at a refusal without one."""
+
 
 def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
     """A whole HTTP/1.1 answer (RFC 9112) with the flat JSON body; the connection ends after it."""
@@ -13,11 +16,9 @@ def encode_refusal(refusal: Refusal, headers: Any = ()) -> bytes:
     lines = [
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
         "Server: relayd",
-        "Content-Type: application/json",
+        f"Content-Type: {JSON}",
         f"Content-Length: {len(body)}",
         "Connection: close",
     ]
-    if refusal.retry_after is not None:
-        lines.append(f"Retry-After: {refusal.retry_after}")
-    lines.extend(f"{name}: {value}" for name, value in headers)
+    lines.extend(f"{name}: {value}" for name, value in (*refusal.headers.items(), *headers))
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

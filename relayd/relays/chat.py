@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 
 from relayd import wire
 from relayd.brokers.interface import PAGE_SIZE, Groups, Rooms
+from relayd.close_codes import CloseCode
 from relayd.config import Limits
 from relayd.connection.context import Context
-from relayd.errors import CloseCode, ErrorCode, Refusal, StoreUnavailable, Unavailable
+from relayd.errors import ErrorCode, Refusal, StoreUnavailable, Unavailable
 from relayd.hub import Listener
 from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol

@@ -10,17 +10,10 @@ from twisted.internet.defer import Deferred
 
 from relayd import wire
 from relayd.brokers.interface import Pairs
+from relayd.close_codes import CloseCode
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import (
-    ClientError,
-    CloseCode,
-    ErrorCode,
-    NoUnity,
-    Refusal,
-    Unavailable,
-    WrongSecret,
-)
+from relayd.errors import ClientError, ErrorCode, NoUnity, Refusal, Unavailable, WrongSecret
 from relayd.names import Place
 from relayd.relays.pair_secret import read_secret
 from relayd.relays.paths import KINDS

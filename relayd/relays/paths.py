@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from relayd.names import DIRECTIONS, Content, Django, Kind, Kinds, parse_room, parse_uuid
+from relayd.names import (
+    DIRECTIONS,
+    Content,
+    Django,
+    Kind,
+    Kinds,
+    normalize_room,
+    parse_room,
+    parse_uuid,
+)
 
 KINDS = Kinds(
     Kind(
@@ -44,7 +53,7 @@ KINDS = Kinds(
         purpose="A chat room with its history. Without a room: $default.",
         example='{"message": "hello"}',
         parse=parse_room,
-        default=lambda config: config.chat.default_room,
+        default=lambda config: normalize_room(config.chat.default_room) or "",
         factory="ChatFactory",
         directions=DIRECTIONS,
         needs=("groups", "rooms"),

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from relayd import wire
+from relayd.edge.refusal import JSON
 from relayd.errors import ErrorCode, Refusal
 
-JSON = "application/json"
 LINES = "application/x-ndjson"
 HTML = "text/html; charset=utf-8"
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
@@ -78,9 +78,7 @@ def error_answer(
 
 def refusal_answer(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Answer:
     """The answer for a `Refusal`, with further headers."""
-    all_headers = {"Cache-Control": "no-store", **(headers or {})}
-    if refusal.retry_after is not None:
-        all_headers["Retry-After"] = str(refusal.retry_after)
+    all_headers = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
     body = wire.encode_error(refusal.code, refusal.message)
     return Answer(refusal.status, body, JSON, all_headers)
 

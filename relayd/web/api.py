@@ -37,7 +37,6 @@ class Api:
             return error_answer(
                 ErrorCode.UNAUTHORIZED,
                 "Send the header 'Authorization: Bearer KEY' with the key of the configuration.",
-                {"WWW-Authenticate": 'Bearer realm="relayd"'},
             )
         return None
 

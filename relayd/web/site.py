@@ -26,6 +26,12 @@ from relayd.web.static_files import StaticFiles
 __all__ = ["Backend", "Site", "build_site"]
 
 
+_OF_PROXIES = (
+    *("Via", "Forwarded", "X-Real-IP"),
+    *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"),
+)
+
+
 class Site(RoutedSite):
     """The site of twisted.web to which the front door hands plain HTTP requests."""
 
@@ -64,6 +70,20 @@ class Site(RoutedSite):
         proxies = forwarded.proxies(settings.trusted, settings.header)
         return proxies.client(request.connected, request.whole_header(settings.header))
 
+    def _is_forwarded(self, request: Request) -> bool:
+        """Whether a request comes, as far as it shows, through a proxy.
+
+        `Upgrade` is for the next hop alone (RFC 9110 section 7.8), but nginx passes it on, on
+        HTTP/2 too, where clients take it for a malformed answer (RFC 9113 section 8.2.2).
+        """
+        settings = self._backend.config.proxy
+        proxies = forwarded.proxies(settings.trusted, settings.header)
+        return (
+            request.clientproto == b"HTTP/1.0"  # no upgrade there; what nginx speaks by default
+            or proxies.trusts(request.connected)
+            or any(request.header(name) is not None for name in _OF_PROXIES)
+        )
+
     def closing(self) -> bool:
         """Connections are not kept alive during a drain."""
         return self._backend.draining
@@ -78,10 +98,9 @@ class Site(RoutedSite):
         """
         path = request.target
         if KINDS.speaks(path, self._backend.config):
-            return error_answer(
-                ErrorCode.UPGRADE_REQUIRED,
-                headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-            )
+            upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+            headers = {} if self._is_forwarded(request) else upgrade
+            return error_answer(ErrorCode.UPGRADE_REQUIRED, headers=headers)
         return super().answer(request)
 
     def admit(self, request: Request) -> Answer | None:

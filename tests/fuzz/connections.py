@@ -7,8 +7,9 @@ Autobahn's, which must agree.
 from collections.abc import Iterable
 from typing import Any
 
+from relayd.close_codes import CloseCode
 from relayd.edge.frontdoor import FrontDoor
-from relayd.errors import CloseCode, ErrorCode
+from relayd.errors import ErrorCode
 from relayd.native.framing import read_frames
 from tests.frames import TEXT, frame
 from tests.fuzz.native import places, segments

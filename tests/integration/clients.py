@@ -83,7 +83,8 @@ class Refused:
 def check_refusal(status: int, headers: dict[str, str], body: bytes | bytearray) -> None:
     """The contract's form of a refusal: JSON, its length, flat, Retry-After with 429 and 503."""
     headers = {name.lower(): value for name, value in headers.items()}
-    assert headers["content-type"].split(";")[0] == "application/json"
+    assert headers["content-type"] == "application/json; charset=utf-8"
+    assert ("www-authenticate" in headers) == (status == 401)
     assert int(headers["content-length"]) == len(body)
     assert ("retry-after" in headers) == (status in (429, 503))
     value = json.loads(body)

@@ -1,12 +1,13 @@
 """Pings, pongs and 4002 with short times, on a spawned relayd."""
 
+import json
 import time
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.daemon import Daemon
-from tests.frames import CLOSE, PING, PONG, frame
+from tests.frames import CLOSE, PING, PONG, TEXT, frame
 from tests.integration.clients import PATIENCE, read, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.raw import Raw
@@ -24,6 +25,8 @@ def test_a_missing_pong_closes_with_4002(node: Daemon, dial: Dial) -> None:
     """A silent peer is pinged, then closed, then dropped, though it answers nothing."""
     connection = dial(node).open("/ws/camera")
     assert connection.frame() == (PING, b"")
+    opcode, payload = connection.frame()
+    assert (opcode, json.loads(payload)["error"]) == (TEXT, "no_pong")
     opcode, payload = connection.frame()
     assert (opcode, int.from_bytes(payload[:2])) == (CLOSE, 4002)
     assert connection.ended()

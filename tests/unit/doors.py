@@ -143,7 +143,7 @@ class Caller:
         """Status and code of the one answer, whose form is checked here."""
         head, _, body = self.answer.partition(b"\r\n\r\n")
         [status] = self.statuses
-        assert b"\r\nContent-Type: application/json" in head
+        assert b"\r\nContent-Type: application/json; charset=utf-8\r\n" in head
         assert b"\r\nContent-Length: %d" % len(body) in head
         error = json.loads(body)
         assert set(error) == {"error", "message"}

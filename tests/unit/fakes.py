@@ -377,7 +377,8 @@ class Client:
         assert self.status >= 400, self.status
         assert self.response is not None
         headers, body = self.response.headers, self.response.body
-        assert headers["Content-Type"] == "application/json"
+        assert headers["Content-Type"] == "application/json; charset=utf-8"
+        assert ("WWW-Authenticate" in headers) == (self.status == 401)
         assert body is not None
         assert int(headers["Content-Length"]) == len(body)
         assert ("Retry-After" in headers) == (self.status in (429, 503))

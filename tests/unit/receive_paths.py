@@ -14,11 +14,12 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from relayd.close_codes import CloseCode
 from relayd.config import Config, Keepalive, Limits, Server
 from relayd.connection.handshake import Handshake
 from relayd.connection.pausing import Pause
 from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.errors import ClientError, ErrorCode
 from relayd.names import Place
 from relayd.native.framing import binary_frame, text_frame
 from relayd.relays.paths import KINDS

@@ -4,8 +4,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from relayd.access.identity import NOBODY
+from relayd.close_codes import CloseCode
 from relayd.connection.registry import REFUSED, Connections
-from relayd.errors import CloseCode
 from tests.unit.fakes import failure, has_fired, success
 
 

@@ -1,4 +1,4 @@
-"""A code is one line in `errors.py`: status, sentence, metric and the documentation follow."""
+"""A code is one line in its table: status, sentence, metric and the documentation follow."""
 
 import importlib.util
 import re
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from relayd import errors
-from relayd.errors import ClientError, CloseCode, ErrorCode, Refusal, Where
+from relayd.close_codes import CloseCode, error_before
+from relayd.errors import ClientError, ErrorCode, Refusal, Where
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -116,12 +117,12 @@ def test_one_line_adds_an_error_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_line_adds_a_close_code(monkeypatch: pytest.MonkeyPatch) -> None:
     line = '    TIRED = 4006, "tired", True, ErrorCode.OVERLOADED, "It is tired: wait a minute."'
-    copy = load("relayd/errors.py", "errors_copy", more={"    NORMAL = ": line})
+    copy = load("relayd/close_codes.py", "close_codes_copy", more={"    NORMAL = ": line})
     code = copy.CloseCode.TIRED
     assert (code, code.reason, code.reconnect) == (4006, "tired", True)
     assert close_row(code) == "| 4006 | tired | yes | It is tired: wait a minute. |"
     assert copy.error_before(code, "") == "overloaded"
-    monkeypatch.setitem(sys.modules, "relayd.errors", copy)
+    monkeypatch.setitem(sys.modules, "relayd.close_codes", copy)
     assert load("relayd/tally.py", "tally_copy").Tally().closes_sent["4006"] == 0
 
 
@@ -129,7 +130,7 @@ def test_one_line_adds_a_close_code(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_close_code_has_an_error_frame_before_it_exactly_if_it_is_private(
     code: CloseCode,
 ) -> None:
-    told = errors.error_before(code, code.reason)
+    told = error_before(code, code.reason)
     assert told is code.error
     assert (told is not None) == (int(code) >= 4000)
     assert told is None or Where.FRAME in told.where
@@ -137,13 +138,13 @@ def test_a_close_code_has_an_error_frame_before_it_exactly_if_it_is_private(
 
 @pytest.mark.parametrize("code", [code for code in ErrorCode if Where.HANDSHAKE in code.where])
 def test_the_error_before_the_close_of_a_refusal_is_its_reason(code: ErrorCode) -> None:
-    assert errors.error_before(4000 + (code.status or 0), code.value) is code
+    assert error_before(4000 + (code.status or 0), code.value) is code
 
 
 @pytest.mark.parametrize("reason", ["", "moving house"])
 def test_the_error_before_a_code_that_an_operator_chose_says_so(reason: str) -> None:
-    assert errors.error_before(4999, reason) is ErrorCode.KICKED
-    assert errors.error_before(3999, reason) is None
+    assert error_before(4999, reason) is ErrorCode.KICKED
+    assert error_before(3999, reason) is None
 
 
 def test_the_unavailable_exceptions_default_to_the_sentences_of_their_codes() -> None:

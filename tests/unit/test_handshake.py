@@ -14,10 +14,11 @@ from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 from websockets.frames import Opcode
 
+from relayd.close_codes import CloseCode
 from relayd.config import Auth, Config, Keepalive, Limits, Server
 from relayd.connection.websocket import RelayFactory, RelayProtocol
 from relayd.edge.refusal import encode_refusal
-from relayd.errors import CloseCode, DatabaseUnavailable, ErrorCode, NoUnity, Refusal
+from relayd.errors import DatabaseUnavailable, ErrorCode, NoUnity, Refusal
 from relayd.names import Place
 from relayd.relays.paths import KINDS
 from tests.frames import BINARY, frame

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from relayd.brokers.memory import MemoryGroups
-from relayd.errors import CloseCode, ErrorCode
+from relayd.close_codes import CloseCode
+from relayd.errors import ErrorCode
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.relays.camera import CameraFactory

@@ -49,7 +49,7 @@ def test_healthz_answers_while_everything_else_is_broken(backend: FakeBackend) -
     for path in ("/healthz", "/healthz/"):
         reply = ask(backend, "GET", path)
         assert (reply.status, reply.json) == (200, {"status": "ok"})
-        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["content-type"] == "application/json; charset=utf-8"
         assert reply.headers["cache-control"] == "no-store"
 
 
@@ -559,7 +559,8 @@ def test_errors_are_pages_for_browsers_and_json_for_programs(backend: FakeBacken
     assert (reply.status, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert b"<b>" not in reply.body
     for path in ("/api/x", "/ws/none", "/static/x"):
-        assert ask(backend, "GET", path, headers=html).headers["content-type"] == "application/json"
+        kind = ask(backend, "GET", path, headers=html).headers["content-type"]
+        assert kind == "application/json; charset=utf-8"
 
 
 def test_an_error_page_keeps_the_headers_of_its_error(backend: FakeBackend) -> None:

@@ -14,9 +14,10 @@ from twisted.logger import LogEvent
 from websockets.frames import Opcode
 
 from relayd import config as settings
+from relayd.close_codes import CloseCode
 from relayd.config import Auth, Config, Keepalive, Limits
 from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import ClientError, CloseCode, ErrorCode
+from relayd.errors import ClientError, ErrorCode
 from relayd.names import Place
 from relayd.native.framing import binary_frame
 from relayd.relays.paths import KINDS

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
+from relayd.close_codes import CloseCode
 from relayd.ctl.bench.fit import Bound, Search, Step
 from relayd.ctl.bench.results import BUSY, Figures, Profile
-from relayd.errors import CloseCode
 
 NO_CODE = 1006  # RFC 6455 section 7.1.5: a connection ended without a close frame
 

@@ -1,4 +1,4 @@
-"""Kinds of paths and the names in paths: their grammar and their canonical form. Pure.
+"""Kinds of paths: their paths, the groups in them, and what else depends on the kind. Pure.
 
 At the ground, under every part that reads paths; `relays.paths` is the table. Rooms below `relays`
 get the table, or one of its entries, as an argument. A path is
@@ -14,72 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from relayd.errors import ErrorCode, Refusal
+from relayd.names.grammar import parse_group
 
-_GROUP = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_ROOM = re.compile(r"[\w-]{1,100}")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ANY_UUID = re.compile(r"[0-9a-f]{8}((?:-|%2d)[0-9a-f]{4}){3}(?:-|%2d)[0-9a-f]{12}", re.IGNORECASE)
 # the request line of a WebSocket handshake (RFC 9112 section 3.2): origin or absolute form
 _TARGET = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?(/ws/[^?\s]*)[? ]")
-
-
-def parse_group(segment: str) -> str:
-    """A camera group or push topic: 1 to 100 ASCII letters, digits, `_`, `-`, `.`.
-
-    Args:
-        segment: of a path, still percent-encoded.
-
-    Raises:
-        Refusal: 400 `bad_name`.
-    """
-    name = _decoded(segment)
-    if not _GROUP.fullmatch(name):
-        raise Refusal(ErrorCode.BAD_NAME)
-    return name
-
-
-def parse_room(segment: str) -> str:
-    """A chat room: 1 to 100 Unicode letters, digits, `_`, `-`; not normalized.
-
-    Args:
-        segment: of a path, still percent-encoded.
-
-    Raises:
-        Refusal: 400 `bad_name`.
-    """
-    name = _decoded(segment)
-    if not _ROOM.fullmatch(name):
-        raise Refusal(
-            ErrorCode.BAD_NAME,
-            "The room name must be 1 to 100 of letters, digits, '_' and '-'.",
-        )
-    return name
-
-
-def parse_uuid(segment: str) -> str:
-    """A UUID in the hyphenated form of RFC 9562 section 4, in lower case.
-
-    Args:
-        segment: of a path, still percent-encoded.
-
-    Raises:
-        Refusal: 400 `bad_uuid`.
-    """
-    uuid = _decoded(segment).lower()
-    if not _UUID.fullmatch(uuid):
-        raise Refusal(ErrorCode.BAD_UUID)
-    return uuid
-
-
-def _decoded(segment: str) -> str:
-    """The segment with percent-encoding (RFC 3986 section 2.1) undone."""
-    try:
-        return unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError:
-        return ""
 
 
 def split_path(path: str) -> tuple[str, list[str]]:
