@@ -33,7 +33,7 @@ class Fake:
         self.address = address
         self.closes: list[tuple[int, str | None]] = []
 
-    def close(self, code: int, reason: str | None = None) -> None:
+    def close(self, code: int, reason: str | None = None, *error: object, **told: object) -> None:
         self.closes.append((code, reason))
 
     def abort(self) -> None:
