@@ -30,7 +30,7 @@ def node(tmp_path: Path) -> Iterator[Daemon]:
     (tmp_path / "node").mkdir()
     running = Daemon(
         tmp_path / "node",
-        {"RELAYD_ECHO_ENABLED": "true"},
+        {"RELAYD_ECHO_ENABLED": "true", "RELAYD_API_KEY": "a key of this test, long enough"},
         *("--listen", f"unix:{tmp_path}/node/relayd.sock"),
     )
     running.start()
@@ -126,6 +126,29 @@ def test_refusals_reach_the_client_whole(proxy: Proxy) -> None:
     ]:
         refusal = refused(proxy, path)
         assert (refusal.status, refusal.error) == (status, error)
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_errors_of_http_reach_the_client_whole(proxy: Proxy, version: str) -> None:
+    """Over HTTP/2 an answer with the header Upgrade is malformed, and nginx passes it on."""
+    for path, status, error in [
+        ("/ws/camera", 426, "upgrade_required"),
+        ("/ws/difficulty/unity/no-uuid", 426, "upgrade_required"),
+        ("/ws/nothing", 404, "not_found"),
+        ("/api/push/topic", 401, "unauthorized"),
+        ("/healthz/nothing", 404, "not_found"),
+    ]:
+        text = proxy.curl(path, version, "--include", "--request", "GET")
+        head, _, body = text.replace("\r\n", "\n").partition("\n\n")
+        first, *lines = head.lower().splitlines()
+        assert first.split()[:2] == [f"http/{version[-3:].replace('tp2', '2')}", str(status)], text
+        headers = {
+            name: value.strip() for name, _, value in (line.partition(":") for line in lines)
+        }
+        assert headers["content-type"] == "application/json; charset=utf-8"
+        assert "upgrade" not in headers
+        assert ("www-authenticate" in headers) == (status == 401)
+        assert json.loads(body)["error"] == error
 
 
 def test_the_access_log_has_neither_uuids_nor_secrets_nor_tokens(
@@ -265,8 +288,7 @@ def test_handshakes_get_503_while_relayd_is_down_and_pages_work_after_its_start(
         with pytest.raises(InvalidStatus) as caught:
             proxy.connect("/ws/camera")
         assert caught.value.response.status_code in (502, 503)
-        if kind_of_proxy is Nginx:
-            assert refused(proxy, "/ws/camera").error == "draining"
+        assert refused(proxy, "/ws/camera").error == "draining"
         node.start()
         wait_for(proxy)
 

@@ -460,8 +460,31 @@ def test_plain_http_on_a_websocket_path_is_answered_426(
     """RFC 9110 section 15.5.22: Upgrade is required, and 7.8 wants Connection with it."""
     reply = ask(backend, method, path, headers="Accept: text/html\r\n")
     assert (reply.status, reply.json["error"]) == (426, "upgrade_required")
-    assert reply.headers["upgrade"] == "websocket"
+    assert reply.headers["upgrade"] == "websocket"  # RFC 9110 section 15.5.22
     assert reply.headers["connection"] == "Upgrade"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /ws/camera HTTP/1.0\r\n\r\n",
+        "GET /ws/camera HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n",
+        "GET /ws/camera HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n\r\n",
+        "GET /ws/camera HTTP/1.1\r\nHost: a\r\nX-Real-IP: 203.0.113.9\r\n\r\n",
+        "GET /ws/camera HTTP/1.1\r\nHost: a\r\nForwarded: for=203.0.113.9\r\n\r\n",
+        "GET /ws/camera HTTP/1.1\r\nHost: a\r\nVia: 2.0 proxy\r\n\r\n",
+    ],
+)
+def test_a_426_through_a_proxy_has_no_upgrade_that_would_be_passed_on(
+    backend: FakeBackend, head: str
+) -> None:
+    """nginx passes it on over HTTP/2, where a client takes it for a malformed answer."""
+    client = Client(build_site(backend, Clock()))
+    client.send(head.encode())
+    [reply] = client.replies()
+    assert (reply.status, reply.json["error"]) == (426, "upgrade_required")
+    assert "upgrade" not in reply.headers
+    assert "Upgrade" not in reply.headers.get("connection", "")
 
 
 def test_a_426_ends_the_connection(backend: FakeBackend) -> None:
