@@ -5,10 +5,10 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
 
     camera      in   {"x": number|null, "y": number|null, "z": number|null}   missing = null
                 out  the same three, to every member, the sender once
-    android     in   {"difficulty": integer}
-                out  {"status": "received"}
-                     {"status": "error", "error": code, "message": sentence}
-                     {"status": "notice", "error": code, "message": sentence}
+    android     in   {"difficulty": integer, "tag"?: string}
+         answers     {"status": "received", "tag"?: string}
+                     {"status": "error", "error": code, "message": sentence, "tag"?: string}
+         others      {"status": "notice", "error": code, "message": sentence}
                      {"status": "unity_disconnected"}  {"status": "unity_connected"}
     unity       in   anything, ignored
                 out  {"quiz_id": [integer, ...], "action_id": integer}
@@ -23,7 +23,7 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
@@ -44,10 +44,15 @@ class Pose(msgspec.Struct):
     z: int | float | None = None
 
 
+Tag = Annotated[str, msgspec.Meta(max_length=64)]
+"""What a client calls its request, so that it may send it again; empty for none."""
+
+
 class DifficultyRequest(msgspec.Struct):
     """The request of a phone."""
 
     difficulty: int
+    tag: Tag | None = None
 
 
 class ChatInput(msgspec.Struct):
@@ -129,10 +134,15 @@ class _Error(msgspec.Struct):
     message: str
 
 
-class _StatusError(msgspec.Struct, kw_only=True):
-    status: str = "error"
+class _StatusError(msgspec.Struct, kw_only=True, omit_defaults=True):
+    status: str
     error: str
     message: str
+    tag: str = ""
+
+
+class _Tagged(msgspec.Struct):
+    tag: Tag | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -141,13 +151,14 @@ encode = _encoder.encode
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _pose_decoder = msgspec.json.Decoder(Pose)
 _difficulty_decoder = msgspec.json.Decoder(DifficultyRequest)
+_tag_decoder = msgspec.json.Decoder(_Tagged)
 _position_decoder = msgspec.json.Decoder(_Position)
 _chat_decoder = msgspec.json.Decoder(ChatInput)
 
 _LONGEST_DOUBLE = 308
 decode_short_pose = _pose_decoder.decode
 """A faster `decode_pose` for at most 125 bytes of UTF-8; raises where that distinguishes cases."""
-RECEIVED = b'{"status":"received"}'
+_RECEIVED = b'{"status":"received"}'
 UNITY_CONNECTED = b'{"status":"unity_connected"}'
 UNITY_DISCONNECTED = b'{"status":"unity_disconnected"}'
 GAP = _encoder.encode(
@@ -218,14 +229,33 @@ def decode_pose(payload: bytes) -> Pose | None:
     return pose
 
 
-def decode_difficulty(payload: bytes) -> int | None:
+def decode_difficulty(payload: bytes) -> DifficultyRequest | None:
     """Reads a phone's request; None for a blank frame.
 
     Raises:
         ClientError: `bad_json`, `bad_difficulty`.
     """
-    request = _decode(_difficulty_decoder, payload, ErrorCode.BAD_DIFFICULTY)
-    return None if request is None else request.difficulty
+    try:
+        return _decode(_difficulty_decoder, payload, ErrorCode.BAD_DIFFICULTY)
+    except ClientError as error:
+        if error.code is ErrorCode.BAD_DIFFICULTY and _read_tag(payload) is None:
+            sentence = "The tag must be a string of 1 to 64 characters."
+            raise ClientError(ErrorCode.BAD_DIFFICULTY, sentence) from error
+        raise
+
+
+def read_tag(payload: bytes) -> str:
+    """The tag of a frame that is wrong otherwise; empty without a tag that could be answered."""
+    return _read_tag(payload) or ""
+
+
+def _read_tag(payload: bytes) -> str | None:
+    """The tag of a frame, empty without one; None if that is wrong, or the frame no JSON object."""
+    try:
+        payload.decode()
+        return _tag_decoder.decode(payload).tag or ""
+    except UNDECODABLE:
+        return None
 
 
 def decode_chat(payload: bytes) -> str | None:
@@ -267,13 +297,19 @@ def encode_error(code: ErrorCode, message: str) -> bytes:
     return _encoder.encode(_Error(error=code.value, message=message))
 
 
-def encode_status_error(code: ErrorCode, message: str) -> bytes:
-    """The error object a phone gets: the flat one with `"status": "error"`."""
-    return _encoder.encode(_StatusError(error=code.value, message=message))
+def encode_received(tag: str) -> bytes:
+    """The answer to a phone whose request was carried out."""
+    return b'{"status":"received","tag":%b}' % encode(tag) if tag else _RECEIVED
 
 
-def encode_status_notice(code: ErrorCode, message: str) -> bytes:
-    """An error object for a phone that answers no request: with `"status": "notice"`."""
+def encode_not_received(code: ErrorCode, message: str, tag: str) -> bytes:
+    """The answer to a phone whose request was not carried out, as far as that is known."""
+    error = _StatusError(status="error", error=code.value, message=message, tag=tag)
+    return _encoder.encode(error)
+
+
+def encode_notice(code: ErrorCode, message: str) -> bytes:
+    """An error object for a phone that answers no request, since requests are counted."""
     return _encoder.encode(_StatusError(status="notice", error=code.value, message=message))
 
 

@@ -91,7 +91,7 @@ class Node:
     def empty(self) -> bool:
         """Whether it remembers nobody."""
         deliveries = self.pairs._deliveries
-        return not (list(self.pairs._leases) or deliveries._requests or deliveries._offers)
+        return not (list(self.pairs._leases) or deliveries._requests or deliveries.offers)
 
 
 @contextlib.asynccontextmanager

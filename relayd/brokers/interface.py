@@ -223,13 +223,25 @@ class Pairs(Protocol):
     def remove_phone(self, uuid: str, phone: Phone) -> None:
         """Removes a registration; no effect if a newer one has replaced it."""
 
-    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "", tag: str = "") -> None:
         """Sends a JSON payload to the headset; returns after its connection accepted the frame.
+
+        A payload whose tag was carried out in the last minutes is not sent again; this returns as
+        if it were. After any error but OutcomeUnknown, the headset has not got the frame, nor one
+        with the same tag, and will not get it later.
 
         Raises:
             NoUnity: no headset with this secret is connected under the UUID, or its connection is
                 closing.
-            Unavailable: the outcome is unknown, or too many frames are in flight.
+            OutcomeUnknown: the headset may have got the frame, or one with the same tag.
+            Unavailable: the store is away, or too many frames are in flight.
+        """
+
+    async def carried_out(self, uuid: str, secret: str, tag: str) -> bool:
+        """Whether the headset has got a frame with this tag in the last minutes.
+
+        Raises:
+            OutcomeUnknown: it may have got one.
         """
 
 

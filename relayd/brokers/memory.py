@@ -10,8 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from relayd import wire
+from relayd.brokers.duels import Duels
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
 from relayd.brokers.reads import Reads, in_time
+from relayd.brokers.tags import Tags, mark_of
 from relayd.config import Config
 from relayd.errors import DatabaseUnavailable, NoUnity, StoreUnavailable, WrongSecret
 from relayd.hub import Hub, Member
@@ -142,9 +144,15 @@ class MemoryRooms:
 
 
 class MemoryPairs:
-    """`interface.Pairs` inside one process: two dictionaries by UUID, with the secrets' hashes."""
+    """`interface.Pairs` inside one process: two dictionaries by UUID, with the secrets' hashes.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: returns the time of a monotonic clock.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._duels = Duels(seconds)
+        self._tags = Tags(seconds)
         self._headsets: dict[str, tuple[Headset, str]] = {}
         self._phones: dict[str, tuple[Phone, str]] = {}
 
@@ -159,6 +167,7 @@ class MemoryPairs:
         self._check_bound(older or phone, secret)
         self._headsets[uuid] = (headset, secret)
         if older is not None:
+            self._duels.taken_over("unity", uuid)
             older[0].replaced()
         if phone is not None and not compare_digest(phone[1], secret):
             del self._phones[uuid]
@@ -179,16 +188,24 @@ class MemoryPairs:
             self._check_bound(older, secret)
         self._phones[uuid] = (phone, secret)
         if older is not None:
+            self._duels.taken_over("android", uuid)
             older[0].replaced()
 
     def remove_phone(self, uuid: str, phone: Phone) -> None:
         if self._phones.get(uuid, (None,))[0] is phone:
             del self._phones[uuid]
 
-    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "", tag: str = "") -> None:
+        mark = mark_of(secret, tag)
+        if self._tags.has(uuid, mark):
+            return
         headset, bound = self._headsets.get(uuid, (None, ""))
         if headset is None or not compare_digest(bound, secret) or not headset.assign(payload):
             raise NoUnity
+        self._tags.add(uuid, mark)
+
+    async def carried_out(self, uuid: str, secret: str, tag: str) -> bool:
+        return self._tags.has(uuid, mark_of(secret, tag))
 
     def _check_bound(self, registered: tuple[Headset | Phone, str] | None, secret: str) -> None:
         """Checks that the pair has no other secret. Raises WrongSecret."""
@@ -236,7 +253,7 @@ class MemoryBrokers:
         )
         self.groups = MemoryGroups(hub)
         self.rooms = MemoryRooms(hub, history, kinds.history, creators, late)
-        self.pairs = MemoryPairs()
+        self.pairs = MemoryPairs(reactor.seconds)
         self._upkeep = Upkeep(
             reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms
         )

@@ -63,10 +63,6 @@ class RelayProtocol(Receiving):
         """The JSON of an error frame."""
         return wire.encode_error(code, message)
 
-    def encode_notice(self, code: ErrorCode, message: str) -> bytes:
-        """The JSON of an error that answers no message."""
-        return wire.encode_error(code, message)
-
     # -- what a relay uses
 
     @property
@@ -124,7 +120,7 @@ class RelayProtocol(Receiving):
         self._leave()
         error = error or error_before(code, reason)
         if error is not None:
-            payload = self.encode_notice(error, message or error.sentence)
+            payload = self.encode_error(error, message or error.sentence)
             if self.outbox is None:
                 self.transport.write(text_frame(payload))
             else:
@@ -139,7 +135,7 @@ class RelayProtocol(Receiving):
     def notify(self, code: ErrorCode, message: str) -> None:
         """Sends an error that answers no message."""
         self.flush()
-        self.send_payload(self.encode_notice(code, message))
+        self.send_payload(self.encode_error(code, message))
         self._log.info("{conn} {path} was warned: {code}", code=code.value, **self.facts)
 
     def abort(self) -> None:
@@ -150,9 +146,13 @@ class RelayProtocol(Receiving):
         """Runs a coroutine of this connection; logs a failure and reports it to the client."""
         Deferred.fromCoroutine(coroutine).addErrback(self._spawn_failed)
 
-    def fail(self, what: str, failure: Failure | None = None) -> None:
-        """Logs an error of our own (by default the one being handled) and reports `internal`."""
+    def log_failure(self, what: str, failure: Failure | None = None) -> None:
+        """Logs an error of our own, by default the one being handled."""
         self._log.failure("{conn} {path}: {what} failed", failure, what=what, **self.facts)
+
+    def fail(self, what: str, failure: Failure | None = None) -> None:
+        """Logs an error of our own, by default the one being handled, and reports it."""
+        self.log_failure(what, failure)
         self.send_error(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
 
     # -- what Autobahn calls

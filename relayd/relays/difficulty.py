@@ -5,6 +5,7 @@ A relay: sits between the WebSocket adapter, the broker's pairs and the draws fr
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -19,8 +20,19 @@ from relayd.relays.pair_secret import read_secret
 from relayd.relays.paths import KINDS
 from relayd.storage.draws import Draw, Draws
 
-_Request = Deferred[Draw | None] | ClientError | NoUnity
-"""A request of a phone: a draw in flight, or the reason why there is none."""
+
+class _Request(NamedTuple):
+    """A request of a phone.
+
+    Attributes:
+        work: a draw in flight, or the reason why there is none.
+        tag: what the phone calls it; empty without a tag.
+        size: of its frame, in bytes.
+    """
+
+    work: Deferred[Draw | None] | Exception
+    tag: str
+    size: int
 
 
 class DifficultyProtocol(RelayProtocol):
@@ -79,13 +91,9 @@ class DifficultyProtocol(RelayProtocol):
         self.close_refused(Refusal(ErrorCode.WRONG_SECRET))
 
     def encode_error(self, code: ErrorCode, message: str) -> bytes:
-        """Errors carry `"status": "error"` here."""
-        return wire.encode_status_error(code, message)
-
-    def encode_notice(self, code: ErrorCode, message: str) -> bytes:
-        """An error that answers no request has another `status` for a phone, which counts them."""
+        """An error of the connection is no answer: `_Phone` alone answers requests."""
         phone = self._segments[:1] == [_Phone.name]  # one that was refused has no side
-        return (wire.encode_status_notice if phone else wire.encode_error)(code, message)
+        return (wire.encode_notice if phone else wire.encode_error)(code, message)
 
 
 class _Headset:
@@ -126,14 +134,15 @@ class _Phone:
     """The Android side, which sends requests and gets one answer to each, in their order.
 
     A draw begins as soon as its request arrives, so that draws share a database interaction; the
-    answers are sent one after the other.
+    answers are sent one after the other. Before the phone is registered, nothing is carried out.
     """
 
     name, is_headset = "android", False
 
     def __init__(self, connection: DifficultyProtocol) -> None:
         self._connection = connection
-        self._requests: deque[tuple[_Request, int]] = deque()
+        self._requests: deque[_Request] = deque()
+        self._registered = False
         self._answering = False
         self._alone = False
 
@@ -147,61 +156,78 @@ class _Phone:
             await connection.factory.pairs.add_phone(connection.uuid, self, connection.secret)
         except WrongSecret:  # another headset has come since the phone was admitted
             connection.bar()
+            return
+        self._registered = True
+        await self._answer_all()
 
     def received(self, payload: bytes) -> None:
-        request: _Request
+        work: Deferred[Draw | None] | Exception
+        connection = self._connection
         try:
-            difficulty = wire.decode_difficulty(payload)
-        except ClientError as error:
-            request = error
-        else:
-            if difficulty is None:
+            request = wire.decode_difficulty(payload)
+            if request is None:
                 return
-            connection = self._connection
+            tag = request.tag or ""
             draws = connection.factory.draws
-            request = NoUnity() if self._alone else draws.draw(difficulty, connection.uuid)
-        self._requests.append((request, len(payload)))
-        self._connection.hold(len(payload))
-        if not self._answering:
-            self._connection.spawn(self._answer_all())
+            work = NoUnity() if self._alone else draws.draw(request.difficulty, connection.uuid)
+        except Exception as error:  # it is answered when those before are
+            work, tag = error, wire.read_tag(payload)
+        self._requests.append(_Request(work, tag, len(payload)))
+        connection.hold(len(payload))
+        if self._registered and not self._answering:
+            connection.spawn(self._answer_all())
 
     async def _answer_all(self) -> None:
         self._answering = True
         try:
             while self._requests:
-                request, size = self._requests.popleft()
-                try:
-                    self._connection.send_payload(await self._answer(request))
-                except Exception:
-                    self._connection.fail("answering a request")
-                self._connection.release(size)
+                request = self._requests.popleft()
+                self._connection.send_payload(await self._answer(request))
+                self._connection.release(request.size)
         finally:
             self._answering = False
 
-    async def _answer(self, request: "_Request") -> bytes:
+    async def _answer(self, request: _Request) -> bytes:
         """Carries out one request; returns the JSON of the answer to the phone."""
-        connection = self._connection
         try:
-            if not isinstance(request, Deferred):
-                raise request
-            draw = await request
-            if draw is None:
-                code = ErrorCode.NO_CONTENT
-                return connection.encode_error(code, code.sentence)
-            if connection.can_send:
-                await connection.factory.pairs.deliver(
-                    connection.uuid,
-                    wire.encode(wire.Assignment(draw.quiz_ids, draw.action_id)),
-                    connection.secret,
-                )
+            await self._carry_out(request)
         except ClientError as error:
-            return connection.encode_error(error.code, error.message)
+            return wire.encode_not_received(error.code, error.message, request.tag)
         except Unavailable as error:
-            return connection.encode_error(error.code, error.sentence)
-        return wire.RECEIVED
+            return wire.encode_not_received(error.code, error.sentence, request.tag)
+        except Exception:
+            self._connection.log_failure("answering a request")
+            code = ErrorCode.INTERNAL
+            return wire.encode_not_received(code, code.sentence, request.tag)
+        return wire.encode_received(request.tag)
+
+    async def _carry_out(self, request: _Request) -> None:
+        """Returns when the headset has got the frame of a request; raises what it is answered."""
+        connection = self._connection
+        pair = connection.uuid, connection.secret
+        try:
+            if not isinstance(request.work, Deferred):
+                raise request.work
+            draw = await request.work
+            if draw is None:
+                raise ClientError(ErrorCode.NO_CONTENT)
+        except (ClientError, Unavailable):
+            # a request that was carried out before is answered as before, whatever changed since
+            if request.tag and await connection.factory.pairs.carried_out(*pair, request.tag):
+                return
+            raise
+        if connection.can_send:
+            frame = wire.encode(wire.Assignment(draw.quiz_ids, draw.action_id))
+            uuid, secret = pair
+            await connection.factory.pairs.deliver(uuid, frame, secret, request.tag)
 
     def left(self) -> None:
         self._connection.factory.pairs.remove_phone(self._connection.uuid, self)
+        if not self._registered:
+            for request in self._requests:
+                if isinstance(request.work, Deferred):
+                    request.work.addErrback(lambda _: None)
+            self._requests.clear()
 
     def headset_came(self) -> None:
         self._alone = False

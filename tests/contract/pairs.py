@@ -7,6 +7,7 @@ import pytest_twisted
 
 from relayd.errors import NoUnity, WrongSecret
 from tests.broker_scene import OTHER, UUID, Cluster, FakeHeadset, FakePhone, eventually
+from tests.unit.fakes import logged_lines
 
 MINE, ANOTHER = "ab" * 32, "cd" * 32
 """Hashes of secrets."""
@@ -225,3 +226,54 @@ class PairsContract:
         await cluster.here.pairs.add_phone(UUID, phone, MINE)
         await cluster.here.pairs.deliver(UUID, b"1", MINE)
         assert await headset.inbox.take(1) == [b"1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_duel_is_logged_once_and_names_a_part_of_the_uuid(
+        self, cluster: Cluster
+    ) -> None:
+        with logged_lines("relayd.brokers") as lines:
+            await cluster.here.pairs.add_headset(OTHER, FakeHeadset())
+            for number in range(8):
+                process = (cluster.here, cluster.there)[number % 2]
+                await process.pairs.add_headset(UUID, FakeHeadset())
+                assert len(lines) == (number > 3), "the first connection takes nothing over"
+        [line] = lines
+        assert UUID[:8] in line
+        assert UUID not in line
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_tag_is_carried_out_once_whoever_asks_and_wherever_the_headset_is(
+        self, cluster: Cluster
+    ) -> None:
+        here, there = cluster.here.pairs, cluster.there.pairs
+        headset = FakeHeadset()
+        await here.add_headset(UUID, headset)
+        assert not await there.carried_out(UUID, "", "a")
+        for number in range(2):
+            for pairs in (there, here, there):
+                await pairs.deliver(UUID, b"%d" % number, "", f'"{number}"')
+                assert await pairs.carried_out(UUID, "", f'"{number}"')
+        assert await headset.inbox.take(0) == [b"0", b"1"]
+        newer = FakeHeadset()
+        await there.add_headset(UUID, newer)
+        for pairs in (there, here):
+            await pairs.deliver(UUID, b"2", "", '"1"')
+        there.remove_headset(UUID, newer)
+        await eventually(lambda: here.headset_present(UUID), False)
+        await here.deliver(UUID, b"2", "", '"0"')
+        assert await newer.inbox.take(0) == []
+        with pytest.raises(NoUnity):
+            await here.deliver(UUID, b"2", "", "b")
+        await here.add_headset(UUID, newer)
+        await there.deliver(UUID, b"2", "", "b")
+        assert await newer.inbox.take(1) == [b"2"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_tag_of_another_pair_or_secret_is_another_tag(self, cluster: Cluster) -> None:
+        headsets = {(UUID, ""): FakeHeadset(), (OTHER, MINE): FakeHeadset()}
+        for (uuid, secret), headset in headsets.items():
+            await cluster.here.pairs.add_headset(uuid, headset, secret)
+            await cluster.there.pairs.deliver(uuid, b"1", secret, "a")
+            assert await headset.inbox.take(0) == [b"1"]
+        assert not await cluster.here.pairs.carried_out(OTHER, "", "a")
+        assert not await cluster.here.pairs.carried_out(UUID, MINE, "a")

@@ -58,7 +58,7 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     hub = Hub(Batching(reactor, 0))
     creators = Creators(reactor.seconds, history.tally, per_hour=lambda: 3, most=QUOTAS.max_rooms)
     rooms = MemoryRooms(hub, history, KINDS.history, creators)
-    process = Process(MemoryGroups(hub), rooms, MemoryPairs())
+    process = Process(MemoryGroups(hub), rooms, MemoryPairs(reactor.seconds))
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
 

@@ -198,6 +198,33 @@ async def test_thousands_of_leases_are_renewed(redis: Redis) -> None:
         assert await told(headsets[-1].inbox) == [b"1"]
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_keys_of_a_pair_are_gone_soon_after_it(redis: Redis) -> None:
+    uuids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(30)]
+    async with (
+        nodes(address(redis)) as (here, there),
+        nodes(address(redis), memory=0.5, count=1) as (forgetful,),
+    ):
+        for uuid in uuids:
+            headset, phone = FakeHeadset(), FakePhone()
+            await here.pairs.add_headset(uuid, headset)
+            await there.pairs.add_phone(uuid, phone)
+            here.pairs.remove_headset(uuid, headset)
+            there.pairs.remove_phone(uuid, phone)
+        await until(
+            lambda: not [key for key in keys(redis) if not key.endswith((b":newest", b":given"))]
+        )
+        left = keys(redis)
+        assert len(left) == 4 * len(uuids)
+        assert all(0 < redis.tell("PTTL", key) <= 30_000 for key in left)
+        redis.tell("FLUSHALL")
+        for uuid in uuids:
+            headset = FakeHeadset()
+            await forgetful.pairs.add_headset(uuid, headset)
+            forgetful.pairs.remove_headset(uuid, headset)
+        await until(lambda: not keys(redis))
+
+
 # -- fencing tokens
 
 

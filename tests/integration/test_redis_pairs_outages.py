@@ -65,7 +65,7 @@ async def test_pairs_work_again_after_an_outage_of_redis(keeps: bool, redis: Red
                         node.pairs.deliver(UUID, b"0"),
                     ]
                 )
-                assert kinds == [RedisUnavailable] * 4
+                assert all(issubclass(kind, RedisUnavailable) for kind in kinds)
             redis.start()
             for node in (here, there):
                 await node.until(True)
@@ -99,7 +99,7 @@ async def test_a_stopped_redis_delays_no_caller_long_and_delivers_nothing_late(
                     here.pairs.headset_present(UUID),
                 ]
             )
-            assert kinds == [RedisUnavailable] * 4
+            assert all(issubclass(kind, RedisUnavailable) for kind in kinds)
             assert time.monotonic() - began < 3
             for node in (here, there):
                 await node.until(False)

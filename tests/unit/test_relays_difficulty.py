@@ -1,6 +1,6 @@
 """`/ws/difficulty`: phones and headsets over pairs in memory and draws that the test answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.memory import MemoryPairs
 from relayd.config import Config, Limits
-from relayd.errors import DatabaseUnavailable, ErrorCode, NoUnity, RedisUnavailable
+from relayd.errors import DatabaseUnavailable, ErrorCode, NoUnity, OutcomeUnknown, RedisUnavailable
 from relayd.relays.difficulty import DifficultyFactory
 from relayd.relays.pair_secret import read_secret
 from relayd.storage.draws import Draw, Draws
@@ -39,8 +39,8 @@ class SharedPairs(MemoryPairs):
         wait: what a registration waits for, if for anything.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        super().__init__(seconds)
         self.away: set[str] = set()
         self.wait: Deferred[None] | None = None
 
@@ -59,12 +59,19 @@ class SharedPairs(MemoryPairs):
         await super().add_headset(uuid, headset, secret)
 
     async def add_phone(self, uuid: str, phone: Phone, secret: str = "") -> None:
+        if self.wait is not None:
+            await self.wait
         self._check("add_phone")
         await super().add_phone(uuid, phone, secret)
 
-    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "", tag: str = "") -> None:
         self._check("deliver")
-        await super().deliver(uuid, payload, secret)
+        await super().deliver(uuid, payload, secret, tag)
+
+    async def carried_out(self, uuid: str, secret: str, tag: str) -> bool:
+        if "carried_out" in self.away:
+            raise OutcomeUnknown("the store is away")
+        return await super().carried_out(uuid, secret, tag)
 
 
 class Quiz:
@@ -74,7 +81,7 @@ class Quiz:
         self.world = world
         self.failures = failures
         self.draws = FakeDraws()
-        self.pairs = SharedPairs()
+        self.pairs = SharedPairs(world.clock.seconds)
         self.factory = DifficultyFactory(world.context, self.pairs, cast(Draws, self.draws))
 
     def unity(self, uuid: str = UUID, **options: Any) -> Client:
@@ -199,7 +206,7 @@ def test_a_headset_replaced_before_it_is_open_is_closed_once_it_opens(quiz: Quiz
         async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
             headset.replaced()
 
-    quiz.factory.pairs = Overtaken()
+    quiz.factory.pairs = Overtaken(quiz.world.clock.seconds)
     assert quiz.unity().closed()[0] == 4001
 
 
@@ -210,17 +217,139 @@ def test_a_frame_is_not_delivered_to_a_headset_that_is_not_open_yet(quiz: Quiz) 
         async def add_headset(self, uuid: str, headset: Headset, secret: str = "") -> None:
             self.took = headset.assign(b"{}")
 
-    quiz.factory.pairs = pairs = Hasty()
+    quiz.factory.pairs = pairs = Hasty(quiz.world.clock.seconds)
     assert quiz.unity().payloads() == []
     assert pairs.took is False
 
 
-def test_a_phone_that_cannot_be_registered_gets_an_error_and_is_closed(quiz: Quiz) -> None:
-    quiz.unity()
+def test_a_phone_that_cannot_be_registered_gets_a_notice_and_no_request_is_carried_out(
+    quiz: Quiz,
+) -> None:
+    unity = quiz.unity()
     quiz.pairs.away.add("add_phone")
+    quiz.pairs.wait = Deferred()
     android = quiz.android()
-    assert errors(android) == ["store_unavailable"]
+    for _ in range(3):
+        android.send({"difficulty": 1})
+    quiz.draws.answer(0, draw(0))
+    quiz.draws.answer(1, DatabaseUnavailable("away"))
+    assert android.frames() == []
+    quiz.pairs.wait.callback(None)
+    [notice] = android.objects()
+    assert (notice["status"], notice["error"]) == ("notice", "store_unavailable")
     assert android.closed() == (1001, "store_unavailable")
+    quiz.draws.answer(2, DatabaseUnavailable("away"))
+    assert unity.frames() == []
+
+
+def test_requests_wait_until_their_phone_is_registered(quiz: Quiz) -> None:
+    unity = quiz.unity()
+    quiz.pairs.wait = Deferred()
+    android = quiz.android()
+    android.send({"difficulty": 1})
+    android.send("{")
+    quiz.draws.answer(0, draw(7))
+    assert (unity.frames(), android.frames()) == ([], [])
+    quiz.pairs.wait.callback(None)
+    assert unity.objects() == [drawn(7)]
+    assert [answer["status"] for answer in android.objects()] == ["received", "error"]
+
+
+def test_a_broken_registration_is_a_notice(quiz: Quiz) -> None:
+    class Broken(SharedPairs):
+        async def add_phone(self, uuid: str, phone: Phone, secret: str = "") -> None:
+            raise RuntimeError("broken on purpose")
+
+    quiz.factory.pairs = Broken(quiz.world.clock.seconds)
+    quiz.unity()
+    [notice] = quiz.android().objects()
+    assert (notice["status"], notice["error"]) == ("notice", "internal_error")
+    quiz.failures.clear()
+
+
+# Tags
+
+
+def tagged(tag: object, difficulty: object = 1) -> dict[str, Any]:
+    """A request with a tag."""
+    return {"difficulty": difficulty, "tag": tag}
+
+
+def test_the_tag_of_a_request_comes_back_in_its_answer_and_in_its_error(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    for number, request in enumerate([tagged("é" * 64), tagged("b"), tagged("c")]):
+        android.send(request)
+        outcome = (draw(1), None, DatabaseUnavailable("away"))[number]
+        quiz.draws.answer(number, outcome)
+    android.send(tagged("d", "x"))
+    android.send({"tag": "e"})
+    answers = android.objects()
+    assert answers[0] == {"status": "received", "tag": "é" * 64}
+    assert [answer["tag"] for answer in answers[1:]] == ["b", "c", "d", "e"]
+    assert [answer["error"] for answer in answers[1:]] == [
+        *("no_content", "database_unavailable", "bad_difficulty", "bad_difficulty"),
+    ]
+    assert unity.objects() == [drawn(1)]
+
+
+@pytest.mark.parametrize("tag", ["", None])
+def test_an_empty_tag_is_none(quiz: Quiz, tag: str | None) -> None:
+    unity, android = quiz.both()
+    for number in range(2):
+        android.send(tagged(tag))
+        quiz.draws.answer(number, draw(number))
+    assert android.objects() == [RECEIVED] * 2
+    assert len(unity.objects()) == 2
+
+
+@pytest.mark.parametrize("tag", [1, True, [], {}, "x" * 65])
+def test_a_tag_of_another_type_or_length_is_a_bad_difficulty(quiz: Quiz, tag: object) -> None:
+    _, android = quiz.both()
+    android.send(tagged(tag))
+    [answer] = android.objects()
+    assert (answer["status"], answer["error"]) == ("error", "bad_difficulty")
+    assert answer["message"] == "The tag must be a string of 1 to 64 characters."
+
+
+@pytest.mark.parametrize("again", ["the database is away", "no content", "the headset has left"])
+def test_a_tag_that_was_carried_out_is_answered_again_and_not_assigned_twice(
+    quiz: Quiz, again: str
+) -> None:
+    unity, android = quiz.both()
+    android.send(tagged("a"))
+    quiz.draws.answer(0, draw(1))
+    assert unity.objects() == [drawn(1)]
+    assert android.objects() == [{**RECEIVED, "tag": "a"}]
+    newer = quiz.android()
+    if again == "the headset has left":
+        unity.begin_close()
+        assert newer.objects() == [DISCONNECTED]
+    newer.send(tagged("a"))
+    if again == "the database is away":
+        quiz.draws.answer(1, DatabaseUnavailable("away"))
+    elif again == "no content":
+        quiz.draws.answer(1, None)
+    assert newer.objects() == [{**RECEIVED, "tag": "a"}]
+    assert unity.payloads() == []
+
+
+def test_a_tag_that_was_not_carried_out_is_tried_again(quiz: Quiz) -> None:
+    unity, android = quiz.both()
+    android.send(tagged("a"))
+    quiz.draws.answer(0, None)
+    android.send(tagged("a"))
+    quiz.draws.answer(1, draw(1))
+    assert [answer["status"] for answer in android.objects()] == ["error", "received"]
+    assert unity.objects() == [drawn(1)]
+
+
+def test_an_error_after_which_the_tag_is_in_doubt_is_outcome_unknown(quiz: Quiz) -> None:
+    _, android = quiz.both()
+    quiz.pairs.away.add("carried_out")
+    android.send(tagged("a"))
+    quiz.draws.answer(0, DatabaseUnavailable("away"))
+    [answer] = android.objects()
+    assert (answer["status"], answer["error"], answer["tag"]) == ("error", "outcome_unknown", "a")
 
 
 # Requests
@@ -235,12 +364,12 @@ def test_a_frame_that_cannot_be_delivered_is_an_error_and_the_next_one_is_tried(
     class Failing(SharedPairs):
         failures: ClassVar = [error]
 
-        async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
+        async def deliver(self, *args: Any, **options: Any) -> None:
             if self.failures:
                 raise self.failures.pop()
-            await super().deliver(uuid, payload)
+            await super().deliver(*args, **options)
 
-    quiz.factory.pairs = Failing()
+    quiz.factory.pairs = Failing(quiz.world.clock.seconds)
     unity, android = quiz.both()
     for number in range(2):
         android.send({"difficulty": 1})

@@ -105,7 +105,7 @@ def test_a_number_that_json_does_not_know_is_bad_json(code: str, number: str) ->
 @given(st.integers(-(10**30), 10**30), others)
 def test_a_difficulty_may_be_any_integer(difficulty: int, more: dict[str, Any]) -> None:
     payload = json.dumps({**more, "difficulty": difficulty}).encode()
-    assert wire.decode_difficulty(payload) == difficulty
+    assert wire.decode_difficulty(payload) == wire.DifficultyRequest(difficulty)
 
 
 @pytest.mark.parametrize("value", ["1.5", '"1"', "true", "null", "[1]", "{}", "1" + "0" * 5000])
@@ -213,7 +213,7 @@ def test_the_position_of_a_chat_message_is_read_from_its_frame(position: int, si
     assert wire.read_position(text_frame(entry.body)) == position
 
 
-@pytest.mark.parametrize("payload", [b"", b"1", b"[1]", b'{"id":"1"}', wire.GAP, wire.RECEIVED])
+@pytest.mark.parametrize("payload", [b"", b"1", b"[1]", b'{"id":"1"}', wire.GAP])
 def test_a_frame_without_a_chat_message_has_position_0(payload: bytes) -> None:
     assert wire.read_position(text_frame(payload)) == 0
 
@@ -227,15 +227,17 @@ def test_an_error_is_one_flat_object_with_code_and_sentence() -> None:
         "error": "bad_json",
         "message": sentence,
     }
-    assert json.loads(wire.encode_status_error(ErrorCode.NO_UNITY, sentence)) == {
-        "status": "error",
-        "error": "no_unity",
-        "message": sentence,
-    }
+    answer = {"status": "error", "error": "no_unity", "message": sentence}
+    encode = wire.encode_not_received
+    assert json.loads(encode(ErrorCode.NO_UNITY, sentence, "")) == answer
+    assert json.loads(encode(ErrorCode.NO_UNITY, sentence, "\n")) == {**answer, "tag": "\n"}
+    notice = json.loads(wire.encode_notice(ErrorCode.NO_UNITY, sentence))
+    assert notice == {**answer, "status": "notice"}
 
 
 def test_prebuilt_frames_match_the_contract() -> None:
-    assert json.loads(wire.RECEIVED) == {"status": "received"}
+    assert json.loads(wire.encode_received("")) == {"status": "received"}
+    assert json.loads(wire.encode_received("é")) == {"status": "received", "tag": "é"}
     assert json.loads(wire.UNITY_CONNECTED) == {"status": "unity_connected"}
     assert json.loads(wire.UNITY_DISCONNECTED) == {"status": "unity_disconnected"}
     gap = json.loads(wire.GAP)

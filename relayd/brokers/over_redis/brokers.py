@@ -18,7 +18,7 @@ from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import Bounds, Keys
 from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
-from relayd.brokers.over_redis.pairs import RedisPairs
+from relayd.brokers.over_redis.pairs import MEMORY, RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.brokers.reads import in_time
 from relayd.config import Config
@@ -137,7 +137,9 @@ class RedisBrokers:
                     django.register(kind.name, chat.receive)
                 else:
                     django.register(kind.name, lambda group, payload: hub.fan_out(group, payload))
-        self.pairs = RedisPairs(redis, clock, process, settings.prefix, foreign)
+        # a command may be late by a few deadlines
+        memory = max(MEMORY, 5 * settings.deadline)
+        self.pairs = RedisPairs(redis, clock, process, settings.prefix, foreign, memory=memory)
 
         self._history = history
         self._counting = LoopingCall(lambda: Deferred.fromCoroutine(self._count()))

@@ -16,8 +16,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
+from relayd.brokers.duels import warn_of_duel
 from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.over_redis.pair_scripts import (
+    DUEL,
     PAIRED,
     REPLACED,
     WRONG_SECRET,
@@ -231,6 +233,9 @@ class Leases:
         answers, now = await self._scripts.hold(server, [lease.claim for lease in leases])
         self._follow_clock(server, now)
         for lease, before, answer in zip(leases, news, answers, strict=True):
+            if answer & DUEL:
+                warn_of_duel(lease.side, lease.uuid)
+                answer -= DUEL
             if answer not in (
                 REPLACED,
                 WRONG_SECRET,

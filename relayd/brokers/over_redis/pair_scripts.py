@@ -1,6 +1,6 @@
 """Pairs in Redis: the keys, the scripts that alone access them, the messages that these publish.
 
-Under `leases` and `deliveries`; stands on `relayd.redis`. Each side of a pair is a
+Under `leases` and `frame_scripts`; stands on `relayd.redis`. Each side of a pair is a
 lease, a key `<prefix>:{pair/<uuid>}:unity` or `...:android` of the value `<process>:<token>`, and
 `:<secret>` behind it if the pair is bound to a secret, of which this is a hash. It expires unless
 its process renews it.
@@ -14,8 +14,17 @@ acquires the lease with it. If this were one step, a command that reaches Redis 
 gave it up could overwrite a newer lease; with a token, such a command is too old. Tokens begin at
 Redis' clock in microseconds, so they also grow after Redis has lost its data. All are even.
 `...:newest` is the greatest token that ever held the lease, plus one after that one was released: a
-connection with a smaller token was replaced, or is late. This key outlives the lease.
-`...:given` is the last token that was assigned.
+connection with a smaller token was replaced, or is late. `...:given` is the last token that was
+assigned. Both outlive the lease by `memory` seconds, and no longer, since
+
+- as long as a lease is held, its own token keeps older ones out, and each renewal keeps `newest`;
+- a late command waits in a buffer in front of Redis, which Redis reads in its next turn, or as it
+  goes on after a stop, and keys that ended meanwhile are older than any command that waited. A
+  process gives its connection up, and what waits in it, when no answer came within the deadline;
+- a command that is later still can take a lease that nobody holds, never one that is held; nobody
+  renews it, so it ends within `ttl`, and its process answers that it has no such headset.
+
+`...:duel` counts takeovers of the lease, from the first one on (`brokers.duels`).
 
 Each process has an inbox, the channel `<prefix>:process:<process>`, on every server.
 """
@@ -25,6 +34,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from relayd.brokers import duels
 from relayd.errors import RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.commands import Script, Word
@@ -54,9 +64,12 @@ class Claim(NamedTuple):
 REPLACED, ALONE, PAIRED, WRONG_SECRET = 0, 1, 2, 3
 """The result of a claim: token too old; lease held, the other side's is not; both held; the pair is
 bound to another secret."""
+DUEL = 8
+"""Added to the result of a claim that was one takeover too many."""
+_DUEL_ARGS = (duels.MOST, round(duels.WITHIN * 1000), round(duels.QUIET * 1000))
 
 # Lua keeps one copy of equal strings, so that a comparison takes the same time wherever two differ
-_PARTS = """
+PARTS = """
 local function parts(lease)  -- process, token and secret of the value of a lease
   return string.match(lease or '', '^([^:]*):(%d+):?(%x*)$')
 end
@@ -83,17 +96,17 @@ return token
 """)
 
 _HOLD = Script(
-    _PARTS
+    PARTS
     + """
 -- Takes or renews leases. For each of them,
--- KEYS: the lease, its newest token, the other side's lease, the newest token of that
--- ARGV: process, ms to live, ms to remember, what inboxes begin with; for each: side, uuid, token,
---   secret
-local process, ttl, memory, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- KEYS: the lease, its newest token, its takeovers, the other side's lease, its newest token
+-- ARGV: process, ms to live, ms to remember, what inboxes begin with, takeovers that are no duel,
+--   ms in which they are counted, ms without another report; for each: side, uuid, token, secret
+local process, ttl, memory, inboxes = unpack(ARGV, 1, 4)
 local answers = {}
-for i = 1, #KEYS / 4 do
-  local lease, newest, other, other_newest = unpack(KEYS, 4 * i - 3, 4 * i)
-  local side, uuid, token, secret = unpack(ARGV, 4 * i + 1, 4 * i + 4)
+for i = 1, #KEYS / 5 do
+  local lease, newest, duel, other, other_newest = unpack(KEYS, 5 * i - 4, 5 * i)
+  local side, uuid, token, secret = unpack(ARGV, 4 * i + 4, 4 * i + 7)
   local ours = process .. ':' .. token
   if secret ~= '' then ours = ours .. ':' .. secret end
   local holder = redis.call('GET', lease)
@@ -130,6 +143,14 @@ for i = 1, #KEYS / 4 do
         redis.call('PUBLISH', inboxes .. phone,
           string.format('["news","%s",%s,true]', uuid, phone_token))
       end
+      if theirs then
+        local count = redis.call('INCR', duel)
+        if count == 1 then redis.call('PEXPIRE', duel, ARGV[6]) end
+        if count == ARGV[5] + 1 then
+          redis.call('PEXPIRE', duel, ARGV[7])
+          answers[i] = answers[i] + 8
+        end
+      end
     end
   end
 end
@@ -139,13 +160,13 @@ return {answers, now[1] * 1000 + math.floor(now[2] / 1000)}
 )
 
 _LEAVE = Script(
-    _PARTS
+    PARTS
     + """
 -- Takes leases back. KEYS and ARGV as for taking them
 local process, memory, inboxes = ARGV[1], ARGV[3], ARGV[4]
-for i = 1, #KEYS / 4 do
-  local lease, newest, other = unpack(KEYS, 4 * i - 3, 4 * i - 1)
-  local side, uuid, token, secret = unpack(ARGV, 4 * i + 1, 4 * i + 4)
+for i = 1, #KEYS / 5 do
+  local lease, newest, _, other = unpack(KEYS, 5 * i - 4, 5 * i - 1)
+  local side, uuid, token, secret = unpack(ARGV, 4 * i + 4, 4 * i + 7)
   local holder, holder_token, holder_secret = parts(redis.call('GET', lease))
   local phone, phone_token, phone_secret = parts(redis.call('GET', other))
   local wrong = is_wrong(side, secret, holder_secret, phone_secret)
@@ -160,23 +181,6 @@ for i = 1, #KEYS / 4 do
     redis.call('SET', newest, string.format('%.0f', tonumber(token) + 1), 'PX', memory)
   end
 end
-"""
-)
-
-_ASK = Script(
-    _PARTS
-    + """
--- Finds the headset, and asks its process to get ready, unless that is the one that asks.
--- KEYS: the headset's lease
--- ARGV: process, what inboxes begin with, number of the request, uuid, secret
-local holder, token, secret = parts(redis.call('GET', KEYS[1]))
-if not holder or secret ~= ARGV[5] then return false end
-local receivers = 0
-if holder ~= ARGV[1] then
-  receivers = redis.call('PUBLISH', ARGV[2] .. holder,
-    string.format('["ask","%s",%s,"%s",%s]', ARGV[1], ARGV[3], ARGV[4], token))
-end
-return {holder, tonumber(token), receivers}
 """
 )
 
@@ -202,15 +206,6 @@ class News(msgspec.Struct, array_like=True, tag="news"):
     uuid: str
     token: int
     present: bool
-
-
-class Ask(msgspec.Struct, array_like=True, tag="ask"):
-    """To the process of a headset's lease: prepare to write a frame."""
-
-    asker: str
-    number: int
-    uuid: str
-    token: int
 
 
 class PairScripts:
@@ -243,14 +238,21 @@ class PairScripts:
         """The server that has all keys of a pair."""
         return self._redis.find(f"pair/{uuid}")
 
-    def publish(self, server: RedisServer, process: str, message: msgspec.Struct) -> bool:
-        """Sends a message to the inbox of a process; False if it was not sent."""
-        channel = f"{self._inboxes}{process}".encode()
-        return server.publish(channel, msgspec.json.encode(message))
+    def inbox_of(self, process: str) -> str:
+        """The channel of the inbox of a process; what all of them begin with, for an empty one."""
+        return f"{self._inboxes}{process}"
+
+    def key(self, uuid: str, name: str) -> str:
+        """A key of a pair."""
+        return f"{self._prefix}:{{pair/{uuid}}}:{name}"
+
+    def lease(self, side: Side, uuid: str) -> str:
+        """The key of a lease."""
+        return self.key(uuid, side)
 
     async def headset_secret(self, uuid: str) -> str | None:
         """The hash of the secret of a headset, empty if it has none; None without a headset."""
-        value = await self._run(self.find(uuid).call("GET", self._lease("unity", uuid)))
+        value = await self.run(self.find(uuid).call("GET", self.lease("unity", uuid)))
         if value is None:
             return None
         parts: list[str] = value.decode("ascii", "replace").split(":")
@@ -258,9 +260,9 @@ class PairScripts:
 
     async def token(self, side: Side, uuid: str) -> int:
         """Assigns a new token."""
-        key = self._lease(side, uuid)
+        key = self.lease(side, uuid)
         keys = (f"{key}:given", f"{key}:newest")
-        token: int = await self._run(self.find(uuid).run(_TOKEN, keys, (self._times[1],)))
+        token: int = await self.run(self.find(uuid).run(_TOKEN, keys, (self._times[1],)))
         return token
 
     async def hold(self, server: RedisServer, claims: Iterable[Claim]) -> tuple[list[int], float]:
@@ -269,43 +271,28 @@ class PairScripts:
         Processes with a replaced connection, or with the phone of a new headset, get a message.
 
         Returns:
-            REPLACED, ALONE, PAIRED or WRONG_SECRET, for each claim; and the Unix time of Redis.
+            REPLACED, ALONE, PAIRED or WRONG_SECRET, with DUEL or without, for each claim; and the
+            Unix time of Redis.
         """
-        answers, now = await self._run(server.run(_HOLD, *self._words(claims)))
+        answers, now = await self.run(server.run(_HOLD, *self._words(claims)))
         return answers, now / 1000
 
     async def leave(self, server: RedisServer, claims: Iterable[Claim]) -> None:
         """Releases leases, all on one server; their tokens can never acquire them again."""
-        await self._run(server.run(_LEAVE, *self._words(claims)))
-
-    async def ask(self, uuid: str, number: int, secret: str) -> tuple[str, int, int] | None:
-        """Asks the process of a headset to prepare to write a frame, unless it is this process.
-
-        Returns:
-            The process, the token of its lease, and how many subscribers got the message; None if
-            no headset with this secret has a lease.
-        """
-        args = (self.process, self._inboxes, number, uuid, secret)
-        answer = await self._run(self.find(uuid).run(_ASK, (self._lease("unity", uuid),), args))
-        if answer is None:
-            return None
-        process, token, receivers = answer
-        return process.decode(), token, receivers
-
-    def _lease(self, side: Side, uuid: str) -> str:
-        return f"{self._prefix}:{{pair/{uuid}}}:{side}"
+        await self.run(server.run(_LEAVE, *self._words(claims)))
 
     def _words(self, claims: Iterable[Claim]) -> tuple[list[Word], list[Word]]:
         keys: list[Word] = []
-        args: list[Word] = [self.process, *self._times, self._inboxes]
+        args: list[Word] = [self.process, *self._times, self._inboxes, *_DUEL_ARGS]
         for claim in claims:
-            key = self._lease(claim.side, claim.uuid)
-            other = self._lease("android" if claim.side == "unity" else "unity", claim.uuid)
-            keys += (key, f"{key}:newest", other, f"{other}:newest")
+            key = self.lease(claim.side, claim.uuid)
+            other = self.lease("android" if claim.side == "unity" else "unity", claim.uuid)
+            keys += (key, f"{key}:newest", f"{key}:duel", other, f"{other}:newest")
             args += claim
         return keys, args
 
-    async def _run(self, running: Any) -> Any:
+    async def run(self, running: Any) -> Any:
+        """Waits for a command or script. Raises RedisUnavailable alone."""
         try:
             return await running
         except RedisRefused as error:

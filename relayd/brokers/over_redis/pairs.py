@@ -15,11 +15,20 @@ from twisted.internet.task import LoopingCall
 
 from relayd.brokers.foreign import Foreign
 from relayd.brokers.interface import Headset, Phone
-from relayd.brokers.over_redis.deliveries import Deliveries, Ready, Write, Written
+from relayd.brokers.over_redis.deliveries import Deliveries
+from relayd.brokers.over_redis.frame_scripts import (
+    Ask,
+    FrameScripts,
+    Ready,
+    Settle,
+    Void,
+    Write,
+    Written,
+)
 from relayd.brokers.over_redis.inbox import Inbox
 from relayd.brokers.over_redis.leases import Leases
-from relayd.brokers.over_redis.pair_scripts import Ask, Barred, News, PairScripts, Replaced
-from relayd.errors import WrongSecret
+from relayd.brokers.over_redis.pair_scripts import Barred, News, PairScripts, Replaced
+from relayd.errors import OutcomeUnknown, RedisUnavailable, WrongSecret
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 from relayd.wire import UNDECODABLE
@@ -27,11 +36,11 @@ from relayd.wire import UNDECODABLE
 TTL = 7.0
 RENEWAL = 2.0
 """With `TTL`: the leases of a dead process end within 7 s, and phones are notified within 9 s."""
-MEMORY = 3600.0
+MEMORY = 30.0
 WITHIN = 2.0
 MOST = 10_000
 
-_Message = Replaced | Barred | News | Ask | Ready | Write | Written
+_Message = Replaced | Barred | News | Ask | Ready | Write | Written | Settle | Void
 _decoder: msgspec.json.Decoder[_Message] = msgspec.json.Decoder(_Message)
 
 
@@ -70,7 +79,9 @@ class RedisPairs:
         self._scripts = PairScripts(redis, process, prefix, ttl=ttl, memory=memory)
         self._inbox = Inbox(redis, self._scripts.inbox, self._received)
         self._leases = Leases(self._scripts, clock, self._inbox.ready, grace=ttl)
-        self._deliveries = Deliveries(self._scripts, self._leases, clock, within=within, most=most)
+        self._deliveries = Deliveries(
+            FrameScripts(self._scripts), self._leases, clock, within=within, most=most
+        )
         self._renewal = renewal
         self._beat = LoopingCall(self._renew)
         self._beat.clock = clock
@@ -113,12 +124,25 @@ class RedisPairs:
     def remove_phone(self, uuid: str, phone: Phone) -> None:
         self._leases.remove("android", uuid, phone)
 
-    async def deliver(self, uuid: str, payload: bytes, secret: str = "") -> None:
-        await self._inbox.ready(self._scripts.find(uuid))
-        await self._deliveries.deliver(uuid, payload, secret)
+    async def deliver(self, uuid: str, payload: bytes, secret: str = "", tag: str = "") -> None:
+        await self._be_heard(uuid, tag)
+        await self._deliveries.deliver(uuid, payload, secret, tag)
+
+    async def carried_out(self, uuid: str, secret: str, tag: str) -> bool:
+        await self._be_heard(uuid, tag)
+        return await self._deliveries.carried_out(uuid, secret, tag)
+
+    async def _be_heard(self, uuid: str, tag: str) -> None:
+        """Returns when answers can arrive. Raises RedisUnavailable; with a tag, OutcomeUnknown."""
+        try:
+            await self._inbox.ready(self._scripts.find(uuid))
+        except RedisUnavailable as error:
+            if tag:  # an earlier request with it may have been carried out
+                raise OutcomeUnknown(str(error)) from error
+            raise
 
     def _renew(self) -> None:
-        self._deliveries.tidy()
+        self._deliveries.offers.tidy()
         for server in self._redis.servers:
             if server.available:
                 self._leases.renew(server)
@@ -141,10 +165,14 @@ class RedisPairs:
             case News():
                 self._leases.news(message.uuid, message.token, message.present)
             case Ask():
-                self._deliveries.ask(message)
+                self._deliveries.offers.ask(message)
             case Ready():
                 self._deliveries.ready(message.process, message.number)
             case Write():
-                self._deliveries.write(message)
+                self._deliveries.offers.write(message)
+            case Settle():
+                self._deliveries.offers.settle(message)
+            case Void():
+                self._deliveries.void(message.number)
             case Written():
                 self._deliveries.written(message.number, message.success)
