@@ -178,6 +178,11 @@ class ErrorCode(StrEnum):
         *("database_unavailable", 503, FRAME | HANDSHAKE),
         "The database does not answer; try again in a moment.",
     )
+    MISCONFIGURED = (
+        *("misconfigured", 503, HANDSHAKE | HTTP),
+        "The configuration of this server is wrong, which its operator has to mend; try again "
+        "later.",
+    )
     OVERLOADED = (
         *("overloaded", 503, HANDSHAKE),
         "This server has too much to do; try again in a moment.",

@@ -82,7 +82,9 @@ setting."""
         try:
             loaded = self._read()
         except ConfigError as error:
-            print(f"relayd: {error}", file=sys.stderr)
+            print(f"relayd: {error}", file=sys.stderr, flush=True)
+            if not self["check"]:
+                self._answer_until_right(error)
             sys.exit(EX_CONFIG)
         self.config, self.warnings = loaded.config, loaded.warnings
         if self["check"]:
@@ -110,6 +112,33 @@ setting."""
             listen=self["listen"],
             folder=folder,
         )
+
+    def _answer_until_right(self, error: ConfigError) -> None:
+        """Answers those who wait at systemd's sockets; starts anew once the files are right."""
+        from relayd.edge.misconfigured import answer_until_right
+        from relayd.systemd import Systemd
+
+        environ = dict(os.environ)  # before the variables of systemd are removed from it
+        systemd = Systemd.inherited(os.environ)
+        if not systemd.sockets:
+            return
+        systemd.notify(f"STATUS=The configuration is wrong: {error}".replace("\n", " "))
+
+        def is_right() -> bool:
+            try:
+                self._read()
+            except ConfigError:
+                return False
+            return True
+
+        if answer_until_right(systemd.sockets, is_right):
+            print("relayd: the configuration is right now: relayd starts", file=sys.stderr)
+            passed = (*systemd.sockets, *systemd.tls_sockets)
+            for descriptor in passed:
+                os.set_inheritable(descriptor, True)
+            # Twisted has removed these two (sd_listen_fds(3))
+            environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(passed))}
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
     def _set_up_log(self, worker: int | None = None) -> None:
         logs.set_level(self.config.log.level)

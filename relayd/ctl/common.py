@@ -56,8 +56,17 @@ def expected(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def load(context: click.Context, only: Sequence[str] = ()) -> Loaded:
-    """Reads the daemon's configuration, or `only` some sections. Raises ConfigError."""
+def load(context: click.Context, only: Sequence[str] = (), *, next_start: bool = False) -> Loaded:
+    """Reads the daemon's configuration.
+
+    Args:
+        context: has the path of the file.
+        only: some sections of it; by default all.
+        next_start: with the secrets of the service's next start, not those of the running one.
+
+    Raises:
+        ConfigError: it is wrong; the text says where.
+    """
     looked_after = service.find(os.environ)
     if looked_after is None:
         return read(context.obj, os.environ, dotenv=read_dotenv(), only=only)
@@ -67,7 +76,7 @@ def load(context: click.Context, only: Sequence[str] = ()) -> Loaded:
             context.obj, os.environ, only=only,
             # other users may not look into the folder of the service
             dotenv=read_dotenv(folder) if os.access(folder, os.X_OK) else {},
-            credentials=looked_after.folders(),
+            credentials=looked_after.folders()[-1:] if next_start else looked_after.folders(),
         )  # fmt: skip
     except ConfigError as error:
         if looked_after.hidden:

@@ -27,6 +27,7 @@ COMMANDS = {
     "log-level": "log",
     "check-config": "settings",
     "reload": "settings",
+    "restart": "settings",
     "doctor": "doctor.command",
     "token": "tokens",
     "ban": "bans",

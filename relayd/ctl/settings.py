@@ -1,9 +1,10 @@
-"""`relayctl check-config` lists the configuration with its sources; `reload` applies it anew.
+"""The configuration: `check-config` lists it, `reload` applies it anew, `restart` at a new start.
 
 Sits under `ctl.main`.
 """
 
 import os
+import subprocess
 
 import click
 
@@ -11,23 +12,24 @@ from relayd.config import Config
 from relayd.config.settings import in_toml
 from relayd.control.messages import Reloaded
 from relayd.ctl import service
-from relayd.ctl.common import echo_json, expected, json_option, load
+from relayd.ctl.common import Failed, WrongInput, echo_json, expected, json_option, load
 from relayd.ctl.control_client import reach
 from relayd.errors import ConfigError
 
 
 @click.command("check-config", short_help="Check the configuration and show it.")
 @click.option("--all", "everything", is_flag=True, help="Print the defaults, too.")
+@click.option("--next-start", is_flag=True, help="With the secrets of the service's next start.")
 @json_option
 @click.pass_context
 @expected
-def check_config(context: click.Context, everything: bool, as_json: bool) -> None:
+def check_config(context: click.Context, everything: bool, next_start: bool, as_json: bool) -> None:
     """Reads the configuration as the daemon does, and prints what differs from the defaults.
 
     Each line has the source of the setting; secrets and passwords are hidden. A wrong setting is
     reported, with exit code 2. (`twistd relayd --check` with the same options finds the same.)
     """
-    loaded = load(context)
+    loaded = load(context, next_start=next_start)
     looked_after = service.find(os.environ)
     if looked_after is not None and looked_after.hidden:
         click.echo(
@@ -82,3 +84,24 @@ def reload(context: click.Context, quiet: bool, as_json: bool) -> None:
 
 def _setting(section: str, key: str, value: str) -> str:
     return f"[{section}] {key} = {value}"
+
+
+@click.command("restart", short_help="Restart the service, unless its configuration is wrong.")
+@click.pass_context
+@expected
+def restart(context: click.Context) -> None:
+    """Checks the configuration of the next start, then has systemd restart the service.
+
+    If the configuration is wrong, the running relayd goes on, and the exit code is 2. Clients are
+    told to reconnect; those that come meanwhile wait at the socket.
+    """
+    looked_after = service.find(os.environ)
+    if looked_after is None:
+        raise WrongInput("relayd is no service of systemd here: restart it as it was started")
+    service.require_secrets(os.environ)
+    try:
+        load(context, next_start=True)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; nothing was restarted") from error
+    if subprocess.run(["systemctl", "restart", looked_after.name], check=False).returncode:
+        raise Failed(f"systemd could not restart it: journalctl -u {looked_after.name} says why")

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from relayd.edge.misconfigured import answer_until_right
 from tests.certificates import Chain
 from tests.daemon import Daemon, tls_client
 from tests.frames import CLOSE
@@ -370,3 +372,37 @@ def test_a_passed_socket_keeps_the_backlog_of_its_unit(serve: Serve, tmp_path: P
                 except BlockingIOError:
                     refused += 1
         assert refused == 9  # Linux keeps one more than the backlog
+
+
+def test_clients_are_answered_while_the_configuration_is_wrong_and_served_once_it_is_right(
+    serve: Serve, tmp_path: Path, port: socket.socket
+) -> None:
+    """The process that systemd started mends itself: nobody has to start it again."""
+    wrong = tmp_path / ".env"
+    wrong.write_text("RELAYD_CHAT_HISTORY=many\n")
+    waiting = [socket.create_connection(port.getsockname(), PATIENCE) for _ in range(50)]
+    service = serve(port)
+    for client in waiting:
+        with client:
+            client.sendall(b"GET /ws/chat/r HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = client.makefile("rb").read()  # to its end
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 15" in head
+            assert json.loads(body)["error"] == "misconfigured"
+    silent = socket.create_connection(port.getsockname(), PATIENCE)
+    with silent:
+        assert silent.recv(1) == b""  # a client that says nothing is not waited for
+    wrong.unlink()
+    service.hear("READY=1")
+    status = next(line for line in service.heard if line.startswith("STATUS="))
+    assert status.startswith("STATUS=The configuration is wrong: ")
+    assert "RELAYD_CHAT_HISTORY" in status
+    with socket.create_connection(port.getsockname(), PATIENCE) as client:
+        assert ask(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_process_ends_in_the_end_when_its_configuration_stays_wrong(port: socket.socket) -> None:
+    port.setblocking(False)
+    assert not answer_until_right([port.fileno()], lambda: False, seconds=1.5)
+    assert port.fileno() != -1

@@ -185,12 +185,44 @@ def test_a_restart_refuses_none_of_50_clients_a_second(debian: Container) -> Non
     assert {answer.partition(" ")[2][:3] for answer in arrivals.answers} == {"101"}
 
 
-def test_a_wrong_configuration_stops_the_start_and_is_named(debian: Container) -> None:
-    debian.shell("printf '[chat]\\nhistory = \"many\"\\n' >/etc/relayd/conf.d/wrong.toml")
-    assert debian.try_shell("systemctl restart relayd").returncode != 0
-    debian.eventually("journalctl -u relayd --no-pager -n 20 | grep wrong.toml")
-    assert debian.shell("systemctl show -P ExecMainStatus relayd") == "78"
-    debian.shell("rm /etc/relayd/conf.d/wrong.toml; systemctl restart relayd")
+WRONG = "printf '[chat]\\nhistroy = 20\\n' >/etc/relayd/conf.d/wrong.toml"
+
+
+def test_a_wrong_configuration_stops_no_relayd_that_serves(debian: Container) -> None:
+    """Neither `relayctl restart` nor an upgrade goes on; both say what is wrong."""
+    client = debian.connect("/ws/camera")
+    debian.shell(WRONG)
+    ran = debian.try_shell("relayctl restart")
+    assert ran.returncode == 2
+    assert "histroy" in ran.stdout
+    assert "nothing was restarted" in ran.stdout
+    ran = debian.try_shell("apt-get install --yes /root/relayd_next.deb")
+    assert ran.returncode != 0
+    assert "histroy" in ran.stdout
+    assert "dpkg --configure relayd" in ran.stdout
+    echo_works(client)
+    debian.shell("rm /etc/relayd/conf.d/wrong.toml; dpkg --configure relayd")
+    assert close_code(client) == 1012
+    wait_until_ready(debian)
+    debian.shell("apt-get install --yes --allow-downgrades /root/relayd.deb")
+    wait_until_ready(debian)
+
+
+def test_a_wrong_configuration_stops_the_start_is_named_and_answers_clients(
+    debian: Container,
+) -> None:
+    """50 clients come again and again; the socket does not fail, and the service mends itself."""
+    debian.shell(WRONG)
+    with Arrivals(debian) as arrivals:
+        assert debian.try_shell("systemctl restart relayd").returncode != 0
+        assert debian.shell("systemctl show -P ExecMainStatus relayd") == "78"
+        debian.eventually("journalctl -u relayd --no-pager -n 20 | grep histroy")
+        debian.eventually("systemctl show -P StatusText relayd | grep histroy")
+        assert debian.shell("systemctl is-active relayd.socket") == "active"
+        debian.shell("rm /etc/relayd/conf.d/wrong.toml")
+        debian.eventually("systemctl is-active relayd")
+    answers = [answer.partition(" ")[2][:3] for answer in arrivals.answers]
+    assert set(answers) == {"101", "503"}
     wait_until_ready(debian)
 
 
