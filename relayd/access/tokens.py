@@ -161,9 +161,11 @@ class Tokens:
 
 
 def configured_keys(auth: Auth) -> tuple[Key, ...]:
-    """The keys of `[auth] secret` and `[auth] keys`, in this order."""
-    secret = (secret_key(auth.secret),) if auth.secret else ()
-    return (*secret, *(parse_keys(auth.keys) if auth.keys else ()))
+    """The keys of `[auth] secret`, one a line, and of `[auth] keys`, in this order."""
+    return (
+        *map(secret_key, auth.secret.splitlines()),
+        *(parse_keys(auth.keys) if auth.keys else ()),
+    )
 
 
 def words_of(claims: dict[str, Any]) -> Iterable[str]:

@@ -109,9 +109,11 @@ def check_cache_url(url: str) -> None:
 
 
 def check_secret(secret: str) -> None:
-    """A key for HS256. Raises ValueError."""
-    if secret and len(secret.encode()) < 32:
-        raise ValueError("must be empty or at least 32 bytes (RFC 7518 section 3.2)")
+    """Keys for HS256, one a line. Raises ValueError."""
+    if any(len(line.encode()) < 32 for line in secret.splitlines()):
+        raise ValueError(
+            "must be empty or at least 32 bytes (RFC 7518 section 3.2), on each of its lines"
+        )
 
 
 def check_keys(text: str) -> None:

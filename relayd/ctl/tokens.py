@@ -32,6 +32,7 @@ from relayd.ctl.common import (
 from relayd.ctl.control_client import Unreachable
 from relayd.ctl.denying import UNITS, Lifetime, denials, deny, end_with
 from relayd.ctl.reactor import run_to_the_end
+from relayd.ctl.rotation import rotate
 from relayd.errors import Refusal
 from relayd.jose.keys import Key, parse_keys
 from relayd.logs import printable
@@ -48,6 +49,9 @@ REVOKED = ("token", "user")
 @click.group()
 def token() -> None:
     """Tokens for clients, signed with a key of [auth]."""
+
+
+token.add_command(rotate)
 
 
 class _Right(click.ParamType[str]):

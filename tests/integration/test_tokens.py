@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -14,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.daemon import Daemon
 from tests.integration.clients import Refused, read, read_close, say
 from tests.integration.conftest import Connect, Dial, Spawn
+from tests.integration.relayctl import Operator, check_failed
 
 SECRET = "a secret for tests that is long enough for HS256, HS384 and HS512 alike"
 
@@ -194,3 +196,36 @@ def test_without_a_secret_tokens_are_ignored(relayd: Daemon, connect: Connect) -
     client = connect(relayd, f"/ws/camera/ignored?token={token(exp=0)}")
     say(client, {"x": 1})
     assert read(client)["x"] == 1
+
+
+def test_a_rotated_secret_ends_no_token_until_the_older_one_is_removed(
+    spawn: Spawn, connect: Connect, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    file.chmod(0o640)
+    daemon = spawn(auth_secret_file=str(file), auth_required="true")
+    operator = Operator(daemon.folder, auth_secret_file=str(file))
+
+    def create() -> str:
+        return operator("token", "create").stdout.strip()
+
+    old = create()
+    done = operator("token", "rotate")
+    assert (done.returncode, len(file.read_text().splitlines())) == (0, 2), done.stderr
+    assert file.stat().st_mode & 0o777 == 0o640
+    new = create()
+    assert Refused(daemon, f"/ws/camera?token={new}").error == "unauthorized"
+    assert operator("reload").returncode == 0
+    for token in (old, new):
+        connect(daemon, f"/ws/camera?token={token}")
+    assert operator("token", "rotate", "--finish").returncode == 0
+    assert operator("reload").returncode == 0
+    connect(daemon, f"/ws/camera?token={new}")
+    assert Refused(daemon, f"/ws/camera?token={old}").error == "unauthorized"
+    check_failed(operator("token", "rotate", "--finish"), 2, "one secret only")
+
+
+def test_a_secret_among_other_settings_is_not_rotated(tmp_path: Path) -> None:
+    check_failed(Operator(tmp_path, auth_secret=SECRET)("token", "rotate"), 2, "a file of its own")
+    check_failed(Operator(tmp_path)("token", "rotate"), 2, "nothing to rotate")
