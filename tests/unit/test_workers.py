@@ -430,7 +430,7 @@ LOG = "--logger=relayd.workers.worker.log_observer"
         ({"nodaemon": True, "logfile": "/a/relayd.log"}, ["--logfile=/a/relayd-w3.log"]),
         ({"nodaemon": False, "logfile": None}, [f"--logfile={Path.cwd()}/twistd-w3.log"]),
         ({"nodaemon": True, "syslog": True, "prefix": "r"}, ["--syslog", "--prefix=r-w3"]),
-        ({"nodaemon": True, "logger": Path}, ["--logger=pathlib.Path"]),
+        ({"nodaemon": True, "logger": Chat}, ["--logger=relayd.config.sections.Chat"]),
         (None, []),
     ],
 )
