@@ -21,7 +21,7 @@ RETRY_AFTER = 15
 
 _LOOK = 1.0  # seconds between two looks at the configuration
 _PATIENCE = 2.0  # seconds that a client has for its request head, and to read the answer
-_MOST = 500  # clients at a time; the others wait in the queue of the socket
+_MOST = 500  # clients at a time; beyond it, those that came first are closed
 _LONGEST_HEAD = 16384  # bytes
 
 
@@ -61,6 +61,67 @@ def _refusal() -> Refusal:
     return Refusal(ErrorCode.MISCONFIGURED, retry_after=RETRY_AFTER)
 
 
+class _Clients:
+    """The listening sockets and the connections; a context manager that closes the latter."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._listening: list[socket.socket] = []
+        self._clients: set[_Client] = set()
+
+    def __enter__(self) -> "_Clients":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for client in list(self._clients):
+            self._close(client)
+        self._selector.close()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def listen(self, listening: socket.socket) -> None:
+        """Accepts connections of a socket from now on."""
+        self._listening.append(listening)
+        self._selector.register(listening, selectors.EVENT_READ)
+
+    def accept_no_more(self) -> None:
+        """Accepts no connection from now on."""
+        while self._listening:
+            self._selector.unregister(self._listening.pop())
+
+    def serve(self, seconds: float) -> None:
+        """Accepts, reads and answers what is there now, or comes within some seconds."""
+        now = time.monotonic()
+        for late in [client for client in self._clients if client.until < now]:
+            self._close(late)
+        first = min((client.until for client in self._clients), default=now + seconds)
+        for key, _ in self._selector.select(max(min(seconds, first - now), 0)):
+            if isinstance(key.data, _Client):
+                if not key.data.read():
+                    self._close(key.data)
+            else:
+                if len(self._clients) == _MOST:
+                    self._close(min(self._clients, key=lambda client: client.until))
+                self._accept(key.fileobj)
+
+    def _accept(self, listening: object) -> None:
+        assert isinstance(listening, socket.socket)
+        try:
+            line, _ = listening.accept()
+        except OSError:  # it has left already, or there is no file for it
+            return
+        line.setblocking(False)
+        client = _Client(line)
+        self._clients.add(client)
+        self._selector.register(line, selectors.EVENT_READ, client)
+
+    def _close(self, client: _Client) -> None:
+        self._clients.discard(client)
+        self._selector.unregister(client.line)
+        client.line.close()
+
+
 def answer_until_right(
     descriptors: Sequence[int], is_right: Callable[[], bool], seconds: float = STAY
 ) -> bool:
@@ -76,45 +137,19 @@ def answer_until_right(
     """
     end = time.monotonic() + seconds
     look = time.monotonic() + _LOOK
-    clients: set[_Client] = set()
-    with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+    right = False
+    with contextlib.ExitStack() as stack, _Clients() as clients:
         for descriptor in descriptors:
             listening = stack.enter_context(socket.socket(fileno=descriptor))
             stack.callback(listening.detach)
-            selector.register(listening, selectors.EVENT_READ)
-        try:
-            while (now := time.monotonic()) < end:
-                if now >= look:
-                    if is_right():
-                        return True
-                    look = time.monotonic() + _LOOK
-                for late in [client for client in clients if client.until < now]:
-                    _close(selector, clients, late)
-                for key, _ in selector.select(min(look, end) - now):
-                    if isinstance(key.data, _Client):
-                        if not key.data.read():
-                            _close(selector, clients, key.data)
-                    elif len(clients) < _MOST:
-                        _accept(selector, clients, key.fileobj)
-        finally:
-            for client in list(clients):
-                _close(selector, clients, client)
-    return False
-
-
-def _accept(selector: selectors.BaseSelector, clients: set[_Client], listening: object) -> None:
-    assert isinstance(listening, socket.socket)
-    try:
-        line, _ = listening.accept()
-    except OSError:  # it has left already, or there is no file for it
-        return
-    line.setblocking(False)
-    client = _Client(line)
-    clients.add(client)
-    selector.register(line, selectors.EVENT_READ, client)
-
-
-def _close(selector: selectors.BaseSelector, clients: set[_Client], client: _Client) -> None:
-    clients.discard(client)
-    selector.unregister(client.line)
-    client.line.close()
+            clients.listen(listening)
+        while not right and (now := time.monotonic()) < end:
+            if now >= look:
+                right = is_right()
+                look = time.monotonic() + _LOOK
+            clients.serve(min(look, end) - now)
+        # those that were accepted are answered; the others wait in the queue of the socket
+        clients.accept_no_more()
+        while clients:
+            clients.serve(_PATIENCE)
+    return right
