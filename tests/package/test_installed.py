@@ -202,7 +202,7 @@ def test_a_wrong_configuration_stops_no_relayd_that_serves(debian: Container) ->
     assert "dpkg --configure relayd" in ran.stdout
     echo_works(client)
     debian.shell("rm /etc/relayd/conf.d/wrong.toml; dpkg --configure relayd")
-    assert close_code(client) == 1012
+    assert close_code(client) == 1001
     wait_until_ready(debian)
     debian.shell("apt-get install --yes --allow-downgrades /root/relayd.deb")
     wait_until_ready(debian)
