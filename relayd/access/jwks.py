@@ -18,6 +18,7 @@ from relayd import __version__
 from relayd.jose.keys import Key, parse_jwks
 from relayd.logs import Logger
 from relayd.tls.verified import Policy
+from relayd.urls.masking import mask_url
 
 LARGEST = 256 * 1024
 """Bytes that the answer may have."""
@@ -105,7 +106,7 @@ class Jwks:
 
     def _read_well(self, keys: tuple[Key, ...]) -> None:
         if self.keys is None or self._failing:
-            self._log.info("{url}: {count} keys", url=self.url, count=len(keys))
+            self._log.info("{url}: {count} keys", url=mask_url(self.url), count=len(keys))
         self.keys, self._failing = keys, False
         self._fetched = self._clock.seconds()
 
@@ -116,7 +117,7 @@ class Jwks:
         stay = "there are none yet" if self.keys is None else "the last ones stay"
         self._log.error(
             "the keys cannot be fetched from {url}, {stay}: {why}",
-            url=self.url,
+            url=mask_url(self.url),
             stay=stay,
             why=_describe(failure, self._deadline),
         )

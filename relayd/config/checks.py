@@ -15,6 +15,7 @@ from relayd.hosts.origins import parse_entry
 from relayd.names import normalize_room
 from relayd.redis import urls
 from relayd.tls.descriptions import Files, encrypt, parse
+from relayd.urls import databases
 
 LONGEST_SOCKET = 107
 """Bytes that the path of a unix socket may have on Linux (unix(7))."""
@@ -85,15 +86,7 @@ def check_trusted(networks: tuple[str, ...]) -> None:
 
 def check_database_url(url: str) -> None:
     """The URL of a database that `storage` supports. Raises ValueError."""
-    allowed = "must be empty, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or sqlite:///FILE"
-    if url and not re.match(r"(postgres|postgresql)://.|sqlite:///.", url):
-        raise ValueError(allowed)
-    if url.startswith("postgres"):
-        hosts = urlsplit(url).netloc.rpartition("@")[2]
-        for host in hosts.split(","):
-            port = re.fullmatch(r"(?:\[.*\]|[^:]*)(?::(.*))?", host)
-            if port is None or (port[1] and not port[1].isdigit()):
-                raise ValueError(f"{allowed}; the port must be a number")
+    databases.parse(url)
 
 
 def check_redis_url(url: str) -> None:
@@ -127,11 +120,16 @@ def check_keys(text: str) -> None:
 
 def check_jwks_url(url: str) -> None:
     """The URL of a JWK set. Raises ValueError."""
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc):
-        raise ValueError("must be empty or https://HOST/PATH, without a user or a password")
+    allowed = "must be empty or https://HOST/PATH, without a user or a password"
     if not url.isascii() or re.search(r"\s", url):
         raise ValueError("must be ASCII without blanks; encode other characters with %")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
+    except ValueError:  # its words quote the URL
+        raise ValueError(f"{allowed}; the host or the port is wrong") from None
+    if url and (not good or "@" in parts.netloc):
+        raise ValueError(allowed)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,13 +11,15 @@ import msgspec
 from relayd.config.checks import CHECKS
 from relayd.config.sections import SECTIONS
 from relayd.errors import ConfigError
+from relayd.urls.masking import HIDDEN, mask_text, mask_url, mask_urls, may_hold_secret
 
 _SECRETS = ("key", "keys", "secret", "secret_key", "secret_key_fallbacks")
-_URLS = ("url", "cache_url")  # with a password, maybe
-# from the first colon behind the slashes to the last at sign
-_PASSWORD = re.compile(r"(?<=//)([^:]*):.*@")
-_HARMLESS = re.compile("(host|hostaddr|port|db|dbname|user|sslmode|target_session_attrs)=")
-_SENSITIVE = re.compile("api|auth|database|redis|key|secret|pass|token|ur[il]", re.IGNORECASE)
+_URLS = ("url", "cache_url", "jwks_url")  # with a password, maybe
+_SENSITIVE = re.compile(
+    "api|auth|cred|database|dsn|key|pass|pwd|redis|secret|token|ur[il]", re.IGNORECASE
+)
+_ASSIGNED = re.compile(r"(key|passw|pwd|secret|token)\w*\s*=", re.IGNORECASE)
+_MISPLACED = "looks like the URL of a store or a secret, which have settings of their own"
 _HINTS = {name: get_type_hints(kind, include_extras=True) for name, kind in SECTIONS.items()}
 
 
@@ -54,7 +56,11 @@ class Setting(msgspec.Struct, frozen=True):
             try:
                 check(value)
             except ValueError as error:
-                raise self.error(str(error)) from error
+                reason = str(error)
+                if self.key not in _URLS and not is_secret(self.section, self.key):
+                    # the check may quote the value
+                    reason = reason if _quoted(self.value) != HIDDEN else _MISPLACED
+                raise self.error(reason) from error
         return value
 
     @property
@@ -64,9 +70,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     def error(self, reason: str) -> ConfigError:
         """The error for a wrong value."""
-        return ConfigError(
-            f"{self.place}: {self.name} = {redacted(self.section, self.key, self.value)}: {reason}"
-        )
+        shown = redacted(self.section, self.key, self.value)
+        return ConfigError(f"{self.place}: {self.name} = {shown}: {reason}")
 
 
 def listed(names: Any) -> str:
@@ -76,13 +81,12 @@ def listed(names: Any) -> str:
 
 def redacted(section: str, key: str, value: Any) -> str:
     """A value for an error message, without keys, secrets and passwords."""
-    if _is_secret(section, key) and value:
-        return "(hidden)"
-    if key not in _URLS:
-        return str(value).lower() if isinstance(value, bool) else repr(value)
-    if isinstance(value, str):
-        return repr(_hide(value))
-    return _PASSWORD.sub(r"\1:***@", repr(value).partition("?")[0])
+    if is_secret(section, key) and value:
+        return HIDDEN
+    if key in _URLS:
+        shown = mask_urls(value) if isinstance(value, str) else HIDDEN
+        return shown if shown == HIDDEN else repr(shown)
+    return str(value).lower() if isinstance(value, bool) else _quoted(value)
 
 
 def in_toml(section: str, key: str, value: Any) -> str:
@@ -91,34 +95,46 @@ def in_toml(section: str, key: str, value: Any) -> str:
         return f"[{', '.join(in_toml(section, key, one) for one in value)}]"
     if not isinstance(value, str):
         return str(value).lower()
-    if _is_secret(section, key) and value:
-        return "(hidden)"
+    if is_secret(section, key) and value:
+        return HIDDEN
     if key in _URLS:
-        value = " ".join(map(_hide, value.split()))
-    return msgspec.json.encode(value).decode()
+        value = mask_urls(value)
+    return value if value == HIDDEN else msgspec.json.encode(value).decode()
 
 
-def _is_secret(section: str, key: str) -> bool:
+def is_secret(section: str, key: str) -> bool:
     """Whether a setting is secret whatever its value; `[tls] key` is the name of a file."""
     return key in _SECRETS and section != "tls"
 
 
-def _hide(url: str) -> str:
-    """A URL without its password; of its query, only parameters that cannot hold one are kept."""
-    place, mark, query = url.partition("?")
-    parts = [part if _HARMLESS.match(part) else "***" for part in query.split("&")]
-    return _PASSWORD.sub(r"\1:***@", place) + mark + ("&".join(parts) if mark else "")
+def is_trimmed(section: str, key: str) -> bool:
+    """Whether blanks around the value of a variable are a slip: of a secret or a URL."""
+    return is_secret(section, key) or key in _URLS
 
 
 def holds_a_secret(section: str, key: str, value: Any) -> bool:
     """Whether a value is secret: a key, or a URL with a password."""
     if (section, key) == ("auth", "keys"):  # public keys are no secret
         return re.search(r'PRIVATE KEY-----|"(d|k)"\s*:', str(value)) is not None
-    if _is_secret(section, key):
+    if is_secret(section, key):
         return bool(value)
-    return key in _URLS and _PASSWORD.search(str(value)) is not None
+    return key in _URLS and may_hold_secret(str(value))
 
 
 def guess(section: str, key: str, value: Any) -> str:
-    """The value of an unknown setting, hidden if its name may be a misspelt secret."""
-    return "(hidden)" if _SENSITIVE.search(f"{section} {key}") else repr(value)
+    """The value of an unknown setting, hidden if it or its name may be one of a secret."""
+    return HIDDEN if _SENSITIVE.search(f"{section} {key}") else _quoted(value)
+
+
+def _quoted(value: Any) -> str:
+    """A value that ought to hold no secret; a URL with a password may be in the wrong place."""
+    texts = value if isinstance(value, list) else [value]
+    if any(isinstance(each, str) and _is_suspect(each) for each in texts):
+        return HIDDEN
+    return repr(value)
+
+
+def _is_suspect(text: str) -> bool:
+    """Whether a text may be the URL of a store, or another secret."""
+    is_url = "://" in text and mask_url(text) != text
+    return is_url or "@" in text or _ASSIGNED.search(text) is not None or mask_text(text) != text

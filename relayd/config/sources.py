@@ -13,7 +13,7 @@ from typing import Any
 import dotenv
 
 from relayd.config.sections import SECTIONS
-from relayd.config.settings import Setting, guess, listed
+from relayd.config.settings import Setting, guess, is_trimmed, listed
 from relayd.errors import ConfigError
 
 _PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
@@ -97,7 +97,7 @@ def read_variable(place: str, name: str, text: str) -> Setting:
         return Setting(place, name, "server", "listen", [f"tcp:{int(text)}:interface=0.0.0.0"])
     if name in _PLATFORM:
         section, key = _PLATFORM[name]
-        return Setting(place, name, section, key, text)
+        return Setting(place, name, section, key, text.strip())
     section, _, key = name.removeprefix("RELAYD_").lower().partition("_")
     if section not in SECTIONS:
         raise ConfigError(
@@ -109,7 +109,7 @@ def read_variable(place: str, name: str, text: str) -> Setting:
             f"{place}: {name} = {guess(section, key, text)}: no such setting; "
             f"[{section}] has {listed(SECTIONS[section].__struct_fields__)}"
         )
-    value: Any = text
+    value: Any = text.strip() if is_trimmed(section, key) else text
     if isinstance(getattr(SECTIONS[section](), key), tuple):
         value = _to_list(text)
     return Setting(place, name, section, key, value, strict=False)

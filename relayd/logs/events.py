@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 from twisted.logger import LogEvent, formatEvent
 
+from relayd.urls.masking import mask_text
+
 FIELDS = (
     *("conn", "path", "peer", "kind", "method", "status", "code", "reason"),
     *("sent", "got", "seconds", "messages", "left_out"),
@@ -18,14 +20,6 @@ FIELDS = (
 
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """The severities of syslog by our names of levels (RFC 5424 section 6.2.1)."""
-
-# a token in a query or a header, a JWT wherever it stands, a password in a URL
-_SECRETS = (
-    (re.compile(r"(\btoken(?:=|%3d)|\bbearer\s+)[^\s&'\",;]+", re.IGNORECASE), r"\1***"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
-    (re.compile(r"(//[^\s/:@]*):\S*@"), r"\1:***@"),
-)
-
 
 # literal text, and fields that are a name, with a conversion or a format: `{seconds:.1f}`
 _PLAIN = re.compile(r"(?:[^{}]|\{[A-Za-z_]\w*(?:![rs])?(?::[^{}]*)?\})*")
@@ -98,19 +92,6 @@ def level_of(event: LogEvent) -> str:
 
 
 def hide_secrets(text: str) -> str:
-    """Text without tokens and passwords, and with nothing that is not UTF-8.
-
-    The messages of relayd contain no secret; those of libraries and their exceptions may.
-    """
-    if _may_be_secret(text):
-        for pattern, instead in _SECRETS:
-            text = pattern.sub(instead, text)
+    """Text without tokens and passwords, and with nothing that is not UTF-8."""
+    text = mask_text(text)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _may_be_secret(text: str) -> bool:
-    """Whether any of the patterns can match: hardly a line has one of these words."""
-    if "eyJ" in text or ("@" in text and "//" in text):
-        return True
-    lower = text.lower()
-    return "token" in lower or "bearer" in lower

@@ -16,8 +16,11 @@ sentinels ask for stands in the parameters of a sentinel URL:
     tls_name=                             what the master's certificate is for, if not the address
                                           that the sentinels give
 
-In users, passwords, paths and parameters, `%XX` stands for a byte, and `%`, `/`, `?`, `#`, `&` and
-spaces are written so. IPv6 addresses stand in brackets.
+In users, passwords, paths and parameters, `%XX` stands for a byte; `%`, `/` and spaces are written
+so, and in parameters `&`. Everything up to the last @ in front of the first / is user and password,
+so `#`, `?`, `[` and `@` in a password may stand as they are. IPv6 addresses stand in brackets.
+`redis://` and `rediss://` take `db=`, and parameters of other clients, which mean nothing here
+(FOREIGN).
 """
 
 import ipaddress
@@ -33,6 +36,19 @@ FORMS = (
     "sentinel://[user:password@]host[:port],host[:port]/service[/db], sentinels:// for TLS"
 )
 
+FOREIGN = frozenset(
+    {
+        # redis-py
+        *("protocol", "timeout", "socket_timeout", "socket_connect_timeout", "socket_keepalive"),
+        *("health_check_interval", "max_connections", "retry_on_timeout", "decode_responses"),
+        *("encoding", "client_name"),
+        # ioredis, go-redis and others
+        *("family", "connect_timeout", "read_timeout", "write_timeout", "dial_timeout"),
+        *("pool_size", "pool_timeout", "min_idle_conns", "max_retries", "connection_limit"),
+    }
+)
+"""Parameters of other clients that mean nothing for relayd."""
+
 _PARAMETERS = ("sentinel_user", "sentinel_password", "tls", "tls_name")
 
 
@@ -40,7 +56,7 @@ _PARAMETERS = ("sentinel_user", "sentinel_password", "tls", "tls_name")
 class Credentials:
     """User and password: both empty without a login; without a user, Redis' default one."""
 
-    user: str = ""
+    user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
 
     def __bool__(self) -> bool:
@@ -154,18 +170,25 @@ def parse(url: str) -> Target:
     """
     scheme, found, rest = url.partition("://")
     if not found:
-        _refuse("it has no ://")
-    if not rest.isprintable() or re.search(r"[\s#\\]", rest):
-        _refuse("a space, # or \\ is written %20, %23 or %5C")
+        azure = re.search(r",\s*(password|ssl|abortconnect)=", url, re.IGNORECASE)
+        _refuse(
+            "a connection string of .NET is written rediss://:PASSWORD@HOST:PORT"
+            if azure
+            else "it has no ://"
+        )
+    if not rest.isprintable() or re.search(r"\s", rest):
+        _refuse("a space is written %20")
+    login = re.match(r"[^/]*@", rest)
+    userinfo, rest = (login[0][:-1], rest[login.end() :]) if login else ("", rest)
     rest, _, query = rest.partition("?")
-    authority, slash, path = rest.partition("/")
-    userinfo, _, hosts = authority.rpartition("@")
+    if re.search(r"[#\\]", rest):
+        _refuse("# and \\ are written %23 and %5C")
+    hosts, slash, path = rest.partition("/")
     credentials = _credentials(userinfo)
     parameters = _parameters(query)
     if scheme in ("redis", "rediss"):
-        if query:
-            _refuse(f"{scheme}:// takes no parameters")
-        return Server(_address(hosts, 6379, tls=scheme == "rediss"), credentials, _db(path))
+        address = _address(hosts, 6379, tls=scheme == "rediss")
+        return Server(address, credentials, _db_of(path, parameters))
     if scheme == "unix":
         if hosts or not path:
             _refuse("a unix:// URL has a whole path and no host: three slashes")
@@ -237,6 +260,17 @@ def _db(text: str) -> int:
     if not re.fullmatch(r"\d{0,9}", text, re.ASCII):
         _refuse("the database is a number, 0 or more")
     return int(text or 0)
+
+
+def _db_of(path: str, parameters: dict[str, str]) -> int:
+    """The database of a redis:// URL, in its path or its parameters."""
+    verify = parameters.pop("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if verify != "required" or any(name.startswith("ssl") for name in parameters):
+        _refuse("[redis] ca_file and verify say how the certificate is verified, not the URL")
+    _only(parameters.keys() - FOREIGN, ("db",))
+    if path and "db" in parameters and _db(path) != _db(parameters["db"]):
+        _refuse("the database is named twice")
+    return _db(path or parameters.get("db", ""))
 
 
 def _parameters(query: str) -> dict[str, str]:

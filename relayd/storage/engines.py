@@ -13,14 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
-from urllib.parse import unquote
 
 import psycopg2
-import psycopg2.extensions
 
 from relayd.errors import ConfigError, DatabaseUnavailable
+from relayd.storage.local_settings import cursor_with
+from relayd.urls import databases
 
-DEFAULT_URL = "sqlite:///var/relayd.db"
 _LARGEST_WAL = 16 * 1024 * 1024  # bytes that the log beside the file keeps between transactions
 
 
@@ -281,37 +280,27 @@ class PostgreSQL(Engine):
     snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     octets = "OCTET_LENGTH(body)"
 
-    def __init__(self, url: str, bounds: Bounds) -> None:
-        try:
-            given = psycopg2.extensions.parse_dsn(url)
-        except psycopg2.Error:
-            # libpq's own words quote the URL, password included
-            raise ConfigError(
-                "the database URL is not one that PostgreSQL's libpq can read; special characters "
-                "in the password are written in percent-encoding, such as %40 for @"
-            ) from None
-        options = f"-c statement_timeout={round(bounds.statement * 1000)}"
-        options += f" -c lock_timeout={round(bounds.lock * 1000)}"
+    def __init__(self, place: databases.Server, bounds: Bounds) -> None:
+        settings: dict[str, str | int] = {"statement_timeout": round(bounds.statement * 1000)}
+        if bounds.lock:
+            settings["lock_timeout"] = round(bounds.lock * 1000)
+        if place.schema:
+            settings["search_path"] = place.schema
         milliseconds = str(round(max(bounds.connect, bounds.statement) * 1000))
-        defaults = {
+        self.keywords = {
             "application_name": "relayd",
-            "client_encoding": "utf8",
             # whole seconds; libpq before 17 takes 1 for 2
             "connect_timeout": str(max(1, round(bounds.connect))),
             "tcp_user_timeout": milliseconds,
             "keepalives_idle": "10",
             "keepalives_interval": "3",
             "keepalives_count": "3",
+            **place.keywords,
+            "client_encoding": "utf8",
+            "cursor_factory": cursor_with(settings),
         }
-        self.keywords = {
-            **defaults,
-            **given,
-            "options": f"{options} {given.get('options', '')}".strip(),
-        }
-        self._password = given.get("password", "")
-        where = given.get("host") or given.get("hostaddr") or "the default socket"
-        port = f" port {given['port']}" if "port" in given else ""
-        self.label = f"PostgreSQL {given.get('dbname', '(default)')} at {where}{port}"
+        self._password = place.keywords.get("password", "")
+        self.label = place.label
 
     def connect(self) -> Any:
         """Connects, in autocommit mode: a read is one round trip."""
@@ -372,28 +361,18 @@ def engine(url: str, bounds: Bounds | None = None, *, foreign: bool = False) -> 
     """The engine a database URL names.
 
     Args:
-        url: `postgresql://…` or `postgres://…` as libpq reads it, `sqlite:///relative/path`,
-            `sqlite:////absolute/path`; empty for the embedded default, `var/relayd.db`.
+        url: as `databases.parse` reads it.
         bounds: time limits; the default ones if None.
         foreign: whether the database belongs to another program, and is only read.
 
     Raises:
-        ConfigError: it is none of these. The text never holds the URL's password.
+        ConfigError: the URL cannot be used. The text never holds the URL's password.
     """
-    url = url or DEFAULT_URL
     bounds = bounds or Bounds()
-    scheme = url.partition(":")[0].lower()
-    if scheme in ("postgres", "postgresql") and "://" in url:
-        return PostgreSQL(scheme + url[len(scheme) :], bounds)
-    if scheme == "sqlite":
-        start, path = url[: len("sqlite:///")], unquote(url[len("sqlite:///") :])
-        is_file = path not in ("", ":memory:") and "?" not in url and "\0" not in path
-        if start.lower() == "sqlite:///" and is_file:
-            return ForeignSQLite(path, bounds) if foreign else SQLite(path, bounds)
-        raise ConfigError(
-            "a SQLite URL names a file: sqlite:///relative/path.db or sqlite:////absolute/path.db"
-        )
-    raise ConfigError(
-        "a database URL starts with postgresql://, postgres:// or sqlite:///; "
-        f"this one starts with {scheme[:20]!r}"
-    )
+    try:
+        place = databases.parse(url)
+    except ValueError as error:
+        raise ConfigError(f"the database URL {error}") from None
+    if isinstance(place, databases.Server):
+        return PostgreSQL(place, bounds)
+    return ForeignSQLite(place.path, bounds) if foreign else SQLite(place.path, bounds)

@@ -226,9 +226,18 @@ class _PostgreSQL(_Backend, PostgresqlBackend):
         if self._holds_lock:
             yield
             return
-        self.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
-        self._holds_lock = True  # until the connection ends
-        yield
+        # in a transaction of its own: a pooler would leave a session's lock with a stranger
+        with (
+            self.engine.connected() as holder,
+            self.engine.transaction(holder) as cursor,
+        ):
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            cursor.execute(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            self._holds_lock = True
+            try:
+                yield
+            finally:
+                self._holds_lock = False
 
 
 class _SQLite(_Backend, SQLiteBackend):

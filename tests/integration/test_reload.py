@@ -134,7 +134,7 @@ def test_settings_that_need_a_restart_are_named_each_time_and_not_applied(
     )
     wanted = (
         "#warn] reload: needs a restart: [server] workers = 2 (was 1)\n",
-        '#warn] reload: needs a restart: [redis] url = "redis://:***@h" (was "")\n',
+        '#warn] reload: needs a restart: [redis] url = "redis://***@h" (was "")\n',
     )
     reload(daemon, *wanted, '#info] reload: applied at once: [log] level = "debug" (was "info")\n')
     reload(daemon, *wanted)
@@ -311,7 +311,7 @@ def test_relayctl_reload_reports_the_result(
     done = relayctl("reload")
     assert done.stdout.splitlines() == [
         "needs a restart: [server] workers = 2 (was 1)",
-        'needs a restart: [redis] url = "redis://:***@h" (was "")',
+        'needs a restart: [redis] url = "redis://***@h" (was "")',
     ]
     assert daemon.log.count("relayctl reload by ") == 3
 

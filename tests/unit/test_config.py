@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from relayd.config import SECTIONS, Config, read
 from relayd.config import settings as one_setting
 from relayd.errors import ConfigError
+from relayd.urls.masking import mask_urls
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "relayd.toml"
 SECRET = "a secret of at least thirty-two bytes"
@@ -228,7 +229,8 @@ def test_a_wrong_setting_in_a_file_is_named_with_place_key_value_and_what_is_all
 ) -> None:
     path = write_file(f"[{section}]\n{key} = {in_toml(value)}\n")
     said = wrong(path)
-    shown = "(hidden)" if key == "secret" else repr(value)
+    hidden = key == "secret" or (key == "url" and mask_urls(value) == "(hidden)")
+    shown = "(hidden)" if hidden else repr(value)
     assert said.startswith(f"{path}: [{section}] {key} = {shown}: ")
     assert allowed in said
 
@@ -242,7 +244,7 @@ def test_a_wrong_setting_in_the_environment_is_named_in_the_same_way(
     said = wrong(environ={name: text})
     assert said.startswith(f"environment: {name} = ")
     assert allowed in said
-    if key != "secret":
+    if key not in ("secret", "url"):
         assert text in said
 
 
@@ -458,7 +460,7 @@ def test_every_setting_is_listed_with_its_value_and_its_source(
     assert by_name["echo.enabled"] == ("true", "environment RELAYD_ECHO_ENABLED")
     assert by_name["redis.prefix"] == ('"mine"', ".env RELAYD_REDIS_PREFIX")
     assert by_name["database.url"] == (
-        '"postgresql://joe:***@h/d?***"',
+        '"postgresql://***@h/d?***"',
         "environment RELAYD_DATABASE_URL",
     )
     assert SECRET not in str(lines)
@@ -468,10 +470,10 @@ def test_every_setting_is_listed_with_its_value_and_its_source(
 @pytest.mark.parametrize(
     ("url", "listed"),
     [
-        ("postgresql:///d?host=/run/pg&user=joe", "postgresql:///d?host=/run/pg&user=joe"),
-        ("postgresql:///d?host=h&password=hunter2", "postgresql:///d?host=h&***"),
+        ("postgresql:///d?host=/run/pg", "postgresql:///d?host=/run/pg"),
+        ("postgresql:///d?host=h&password=hunter2", "postgresql:///d?***"),
         ("postgresql:///d?p%61ssword=hunter2", "postgresql:///d?***"),
-        ("postgresql:///d?hunter2", "postgresql:///d?***"),
+        ("redis://joe:hunter2@h redis://g/1", "redis://***@h redis://g/1"),
     ],
 )
 def test_every_part_of_a_url_except_a_possible_password_is_shown(url: str, listed: str) -> None:
@@ -636,6 +638,13 @@ def test_a_file_with_a_secret_that_everyone_may_read_is_warned_of(
         {"RELAYD_DATABASE_PASSWORD": "hunter2"},
         {"RELAYD_DATABASE_URI": "postgresql://joe:hunter2@h/d"},
         {"RELAYD_API_KEYS": "hunter2"},
+        {"RELAYD_DB_DSN": "hunter2"},
+        {"RELAYD_CHAT_STORE": "postgresql://joe:hunter2@h/d"},
+        {"RELAYD_CHAT_HISTORY": "redis://:hunter2@h"},
+        {"RELAYD_REDIS_PREFIX": "rediss://:hunter2@h"},
+        {"RELAYD_AUTH_JWKS_URL": "https://joe:hunter2@h/keys"},
+        {"RELAYD_AUTH_JWKS_URL": "https://joe:hunter2@[h/keys"},
+        {"RELAYD_AUTH_JWKS_URL": "https://h\u2100unter2@h/keys"},
         {"RELAYD_SECRET": "hunter2"},
         {"RELAYD_JWT_SECRET": "hunter2"},
     ],

@@ -17,10 +17,11 @@ from twisted.python.reflect import namedAny
 
 from relayd import logs
 from relayd.logs import journal as journals
-from relayd.logs.events import _SECRETS, FIELDS, hide_secrets, level_of, message_of, read_event
+from relayd.logs.events import FIELDS, hide_secrets, level_of, message_of, read_event
 from relayd.logs.journal import Journal, encode
 from relayd.logs.lines import JsonLines, Lines, TextLines
 from relayd.logs.setup import VARIABLE, Choice, choose, is_chosen, is_journal, observer
+from relayd.urls.masking import SECRETS
 from tests.journal import FakeJournal, parse
 
 
@@ -144,13 +145,16 @@ def test_words_that_are_no_secret_are_not_changed(text: str) -> None:
 @given(
     st.lists(
         st.sampled_from(["token=", "TOKEN%3D", "to\u212aen=", "BEARER ", "bearer", "eyJ", "."])
+        | st.sampled_from(
+            ["secret=", "\u017fecret=", "password='", "'", "authorization: x ", "key="]
+        )
         | st.sampled_from(["//", ":", "@", "a", "é", " ", "\udc80", "&"]),
         max_size=12,
     ).map("".join)
 )
 def test_secrets_are_looked_for_in_every_text_that_may_have_one(text: str) -> None:
     hidden = text
-    for pattern, instead in _SECRETS:
+    for pattern, instead in SECRETS:
         hidden = pattern.sub(instead, hidden)
     assert hide_secrets(text) == hidden.encode("utf-8", "backslashreplace").decode()
 

@@ -30,6 +30,9 @@ ALICE = Credentials("alice", "s3cret")
         ("redis://[::1]", Server(TCP("::1", 6379))),
         ("redis://[FE80::1]:7000/1", Server(TCP("fe80::1", 7000), db=1)),
         ("rediss://host", Server(TCP("host", 6379, tls=True))),
+        ("redis://host?db=3", Server(TCP("host", 6379), db=3)),
+        ("redis://host/3?db=3&protocol=3&health_check_interval=9", Server(TCP("host", 6379), db=3)),
+        ("rediss://host?ssl_cert_reqs=required", Server(TCP("host", 6379, tls=True))),
         ("unix:///run/redis.sock", Server(Unix("/run/redis.sock"))),
         ("unix:///run/re%20dis.sock?db=3", Server(Unix("/run/re dis.sock"), db=3)),
         ("unix://alice:s3cret@/a?db=0", Server(Unix("/a"), ALICE)),
@@ -70,8 +73,15 @@ def test_a_percent_encoded_password_is_decoded(text: str) -> None:
     assert target.sentinel_credentials.password == text
 
 
-def test_a_password_may_hold_colons_and_ats_as_they_are() -> None:
-    assert parse("redis://:a:b@c@host").credentials == Credentials("", "a:b@c")
+@pytest.mark.parametrize("password", ["a:b@c", "a#b", "a?b&c=d", "[a]", "a\\b", "@:#?[&;,"])
+def test_a_password_may_hold_every_character_but_slash_percent_and_space(password: str) -> None:
+    for url in (
+        "redis://:{}@host",
+        "redis://:{}@host/0?db=0",
+        "unix://:{}@/s",
+        "sentinel://:{}@h/s",
+    ):
+        assert parse(url.format(password)).credentials == Credentials("", password)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +108,12 @@ def test_a_password_may_hold_colons_and_ats_as_they_are() -> None:
         ("redis://h/-1", "database"),
         ("redis://h/1/2", "database"),
         ("redis://h/٣", "database"),
-        ("redis://h?db=1", "takes no parameters"),
+        ("redis://h?tls=1", "parameters of this kind of URL are db"),
+        ("redis://h/1?db=2", "named twice"),
+        ("rediss://h?ssl_cert_reqs=none", "[redis] ca_file and verify"),
+        ("rediss://h?ssl_cert_reqs=CERT_NONE", "[redis] ca_file and verify"),
+        ("rediss://h?ssl_ca_certs=/ca.pem", "[redis] ca_file and verify"),
+        ("h:6380,password=s3cret,ssl=True,abortConnect=False", "rediss://:PASSWORD@HOST:PORT"),
         ("redis://user@h", "password"),
         ("redis://u:100%@h", "%25"),
         ("redis://u:%ff@h", "UTF-8"),

@@ -133,8 +133,7 @@ def test_the_outcome_of_a_reload_shows_no_secret() -> None:
     assert compare(old, new).lines() == [
         "applied at once: [api] key",
         "applied to new connections: [auth] secret",
-        'needs a restart: [database] url = "postgresql://joe:***@h/d?***"'
-        ' (was "postgresql://joe:***@h/d")',
+        'needs a restart: [database] url = "postgresql://***@h/d?***" (was "postgresql://***@h/d")',
     ]
 
 
