@@ -246,6 +246,7 @@ test-tools:
 	need curl curl
 	need redis-server redis-server
 	need redis-sentinel redis-sentinel
+	need pgbouncer pgbouncer
 	need prometheus promtool
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 
