@@ -13,7 +13,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.daemon import Daemon
-from tests.integration.clients import PATIENCE, Refused, read, read_close, read_many, read_rest, say
+from tests.integration.clients import (
+    PATIENCE,
+    Refused,
+    read,
+    read_close,
+    read_many,
+    read_rest,
+    say,
+    settle,
+)
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.waiting import eventually, stopped
 from tests.redis_servers import Redis
@@ -46,10 +55,7 @@ def android(pair: object) -> str:
 def ask(phone: ClientConnection) -> Any:
     """Sends a request; returns the answer, whatever news come before."""
     say(phone, {"difficulty": 1})
-    while True:
-        frame = read(phone)
-        if frame["status"] in ("received", "error"):
-            return frame
+    return answer_of(phone)
 
 
 def test_a_phone_reaches_a_headset_of_another_process(
@@ -140,6 +146,54 @@ def test_every_request_is_answered_while_the_headsets_process_is_stopped_and_non
         time.sleep(0.1)
     frames = read_rest(headset)[0]
     assert len(frames) == 1, "a late frame"
+
+
+def test_a_tag_sent_again_at_either_process_assigns_once_whatever_was_lost(
+    redis: Redis, two: tuple[Daemon, Daemon], connect: Connect
+) -> None:
+    """Subscriptions are killed and Redis stands still while phones send, reconnect and send again.
+
+    Receipts and errors are true, each request has one answer, in the order of the requests.
+    """
+    pair = uuid.uuid4()
+    headset = connect(two[0], unity(pair))
+    settle(headset)
+    phone = connect(two[1], android(pair))
+    for round_ in range(6):
+        tags = [f"{round_}/{number}" for number in range(4)]
+        for number, tag in enumerate(tags):
+            say(phone, {"difficulty": 1, "tag": tag})
+            if number == round_ % 4:
+                if round_ % 2:
+                    redis.pause()
+                    time.sleep(0.5)
+                    redis.resume()
+                else:
+                    redis.tell("CLIENT", "KILL", "TYPE", "pubsub")
+        answers = [answer_of(phone) for _ in tags]
+        assert [answer["tag"] for answer in answers] == tags
+        certain = {answer["tag"] for answer in answers if answer["status"] == "received"}
+        unknown = {answer["tag"] for answer in answers if answer.get("error") == "outcome_unknown"}
+        eventually(lambda: all(node.get("/readyz")[0] == 200 for node in two))
+        frames = len(read_rest(headset)[0])
+        assert len(certain) <= frames <= len(certain) + len(unknown)
+        phone.close()
+        phone = connect(two[round_ % 2], android(pair))
+        for tag in tags:
+            answer = {"status": "error"}
+            while answer["status"] == "error":
+                say(phone, {"difficulty": 1, "tag": tag})
+                answer = answer_of(phone)
+                assert answer["tag"] == tag
+        assert frames + len(read_rest(headset)[0]) == len(tags)
+    assert ask(phone) == {"status": "received"}
+
+
+def answer_of(phone: ClientConnection) -> Any:
+    """The next answer, whatever news come before."""
+    while (frame := read(phone))["status"] not in ("received", "error"):
+        pass
+    return frame
 
 
 def test_an_outage_of_redis_refuses_both_sides_and_ends_without_a_restart(

@@ -225,6 +225,7 @@ async def test_invalid_messages_are_counted_and_dropped_with_one_line_in_the_log
             b'["news","%b",2,false]' % UUID.encode(),
             b'["ask","nobody",1,"%b",2]' % UUID.encode(),
             b'["ready","nobody",1]', b'["write","nobody",1,"x"]', b'["written",1,true]',
+            b'["settle","nobody",1,"nobody",1,"%b","00"]' % UUID.encode(), b'["void",1]',
         ]  # fmt: skip
         for payload in (*garbage, *strangers):
             assert redis.tell("PUBLISH", f"{PREFIX}:process:{here.name}", payload) == 1

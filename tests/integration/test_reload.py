@@ -15,8 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from tests.daemon import Daemon
+from tests.frames import PING, PONG, frame
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
-from tests.integration.conftest import Connect, Spawn
+from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.relayctl import Operator
 from tests.integration.waiting import eventually
 from tests.integration.workers import pids, wait_for_workers
@@ -55,6 +56,20 @@ def reload(daemon: Daemon, *lines: str) -> None:
     for line in lines:
         count = before.count(line)
         eventually(lambda line=line, count=count: daemon.log.count(line) == count + 1)  # type: ignore[misc]
+
+
+def test_a_lower_ping_interval_pings_a_quiet_client_before_it_is_closed(
+    spawn: Spawn, dial: Dial, configure: Configure
+) -> None:
+    path = configure("[keepalive]\nping_interval = 4\npong_timeout = 4\n")
+    daemon = spawn(RELAYD_CONFIG=path)
+    quiet = dial(daemon).open("/ws/camera")
+    time.sleep(2)  # the point of the test is that nothing came for longer than the new times
+    configure("[keepalive]\nping_interval = 0.3\npong_timeout = 1.2\n")
+    reload(daemon, "reload: applied at once: [keepalive] ping_interval")
+    for _ in range(2):
+        assert quiet.frame() == (PING, b"")
+        quiet.send(frame(PONG))
 
 
 def test_a_right_configuration_is_applied_and_nobody_notices(

@@ -11,8 +11,15 @@ from twisted.logger import LogEvent
 
 from relayd.brokers.interface import Headset, Phone
 from relayd.brokers.memory import MemoryPairs
+from relayd.close_codes import CloseCode
 from relayd.config import Config, Limits
-from relayd.errors import DatabaseUnavailable, ErrorCode, NoUnity, OutcomeUnknown, RedisUnavailable
+from relayd.errors import (
+    DatabaseUnavailable,
+    ErrorCode,
+    NoUnity,
+    OutcomeUnknown,
+    RedisUnavailable,
+)
 from relayd.relays.difficulty import DifficultyFactory
 from relayd.relays.pair_secret import read_secret
 from relayd.storage.draws import Draw, Draws
@@ -264,6 +271,51 @@ def test_a_broken_registration_is_a_notice(quiz: Quiz) -> None:
     quiz.unity()
     [notice] = quiz.android().objects()
     assert (notice["status"], notice["error"]) == ("notice", "internal_error")
+    quiz.failures.clear()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("replaced", "barred", "too much", "silent", "token", "drain", "task", "unity leaves"),
+        "the client",
+    ],
+)
+def test_only_answers_look_like_answers_whatever_happens_to_a_phone(quiz: Quiz, end: str) -> None:
+    """Clients count the frames with the status `received` or `error`: one for each request."""
+    _, android = quiz.both()
+    for number in range(3):
+        android.send({"difficulty": 1})
+        if number < 2:
+            quiz.draws.answer(number, (draw(1), DatabaseUnavailable("away"))[number])
+    relay = android.server
+    match end:
+        case "replaced":
+            quiz.android()
+        case "barred":
+            quiz.unity(f"{UUID}?secret={'s' * 16}")
+        case "too much":
+            relay.over_rate()
+            relay.over_rate()
+        case "silent":
+            relay.close_silent()
+        case "token":
+            relay.close(CloseCode.TOKEN_EXPIRED)
+        case "drain":
+            relay.close(CloseCode.RESTART)
+        case "task":
+            relay.spawn(quiz.pairs.headset_present(UUID, "wrong"))
+        case "unity leaves":
+            quiz.unity().begin_close()
+        case "the client":
+            android.begin_close()
+    quiz.draws.answer(2, None)
+    statuses = [frame["status"] for frame in android.objects()]
+    answers = 3 if end in ("task", "unity leaves") else 2
+    assert sum(status in ("received", "error") for status in statuses) == answers
+    if end not in ("the client", "drain"):
+        assert set(statuses) - {"received", "error"} <= {"notice", "unity_disconnected"}
+        assert len(statuses) > answers
     quiz.failures.clear()
 
 
