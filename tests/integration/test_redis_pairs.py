@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
-from relayd.brokers.memory import MemoryGroups, MemoryRooms
+from relayd.brokers.memory import MemoryGroups
 from relayd.brokers.over_redis.pair_scripts import (
     ALONE,
     REPLACED,
@@ -67,12 +67,7 @@ async def cluster(redis: Redis) -> AsyncIterator[Cluster]:
 
     hub, nothing = Hub(Batching(reactor, 0)), cast(Any, None)
     async with nodes(address(redis)) as (here, there):
-        yield Cluster(
-            *(
-                Process(MemoryGroups(hub), MemoryRooms(hub, nothing, nothing, nothing), node.pairs)
-                for node in (here, there)
-            )
-        )
+        yield Cluster(*(Process(MemoryGroups(hub), nothing, node.pairs) for node in (here, there)))
 
 
 # -- leases
