@@ -117,7 +117,8 @@ fuzz: fuzz-tools $(VENV)/.test
 
 # The same with gcc, and the sanitizer for undefined behaviour besides.
 SANITIZED_TESTS := $(addprefix tests/unit/test_,framing.py receive_paths.py receive_paths_drawn.py \
-	hub.py batching.py outbox.py websocket.py opening.py deflate.py) $(addprefix tests/integration/test_,inlet.py calls.py)
+	hub.py batching.py outbox.py websocket.py opening.py deflate.py) $(addprefix tests/integration/test_,inlet.py calls.py \
+	strangers_floods.py)
 sanitize: test-tools $(VENV)/.test
 	@$(call compile,sanitize,gcc,-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined)
 	echo "sanitize: pytest $(SANITIZED_TESTS) $(PYTEST_ARGS)"

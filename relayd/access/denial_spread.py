@@ -10,7 +10,7 @@ denial that was made meanwhile reaches the others then. Entries from Redis are c
 of an operator.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,16 @@ from relayd.redis.shards import Redis
 
 _LARGEST = 4096  # bytes of an entry
 
-# KEYS: the set. ARGV: entry, its end, the entry that it replaces or "", now, channel
+_TOGETHER = 100  # entries of one script
+
+# KEYS: the set. ARGV: now, channel, then for each entry: its end, its text, what it replaces or ""
 _ADD = Script("""
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[4])
-redis.call('ZREM', KEYS[1], ARGV[3])
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-redis.call('PUBLISH', ARGV[5], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+for i = 3, #ARGV, 3 do
+  redis.call('ZREM', KEYS[1], ARGV[i + 2])
+  redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+  redis.call('PUBLISH', ARGV[2], ARGV[i + 1])
+end
 """)
 
 
@@ -86,6 +90,8 @@ class DenialSpread:
         self._server = None if redis is None else redis.find(self._set)
         self._subscribed = False
         self._heard_last: Denial | None = None
+        self._unsaved: list[Deferred[bool]] = []
+        self._writing = False
         self._invalid = 0
         try:
             for denial in denial_file.load(file):
@@ -105,25 +111,49 @@ class DenialSpread:
         replaced = self._denials.get(denial.key)
         self._denials.add(denial)
         kept = await self._save()
-        return Spread(everywhere=await self._send(denial, replaced), kept=kept)
+        old = b"" if replaced is None else _encode(replaced)
+        return Spread(everywhere=await self._send([(denial, old)]), kept=kept)
 
-    async def _save(self) -> bool:
-        """Writes the file; returns whether that was possible."""
-        write = partial(denial_file.save, self._file, self._denials.entries(), self._now())
-        try:
-            await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), write)
-        except (OSError, ValueError) as error:
-            self._log.error("the denials cannot be kept for a restart: {why}", why=str(error))
-            return False
-        return True
+    def _save(self) -> "Deferred[bool]":
+        """Writes the file; fires with whether that was possible.
 
-    async def _send(self, denial: Denial, replaced: Denial | None = None) -> bool:
-        """Adds an entry to Redis and publishes it; returns whether that was possible."""
+        Whoever asks during a write shares the next one: a process that comes back may bring
+        thousands of entries.
+        """
+        saved: Deferred[bool] = Deferred()
+        self._unsaved.append(saved)
+        if not self._writing:
+            self._writing = True
+            Deferred.fromCoroutine(self._write())
+        return saved
+
+    async def _write(self) -> None:
+        while self._unsaved:
+            unsaved, self._unsaved = self._unsaved, []
+            kept = False
+            write = partial(denial_file.save, self._file, self._denials.entries(), self._now())
+            try:
+                await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), write)
+                kept = True
+            except (OSError, ValueError) as error:
+                self._log.error("the denials cannot be kept for a restart: {why}", why=str(error))
+            except Exception:
+                self._log.failure("keeping the denials for a restart failed")
+            for saved in unsaved:
+                saved.callback(kept)
+        self._writing = False
+
+    async def _send(self, entries: Sequence[tuple[Denial, bytes]]) -> bool:
+        """Adds entries to Redis, each in place of another or of none (b""), and publishes them.
+
+        Returns whether that was possible.
+        """
         server = self._server
         if server is None:
             return True
-        old = b"" if replaced is None else _encode(replaced)
-        args = (_encode(denial), repr(denial.until), old, repr(self._now()), self._channel)
+        args: list[str | bytes] = [repr(self._now()), self._channel]
+        for denial, replaced in entries:
+            args += repr(denial.until), _encode(denial), replaced
         try:
             await server.run(_ADD, (self._set,), args)
         except (RedisUnavailable, RedisRefused) as error:
@@ -147,9 +177,11 @@ class DenialSpread:
         words = (self._set, repr(self._now()), "+inf", "LIMIT", 0, MOST)
         found = await server.call("ZRANGEBYSCORE", *words)
         there = {key for key in map(self._received, found) if key is not None}
-        for denial in self._denials.entries():
-            if (denial.key, denial.made) not in there:
-                await self._send(denial)
+        ours = self._denials.entries()
+        missing = [(one, b"") for one in ours if (one.key, one.made) not in there]
+        for start in range(0, len(missing), _TOGETHER):
+            if not await self._send(missing[start : start + _TOGETHER]):
+                return  # the next recovery tries again
         if found:
             await self._save()
 
@@ -159,7 +191,7 @@ class DenialSpread:
         known = None if found is None else self._denials.get(found[0])
         if known is not None and known is not self._heard_last:
             self._heard_last = known
-            Deferred.fromCoroutine(self._save()).addErrback(self._failed)
+            self._save()
 
     def _received(self, text: bytes) -> tuple[tuple[str, str], float] | None:
         """Adds an entry from Redis; returns its key and its time, None if it is invalid."""

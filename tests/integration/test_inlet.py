@@ -143,6 +143,8 @@ def test_an_exception_while_reading_ends_its_own_connection_only(
     for line in lines:
         line.theirs.sendall(b"x")
     poller.turn()
+    while not lines[1].got:  # the log of the exception may have used up the turn
+        poller.turn()
     assert lines[0].end is not None
     assert lines[0].end.check(error)
     assert lines[1].end is None
@@ -160,6 +162,8 @@ def test_a_socket_closed_without_the_poller_affects_no_other_socket(poller: Turn
     for line in lines:
         line.theirs.sendall(b"x")
     poller.turn()
+    while not lines[1].got:
+        poller.turn()
     assert lines[1].got == b"x"
 
 

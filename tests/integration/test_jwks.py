@@ -205,6 +205,24 @@ def test_a_certificate_for_a_name_is_verified_with_that_name(world: World, tmp_p
             world.issuer.count = 0
 
 
+def test_keys_come_over_plain_http_from_elsewhere_only_where_a_setting_allows_it(
+    spawn: Spawn, connect: Connect
+) -> None:
+    issuer = Issuer()
+    issuer.rotate("a")
+    with serving(issuer):
+        url = issuer.url.replace("127.0.0.1", "0.0.0.0")  # this machine, but no loopback address
+        refused = spawn(wait=False, auth_jwks_url=url)
+        assert refused.process is not None
+        assert refused.process.wait(PATIENCE) == 78
+        assert "use https, or set [auth] jwks_http" in refused.log
+        daemon = spawn(auth_jwks_url=url, auth_jwks_http=True, auth_camera="token")
+        client = connect(daemon, f"/ws/camera/g?token={issuer.token('a')}")
+        say(client, {"x": 1})
+        assert read(client)["x"] == 1
+        assert Refused(daemon, "/ws/camera/g").status == 401
+
+
 def test_relayd_accepts_the_tokens_of_an_issuer_and_follows_its_keys(
     spawn: Spawn, connect: Connect, tmp_path: Path
 ) -> None:

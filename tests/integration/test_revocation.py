@@ -1,6 +1,7 @@
 """relayctl token revoke: closed at once and refused, on every process, also after a restart."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jwt
 import pytest
 from websockets.sync.client import ClientConnection
 
+from relayd.access.denials import MOST
 from tests.daemon import Daemon
 from tests.integration.clients import Refused, read, read_close, say
 from tests.integration.conftest import Connect, Spawn
@@ -136,6 +138,34 @@ def test_without_redis_a_revocation_holds_here_and_reaches_the_others_later(
     redis.tell("PUBLISH", "relayd:denied", b"\xff" * 5000)
     eventually(lambda: "invalid denials from Redis" in there.log)
     assert there.get("/healthz")[0] == 200
+
+
+def test_a_full_list_reaches_the_other_processes_and_takes_no_more(
+    spawn: Spawn, connect: Connect, tmp_path: Path, redis: Redis
+) -> None:
+    """One that comes back brings all of its 10,000 entries; the others write few times."""
+    entries = [
+        {"kind": "token", "value": str(n), "until": 9e9, "made": 1.0 + n} for n in range(MOST)
+    ]
+    file = tmp_path / "denials.json"
+    settings = {"auth_secret": SECRET, "redis_url": f"unix://{redis.socket}"}
+    there = spawn(**settings)
+    file.write_text(json.dumps(entries))
+    here = spawn(**settings, auth_denials_file=file)
+    kept = there.folder / "var" / "denials.json"
+    eventually(lambda: kept.exists() and len(json.loads(kept.read_text())) == MOST)
+    assert Refused(there, f"/ws/camera?token={token(jti='9999')}").status == 401
+    written = int(re.search(r"write_bytes: (\d+)", io(there.pid))[1])  # type: ignore[index]
+    assert written < 100_000_000
+    for daemon in (here, there):
+        relayctl = Operator(daemon.folder, **settings)
+        check_failed(relayctl("token", "revoke", "--id", "new"), 2, "The list is full")
+        assert echoes(connect(daemon, f"/ws/camera?token={token(jti='new')}"))
+
+
+def io(pid: int) -> str:
+    """What the kernel has counted of the files of a process."""
+    return Path(f"/proc/{pid}/io").read_text()
 
 
 @pytest.mark.parametrize("text", ["[1]", "no json"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 from websockets.sync.client import ClientConnection
 
 from tests.certificates import Chain, write
@@ -125,6 +126,20 @@ def test_older_versions_of_tls_are_refused(shared: Secure) -> None:
     plain = socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE)
     with plain, pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
         old.wrap_socket(plain)
+
+
+def test_a_client_that_wants_to_renegotiate_is_refused(shared: Secure) -> None:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    plain = socket.create_connection(("127.0.0.1", shared.port))  # pyOpenSSL: no timeout
+    client = SSL.Connection(context, plain)
+    client.set_connect_state()
+    client.do_handshake()
+    assert client.renegotiate()
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        client.do_handshake()
+    assert client.total_renegotiations() == 1
+    plain.close()
 
 
 @pytest.mark.parametrize(

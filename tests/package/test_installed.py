@@ -87,6 +87,8 @@ def test_the_service_runs_as_its_own_user_with_the_privileges_it_needs_and_no_mo
     assert debian.shell("stat -c '%U %a' /var/lib/relayd /etc/relayd/credentials") == (
         "relayd 750\nroot 700"
     )
+    bounds = debian.shell("systemctl show -P MemoryMax -P TasksMax -P LimitNOFILE relayd")
+    assert bounds.split() == [str(2 << 30), "512", "65536"]
 
 
 def test_every_document_for_operators_is_installed(debian: Container) -> None:

@@ -1,5 +1,6 @@
 """A connection of HTTP/2 from its first byte on, with the client of the library h2."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-from relayd.edge.http2 import ALLOWANCE, LINGER, STREAMS
+from relayd.edge.http2 import ALLOWANCE, LINGER, STREAMS, TURN
 from tests.unit.doors import House, make_house
 
 KEY = "a-key-for-tests"
@@ -44,11 +45,15 @@ class Client:
             if data := self.h2.data_to_send():
                 self.caller.send(data)
             self._world.clock.advance(0)
-            arrived = self.transport.arrived
-            new, self._read = arrived[self._read :], len(arrived)
-            if not new:
+            if not self.read():
                 return
-            self.events += self.h2.receive_data(new)
+
+    def read(self) -> bool:
+        """Reads the answers; returns whether there were any."""
+        arrived = self.transport.arrived
+        new, self._read = arrived[self._read :], len(arrived)
+        self.events += self.h2.receive_data(new)
+        return bool(new)
 
     def ask(
         self, path: str, body: bytes | None = None, *fields: tuple[str, str], end: bool = True
@@ -222,6 +227,27 @@ def test_requests_that_are_answered_are_no_flood(client: Client) -> None:
     for _ in range(round(ALLOWANCE)):
         client.ask("/healthz")
     assert client.ended is None
+
+
+def test_a_connection_gets_two_milliseconds_of_a_turn_and_is_not_read_until_its_next(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has sent at once waits: here a look at the clock takes half a millisecond."""
+    looks = itertools.count()
+    http2 = client.transport.protocol._http2
+    monkeypatch.setattr(http2, "_now", lambda: 1e9 + next(looks) * TURN / 4)
+    streams = range(1, 2 * STREAMS, 2)
+    for stream in streams:
+        fields = [(":method", "GET"), (":path", "/healthz"), (":scheme", "https"),
+                  (":authority", "relay.example"), ("x-long", f"{stream:0500}")]  # fmt: skip
+        client.h2.send_headers(stream, fields, end_stream=True)
+    client.transport.deliver(client.h2.data_to_send())
+    assert not client.transport.reading
+    client.read()
+    assert 0 < sum(client.status(stream) == 200 for stream in streams) < STREAMS / 2
+    client.flush()
+    assert client.transport.reading
+    assert [client.status(stream) for stream in streams] == [200] * STREAMS
 
 
 def test_a_drain_ends_a_connection_that_rests_and_one_in_progress_after_its_answer(
