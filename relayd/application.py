@@ -95,9 +95,9 @@ class Application:
         """Publishes to a group; returns the number of clients of this process that got it."""
         return self._groups.publish(group, payload)
 
-    async def post(self, room: str, message: str) -> bytes:
-        """Posts a message in a room; returns its JSON object. Raises StoreUnavailable."""
-        return (await self._chat.post(room, message)).body
+    async def post(self, room: str, message: str, tag: str = "") -> bytes:
+        """Posts a message in a room; returns its JSON object, as `brokers.interface.Rooms.post`."""
+        return (await self._chat.post(room, message, tag=tag)).body
 
     async def stored_rooms(self, limit: int) -> tuple[int, list[StoredRoom]]:
         """How many chat rooms keep messages, and the largest of them.

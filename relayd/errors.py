@@ -85,7 +85,10 @@ class ErrorCode(StrEnum):
         "You read too slowly, and messages for you were dropped; connect again.",
     )
     BAD_JSON = "bad_json", 400, FRAME | HTTP, "The frame must be one JSON object in UTF-8."
-    BAD_MESSAGE = "bad_message", 400, FRAME | HTTP, 'Send {"message": "text"} with a string.'
+    BAD_MESSAGE = (
+        *("bad_message", 400, FRAME | HTTP),
+        'Send {"message": "text"} with a string; a "tag" is a string of up to 64 characters.',
+    )
     BAD_NAME = (
         *("bad_name", 400, HANDSHAKE | HTTP),
         "The name must be 1 to 100 of letters, digits, '_', '-', '.'.",
@@ -197,8 +200,7 @@ class ErrorCode(StrEnum):
     )
     OUTCOME_UNKNOWN = (
         *("outcome_unknown", 503, FRAME | HTTP),
-        "The answer of the relay's store is lost, so this may have been carried out or not; with a "
-        "tag, sending it again is safe.",
+        "The store's answer is lost: this may have been carried out; with a tag, send it again.",
     )
     STORE_UNAVAILABLE = (
         *("store_unavailable", 503, FRAME | HANDSHAKE | HTTP),
@@ -325,8 +327,7 @@ class RedisUnanswered(RedisUnavailable):
     """A command was sent to Redis, which may have executed it, but no answer came.
 
     Attributes:
-        end: for a timely script (`redis.store_clock`), when it does nothing any more, as a Unix
-            time in ms of the store's clock; else 0.
+        end: of the window of a timely script (`redis.store_clock`), in ms; else 0.
     """
 
     end = 0

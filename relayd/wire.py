@@ -12,15 +12,17 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
                      {"status": "unity_disconnected"}  {"status": "unity_connected"}
     unity       in   anything, ignored
                 out  {"quiz_id": [integer, ...], "action_id": integer}
-    chat        in   {"message": string}
-                out  {"message": string, "id": integer, "time": RFC 3339, "user"?: string}
+    chat        in   {"message": string, "tag"?: string}
+                out  {"message": string, "id": integer, "time": RFC 3339, "user"?: string, "tag"?:
+                      string}
                      {"gap": true, "error": "gap", "message": sentence}
                      {"status": "restored", "message": sentence}
     push        in   anything, answered with read_only
                 out  what was published, as it is
-    any path    out  {"error": code, "message": sentence}
+    any path    out  {"error": code, "message": sentence, "tag"?: string}
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple, TypeVar
@@ -59,6 +61,7 @@ class ChatInput(msgspec.Struct):
     """The message of a chat client."""
 
     message: str
+    tag: Tag | None = None
 
 
 class Assignment(msgspec.Struct):
@@ -74,10 +77,13 @@ class ChatEntry(msgspec.Struct, frozen=True):
     Attributes:
         id: its position in the room's history; grows by one from message to message.
         body: the JSON.
+        repeated: whether it was sent again with its tag, and is stored already: nobody but its
+            sender gets it again.
     """
 
     id: int
     body: bytes
+    repeated: bool = False
 
 
 class ChatPage(NamedTuple):
@@ -100,25 +106,34 @@ class ChatDraft(msgspec.Struct, frozen=True):
     Attributes:
         head: the JSON before the digits of the id.
         tail: the JSON behind them.
+        mark: identifies the tag of its sender; empty without a tag.
     """
 
     head: bytes
     tail: bytes
+    mark: str = ""
 
     @classmethod
-    def of(cls, message: str, time: int, user: str | None = None) -> "ChatDraft":
+    def of(
+        cls, message: str, time: int, user: str | None = None, tag: str | None = None
+    ) -> "ChatDraft":
         """The draft of a message.
 
         Args:
             message: the text, with the configured prefix before it.
             time: when relayd received it, Unix time in ms; clients see RFC 3339, UTC.
             user: the name that a token gave the sender, if one did.
+            tag: what the sender calls it. People whom tokens name do not share tags with others.
         """
         moment = datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds")
         tail = b',"time":"%bZ"' % moment.removesuffix("+00:00").encode()
         if user is not None:
             tail += b',"user":%b' % encode(user)
-        return cls(b'{"message":%b,"id":' % encode(message), tail + b"}")
+        mark = ""
+        if tag:
+            tail += b',"tag":%b' % encode(tag)
+            mark = hashlib.blake2b(encode([user, tag]), digest_size=16).hexdigest()
+        return cls(b'{"message":%b,"id":' % encode(message), tail + b"}", mark)
 
     def entry(self, id: int) -> ChatEntry:
         """The message at its position in the history."""
@@ -129,9 +144,14 @@ class _Position(msgspec.Struct):
     id: int
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, omit_defaults=True):
     error: str
     message: str
+    tag: str = ""
+
+
+class _Tagged(msgspec.Struct):
+    tag: Tag | None = None
 
 
 class _StatusError(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -258,10 +278,18 @@ def _read_tag(payload: bytes) -> str | None:
         return None
 
 
-def decode_chat(payload: bytes) -> str | None:
+def read_tag(payload: bytes) -> str:
+    """The tag of a frame that is wrong otherwise; empty without a tag that could be answered."""
+    try:
+        payload.decode()
+        return _tag_decoder.decode(payload).tag or ""
+    except UNDECODABLE:
+        return ""
+
+
+def decode_chat(payload: bytes) -> ChatInput | None:
     """Reads a chat frame; None for a blank one. Raises ClientError: `bad_json`, `bad_message`."""
-    chat = _decode(_chat_decoder, payload, ErrorCode.BAD_MESSAGE)
-    return None if chat is None else chat.message
+    return _decode(_chat_decoder, payload, ErrorCode.BAD_MESSAGE)
 
 
 def check_object(payload: bytes) -> bytes:
@@ -292,9 +320,9 @@ def check_entry(id: int, body: bytes) -> ChatEntry:
     return ChatEntry(id, body)
 
 
-def encode_error(code: ErrorCode, message: str) -> bytes:
-    """The flat error object every path uses."""
-    return _encoder.encode(_Error(error=code.value, message=message))
+def encode_error(code: ErrorCode, message: str, tag: str = "") -> bytes:
+    """The flat error object every path uses; with a tag, if it is about a request that has one."""
+    return _encoder.encode(_Error(error=code.value, message=message, tag=tag))
 
 
 def encode_received(tag: str) -> bytes:

@@ -86,7 +86,13 @@ class Rooms(Protocol):
         """What all rooms keep, and what was refused."""
 
     def post(
-        self, room: str, message: str, user: str | None = None, address: str | None = None
+        self,
+        room: str,
+        message: str,
+        user: str | None = None,
+        address: str | None = None,
+        *,
+        tag: str = "",
     ) -> "Deferred[ChatEntry]":
         """Stores a message, then publishes it to the room's group; all members see one order.
 
@@ -96,11 +102,16 @@ class Rooms(Protocol):
             user: the sender's name, if a token gave one.
             address: of the sender, from `edge.addresses`; None for one that may create any
                 number of rooms.
+            tag: what the sender calls it; empty for none. If the room keeps a message with this tag
+                of the same user (or of nobody, too) that is not older than `[chat] tags_kept`, and
+                among its newest `quotas.usage.TAGGED`, that one's entry is returned, with
+                `repeated`, and nothing is stored.
 
         Returns:
             A Deferred that fires with the entry after it was published. It fails with
-            `StoreUnavailable` if the store did not confirm the message, and with `QuotaExceeded`
-            if the message would create a room beyond a quota.
+            `StoreUnavailable` if the message is not stored and never will be, with `OutcomeUnknown`
+            if it may have been stored, and with `QuotaExceeded` if the message would create a room
+            beyond a quota.
         """
 
     async def last(self, room: str, count: int, limit: int, size: int = PAGE_SIZE) -> ChatPage:

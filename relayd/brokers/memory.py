@@ -80,11 +80,17 @@ class MemoryRooms:
         history.watch(self._found)
 
     def post(
-        self, room: str, message: str, user: str | None = None, address: str | None = None
+        self,
+        room: str,
+        message: str,
+        user: str | None = None,
+        address: str | None = None,
+        *,
+        tag: str = "",
     ) -> "Deferred[ChatEntry]":
         asked = self._creators.ask(room, address)
         # the history fires its Deferreds in the order of the ids, so all members see one order
-        keeping = self._history.append(room, message, user, asked, address)
+        keeping = self._history.append(room, message, user, asked, address, tag)
         keeping.addBoth(self._creators.settled, room, asked)
         return keeping.addCallback(self._deliver, self._kind.group(room))
 
@@ -139,7 +145,8 @@ class MemoryRooms:
             self._hub.fan_out(group, body)
 
     def _deliver(self, entry: ChatEntry, group: str) -> ChatEntry:
-        self._hub.fan_out(group, entry.body)
+        if not entry.repeated:
+            self._hub.fan_out(group, entry.body)
         return entry
 
 
@@ -246,6 +253,7 @@ class MemoryBrokers:
             keep=chat.history_length,
             room_bytes=chat.history_bytes,
             total_bytes=chat.total_bytes,
+            tags_kept=chat.tags_kept,
             disk=disk,
         )
         creators = Creators(

@@ -66,6 +66,7 @@ WHEN: dict[str, dict[str, When]] = {
         "max_rooms": RESTART,
         "new_rooms_per_hour": NOW,
         "room_age": RESTART,
+        "tags_kept": RESTART,
         "message_prefix": NOW,
     },
     "echo": {"enabled": NEW, "max_message_size": NEW},

@@ -88,6 +88,7 @@ class Chat(msgspec.Struct, frozen=True, kw_only=True):
     max_rooms: Annotated[int, Meta(ge=1)] = 10_000
     new_rooms_per_hour: Count = 100
     room_age: Annotated[float, Meta(ge=0)] = 30 * 86400.0
+    tags_kept: Annotated[float, Meta(ge=1, le=86400)] = 300.0
     message_prefix: str = ""
 
 

@@ -203,10 +203,14 @@ class Drain(msgspec.Struct, kw_only=True):
 
 
 class Publish(msgspec.Struct, kw_only=True):
-    """Posts a text in a room, or pushes a JSON object to a topic: `target` is `chat/lobby`."""
+    """Posts a text in a room, or pushes a JSON object to a topic: `target` is `chat/lobby`.
+
+    With a `tag`, a text that the room has already is not posted again.
+    """
 
     target: str
     text: str
+    tag: str = ""
 
 
 class LogLevel(msgspec.Struct, kw_only=True):

@@ -233,7 +233,7 @@ class ProcessControl(Reloading):
             raise Refusal(ErrorCode.BAD_NAME, f"Publish to {KINDS.publishing}.")
         name = names.split_group(publish.target)[1]
         if kind.keeps_history:
-            posted = await self._application.post(kind.parse(name), publish.text)
+            posted = await self._application.post(kind.parse(name), publish.text, publish.tag)
             found: dict[str, Any] = msgspec.json.decode(posted)
             return found
         payload = wire.check_object(publish.text.encode())

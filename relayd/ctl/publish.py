@@ -23,7 +23,7 @@ from relayd.ctl.common import counted, echo_json, expected, json_option, load
 from relayd.ctl.control_client import ControlClient, UnixConnection, Unreachable
 from relayd.ctl.redis import run_with_redis
 from relayd.drops import Drops
-from relayd.errors import ClientError, ConfigError, Refusal, RelaydError
+from relayd.errors import ClientError, ConfigError, OutcomeUnknown, Refusal, RelaydError
 from relayd.hub import Hub
 from relayd.names import Kind, split_group
 from relayd.native.batching import Batching
@@ -74,7 +74,8 @@ def publish_to(config: Config, target: str, text: str) -> tuple[dict[str, Any], 
     Raises:
         ConfigError: the target or the text is wrong, or the configuration lacks a setting.
         RedisUnavailable: Redis cannot be reached; nothing was published.
-        StoreUnavailable: Redis did not answer; the message may have been kept.
+        StoreUnavailable: the message is not kept.
+        OutcomeUnknown: the message may be kept; it was sent twice, with one tag.
         NotPublished: relayd cannot be reached over HTTP, or refuses.
     """
     kind = KINDS.of_group(target)
@@ -121,7 +122,13 @@ def _post_to_room(config: Config, kind: Kind, room: str, text: str) -> tuple[dic
             clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(), kinds=KINDS,
             new_rooms_per_hour=lambda: 0,
         )  # fmt: skip
-        return (await brokers.rooms.post(room, config.chat.message_prefix + text)).body
+        message, tag = config.chat.message_prefix + text, secrets.token_hex(8)
+        try:
+            return (await brokers.rooms.post(room, message, tag=tag)).body
+        except OutcomeUnknown:
+            back = redis.find(kind.group(room)).when_available()
+            await back.addTimeout(config.redis.deadline, reactor).addErrback(lambda _: None)
+        return (await brokers.rooms.post(room, message, tag=tag)).body
 
     return _posted(room, msgspec.json.decode(run_with_redis(config, kind.group(room), post)))
 

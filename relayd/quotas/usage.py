@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+TAGGED = 5000
+"""Newest messages of a room that are found by their tags."""
+
 
 class Usage(NamedTuple):
     """What the rooms of a store keep: how many there are, and their bytes."""

@@ -15,7 +15,7 @@ from relayd.brokers.interface import PAGE_SIZE, Groups, Rooms
 from relayd.close_codes import CloseCode
 from relayd.config import Limits
 from relayd.connection.context import Context
-from relayd.errors import ErrorCode, Refusal, StoreUnavailable, Unavailable
+from relayd.errors import ClientError, ErrorCode, Refusal, StoreUnavailable, Unavailable
 from relayd.hub import Listener
 from relayd.names import Place
 from relayd.relays.member import MemberFactory, MemberProtocol
@@ -164,34 +164,47 @@ class ChatProtocol(MemberProtocol):
         """Posts a message to the room.
 
         Raises:
-            ClientError: `bad_json`, `bad_message`; `forbidden`, the client may not send.
+            ClientError: `bad_json`, `bad_message`; `forbidden`, the client may not send; for a
+                message without a tag.
         """
-        message = wire.decode_chat(payload)
-        if message is not None:
-            self.check_may_send()
-            size = len(payload)
+        try:
+            said = wire.decode_chat(payload)
+            if said is not None:
+                self.check_may_send()
+        except ClientError as error:
+            if tag := wire.read_tag(payload):
+                self._decline(error.code, error.message, tag)
+                return
+            raise
+        if said is not None:
+            size, tag = len(payload), said.tag or ""
             self.hold(size)
+            address = self.context.seats.addresses.key(self.address)
             posted = self.factory.post(
-                self.room,
-                message,
-                self.identity.user,
-                self.context.seats.addresses.key(self.address),
+                self.room, said.message, self.identity.user, address, tag=tag
             )
-            posted.addCallbacks(self._posted, self._not_posted, (size,), {}, (size,), {})
+            posted.addCallbacks(self._posted, self._not_posted, (size,), {}, (size, tag), {})
 
     def _posted(self, entry: ChatEntry, size: int) -> None:
         self.release(size)
-        if not self.may_view:
-            # no member of the room: this is its copy
+        if entry.repeated or not self.may_view:
+            # the room has it already, or this is no member of the room: this is its copy
+            self.flush()
             self.send_payload(entry.body)
 
-    def _not_posted(self, failure: Failure, size: int) -> None:
+    def _not_posted(self, failure: Failure, size: int, tag: str) -> None:
         self.release(size)
         error = failure.value
         if isinstance(error, Unavailable):
-            self.send_error(error.code, error.sentence)
+            self._decline(error.code, error.sentence, tag)
         else:
-            self.fail("keeping a message", failure)
+            self._log.failure("{conn} {path}: keeping a message failed", failure, **self.facts)
+            self._decline(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence, tag)
+
+    def _decline(self, code: ErrorCode, sentence: str, tag: str) -> None:
+        """Sends an error about a message, with its tag."""
+        self.flush()
+        self.send_payload(wire.encode_error(code, sentence, tag))
 
     def left(self) -> None:
         """Leaves the room, and removes the stand-in from it."""
@@ -255,7 +268,13 @@ class ChatFactory(MemberFactory):
         self.rooms = rooms
 
     def post(
-        self, room: str, message: str, user: str | None = None, address: str | None = None
+        self,
+        room: str,
+        message: str,
+        user: str | None = None,
+        address: str | None = None,
+        *,
+        tag: str = "",
     ) -> "Deferred[ChatEntry]":
         """Stores a message, with the configured prefix, and delivers it to the room.
 
@@ -264,12 +283,13 @@ class ChatFactory(MemberFactory):
             message: the text.
             user: the sender's name, if a token gave one.
             address: of the sender, as for `brokers.interface.Rooms.post`.
+            tag: what the sender calls it; empty for none.
 
         Returns:
             A Deferred, as of `brokers.interface.Rooms.post`.
         """
         prefix = self.context.current.config.chat.message_prefix
-        return self.rooms.post(room, prefix + message, user, address)
+        return self.rooms.post(room, prefix + message, user, address, tag=tag)
 
 
 def _natural(params: dict[str, list[str]], name: str, code: ErrorCode) -> int | None:

@@ -26,6 +26,7 @@ from relayd.storage.engines import Cursor
 from relayd.storage.keeping import Keeping, weigh
 from relayd.storage.pages import Pages
 from relayd.storage.pool import Database
+from relayd.storage.tags import Tags
 from relayd.storage.unsettled import Found, Part, Unsettled
 from relayd.tally import SIZES, Buckets
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
@@ -77,11 +78,13 @@ class History:
         keep: how many messages a room keeps.
         room_bytes: how many bytes a room keeps.
         total_bytes: how many bytes all rooms keep together.
+        tags_kept: seconds for which a message is found by its tag.
         disk: says whether the disk has space for a message; None if that is not known here.
 
     Attributes:
         appended: how many messages one transaction stored, for each transaction.
         tally: what all rooms keep: counted by `recount`, then kept up with.
+        tags: the tags of messages.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class History:
         keep: int = 10_000,
         room_bytes: int = 4 * 1024 * 1024,
         total_bytes: int = 256 * 1024 * 1024,
+        tags_kept: float = 300.0,
         disk: DiskWatch | None = None,
     ) -> None:
         self._database = database
@@ -104,6 +108,7 @@ class History:
         self.tally = RoomTally()
         self._unsettled = Unsettled(database)
         self._keeping = Keeping(database.engine)
+        self.tags = Tags(database.engine, tags_kept)
         self._create = database.sql(_CREATE)
         self._continue = database.sql(_CONTINUE)
         self._set_oldest = database.sql(_SET_OLDEST)
@@ -122,6 +127,7 @@ class History:
         user: str | None = None,
         creation: Creation | None = None,
         source: Hashable = None,
+        tag: str = "",
     ) -> "Deferred[ChatEntry]":
         """Stores a message. Messages that arrive during a COMMIT share the next one.
 
@@ -131,6 +137,7 @@ class History:
             user: the sender's name, if a token gave one.
             creation: whether the message may create its room; the outcome is noted there.
             source: the sender; rooms have their turns, and in each room its senders.
+            tag: what the sender calls it; empty for none.
 
         Returns:
             A Deferred that fires with the entry after the COMMIT, in the order of the ids. It
@@ -141,7 +148,7 @@ class History:
         if self._disk is not None and self._disk.low:
             return fail(DiskFull())
         time = int(self._clock() * 1000)
-        draft = ChatDraft.of(message, time, user)
+        draft = ChatDraft.of(message, time, user, tag)
         stored = self._batches.enqueue(
             _Message(room, draft, time, creation or Creation()),
             weight=len(draft.head) + len(room.encode()),
@@ -258,7 +265,7 @@ class History:
         """
         rooms: dict[str, list[ChatEntry]] = {}
         for message, entry in zip(messages, stored.entries, strict=True):
-            if entry is not None:
+            if entry is not None and not entry.repeated:
                 rooms.setdefault(message.room, []).append(entry)
         parts = [Part(room, entries) for room, entries in sorted(rooms.items())]
         if not parts:
@@ -303,9 +310,19 @@ class History:
         entries: list[ChatEntry | None] = [None] * len(messages)
         rows: list[tuple[str, int, str]] = []
         creating: list[Creation] = []
+        twins: dict[int, int] = {}
         total = 0
         for room in sorted(places):  # one order of row locks for all processes: no deadlock
-            ours = [messages[place] for place in places[room]]
+            marks = [(place, messages[place].draft.mark) for place in places[room]]
+            now = messages[places[room][0]].time
+            fresh, again = self.tags.sort_out(cursor, room, marks, now)
+            twins.update((place, one) for place, one in again.items() if isinstance(one, int))
+            for place, one in again.items():
+                if not isinstance(one, int):
+                    entries[place] = one
+            if not fresh:
+                continue
+            ours = [messages[place] for place in fresh]
             taken = self._take(cursor, room, ours)
             if taken is None:
                 continue
@@ -313,10 +330,15 @@ class History:
             total += added
             if created:
                 creating.append(next(one.creation for one in ours if one.creation.allowed))
-            for place, message, id in zip(places[room], ours, ids, strict=True):
+            for place, message, id in zip(fresh, ours, ids, strict=True):
                 entry = message.draft.entry(id)
                 entries[place] = entry
                 rows.append((room, id, entry.body.decode()))
+                if message.draft.mark:
+                    self.tags.note(cursor, room, message.draft.mark, id, message.time)
+        for place, first in twins.items():
+            if (stored := entries[first]) is not None:
+                entries[place] = ChatEntry(stored.id, stored.body, repeated=True)
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             values = self._database.sql(", ".join(["(%s, %s, %s)"] * len(part)))

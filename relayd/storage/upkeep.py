@@ -105,6 +105,7 @@ class Upkeep:
         weighed = keeping.weigh_next(cursor, self._weighed)
         more = keeping.expire(cursor, before, self._rooms)
         keeping.drop_empty(cursor, now)
+        self._history.tags.expire(cursor, now)
         return _Step(weighed, more)
 
     def _plan(self, delay: float) -> None:

@@ -43,8 +43,8 @@ class Api:
     async def publish(self, kind: Kind, request: Request, name: str) -> Answer:
         """`POST /api/<kind>/{name}`: publishes the body, one JSON object, byte for byte.
 
-        For a kind with a history, the body is `{"message": text}`, and the answer is the posted
-        message as the clients get it.
+        For a kind with a history, the body is `{"message": text}`, with a `tag` if it may be sent
+        again, and the answer is the posted message as the clients get it.
 
         Args:
             kind: a published one.
@@ -54,7 +54,8 @@ class Api:
         Raises:
             Refusal: 400 `bad_name`, 503 `draining`.
             ClientError: `bad_json`, `bad_message`.
-            StoreUnavailable: the store did not confirm the message.
+            StoreUnavailable: the message is not kept.
+            OutcomeUnknown: it may be.
         """
         if self._backend.stopping:
             raise Refusal(ErrorCode.DRAINING, "relayd is going down; send it again soon.")
@@ -62,7 +63,7 @@ class Api:
         payload = wire.check_object(request.body())
         if not kind.keeps_history:
             return json_answer({"clients": self._backend.publish(kind.group(name), payload)})
-        message = wire.decode_chat(payload)
-        assert message is not None  # an object is not blank
-        posted = await self._backend.post(name, message)
+        said = wire.decode_chat(payload)
+        assert said is not None  # an object is not blank
+        posted = await self._backend.post(name, said.message, said.tag or "")
         return Answer(body=posted, headers={"Cache-Control": "no-store"})

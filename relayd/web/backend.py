@@ -30,14 +30,15 @@ class Backend(Protocol):
     def publish(self, group: str, payload: bytes) -> int:
         """Publishes a payload to a group; returns the number of clients of this process."""
 
-    async def post(self, room: str, message: str) -> bytes:
-        """Posts a message in a room.
+    async def post(self, room: str, message: str, tag: str = "") -> bytes:
+        """Posts a message in a room, unless it is there with this tag.
 
         Returns:
             The JSON object that the clients get.
 
         Raises:
-            StoreUnavailable: the store did not confirm the message, which may be in the history.
+            StoreUnavailable: the message is not kept.
+            OutcomeUnknown: it may be.
         """
 
     async def check_database(self) -> None:

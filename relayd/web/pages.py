@@ -84,7 +84,6 @@ class Pages:
         content = templates.fill(
             "room",
             room=name,
-            prefix=config.chat.message_prefix,
             limit=config.limits.max_message_size,
             # a token is of no use where the session of a site counts
             tokens="no" if config.auth.chat == "django" else "yes",

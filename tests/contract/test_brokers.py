@@ -265,6 +265,47 @@ class TestRooms:
         assert "user" not in json.loads(entry.body)
 
     @pytest_twisted.ensureDeferred
+    async def test_a_message_that_is_sent_again_with_its_tag_is_kept_and_shown_once(
+        self, cluster: Cluster, members: Members
+    ) -> None:
+        here, there = cluster.here.rooms, cluster.there.rooms
+        member = await members.join(cluster.there, "chat/r")
+        twice = [here.post("r", "a", tag="x"), here.post("r", "a", tag="x")]
+        first, again = await gatherResults(twice)
+        assert [first.repeated, again.repeated] == [False, True]
+        late = await there.post("r", "a", tag="x")
+        assert {(one.id, one.body) for one in (again, late)} == {(first.id, first.body)}
+        assert late.repeated
+        mixed = [here.post("r", "b"), here.post("r", "a", tag="x"), here.post("r", "c", tag="y")]
+        b, repeated, c = await gatherResults(mixed)
+        assert (b.id, repeated.id, c.id) == (first.id + 1, first.id, first.id + 2)
+        assert await member.inbox.take(3) == [first.body, b.body, c.body]
+        page = await there.since("r", 0, 10)
+        assert [json.loads(entry.body).get("tag") for entry in page.entries] == ["x", None, "y"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_tag_counts_in_its_room_and_for_its_user(self, cluster: Cluster) -> None:
+        post = cluster.here.rooms.post
+        posted = [
+            await post("r", "a", tag="x"),
+            await post("other", "a", tag="x"),
+            await post("r", "a", "ann", tag="x"),
+            await post("r", "a", "bob", tag="x"),
+            await post("r", "a", tag="y"),
+        ]
+        assert [entry.repeated for entry in posted] == [False] * 5
+        assert (await post("r", "changed", "ann", tag="x")).body == posted[2].body
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_tag_of_a_message_that_is_gone_is_free_again(self, cluster: Cluster) -> None:
+        rooms = cluster.here.rooms
+        first = await rooms.post("r", "a", tag="x")
+        await rooms.delete("r")
+        second = await cluster.there.rooms.post("r", "a", tag="x")
+        assert not second.repeated
+        assert second.id > first.id
+
+    @pytest_twisted.ensureDeferred
     async def test_all_members_see_one_order_which_is_that_of_the_ids(
         self, cluster: Cluster, members: Members
     ) -> None:

@@ -163,14 +163,51 @@ async def test_an_outcome_that_cannot_be_found_out_in_time_is_unknown(redis: Red
         async with process(cable.port) as (brokers, watch):
             await brokers.rooms.post("r", "first")
             cable.be("mute")
-            posted = brokers.rooms.post("r", "kept")
+            posted = brokers.rooms.post("r", "kept", tag="x")
             await until(lambda: len(kept(redis)) == 2)
             cable.be("cut")
             assert await outcome(posted) is OutcomeUnknown
             cable.be("through")
             await watch.until(True)
+            again = await brokers.rooms.post("r", "kept", tag="x")
+            assert (again.body, again.repeated) == (kept(redis)[1], True)
             await brokers.rooms.post("r", "on")
             assert texts(redis) == ["first", "kept", "on"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tagged_message_is_found_whether_this_script_stored_it_or_an_earlier_one(
+    redis: Redis,
+) -> None:
+    with Cable(redis.port) as cable:
+        async with process(cable.port) as (brokers, _):
+            first = await brokers.rooms.post("r", "first", tag="x")
+            await turn()
+            cable.be("mute")
+            rooms = brokers.rooms
+            posted = [rooms.post("r", "new", tag="y")]
+            await turn()
+            posted += [rooms.post("r", "first", tag="x"), rooms.post("r", "new", tag="z")]
+            await until(lambda: len(kept(redis)) == 2)
+            cable.be("cut")
+            cable.be("through")
+            new, again, other = [await outcome(each) for each in posted]
+            assert isinstance(new, ChatEntry)
+            assert new.body == kept(redis)[1]
+            assert again == ChatEntry(first.id, first.body, repeated=True)
+            assert isinstance(other, ChatEntry)
+            assert texts(redis) == ["first", "new", "new"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tag_is_forgotten_in_time_and_costs_a_room_one_key(redis: Redis) -> None:
+    async with process(redis.port) as (brokers, _):
+        await brokers.rooms.post("r", "first", tag="x")
+        key = "relayd:{chat/r}:tags"
+        assert redis.tell("ZCARD", key) == 1
+        assert 290_000 < redis.tell("PTTL", key) <= 300_000
+        await brokers.rooms.post("untagged", "first")
+        assert redis.tell("EXISTS", "relayd:{chat/untagged}:tags") == 0
 
 
 @pytest_twisted.ensureDeferred

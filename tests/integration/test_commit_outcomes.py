@@ -62,11 +62,11 @@ class Scene:
     async def shown(self, count: int) -> list[bytes]:
         return await self.member.inbox.take(count)  # type: ignore[return-value]
 
-    def outcome(self, text: str) -> "Deferred[ChatEntry | type[Exception]]":
+    def outcome(self, text: str, tag: str = "") -> "Deferred[ChatEntry | type[Exception]]":
         def refused(failure: Failure) -> type[Exception]:
             return failure.trap(StoreUnavailable, OutcomeUnknown)
 
-        return self.rooms.post("r", text).addErrback(refused)
+        return self.rooms.post("r", text, tag=tag).addErrback(refused)
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +130,7 @@ async def test_members_are_shown_a_message_of_unknown_outcome_when_the_database_
             await here.rooms.post("r", "first")
             await here.shown(1)
             cable.at(b"COMMIT", lambda: cable.be("mute"))
-            posted = here.outcome("kept")
+            posted = here.outcome("kept", "x")
             await until(lambda: bool(cable.swallowed))
             cable.be("cut")
             assert await posted is OutcomeUnknown
@@ -143,6 +143,9 @@ async def test_members_are_shown_a_message_of_unknown_outcome_when_the_database_
             assert b'"message":"kept"' in body
             entries = (await here.rooms.since("r", 0, 10)).entries
             assert [entry.body for entry in entries][1:] == [body]
+            again = await here.rooms.post("r", "kept", tag="x")
+            assert (again.body, again.repeated) == (body, True)
+            assert len((await here.rooms.since("r", 0, 10)).entries) == 2
 
 
 def test_a_process_that_stood_still_during_a_commit_acknowledges_it(

@@ -25,15 +25,17 @@ def relayctl(tmp_path: Path, database_url: str) -> Operator:
 
 def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     before = blank("db", "status")
-    assert (before.returncode, before.stdout.count("pending")) == (1, 4)
+    assert (before.returncode, before.stdout.count("pending")) == (1, 5)
     assert blank("db", "migrate").stdout == (
         "applied 0001.tables\napplied 0002.draws\napplied 0003.history\napplied 0004.quotas\n"
+        "applied 0005.tags\n"
     )
     assert "up to date" in blank("db", "migrate").stdout
     after = blank("db", "status")
-    assert (after.returncode, after.stdout.count("applied 20")) == (0, 4)
+    assert (after.returncode, after.stdout.count("applied 20")) == (0, 5)
     # without the history in it, nothing is asked
-    assert blank("db", "rollback").stdout == "rolled back 0004.quotas\n"
+    for name in ("0005.tags", "0004.quotas"):
+        assert blank("db", "rollback").stdout == f"rolled back {name}\n"
     refused = blank("db", "rollback", stdin="n\n")
     assert refused.returncode == 1
     assert "chat history will be deleted" in refused.stderr
@@ -42,7 +44,7 @@ def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     assert blank("db", "rollback").stdout == "rolled back 0002.draws\n"
     assert blank("db", "migrate").returncode == 0
     everything = blank("db", "rollback", "--steps", "9", "--yes")
-    assert everything.stdout.count("rolled back") == 4
+    assert everything.stdout.count("rolled back") == 5
     assert "nothing to do" in blank("db", "rollback").stdout
 
 
@@ -124,7 +126,7 @@ def test_missing_tables_are_named_in_a_sentence(blank: Operator) -> None:
 
 
 def test_each_command_prints_json_on_request(blank: Operator) -> None:
-    steps = ["0001.tables", "0002.draws", "0003.history", "0004.quotas"]
+    steps = ["0001.tables", "0002.draws", "0003.history", "0004.quotas", "0005.tags"]
     pending = blank("db", "status", "--json")
     assert pending.returncode == 1
     found = json.loads(pending.stdout)["migrations"]
@@ -136,7 +138,7 @@ def test_each_command_prints_json_on_request(blank: Operator) -> None:
     assert json.loads(blank("quiz", "export", "q.csv", "--json").stdout) == {"rows": 1}
     assert blank("quiz", "export", "-", "--json").stdout.startswith("id,name,")
     taken = blank("db", "rollback", "--yes", "--json")
-    assert json.loads(taken.stdout) == {"taken_back": ["0004.quotas"]}
+    assert json.loads(taken.stdout) == {"taken_back": ["0005.tags"]}
 
 
 def test_an_import_shows_its_progress_on_a_terminal(relayctl: Operator) -> None:

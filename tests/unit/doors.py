@@ -52,7 +52,7 @@ class FakeBackend:
     def publish(self, group: str, payload: bytes) -> int:
         return 0
 
-    async def post(self, room: str, message: str) -> bytes:
+    async def post(self, room: str, message: str, tag: str = "") -> bytes:
         self.saying.append(Deferred())
         return await self.saying[-1]
 

@@ -526,6 +526,7 @@ class FakeHistory:
         self.error: Exception | None = None
         self.pages: list[tuple[int, int]] = []
         self._settling: list[Deferred[None]] = []
+        self._tagged: dict[str, ChatEntry] = {}
 
     def append(
         self,
@@ -534,14 +535,21 @@ class FakeHistory:
         user: str | None = None,
         creation: Creation | None = None,
         source: object = None,
+        tag: str = "",
     ) -> "Deferred[ChatEntry]":
         deferred: Deferred[ChatEntry] = Deferred()
         if self.error is not None:
             deferred.errback(Failure(self.error))
             return deferred
         entries = self._entries.setdefault(room, [])
+        if tag in self._tagged:
+            again = self._tagged[tag]
+            deferred.callback(ChatEntry(again.id, again.body, repeated=True))
+            return deferred
         id = entries[-1].id + 1 if entries else 1
-        entries.append(ChatDraft.of(message, 1_767_323_045_678, user).entry(id))
+        entries.append(ChatDraft.of(message, 1_767_323_045_678, user, tag).entry(id))
+        if tag:
+            self._tagged[tag] = entries[-1]
         del entries[: -self._keep]
         if self.kept is None:
             deferred.callback(entries[-1])

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 from relayd import wire
 from relayd.brokers.memory import MemoryGroups, MemoryRooms
 from relayd.config import Auth, Chat, Config, Limits
-from relayd.errors import DatabaseUnavailable, StoreUnavailable
+from relayd.errors import DatabaseUnavailable, OutcomeUnknown, StoreUnavailable
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.native.framing import text_frame
@@ -149,6 +149,33 @@ def test_a_bad_message_is_answered_to_its_sender_alone(room: Room, payload: str,
     sender.send(payload)
     assert [answer["error"] for answer in sender.objects()] == [code]
     assert other.frames() == []
+
+
+def test_a_message_sent_again_with_its_tag_is_answered_to_its_sender_alone(room: Room) -> None:
+    sender, other = room.connect(), room.connect()
+    for _ in range(2):
+        sender.send({"message": "hi", "tag": "x"})
+    copy = {"message": "hi", "id": 1, "time": "2026-01-02T03:04:05.678Z", "tag": "x"}
+    assert sender.objects() == [copy, copy]
+    assert other.objects() == [copy]
+
+
+def test_errors_about_a_message_carry_its_tag(room: Room) -> None:
+    sender = room.connect()
+    for error in (StoreUnavailable("no"), OutcomeUnknown("perhaps"), ValueError("oh")):
+        room.history.error = error
+        sender.send({"message": "hi", "tag": "x"})
+    sender.send({"message": 1, "tag": "y"})
+    sender.send({"message": "a", "tag": 1})
+    found = [(answer["error"], answer.get("tag")) for answer in sender.objects()]
+    assert found == [
+        ("store_unavailable", "x"),
+        ("outcome_unknown", "x"),
+        ("internal_error", "x"),
+        ("bad_message", "y"),
+        ("bad_message", None),
+    ]
+    room.failures.clear()
 
 
 def test_a_blank_frame_is_ignored_and_an_empty_message_is_not(room: Room) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relayd import __version__
-from relayd.config import Api, Auth, Chat, Config, Echo, Limits
+from relayd.config import Api, Auth, Config, Echo, Limits
 from relayd.web.static_files import FOLDER, TYPES
 from tests.unit.web_fakes import FakeBackend, ask
 
@@ -104,10 +104,9 @@ def test_the_requested_path_is_shown_as_text() -> None:
 
 
 def test_a_room_hands_its_settings_to_its_script() -> None:
-    config = Config(chat=Chat(message_prefix='<"> '), limits=Limits(max_message_size=77))
+    config = Config(limits=Limits(max_message_size=77))
     [main] = Tags(get("/chat/Gr%C3%BC%C3%9Fe/", config)).all("main")
     assert main["data-room"] == "Grüße"
-    assert main["data-prefix"] == '<"> '
     assert main["data-limit"] == "77"
     assert main["data-tokens"] == "yes"
 

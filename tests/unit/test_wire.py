@@ -122,7 +122,16 @@ def test_a_missing_difficulty_is_a_bad_difficulty() -> None:
 def test_a_chat_text_is_not_changed(text: str, more: dict[str, Any]) -> None:
     for ascii_only in (True, False):
         payload = json.dumps({**more, "message": text}, ensure_ascii=ascii_only).encode()
-        assert wire.decode_chat(payload) == text
+        found = wire.decode_chat(payload)
+        assert found is not None
+        assert found.message == text
+
+
+@pytest.mark.parametrize("tag", ["1", "{}", '["a"]', "true", f'"{"x" * 65}"'])
+def test_a_tag_is_a_string_of_up_to_64_characters(tag: str) -> None:
+    assert error_of(wire.decode_chat, b'{"message":"a","tag":%b}' % tag.encode()) == "bad_message"
+    for good in ('""', "null", f'"{"é" * 64}"'):
+        assert wire.decode_chat(b'{"message":"a","tag":%b}' % good.encode()) is not None
 
 
 @pytest.mark.parametrize("value", ["1", "true", "null", '["a"]', "{}"])

@@ -42,7 +42,7 @@ class FakeBackend:
         self.published.append((group, payload))
         return 3
 
-    async def post(self, room: str, message: str) -> bytes:
+    async def post(self, room: str, message: str, tag: str = "") -> bytes:
         self.said.append((room, message))
         if isinstance(self.post_result, Exception):
             raise self.post_result

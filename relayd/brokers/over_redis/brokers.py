@@ -95,6 +95,7 @@ class RedisBrokers:
             rooms=config.chat.max_rooms,
             age=settings.history_age,
             room_age=config.chat.room_age,
+            tags_kept=config.chat.tags_kept,
         )
         history = RedisHistory(
             redis,

@@ -5,11 +5,13 @@ Sits under `rooms`, on `keeping`. A room has two keys, both on the server that i
     <prefix>:{chat/ROOM}:messages   stream; an entry <id>-0 holds t (Unix time, ms) and b (the JSON)
     <prefix>:{chat/ROOM}:ids        hash: first, the first id there ever was; last, the newest;
                                     hole, the last id of a part that Redis has lost
+    <prefix>:{chat/ROOM}:tags       sorted set: marks of tags, by the ids of their messages
 
 Ids are consecutive and begin with the Unix time in ms, so that the ids of a lost history are lower
 than the ids of the next one. The stream is trimmed by count, by bytes and by age.
 """
 
+import itertools
 from typing import Any
 
 from relayd.brokers.foreign import LARGEST_ID, Foreign
@@ -173,18 +175,30 @@ class RedisHistory:
             RedisRefused: likewise.
             QuotaExceeded: there is no such room, and no further one may be created.
         """
-        texts = [text for draft in drafts for text in (draft.head, draft.tail)]
         server = self._redis.find(self._kind.group(room))
         script = self._names.append(
-            room, self.channel(room), now, self._bounds, create, self._process, texts
+            room, self.channel(room), now, self._bounds, create, self._process, drafts
         )
         answer = await server.run_timely(*script, deadline)
         if not answer:
             raise QuotaExceeded(f"{room} would be a new room")
-        first, created, rooms, size, trimmed = map(int, answer)
+        (first, created, rooms, size, trimmed), repeated = map(int, answer[0]), answer[1]
         self._note(server, Usage(rooms, size))
         self.tally.trimmed += trimmed
-        return bool(created), [draft.entry(id) for id, draft in enumerate(drafts, first)]
+        return bool(created), self._entries(room, drafts, first, repeated)
+
+    def _entries(
+        self, room: str, drafts: list[ChatDraft], first: int, repeated: list[bytes]
+    ) -> list[ChatEntry]:
+        before = {
+            int(place) - 1: ChatEntry(int(id), body, repeated=True)
+            for place, id, body in zip(*[iter(repeated)] * 3, strict=True)
+        }
+        ids = itertools.count(first)
+        return [
+            before[place] if place in before else draft.entry(next(ids))
+            for place, draft in enumerate(drafts)
+        ]
 
     async def recount(self) -> None:
         """Asks the servers what their rooms keep. Raises RedisUnavailable."""

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from relayd.names import Kind
-from relayd.quotas.usage import StoredRoom, Usage
+from relayd.quotas.usage import TAGGED, StoredRoom, Usage
 from relayd.redis.commands import Script, Word
 from relayd.redis.store_clock import timely
+from relayd.wire import ChatDraft
 
 DELETED = b"[0]"
 """The message on the channel of a room whose messages were deleted."""
@@ -88,17 +89,26 @@ local function size_of(name)
 end
 """
 
-# the last of KEYS: the fence of the process (`outcomes`)
-# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, then the texts,
-# and the window of `timely`
+# the last two of KEYS: the fence of the process (`outcomes`), the tags of the room
+# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, how many
+# messages have a tag, for each of these its place and mark, then the texts, and the window of
+# `timely`
 _APPEND = timely(
     _COMMON
     + """
 if store_end <= tonumber(redis.call('GET', KEYS[6]) or 0) then return redis.status_reply('LATE') end
 local numbers = {}
-for i = 4, 10 do numbers[#numbers + 1] = tonumber(ARGV[i]) end
-local now, keep, room_bytes, total_bytes, max_rooms, age, room_age = unpack(numbers)
-local create = ARGV[11]
+for i = 4, 11 do numbers[#numbers + 1] = tonumber(ARGV[i]) end
+local now, keep, room_bytes, total_bytes, max_rooms, age, room_age, tags_kept = unpack(numbers)
+local create, texts, marks, repeated, tags = ARGV[12], 14 + 2 * ARGV[13], {}, {}, KEYS[7]
+for i = 14, texts - 1, 2 do marks[tonumber(ARGV[i])] = ARGV[i + 1] end
+local function kept_before(mark)
+  local id = redis.call('ZSCORE', tags, mark)
+  local entry = id and redis.call('XRANGE', messages, text(tonumber(id)), text(tonumber(id)))[1]
+  if entry and now - (tonumber(entry[2][2]) or 0) <= tags_kept then
+    return {string.match(entry[1], '%d+'), entry[2][4] or ''}
+  end
+end
 local function add(id, body)
   return redis.pcall('XADD', messages, text(id) .. '-0', 't', ARGV[4], 'b', body)
 end
@@ -133,7 +143,7 @@ else
   redis.call('HSET', ids, 'first', text(last + 1))
 end
 local first, bodies = last + 1, {}
-for i = 12, #ARGV - 2, 2 do
+local function store(i)
   last = last + 1
   local body = ARGV[i] .. text(last) .. ARGV[i + 1]
   bodies[#bodies + 1] = body
@@ -149,6 +159,26 @@ for i = 12, #ARGV - 2, 2 do
   end
   if failed(added) then return added end
   size = size + #body + 64
+end
+for i = texts, #ARGV - 2, 2 do
+  local place = (i - texts) / 2 + 1
+  local mark = marks[place]
+  local found = mark and kept_before(mark)
+  if found then
+    for _, word in ipairs({text(place), found[1], found[2]}) do repeated[#repeated + 1] = word end
+  else
+    local failure = store(i)
+    if failure then return failure end
+    if mark then redis.call('ZADD', tags, text(last), mark) end
+  end
+end
+if #bodies == 0 then
+  local answer = {text(first), 0, redis.call('ZCARD', sizes), text(total()), '0'}
+  return {answer, repeated}
+end
+if next(marks) and tags_kept > 0 then
+  redis.call('ZREMRANGEBYSCORE', tags, '-inf', text(last - TAGGED))
+  redis.call('PEXPIRE', tags, text(tags_kept))
 end
 redis.call('HSET', ids, 'last', text(last))
 local over = redis.call('XLEN', messages) - keep
@@ -189,8 +219,9 @@ while all > total_bytes and rounds < 8 do
   all = note(two[1], most, math.max(0, most - freed), now)
   trimmed = trimmed + freed
 end
-return {text(first), kept > 0 and 0 or 1, redis.call('ZCARD', sizes), text(all), text(trimmed)}
-"""
+local new = kept > 0 and 0 or 1
+return {{text(first), new, redis.call('ZCARD', sizes), text(all), text(trimmed)}, repeated}
+""".replace("TAGGED", str(TAGGED))
 )
 
 # further ARGV: channel, Unix time in ms; `hole` in the ids says that older messages are gone
@@ -234,6 +265,7 @@ class Bounds:
         rooms: how many rooms.
         age: seconds after which a message is deleted; 0 for no limit by age.
         room_age: seconds without a message after which a room is deleted; 0 for never.
+        tags_kept: seconds for which a message is found by its tag.
     """
 
     length: int = 10_000
@@ -242,13 +274,14 @@ class Bounds:
     rooms: int = 10_000
     age: float = 0.0
     room_age: float = 0.0
+    tags_kept: float = 300.0
 
     @property
     def words(self) -> tuple[int, ...]:
         """The bounds in the order of the script; times in ms."""
         return (
             *(self.length, self.room_bytes, self.total_bytes, self.rooms),
-            *(int(self.age * 1000), int(self.room_age * 1000)),
+            *(int(self.age * 1000), int(self.room_age * 1000), int(self.tags_kept * 1000)),
         )
 
 
@@ -268,6 +301,10 @@ class Keys:
         """The messages and the ids of a room."""
         return f"{self._head}{room}}}:messages", f"{self._head}{room}}}:ids"
 
+    def tags(self, room: str) -> str:
+        """The tags of a room: marks of messages, by their ids."""
+        return f"{self._head}{room}}}:tags"
+
     def fence(self, room: str, process: str) -> str:
         """The fence of a process in a room."""
         return f"{self._head}{room}}}:fence:{process}"
@@ -280,16 +317,17 @@ class Keys:
         bounds: Bounds,
         create: bool,
         process: str,
-        texts: list[bytes],
+        drafts: Sequence[ChatDraft],
     ) -> tuple[Script, Sequence[Word], Sequence[Word]]:
         """A timely script, its keys and its arguments: stores messages, and publishes them.
 
-        It returns the first id, whether the room is new, the rooms and bytes of the server, and the
-        trimmed bytes; nothing if there is no such room and none may be created.
+        It returns two lists: the first new id, whether the room is new, the rooms and bytes of the
+        server, and the trimmed bytes; then place, id and JSON of each message that the room has
+        already, by its tag. It returns nothing if there is no such room and none may be created.
         """
         words: tuple[Word, ...] = (self._head, room, channel, now, *bounds.words, int(create))
-        keys = (*self.of(room), *self._index, self.fence(room, process))
-        return _APPEND, keys, (*words, *texts)
+        keys = (*self.of(room), *self._index, self.fence(room, process), self.tags(room))
+        return _APPEND, keys, (*words, *tagged(drafts))
 
     def delete(
         self, room: str, channel: str, now: int
@@ -300,6 +338,15 @@ class Keys:
     def largest(self, limit: int) -> tuple[Script, Sequence[Word], Sequence[Word]]:
         """As `append`: finds the rooms that keep the most bytes; `read_largest` reads that."""
         return _LARGEST, (*self.of(""), *self._index), (self._head, "", limit)
+
+
+def tagged(drafts: Sequence[ChatDraft]) -> list[Word]:
+    """Messages as arguments of a script: how many have a tag, place and mark of each, the texts."""
+    words: list[Word] = []
+    for place, draft in enumerate(drafts, 1):
+        if draft.mark:
+            words += (place, draft.mark)
+    return [len(words) // 2, *words, *(text for one in drafts for text in (one.head, one.tail))]
 
 
 def read_largest(answer: list[Any]) -> tuple[Usage, list[StoredRoom]]:

@@ -10,7 +10,7 @@ that the earlier one does nothing from now on, and looks for its messages in the
 
 from collections.abc import Sequence
 
-from relayd.brokers.over_redis.keeping import Keys
+from relayd.brokers.over_redis.keeping import Keys, tagged
 from relayd.errors import RedisUnavailable
 from relayd.redis.commands import Word
 from relayd.redis.server import RedisServer
@@ -22,20 +22,32 @@ _MOST = 5000
 _MARGIN = 60_000
 """Milliseconds; the clocks of the processes on one Redis differ by less."""
 
-# KEYS: messages and ids of the room, the fence
+# KEYS: messages and ids of the room, the fence, the tags of the room
 # ARGV: the end of the earlier script's window, a Unix time in ms before the messages were sent, how
-# many messages are searched, and the texts
-# Answers whether the search has reached the messages from before, and the id of each message, or 0.
+# many messages are searched, and the words of `keeping.tagged`
+# Answers whether the search has reached the messages from before, the id of each message, or 0, and
+# the JSON of those that had their ids before, by their tags.
 _FIND = timely("""
 local lifetime = math.max(0, tonumber(ARGV[1]) - store_now) + 1000
 redis.call('SET', KEYS[3], ARGV[1], 'PX', string.format('%.0f', lifetime))
 local since, most = tonumber(ARGV[2]), tonumber(ARGV[3])
-local wanted, answer = {}, {0}
-for i = 4, #ARGV - 2, 2 do
+local wanted, answer, bodies, texts = {}, {0}, {}, 5 + 2 * ARGV[4]
+for i = texts, #ARGV - 2, 2 do
   local text = ARGV[i] .. ARGV[i + 1]
   wanted[text] = wanted[text] or {}
   table.insert(wanted[text], #answer + 1)
   answer[#answer + 1] = '0'
+  bodies[#bodies + 1] = ''
+end
+local function found()
+  for i = 5, texts - 1, 2 do
+    local place = tonumber(ARGV[i])
+    local id = answer[place + 1] == '0' and redis.call('ZSCORE', KEYS[4], ARGV[i + 1])
+    id = id and string.format('%.0f', tonumber(id))
+    local entry = id and redis.call('XRANGE', KEYS[1], id, id)[1]
+    if entry then answer[place + 1], bodies[place] = id, entry[2][4] or '' end
+  end
+  return {answer, bodies}
 end
 local before, searched = '+', 0
 repeat
@@ -44,7 +56,7 @@ repeat
     local id, body = string.match(entry[1], '%d+'), entry[2][4] or ''
     if (tonumber(entry[2][2]) or 0) < since then
       answer[1] = 1
-      return answer
+      return found()
     end
     -- a quotation mark inside of a text has a backslash before it
     local from, to = string.find(body, '"id":' .. id, 1, true)
@@ -59,7 +71,7 @@ if searched < most then
   local first = redis.call('HGET', KEYS[2], 'first')
   if not first or searched > 0 and tonumber(before) < tonumber(first) then answer[1] = 1 end
 end
-return answer
+return found()
 """)
 
 
@@ -102,10 +114,16 @@ class Outcomes:
             RedisUnavailable: the outcome stays unknown.
             RedisRefused: likewise.
         """
-        texts: list[Word] = [text for draft in drafts for text in (draft.head, draft.tail)]
-        keys = (*self._keys.of(room), self._keys.fence(room, self._process))
-        words: tuple[Word, ...] = (end, now - _MARGIN, _MOST, *texts)
-        complete, *ids = map(int, await server.run_timely(_FIND, keys, words, seconds))
+        keys = (
+            *self._keys.of(room),
+            *(self._keys.fence(room, self._process), self._keys.tags(room)),
+        )
+        words: tuple[Word, ...] = (end, now - _MARGIN, _MOST, *tagged(drafts))
+        answer, bodies = await server.run_timely(_FIND, keys, words, seconds)
+        complete, *ids = map(int, answer)
         if not complete and 0 in ids:
             raise RedisUnavailable(f"{room}: the messages since then are too many to search")
-        return [draft.entry(id) if id else None for draft, id in zip(drafts, ids, strict=True)]
+        return [
+            ChatEntry(id, body, repeated=True) if body else draft.entry(id) if id else None
+            for draft, id, body in zip(drafts, ids, bodies, strict=True)
+        ]

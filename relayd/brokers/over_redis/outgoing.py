@@ -77,7 +77,7 @@ class Outgoing:
         self._lanes: dict[RedisServer, Lane[_Draft]] = {}
 
     def post(
-        self, room: str, message: str, user: str | None, address: str | None
+        self, room: str, message: str, user: str | None, address: str | None, tag: str = ""
     ) -> "Deferred[ChatEntry]":
         """Stores and publishes a message; as `brokers.interface.Rooms.post`.
 
@@ -90,7 +90,7 @@ class Outgoing:
         lane = self._lanes.get(server)
         if lane is None:
             lane = self._lanes[server] = Lane(self._send)
-        text = ChatDraft.of(message, int(self._now() * 1000), user)
+        text = ChatDraft.of(message, int(self._now() * 1000), user, tag)
         asked = self._creators.ask(room, address)
         posted.addBoth(self._creators.settled, room, asked)
         draft = _Draft(text, asked, posted, self._clock.seconds() + self._deadline)

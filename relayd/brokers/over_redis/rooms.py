@@ -137,9 +137,10 @@ class RedisRooms:
         user: str | None = None,
         address: str | None = None,
         *,
+        tag: str = "",
         to_django: bool = True,
     ) -> "Deferred[ChatEntry]":
-        posted = self._outgoing.post(room, message, user, address)
+        posted = self._outgoing.post(room, message, user, address, tag)
         posted.addCallback(self._after_delivery, room)
         if self._django is not None and to_django:
             posted.addCallback(self._forward_to_django, room, message)
@@ -223,7 +224,8 @@ class RedisRooms:
 
     def _forward_to_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
         assert self._django is not None
-        self._django.post(self._kind.group(room), message)
+        if not entry.repeated:
+            self._django.post(self._kind.group(room), message)
         return entry
 
     # -- the channels (`groups.Topics`)

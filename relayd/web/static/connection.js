@@ -1,6 +1,7 @@
 // The connection to one chat room: opens it, opens it again, and says what arrives.
 //
-// Events: "state" (this.state changed), "message", "gap", "problem" (detail: the frame), "settled".
+// Events: "state" (this.state changed), "message", "repeated" (a copy of one that came before), "gap",
+// "problem" (detail: the frame), "settled".
 // A browser cannot read the HTTP status of a refused handshake, so ?refuse=close asks for a close
 // frame instead: 4000 + the status, the error code as its reason; before it comes an error frame. It
 // can set no header either, so a token is offered as a subprotocol.
@@ -75,9 +76,9 @@ export class Connection extends EventTarget {
     if (this.state.name === "lost") this.connect();
   }
 
-  // Sends a text. Only while connected.
-  say(text) {
-    this.#socket.send(JSON.stringify({ message: text }));
+  // Sends a text with a tag. Only while connected.
+  say(text, tag) {
+    this.#socket.send(JSON.stringify({ message: text, tag }));
   }
 
   #url() {
@@ -126,8 +127,9 @@ export class Connection extends EventTarget {
     if (frame.gap) this.#tell("gap", frame);
     else if (frame.error) this.#tell("problem", frame);
     else if (typeof frame.message === "string") {
-      if (Number.isInteger(frame.id)) this.#lastId = frame.id;
-      this.#tell("message", frame);
+      const known = this.#lastId !== null && frame.id <= this.#lastId;
+      if (!known && Number.isInteger(frame.id)) this.#lastId = frame.id;
+      this.#tell(known ? "repeated" : "message", frame);
     }
   }
 

@@ -1,30 +1,37 @@
 // What was written and has not come back yet. A message is acknowledged by its own copy, so it
 // stays here until then; only one is on its way at a time, so that an error frame is about that one.
 //
-// After a lost connection nobody knows whether the first message arrived. It is sent again only
-// after the history since then went by without it.
+// After a lost connection, or an answer of the server that it does not know the outcome, nobody knows
+// whether the first message arrived. So it has a tag, and is sent again: the server keeps no message
+// twice that has the same tag.
 
 const COPY_WITHIN = 10_000; // ms; then the connection counts as dead
 const RETRY_AFTER = 3000;
-const PASSING = new Set(["store_unavailable", "database_unavailable", "internal_error"]);
+const PASSING = new Set([
+  ...["outcome_unknown", "store_unavailable", "database_unavailable", "internal_error"],
+]);
 // These are about the connection, most of them before its end, and not about a message.
 const OF_CONNECTION = new Set([
   ...["rate_limited", "too_slow", "no_pong", "kicked", "banned", "token_expired", "token_revoked"],
 ]);
 
+// crypto.randomUUID is there on pages over https only.
+function randomTag() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
+}
+
 export class Outgoing {
   #texts = [];
+  #tag = ""; // of the first text
   #connection;
-  #prefix;
   #changed;
   #sent = false; // the first text has been sent, on this connection or an earlier one
   #waiting = false; // ... on this one
   #timer = null;
 
-  // changed() is called when `texts` did; prefix is what the server puts before a text.
-  constructor(connection, prefix, changed) {
+  // changed() is called when `texts` did.
+  constructor(connection, changed) {
     this.#connection = connection;
-    this.#prefix = prefix;
     this.#changed = changed;
     connection.addEventListener("state", () => this.#reconnected());
     connection.addEventListener("settled", () => this.#settled());
@@ -41,8 +48,8 @@ export class Outgoing {
   }
 
   // A message came in: if it is the copy of ours, the next one may go.
-  seen(message) {
-    if (this.#sent && message === this.#prefix + this.#texts[0]) {
+  seen(tag) {
+    if (this.#tag !== "" && tag === this.#tag) {
       this.#next();
       this.#send();
     }
@@ -66,6 +73,7 @@ export class Outgoing {
   #next() {
     clearTimeout(this.#timer);
     this.#sent = this.#waiting = false;
+    this.#tag = "";
     this.#texts.shift();
     this.#changed();
   }
@@ -87,6 +95,7 @@ export class Outgoing {
     if (!free || this.#connection.state.name !== "connected") return;
     this.#sent = this.#waiting = true;
     this.#timer = setTimeout(() => this.#connection.drop(), COPY_WITHIN);
-    this.#connection.say(this.#texts[0]);
+    this.#tag ||= randomTag();
+    this.#connection.say(this.#texts[0], this.#tag);
   }
 }

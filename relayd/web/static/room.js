@@ -6,15 +6,16 @@ import { Outgoing } from "./outgoing.js";
 import { keep, subprotocols, takeFromAddress } from "./token.js";
 
 const MOST_SHOWN = 1000;
+const TAGGED = 40; // bytes that a tag adds to a frame, at most
 const byId = (id) => document.getElementById(id);
-const { room, prefix, limit, tokens } = byId("chat").dataset;
+const { room, limit, tokens } = byId("chat").dataset;
 const [messages, pending, scroll, input] = ["messages", "pending", "scroll", "text"].map(byId);
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 const connection = new Connection(room, subprotocols);
-const outgoing = new Outgoing(connection, prefix, showPending);
+const outgoing = new Outgoing(connection, showPending);
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -97,8 +98,9 @@ new ResizeObserver(() => following && toEnd()).observe(scroll); // a phone's key
 
 connection.addEventListener("message", ({ detail }) => {
   showMessage(detail);
-  outgoing.seen(detail.message);
+  outgoing.seen(detail.tag);
 });
+connection.addEventListener("repeated", ({ detail }) => outgoing.seen(detail.tag));
 connection.addEventListener("gap", () => {
   append(element("li", "gap", "Older messages are missing here: they are no longer kept."));
 });
@@ -170,7 +172,7 @@ byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = input.value;
   if (text.trim() === "") return;
-  const size = new TextEncoder().encode(JSON.stringify({ message: text })).length;
+  const size = new TextEncoder().encode(JSON.stringify({ message: text })).length + TAGGED;
   if (size > Number(limit)) {
     showProblem(`This is too long: ${size} of at most ${limit} bytes.`);
     return;
