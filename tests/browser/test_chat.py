@@ -382,13 +382,13 @@ def test_a_page_waits_as_long_as_a_refusal_asks_for_and_a_random_time_more(
 
 
 def test_an_overlong_text_stays_in_the_field(tmp_path: Path, browser: Browser) -> None:
-    daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MAX_MESSAGE_SIZE": "40"}).start()
+    daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MAX_MESSAGE_SIZE": "90"}).start()
     try:
         browser.open(f"{daemon.url}/chat/lobby/").wait_for_state("connected")
-        browser.say("é" * 20)
+        browser.say("é" * 40)
         assert "too long" in browser.shown("#problem")
         field = browser.driver.find_element(By.ID, "text")
-        assert field.get_property("value") == "é" * 20
+        assert field.get_property("value") == "é" * 40
         field.clear()
         browser.say("short")
         browser.wait_for(lambda: browser.texts() == ["short"])
