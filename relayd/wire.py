@@ -150,10 +150,6 @@ class _Error(msgspec.Struct, omit_defaults=True):
     tag: str = ""
 
 
-class _Tagged(msgspec.Struct):
-    tag: Tag | None = None
-
-
 class _StatusError(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: str
     error: str
@@ -276,15 +272,6 @@ def _read_tag(payload: bytes) -> str | None:
         return _tag_decoder.decode(payload).tag or ""
     except UNDECODABLE:
         return None
-
-
-def read_tag(payload: bytes) -> str:
-    """The tag of a frame that is wrong otherwise; empty without a tag that could be answered."""
-    try:
-        payload.decode()
-        return _tag_decoder.decode(payload).tag or ""
-    except UNDECODABLE:
-        return ""
 
 
 def decode_chat(payload: bytes) -> ChatInput | None:
