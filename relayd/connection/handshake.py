@@ -20,17 +20,16 @@ from twisted.python.failure import Failure
 from relayd import forwarded, names, private
 from relayd.access.identity import NOBODY
 from relayd.connection.context import Context
+from relayd.connection.heads import mend_head
 from relayd.connection.opening import Head, Opening, read_head
 from relayd.connection.pausing import Pause, Pausing
+from relayd.connection.subprotocols import choose, find_token, shown
 from relayd.edge.refusal import encode_refusal
 from relayd.edge.seats import NO_SEAT, Seat
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.hosts.authority import Asked, read_asked
 from relayd.logs import Logger, printable
 from relayd.names import Kind, Place
-
-SUBPROTOCOL = "relayd"
-"""The subprotocol that is answered to a client that offers it; it may offer a token beside it."""
 
 _ids = itertools.count(1)
 feed_autobahn = private.parse_of(WebSocketServerProtocol)
@@ -83,6 +82,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     _admission: "Deferred[None] | None" = None
     _refusal: Refusal | None = None
     _early = b""
+    _odd_origin: str | None = None
 
     @property
     def number(self) -> int:
@@ -157,6 +157,8 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         self, request: ConnectionRequest
     ) -> "Deferred[None]":
         """Autobahn has understood a handshake: admits it, at once or later."""
+        if self._odd_origin is not None:
+            request.headers["origin"] = self._odd_origin
         target = urlsplit(private.request_target(self, request))
         # Autobahn drops parameters without a value
         request.params = parse_qs(target.query, keep_blank_values=True)
@@ -243,7 +245,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             self.identity = await context.admission.admit(
                 self.kind,
                 asked=self._read_asked(request, host),
-                token=_find_token(request),
+                token=find_token(request),
                 cookies=request.headers.get("cookie"),
                 connections=len(context.connections),
             )
@@ -296,7 +298,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
         self._admission = None
         if self.state == self.STATE_CONNECTING:
             assert self._request is not None
-            protocol = SUBPROTOCOL if SUBPROTOCOL in self._request.protocols else None
+            protocol = self._choose_subprotocol(self._request.protocols)
             self.resume_reading(Pause.EARLY)
             if self.opening is None or self._key is None:
                 headers = {"Sec-WebSocket-Extensions": self.extension} if self.extension else {}
@@ -306,6 +308,18 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             if self._early:
                 early, self._early = self._early, b""
                 self.dataReceived(early)
+
+    def _choose_subprotocol(self, offered: Sequence[str]) -> str | None:
+        """The subprotocol of the answer; logs why a client that needs another one will leave."""
+        chosen = choose(offered)
+        if offered and chosen is None:
+            self._log.info(
+                "{conn} {path} from {peer} offers the subprotocols {offered}; none is answered: "
+                "browsers and most libraries end the connection then; relayd speaks relayd alone",
+                offered=shown(offered),
+                **self.facts,
+            )
+        return chosen
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Answers with an error status, unless the peer disconnected meanwhile."""
@@ -350,10 +364,12 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             if end > 3:
                 data, self._early = data[:end], data[end:]
             head = None if self.opening is None else read_head(data)
-            if head is None:
-                feed_autobahn(self, data)
-            else:
+            if head is not None:
                 self._begin_usual(head, data)
+            else:
+                if end > 3:
+                    data, self._odd_origin = mend_head(data)
+                feed_autobahn(self, data)
         limit = self.context.current.config.limits.max_head_size
         if len(self._early) > limit and self._admission is not None:
             self.pause_reading(Pause.EARLY)
@@ -361,7 +377,7 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection has ended, in any state."""
         super().connectionLost(reason)
-        self.is_closed.addBoth(_forget)  # its result is this connection
+        self.is_closed.addBoth(lambda connection: None)  # its result is this connection
         self.seat.leave()
         self._leave()
         if self._admission is not None:
@@ -378,23 +394,3 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             self.left()
         except Exception:
             self._log.failure("{conn} {path}: leaving failed", **self.facts)
-
-
-def _find_token(request: ConnectionRequest) -> str | None:
-    """The token of a handshake.
-
-    In this order: `?token=`, `Authorization: Bearer` (RFC 6750 section 2), the subprotocol beside
-    `relayd`, for browsers, which can set no header.
-    """
-    if request.params.get("token"):
-        return str(request.params["token"][0])
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return str(token.strip())
-    if SUBPROTOCOL in request.protocols:
-        return next((each for each in request.protocols if each and each != SUBPROTOCOL), None)
-    return None
-
-
-def _forget(result: object) -> None:
-    """The result of a Deferred that is to hold nothing."""

@@ -83,6 +83,7 @@ def read_head(data: bytes) -> Head | None:
         or ("origin" in headers and not _ORIGIN.fullmatch(origin))
         or len(headers) != len(lines) - 1
         or len(set(protocols)) != len(protocols)
+        or "" in protocols
     ):
         return None
     params = parse_qs(found[3].decode(), keep_blank_values=True) if found[3] else {}

@@ -27,10 +27,12 @@ from twisted.web.server import Site
 from relayd.config.current import Current
 from relayd.edge.channel import Channel
 from relayd.edge.dropping import Dropped, drop
+from relayd.edge.half_closed import HalfClosing
 from relayd.edge.handover import Handover
 from relayd.edge.http2 import Http2
 from relayd.edge.ports import proxied_transport
 from relayd.edge.refusal import encode_refusal
+from relayd.edge.replacing import replace_protocol
 from relayd.edge.seats import Seat, Seats
 from relayd.edge.turns import Turns
 from relayd.errors import ErrorCode, Refusal
@@ -45,13 +47,12 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 _LINGER = 2.0
 
 
-class FrontDoor(Protocol):
+class FrontDoor(HalfClosing):
     """One TCP connection until its first request head is whole, and between HTTP requests."""
 
     _log = Logger()
 
     factory: "FrontDoorFactory"
-    transport: Any
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
@@ -105,6 +106,12 @@ class FrontDoor(Protocol):
             # no further bytes meanwhile: each turn takes one request, and may read hundreds
             self.transport.pauseProducing()
             self.factory.turns.later(self._go_on)
+        self.end_if_half_closed()
+
+    def is_answering(self) -> bool:
+        """Whether a whole request waits for its answer (`half_closed.HalfClosing`)."""
+        waits = (self._busy and self not in self.factory.seats.sending) or _END in self._head
+        return waits and self._http2 is None and not self._refused
 
     def _go_on(self) -> None:
         """Looks at the next request of several that have come at once."""
@@ -194,16 +201,7 @@ class FrontDoor(Protocol):
         factory = self.factory.find(split_target(data)[0])
         protocol: Any = factory.buildProtocol(self.transport.getPeer())
         protocol.seat = self._seat
-        transport = self.transport
-        if getattr(transport, "protocol", None) is self:
-            transport.protocol = protocol
-        elif getattr(transport, "wrappedProtocol", None) is self:
-            transport.wrappedProtocol = protocol
-        else:
-            # an unknown wrapper: stay in between
-            self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]
-            self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]
-        protocol.makeConnection(transport)
+        replace_protocol(self.transport, self, protocol)
         protocol.dataReceived(data)
 
     def _speaks_http2(self) -> bool:
@@ -274,11 +272,13 @@ class FrontDoor(Protocol):
         drop(self.transport)
 
     def end(self) -> None:
-        """Ends the connection when its answers are sent (`seats.Visitor`)."""
+        """Ends the connection when its answers are sent, which may take a moment."""
         if self._http2 is not None:
             self._http2.close()
-        else:
-            self.transport.loseConnection()
+            return
+        self._stop_timer()
+        self._timer = self.factory.clock.callLater(_LINGER, self._abort)
+        self.transport.loseConnection()
 
     def _abort(self) -> None:
         self._timer = None

@@ -20,7 +20,7 @@ from relayd.names.grammar import parse_group
 
 _ANY_UUID = re.compile(r"[0-9a-f]{8}((?:-|%2d)[0-9a-f]{4}){3}(?:-|%2d)[0-9a-f]{12}", re.IGNORECASE)
 # the request line of a WebSocket handshake (RFC 9112 section 3.2): origin or absolute form
-_TARGET = re.compile(rb"[A-Z]+ (?:https?://[^/ ]*)?(/ws/[^?\s]*)[? ]")
+_TARGET = re.compile(rb"[A-Z]+ (?:(?i:https?|wss?)://[^/? ]*)?(/ws/[^?\s]*)[? ]")
 
 
 def split_path(path: str) -> tuple[str, list[str]]:

@@ -35,7 +35,7 @@ from relayd.web.templates import error_page
 # client gets the answer instead of a reset connection (RFC 9112 section 9.6).
 MOST_DROPPED = 4 * 1024 * 1024
 
-_ABSOLUTE = re.compile(r"https?://([^/]*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/]*)", re.IGNORECASE)
 _FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
 
 

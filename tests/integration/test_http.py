@@ -86,3 +86,54 @@ def test_a_client_that_leaves_before_its_answer_leaves_no_trace_in_the_log(daemo
     assert daemon.get("/readyz")[0] == 200
     assert "Traceback" not in daemon.log
     assert "Unhandled" not in daemon.log
+
+
+def ask_and_end(daemon: Daemon, sent: bytes) -> bytes:
+    """All that comes back for bytes after which the client sends no more (`shutdown`)."""
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+def asked(path: str, body: bytes | None = None, *lines: str) -> bytes:
+    """A request head, and a body behind it."""
+    method = "GET" if body is None else "POST"
+    size = [] if body is None else [f"Content-Length: {len(body)}"]
+    head = [f"{method} {path} HTTP/1.1", "Host: a", *size, *lines]
+    return "\r\n".join([*head, "", ""]).encode() + (body or b"")
+
+
+def test_a_request_is_answered_whose_sender_ends_its_half_at_once(daemon: Daemon) -> None:
+    """As `nc -N` does, and some HTTP/1.0 clients (RFC 9112 section 9.6)."""
+    key = f"Authorization: {KEY['Authorization']}"
+    for request, status in [
+        (asked("/"), 200),
+        (asked("/healthz"), 200),
+        (asked("/readyz"), 200),  # asks the database first
+        (asked("/metrics"), 200),
+        (asked("/ws/camera"), 426),
+        (asked("/nothing"), 404),
+        (asked("/api/push/x", b"{}", key), 200),
+        (asked("/api/chat/half", b'{"message":"closed"}', key), 200),
+    ]:
+        for _ in range(3):
+            answer = ask_and_end(daemon, request)
+            assert answer.startswith(b"HTTP/1.1 %d " % status), (request, answer)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
+
+
+def test_several_requests_are_answered_whose_sender_ends_its_half_at_once(daemon: Daemon) -> None:
+    answers = ask_and_end(daemon, asked("/readyz") + asked("/healthz") + asked("/readyz"))
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 3
+
+
+def test_a_request_that_is_not_whole_ends_with_the_half_of_its_sender(daemon: Daemon) -> None:
+    whole = asked("/api/push/x", b"{}", f"Authorization: {KEY['Authorization']}")
+    for end in (10, len(whole) - 1):
+        assert ask_and_end(daemon, whole[:end]) == b""
+    assert ask_and_end(daemon, b"") == b""

@@ -134,7 +134,7 @@ class Side:
         """What is seen of a connection that gets the segments and whose admission ends so."""
         factory, clock = self._factory, self._world.clock
         factory.events, factory.end, factory.pending = [], end, Deferred()
-        with logged_lines("relayd") as lines:
+        with logged_lines("tests.unit.opening_ways") as lines:
             transport = Seen(clock, factory.events)
             self.protocol = transport.protocol = factory.buildProtocol(transport.getPeer())
             self.protocol.makeConnection(transport)
