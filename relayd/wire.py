@@ -23,6 +23,7 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple, TypeVar
@@ -172,6 +173,8 @@ _position_decoder = msgspec.json.Decoder(_Position)
 _chat_decoder = msgspec.json.Decoder(ChatInput)
 
 _LONGEST_DOUBLE = 308
+_MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![.0-9eE])")
+"""The integer -0, which is a number of its own in JavaScript and C#, but no Python int."""
 decode_short_pose = _pose_decoder.decode
 """A faster `decode_pose` for at most 125 bytes of UTF-8; raises where that distinguishes cases."""
 _RECEIVED = b'{"status":"received"}'
@@ -230,6 +233,8 @@ def _decode(decoder: "msgspec.json.Decoder[T]", payload: bytes, code: ErrorCode)
 
 def decode_pose(payload: bytes) -> Pose | None:
     """Reads a camera frame; None for a blank one. Raises ClientError: `bad_json`, `bad_pose`."""
+    if b"-0" in payload:
+        payload = _MINUS_ZERO.sub(b"-0.0", payload)
     if len(payload) <= _LONGEST_DOUBLE and payload.isascii():
         try:
             return _pose_decoder.decode(payload)

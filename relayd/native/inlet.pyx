@@ -14,6 +14,7 @@ that wait for the next slice.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memchr
 
 from relayd.native.calls cimport monotonic
 from relayd.native.fanout cimport Publisher
@@ -275,6 +276,20 @@ cdef class _Observed:
         self.receive(payload, is_binary)
 
 
+cdef bint has_minus_zero(const char *at, Py_ssize_t size) noexcept nogil:
+    """Whether bytes have `-0` without a fraction, exponent or digit behind it."""
+    cdef const char *end = at + size
+    while at < end:
+        at = <const char *> memchr(at, c"-", end - at)
+        if at == NULL:
+            return False
+        at += 1
+        if at < end and at[0] == c"0":
+            if at + 1 == end or not (at[1] in (c".", c"e", c"E") or c"0" <= at[1] <= c"9"):
+                return True
+    return False
+
+
 cdef class Passage:
     """The `receive` of a connection whose messages are only checked and published.
 
@@ -282,7 +297,8 @@ cdef class Passage:
         decode: converts bytes to a message; raises for invalid ones.
         encode: converts the message to bytes.
         publish: called with these bytes.
-        otherwise: called like an inlet's `receive` with a payload that `decode` rejected.
+        otherwise: called like an inlet's `receive` with a payload that `decode` rejected, or that
+            has the integer -0, whose sign no Python int keeps.
     """
 
     cdef object _decode, _encode, _publish, _otherwise
@@ -294,6 +310,9 @@ cdef class Passage:
         self._otherwise = otherwise
 
     def __call__(self, bytes payload, bint is_binary):
+        if has_minus_zero(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)):
+            self._otherwise(payload, is_binary)
+            return
         try:
             message = self._decode(payload)
         except Exception:

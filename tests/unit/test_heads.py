@@ -70,7 +70,7 @@ def test_two_origins_are_refused_as_before() -> None:
         st.sampled_from([name + b": " + value for name in ALL for value in ALL[name]]), max_size=8
     )
 )
-def test_what_is_mended_needs_no_mending_and_a_usual_head_none(lines: list[bytes]) -> None:
+def test_a_mended_head_needs_no_mending_and_a_usual_one_none(lines: list[bytes]) -> None:
     stream = head(REQUEST, *lines)
     mended, _ = mend_head(stream)
     assert mend_head(mended) == (mended, None)

@@ -1,6 +1,7 @@
 """`/ws/camera`: poses over a hub in memory."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 
 import jwt
@@ -150,6 +151,9 @@ _almost = st.dictionaries(st.sampled_from(["x", "y", "z", "é", ""]), _values).m
 @given(st.one_of(_almost, st.text(alphabet='{}[]":,.0123456789eExyz \n\u3000-', max_size=125)))
 @example("")
 @example("\u3000")
+@example('{"x":-0,"y":-0.0,"z":1e-0}')
+@example('{"x":-0}')
+@example('{"-0":-0,"x":"-0","y":-00,"z":-0')
 @example('{"x": ' + "9" * 118 + "}")
 def test_the_short_path_has_the_same_effect_as_the_long_one(text: str) -> None:
     """The payloads are all that a short frame may hold: at most 125 bytes, well-formed UTF-8."""
@@ -175,6 +179,21 @@ def test_the_short_path_has_the_same_effect_as_the_long_one(text: str) -> None:
     published: list[bytes] = []
     short = Passage(wire.decode_short_pose, wire.encode, published.append, received)
     assert outcome(short) == outcome(received)
+
+
+@pytest.mark.parametrize("length", [0, 400])
+def test_numbers_come_out_with_the_same_value_and_sign(camera: Camera, length: int) -> None:
+    """The first pose takes the long path, the next ones the short path unless they are long."""
+    sender = camera.connect()
+    values = ["-0", "-0.0", "-0e1", "0", "-3e2", "1E-05", "0.1", "9007199254740993", "-0.5"]
+    for value in values:
+        sender.send(f'{{"x":{value},"y":-0 ,"z":1e-0,"left out":"{"-0" * length}"}}')
+    for value, payload in zip(values, sender.payloads(), strict=True):
+        pose = json.loads(payload)
+        x = json.loads(value)
+        assert pose["x"] == x
+        assert math.copysign(1, pose["x"]) == math.copysign(1, float(value)), value
+        assert (pose["y"], math.copysign(1, pose["y"]), pose["z"]) == (0, -1, 1)
 
 
 def test_every_pose_except_the_first_takes_the_short_path(camera: Camera) -> None:
