@@ -186,7 +186,7 @@ def build_node(
     process = secrets.token_hex(6)
     lag = Lag(reactor, lambda: current.config.limits.overload_lag)
     context = _build_context(current, reactor, lag)
-    poller = Poller(reactor)
+    poller = Poller(reactor, context.seats.out_of_files)
     certificates = Certificates(reactor)
     current.watch_reloads(certificates.check)
     ports = Ports(listener, config.endpoints, poller.watch, certificates)

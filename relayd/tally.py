@@ -1,4 +1,4 @@
-"""Counts that only the metrics need: refusals, close codes, times in buckets. Pure.
+"""Counts that only the metrics need: refusals, errors, close codes, times in buckets. Pure.
 
 All counts are plain integers, because some are updated for each frame. `metrics` reads them.
 """
@@ -20,6 +20,15 @@ SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 REFUSALS = tuple(sorted(code for code in ErrorCode if Where.HANDSHAKE in code.where))
 """The codes of refused handshakes, which the metrics list from the start; others appear later."""
+
+FAULTS = tuple(
+    sorted(code for code in ErrorCode if Where.FRAME in code.where and (code.status or 0) >= 500)
+)
+"""The codes of error frames for which the server is at fault.
+
+The metrics list them from the start: a counter that appears with its first error has not increased
+for Prometheus.
+"""
 
 NO_CODE, OTHER_CODE = "none", "other"
 # RFC 6455 section 7.4 and its registry at IANA; 4000 + the status of a refusal (`?refuse=close`)
@@ -63,15 +72,21 @@ class Tally:
 
     Attributes:
         refused: handshakes by the code they were refused with.
+        errors: error frames by the kind of path and the code.
         closes_sent: ended connections by the close code that relayd sent.
         closes_received: ended connections by the close code that the client sent.
     """
 
     def __init__(self) -> None:
         self.refused = Counter[ErrorCode](dict.fromkeys(REFUSALS, 0))
+        self.errors = Counter[tuple[str, ErrorCode]]()
         ours = dict.fromkeys(map(str, map(int, CloseCode)), 0) | {NO_CODE: 0}
         self.closes_sent = Counter[str](ours)
         self.closes_received = Counter[str]({"1000": 0, "1001": 0, NO_CODE: 0, OTHER_CODE: 0})
+
+    def told(self, kind: str, code: ErrorCode) -> None:
+        """A client on this kind of path gets an error frame."""
+        self.errors[kind, code] += 1
 
     def ended(self, sent: int | None, received: int | None) -> None:
         """A connection has ended, after these close codes; None for a side that sent none."""

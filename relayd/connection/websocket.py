@@ -85,10 +85,18 @@ class RelayProtocol(Receiving):
         """Sends a JSON payload as one text frame."""
         self.send(text_frame(payload))
 
+    def told(self, code: ErrorCode) -> None:
+        """Counts an error frame that this client gets."""
+        self.context.tally.told(self.kind, code)
+
+    def _encode_told(self, code: ErrorCode, message: str) -> bytes:
+        self.told(code)
+        return self.encode_error(code, message)
+
     def send_error(self, code: ErrorCode, message: str) -> None:
         """Sends an error to this client alone."""
         self.flush()
-        self.send_payload(self.encode_error(code, message))
+        self.send_payload(self._encode_told(code, message))
         if logs.is_on(LogLevel.debug):
             self._log.debug("{conn} {path} was told {code}", code=code.value, **self.facts)
 
@@ -120,7 +128,7 @@ class RelayProtocol(Receiving):
         self._leave()
         error = error or error_before(code, reason)
         if error is not None:
-            payload = self.encode_error(error, message or error.sentence)
+            payload = self._encode_told(error, message or error.sentence)
             if self.outbox is None:
                 self.transport.write(text_frame(payload))
             else:
@@ -135,7 +143,7 @@ class RelayProtocol(Receiving):
     def notify(self, code: ErrorCode, message: str) -> None:
         """Sends an error that answers no message."""
         self.flush()
-        self.send_payload(self.encode_error(code, message))
+        self.send_payload(self._encode_told(code, message))
         self._log.info("{conn} {path} was warned: {code}", code=code.value, **self.facts)
 
     def abort(self) -> None:

@@ -27,7 +27,7 @@ LEAST_SHARE = 16
 SITE_CONNECTIONS = 2
 """Connections to the database of a Django site; handshakes wait for one."""
 WARN_EVERY = 60.0
-"""Seconds between two warnings of full seats."""
+"""Seconds between two warnings of one kind."""
 UNLIMITED = 1 << 30
 
 
@@ -132,7 +132,8 @@ class Seats:
         kept: connections between two HTTP requests, the oldest first.
         yielded: how many connections had to yield so far.
         dropped: how many connections were dropped so far at once: `full`, none could yield;
-            `half_open`, their address had too many without a request head.
+            `half_open`, their address had too many without a request head; `files`, no open file
+            was left for them.
     """
 
     _log = Logger()
@@ -147,8 +148,8 @@ class Seats:
         self.sending: dict[Visitor, None] = {}
         self.kept: dict[Visitor, None] = {}
         self.yielded = 0
-        self.dropped = {"full": 0, "half_open": 0}
-        self._warned_at = -WARN_EVERY
+        self.dropped = {"full": 0, "half_open": 0, "files": 0}
+        self._warned_at: dict[str, float] = {}
         self._compute()
         current.watch(self._compute, "limits")
 
@@ -197,9 +198,7 @@ class Seats:
             self.dropped["full"] += 1
             if source is not None:
                 self.addresses.rest(source)
-            now = self._now()
-            if now - self._warned_at >= WARN_EVERY:
-                self._warned_at = now
+            if self._may_warn("full"):
                 self._log.warn(
                     "all {total} seats are taken, and none of them yields: new connections are "
                     "dropped",
@@ -208,6 +207,24 @@ class Seats:
             return None
         self.taken += 1
         return Seat(self, host, source)
+
+    def out_of_files(self, count: int) -> None:
+        """Connections were dropped as soon as they were accepted: no open file was left."""
+        self.dropped["files"] += count
+        if self._may_warn("files"):
+            self._log.warn(
+                "no open file is left of {limit}: new connections are dropped without an answer; "
+                "raise LimitNOFILE in the unit, or ulimit -n",
+                limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            )
+
+    def _may_warn(self, reason: str) -> bool:
+        """Whether the last warning of this kind is long ago."""
+        now = self._now()
+        if now - self._warned_at.get(reason, -WARN_EVERY) < WARN_EVERY:
+            return False
+        self._warned_at[reason] = now
+        return True
 
     def _make_room(self) -> bool:
         """Has the oldest visitor yield. False if there is none."""

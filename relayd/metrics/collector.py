@@ -89,6 +89,7 @@ class PartsCollector(Collector):
         yield from self._connections()
         yield from self._handshakes()
         yield from doors.collect(self._parts.context)
+        yield doors.errors(self._parts.context, (one.kind for one in self._parts.factories))
         yield from self._frames()
         yield from self._rooms()
         yield from self._database()

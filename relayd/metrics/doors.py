@@ -1,14 +1,15 @@
-"""The figures of TCP connections, limits per address and denials. `docs/metrics.md` lists them.
+"""The figures of TCP connections, limits per address, denials and errors (`docs/metrics.md`).
 
 Beside `collector`, which yields them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import Metric
 
 from relayd.connection.context import Context
 from relayd.metrics.families import counter, gauge
+from relayd.tally import FAULTS
 
 DENIED = ("address", "token", "user")
 
@@ -37,7 +38,8 @@ def collect(context: Context) -> Iterator[Metric]:
     yield counter(
         "tcp_connections_dropped",
         "TCP connections that were dropped. yielded: so that a newer one gets in; full: none could "
-        "yield; half_open: their address had too many without a request head",
+        "yield; half_open: their address had too many without a request head; files: relayd had no "
+        "open file left for them",
         {**seats.dropped, "yielded": seats.yielded},
         "reason",
     )
@@ -56,3 +58,22 @@ def collect(context: Context) -> Iterator[Metric]:
         {kind: denied[kind] for kind in DENIED},
         "kind",
     )
+
+
+def errors(context: Context, kinds: Iterable[str]) -> Metric:
+    """The error frames that clients got.
+
+    Args:
+        context: has their counts.
+        kinds: of path; those that relayd serves.
+    """
+    metric = counter(
+        "errors",
+        "Error frames that clients got, by the kind of their path and the code. A message that is "
+        "refused is one; a handshake that is refused is in relayd_handshakes_refused_total",
+        {},
+    )
+    known = dict.fromkeys(((kind, code) for kind in kinds for code in FAULTS), 0)
+    for (kind, code), count in (known | context.tally.errors).items():
+        metric.add_sample(f"{metric.name}_total", {"kind": kind, "error": code.value}, count)
+    return metric

@@ -192,14 +192,16 @@ class _Phone:
         try:
             await self._carry_out(request)
         except ClientError as error:
-            return wire.encode_not_received(error.code, error.message, request.tag)
+            code, sentence = error.code, error.message
         except Unavailable as error:
-            return wire.encode_not_received(error.code, error.sentence, request.tag)
+            code, sentence = error.code, error.sentence
         except Exception:
             self._connection.log_failure("answering a request")
-            code = ErrorCode.INTERNAL
-            return wire.encode_not_received(code, code.sentence, request.tag)
-        return wire.encode_received(request.tag)
+            code, sentence = ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence
+        else:
+            return wire.encode_received(request.tag)
+        self._connection.told(code)
+        return wire.encode_not_received(code, sentence, request.tag)
 
     async def _carry_out(self, request: _Request) -> None:
         """Returns when the headset has got the frame of a request; raises what it is answered."""

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.logs import Logger
+from relayd.sockets.accepting import Accepting, Reserve
 
 ENTRANCE_TURN = 0.002
 """Seconds; a turn ends after the handshake, or the `ACCEPTS`, in progress at that time."""
@@ -37,15 +38,23 @@ class Entrance:
     Args:
         reactor: has the entrance as a reader, from `start` to `stop`.
         now: seconds, by a clock that is not set.
+        out_of_files: called with the number of connections that were dropped, because no open file
+            was left for them.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        now: Callable[[], float] = time.monotonic,
+        out_of_files: Callable[[int], object] = lambda dropped: None,
+    ) -> None:
         self._reactor = reactor
         self._now = now
         self._epoll = select.epoll()
         self._readers: dict[int, Any] = {}
+        self._reserve = Reserve(out_of_files)
 
     def start(self) -> None:
         """Begins to serve the readers."""
@@ -54,6 +63,7 @@ class Entrance:
     def stop(self) -> None:
         """Stops serving; the ports must be closed before."""
         self._reactor.removeReader(self)
+        self._reserve.close()
         self._epoll.close()
 
     def add(self, reader: Any) -> None:
@@ -83,6 +93,7 @@ class Entrance:
             accept()
 
         changed: Any = port
+        changed.socket = Accepting(changed.socket, self._reserve)
         changed.doRead = accept_some
         changed.startReading = functools.partial(self.add, port)
         changed.stopReading = functools.partial(self.remove, port)

@@ -14,6 +14,7 @@ import functools
 import select
 import sys
 import termios
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import abstract, tcp, unix
@@ -64,6 +65,8 @@ class Poller:
     Args:
         reactor: an `EPollReactor` waits for the poller's epoll instance in place of its own, if
             `private` knows its attributes; any other has the poller as a reader.
+        out_of_files: called with the number of connections that were dropped, because no open file
+            was left for them.
 
     Attributes:
         calls: `hub.Timing`, for frequent calls. The loop that reads makes the calls; the reactor
@@ -73,9 +76,11 @@ class Poller:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(
+        self, reactor: Any, out_of_files: Callable[[int], object] = lambda dropped: None
+    ) -> None:
         self.calls = Calls(reactor)
-        self.entrance = Entrance(reactor)
+        self.entrance = Entrance(reactor, out_of_files=out_of_files)
         self._reactor = reactor
         self._epoll = select.epoll()
         self._inlets: dict[int, Inlet] = {}
