@@ -42,6 +42,7 @@ class Process(Report, kw_only=True):
         redis: all of Redis.
         control: the path of its control socket.
         endpoints: the endpoints on which it listens, in the form of `[server] listen`.
+        dropped_for_files: TCP connections that it dropped, since no open file was left for them.
     """
 
     messages: int
@@ -53,6 +54,7 @@ class Process(Report, kw_only=True):
     redis: Part
     control: str
     endpoints: tuple[str, ...] = ()
+    dropped_for_files: int = 0
 
 
 class Status(msgspec.Struct, kw_only=True):

@@ -123,6 +123,7 @@ class ProcessControl(Reloading):
             redis=self._redis(),
             control=self._control,
             endpoints=self._context.current.config.endpoints,
+            dropped_for_files=self._context.seats.dropped["files"],
         )
         return Status(pid=report.pid, processes=[process])
 

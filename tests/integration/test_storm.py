@@ -1,6 +1,7 @@
 """Many clients that connect in the same moment, as after a restart: nobody waits in vain."""
 
 import contextlib
+import json
 import os
 import resource
 import select
@@ -15,6 +16,8 @@ from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.raw import handshake
+from tests.integration.relayctl import Operator
+from tests.integration.scraping import scrape, value
 from tests.integration.waiting import eventually, stopped
 from tests.integration.workers import pids
 
@@ -181,4 +184,12 @@ def test_clients_beyond_the_limit_of_open_files_are_dropped_and_the_others_serve
     storm.close()
     say(connect(daemon, "/ws/camera"), {"x": 2})
     assert read(client)["x"] == 2
-    assert "EMFILE" in daemon.log
+    metrics = scrape(daemon)
+    assert value(metrics, "relayd_tcp_connections_dropped_total", reason="files") >= 80
+    # one warning a minute, however many they are
+    assert daemon.log.count("no open file is left of") == 1
+    assert "EMFILE" not in daemon.log
+    found = json.loads(Operator(daemon.folder)("doctor", "--json").stdout)["findings"]
+    [finding] = [one for one in found if one["check"] == "files" and one["state"] == "fault"]
+    assert "were dropped without an answer" in finding["finding"]
+    assert "LimitNOFILE=" in finding["remedy"]

@@ -271,7 +271,25 @@ def test_a_broken_registration_is_a_notice(quiz: Quiz) -> None:
     quiz.unity()
     [notice] = quiz.android().objects()
     assert (notice["status"], notice["error"]) == ("notice", "internal_error")
+    assert quiz.world.context.tally.errors == {("difficulty", ErrorCode.INTERNAL): 1}
     quiz.failures.clear()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (DatabaseUnavailable("away"), ErrorCode.DATABASE_UNAVAILABLE),
+        (None, ErrorCode.NO_CONTENT),
+        (draw(1), None),
+    ],
+)
+def test_an_answer_to_a_phone_that_is_an_error_is_counted_by_its_code(
+    quiz: Quiz, outcome: Exception | Draw | None, code: ErrorCode | None
+) -> None:
+    _, android = quiz.both()
+    android.send({"difficulty": 1})
+    quiz.draws.answer(0, outcome)
+    assert quiz.world.context.tally.errors == ({} if code is None else {("difficulty", code): 1})
 
 
 @pytest.mark.parametrize(

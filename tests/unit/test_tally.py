@@ -109,6 +109,34 @@ def test_a_refused_handshake_is_counted_under_its_code(world: World) -> None:
     assert unknown.opened == 0
 
 
+# -- errors
+
+
+def told(world: World) -> dict[tuple[str, str], int]:
+    return {(kind, code.value): n for (kind, code), n in world.context.tally.errors.items()}
+
+
+def test_an_error_of_each_kind_and_way_is_counted_once_under_its_path(
+    world: World, camera: CameraFactory
+) -> None:
+    """A mistake, an error of our own, a warning, an error before a close, and a refused close."""
+    client = world.connect(camera, "/ws/camera")
+    client.send("{")
+    client.server.send_error(ErrorCode.INTERNAL, "a test")
+    client.server.notify(ErrorCode.RATE_LIMITED, "slow down")
+    client.server.close(CloseCode.REPLACED)
+    world.connect(UnknownFactory(world.context), "/ws/nothing?refuse=close")
+    assert told(world) == {
+        ("camera", "bad_json"): 1,
+        ("camera", "internal_error"): 1,
+        ("camera", "rate_limited"): 1,
+        ("camera", "replaced"): 1,
+        ("unknown", "not_found"): 1,
+    }
+    client.server.close(CloseCode.REPLACED)  # it is closing already, and gets nothing more
+    assert sum(told(world).values()) == 5
+
+
 # -- messages
 
 

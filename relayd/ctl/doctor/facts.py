@@ -55,15 +55,20 @@ class Facts:
         self.options = options
 
     @functools.cached_property
+    def status(self) -> Status | None:
+        """What the running relayd reports of itself; None if it cannot be reached."""
+        try:
+            return ControlClient(self.config).get("/status", Status)
+        except (Unreachable, Refused):
+            return None
+
+    @functools.cached_property
     def listen(self) -> tuple[str, ...]:
         """The Twisted endpoints on which relayd listens: as it reports itself, if it runs.
 
         An option or a socket unit may have replaced `[server] listen`.
         """
-        try:
-            processes = ControlClient(self.config).get("/status", Status).processes
-        except (Unreachable, Refused):
-            processes = []
+        processes = self.status.processes if self.status is not None else []
         found = dict.fromkeys(each for process in processes for each in process.endpoints)
         return tuple(found) or self.config.endpoints
 

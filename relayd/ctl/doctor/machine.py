@@ -86,6 +86,8 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
     """Whether the running processes may open a file for each client."""
     wanted = facts.config.limits.max_connections
     seen = False
+    processes = facts.status.processes if facts.status is not None else []
+    dropped = {each.pid: each.dropped_for_files for each in processes}
     for pid in facts.pids:
         limit = _open_files(pid)
         if limit is None:
@@ -98,7 +100,13 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
         )
         files = files_for_clients(facts.config, limit, _OPENED)
         clients = files - share_of(files)
-        if wanted > clients:
+        if dropped.get(pid):
+            yield fault(
+                f"{what}, and none was left for {dropped[pid]} connections since it started: they "
+                "were dropped without an answer",
+                remedy,
+            )
+        elif wanted > clients:
             yield fault(f"{what}, and [limits] max_connections is {wanted}", remedy)
         elif limit < _FEW:
             yield warn(f"{what}: enough for {clients} clients", remedy)
