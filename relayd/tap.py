@@ -52,6 +52,7 @@ setting."""
 
     config: Config
     warnings: tuple[str, ...] = ()
+    left_alone: tuple[str, ...] = ()
     worker: "Worker | None" = None
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ setting."""
                 self._answer_until_right(error)
             sys.exit(EX_CONFIG)
         self.config, self.warnings = loaded.config, loaded.warnings
+        self.left_alone = loaded.left_alone
         if self["check"]:
             for warning in self.warnings:
                 print(f"relayd: warning: {warning}", file=sys.stderr)
@@ -157,6 +159,8 @@ def makeService(options: Options) -> IService:
     use_monotonic_clock(reactor)
     for warning in options.warnings:
         _log.warn("{warning}", warning=warning)
+    if options.left_alone:
+        _log.debug("service links of Kubernetes: {names}", names=", ".join(options.left_alone))
     if options.worker is not None:
         return assemble_worker(options.worker, reactor)
     start_worker = command(options.parent, sys.argv[0])

@@ -38,7 +38,14 @@ from relayd.config.sections import (
     Tls,
 )
 from relayd.config.settings import Setting, in_toml
-from relayd.config.sources import beside, by_strength, read_dotenv, read_file, read_variable
+from relayd.config.sources import (
+    beside,
+    by_strength,
+    is_service_link,
+    read_dotenv,
+    read_file,
+    read_variable,
+)
 from relayd.tls import descriptions
 
 __all__ = [
@@ -99,11 +106,13 @@ class Loaded(msgspec.Struct, frozen=True):
         config: the configuration.
         found: the settings of all sources; later ones override earlier ones.
         warnings: faults that do not prevent a start, a sentence each.
+        left_alone: the names of Kubernetes' service links among the variables.
     """
 
     config: Config
     found: tuple[Setting, ...]
     warnings: tuple[str, ...]
+    left_alone: tuple[str, ...] = ()
 
     def lines(self) -> list[Line]:
         """Every setting in the order of `etc/relayd.toml`, with its value and its source."""
@@ -181,7 +190,8 @@ def read(
         _check_together(config, found)
         warnings += _unverified_redis(config)
         warnings += _broken_certificates(config, folder)
-    return Loaded(config, tuple(found), tuple(warnings))
+    links = sorted(name for name, text in merged.items() if is_service_link(name, text))
+    return Loaded(config, tuple(found), tuple(warnings), tuple(links))
 
 
 def _check_together(config: Config, found: Sequence[Setting]) -> None:

@@ -17,8 +17,18 @@ from relayd.config.settings import Setting, guess, is_trimmed, listed
 from relayd.errors import ConfigError
 
 _PLATFORM = {"DATABASE_URL": ("database", "url"), "REDIS_URL": ("redis", "url")}
-# variables that Kubernetes sets for a Service with the name relayd
-_KUBERNETES = re.compile(r"RELAYD_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+# variables that Kubernetes sets in every pod for a Service whose name begins with relayd
+# (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)
+_LINKS = (
+    (r"SERVICE_HOST|PORT_\d+_(?:TCP|UDP|SCTP)_ADDR", r"[0-9A-Fa-f:.]+"),
+    (r"SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)_PORT", r"\d{1,5}"),
+    (r"PORT_\d+_(?:TCP|UDP|SCTP)_PROTO", r"tcp|udp|sctp"),
+    (r"PORT(?:_\d+_(?:TCP|UDP|SCTP))?", r"(?:tcp|udp|sctp)://[0-9A-Fa-f:.\[\]]+:\d{1,5}"),
+)
+_SERVICE_LINKS = tuple(
+    (re.compile(rf"RELAYD_(?:[A-Z0-9_]+_)?(?:{name})", re.ASCII), re.compile(value, re.ASCII))
+    for name, value in _LINKS
+)
 
 
 def read_dotenv(folder: str = "") -> dict[str, str]:
@@ -84,9 +94,17 @@ def by_strength(environ: Mapping[str, str]) -> list[tuple[str, str]]:
         for name, text in environ.items()
         if name.startswith("RELAYD_")
         and name != "RELAYD_CONFIG"
-        and not _KUBERNETES.fullmatch(name)
+        and not is_service_link(name, text)
     ]
     return theirs + ours
+
+
+def is_service_link(name: str, text: str) -> bool:
+    """Whether a variable has name and value of a Kubernetes service link, and is no setting."""
+    section, _, key = name.removeprefix("RELAYD_").lower().partition("_")
+    if section in SECTIONS and key in SECTIONS[section].__struct_fields__:
+        return False
+    return any(one.fullmatch(name) and form.fullmatch(text) for one, form in _SERVICE_LINKS)
 
 
 def read_variable(place: str, name: str, text: str) -> Setting:

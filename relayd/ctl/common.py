@@ -7,6 +7,7 @@ The lowest of the `ctl` modules that import click. Exit codes are the same every
 import contextlib
 import functools
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from relayd.errors import ConfigError, RelaydError
 from relayd.storage import engines, tables
 
 FAILED, WRONG_INPUT = 1, 2
+TOKEN_VARIABLE = "RELAYCTL_TOKEN"
+TOKEN_HELP = f"use --token-file FILE, --token-file - for stdin, or the variable {TOKEN_VARIABLE}"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DATABASE_ERRORS = (engines.SQLite.errors, engines.PostgreSQL.errors)
@@ -69,13 +72,13 @@ def load(context: click.Context, only: Sequence[str] = (), *, next_start: bool =
     """
     looked_after = service.find(os.environ)
     if looked_after is None:
-        return read(context.obj, os.environ, dotenv=read_dotenv(), only=only)
+        return read(context.obj, os.environ, dotenv=_read_dotenv(""), only=only)
     folder = str(looked_after.folder)
     try:
         return read(
             context.obj, os.environ, only=only,
             # other users may not look into the folder of the service
-            dotenv=read_dotenv(folder) if os.access(folder, os.X_OK) else {},
+            dotenv=_read_dotenv(folder, looked_after.user_id) if os.access(folder, os.X_OK) else {},
             credentials=looked_after.folders()[-1:] if next_start else looked_after.folders(),
         )  # fmt: skip
     except ConfigError as error:
@@ -83,6 +86,64 @@ def load(context: click.Context, only: Sequence[str] = (), *, next_start: bool =
             unread = f"{looked_after.credentials} was not read, only root may: use sudo"
             raise ConfigError(f"{error} ({unread})") from error
         raise
+
+
+def _read_dotenv(folder: str, owner: int | None = None) -> dict[str, str]:
+    """The variables of a `.env` file; for root none that somebody else could have written.
+
+    Args:
+        folder: where it is; "" for the working directory.
+        owner: a user who may write it, besides root: the one of the service.
+    """
+    if os.geteuid() == 0:
+        for path in (folder or ".", os.path.join(folder, ".env")):
+            try:
+                found = os.stat(path)
+            except FileNotFoundError:
+                return {}
+            except OSError:
+                break  # `read_dotenv` says why
+            writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if writable or found.st_uid not in (0, owner):
+                where = os.path.realpath(path)
+                click.echo(
+                    f"Warning: .env is not read, since others than root may write {where}: cd to "
+                    "another folder, or chown root and chmod go-w",
+                    err=True,
+                )
+                return {}
+    return read_dotenv(folder)
+
+
+def _read_token(context: click.Context, parameter: click.Parameter, file: str) -> str:
+    """The token of a command: from a file, from stdin, or from the environment."""
+    if not file:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        with click.open_file(file, encoding="utf-8") as opened:
+            return str(opened.readline()).strip()
+    except (OSError, UnicodeDecodeError):
+        # the token itself may have been given
+        raise click.UsageError(f"the file with the token cannot be read: {TOKEN_HELP}") from None
+
+
+def _refuse_token(context: click.Context, parameter: click.Parameter, token: str | None) -> None:
+    if token is not None:
+        raise click.UsageError(
+            f"every user of this machine could read a token on the command line: {TOKEN_HELP}"
+        )
+
+
+def token_option(command: _Command) -> _Command:
+    """Adds `--token-file`, as the argument `token`; refuses the `--token` of earlier versions."""
+    command = click.option(
+        "--token", "refused", expose_value=False, hidden=True, callback=_refuse_token
+    )(command)
+    return click.option(
+        "--token-file", "token", metavar="FILE", default="", callback=_read_token,
+        help="A file with the token for a server that requires one; - reads it from stdin. "
+        f"Default: the variable {TOKEN_VARIABLE}.",
+    )(command)  # fmt: skip
 
 
 def read_config(context: click.Context) -> Config:

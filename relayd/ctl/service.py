@@ -39,6 +39,14 @@ class Service:
         self.folder = root / "var" / "lib" / name
 
     @property
+    def user_id(self) -> int | None:
+        """The id of the service's user; None if there is no such user."""
+        try:
+            return pwd.getpwnam(self.name).pw_uid
+        except KeyError:
+            return None
+
+    @property
     def hidden(self) -> bool:
         """Whether this user cannot read the secrets of the service."""
         return not self._given and self.credentials.is_dir() and not _readable(self.credentials)

@@ -5,7 +5,6 @@ configuration. `revoke` and `revoked` ask one.
 """
 
 import secrets
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -154,19 +153,19 @@ def _signing_key(auth: Auth, kid: str | None, file: Path | None) -> Key:
 
 
 @token.command(short_help="Explain a token: whether it is valid, its rights, its time.")
-@click.argument("token")
+@click.argument("file", default="-")
 @json_option
 @click.pass_context
 @expected
-def check(context: click.Context, token: str, as_json: bool) -> None:
-    """Explains a token (- reads it from stdin): whether relayd accepts it, and for what.
+def check(context: click.Context, file: str, as_json: bool) -> None:
+    """Explains the token in FILE, or on stdin (-): whether relayd accepts it, and for what.
 
     Exit codes: 0 the token is valid; 1 it is not; 2 the text is no token.
     """
     config = read_config(context)
     if not config.auth.has_keys:
         raise WrongInput(_NO_KEYS)
-    text, claims = _parsed(token)
+    text, claims = _parsed(file)
     why = _why_not(config, text)
     revoked = _is_revoked(context, claims)
     if not why and revoked:
@@ -188,9 +187,17 @@ def check(context: click.Context, token: str, as_json: bool) -> None:
         context.exit(FAILED)
 
 
-def _parsed(token: str) -> tuple[str, dict[str, Any]]:
-    """The text of a token and its claims, which nobody has verified."""
-    text = (sys.stdin.readline() if token == "-" else token).strip()
+def _parsed(file: str) -> tuple[str, dict[str, Any]]:
+    """The text of a token in a file and its claims, which nobody has verified."""
+    try:
+        with click.open_file(file, encoding="utf-8") as opened:
+            text = str(opened.readline()).strip()
+    except (OSError, UnicodeDecodeError):
+        # the token itself may have been given; other users could read it, so it is not shown
+        raise WrongInput(
+            "the file cannot be read; a token is not an argument, which every user of this machine "
+            "could read: give a file, or - for stdin"
+        ) from None
     try:
         return text, jwt.decode(text, options={"verify_signature": False})
     except jwt.InvalidTokenError as error:
@@ -274,7 +281,7 @@ def _duration(seconds: float) -> str:
 
 
 @token.command(short_help="Revoke a token, or all tokens of a user.")
-@click.argument("token", required=False)
+@click.argument("file", required=False)
 @click.option("--id", "token_id", metavar="ID", help="The id (jti) of a token, instead of it.")
 @click.option("--user", metavar="NAME", help="A user (sub): all tokens of the user.")
 @click.option(
@@ -287,23 +294,23 @@ def _duration(seconds: float) -> str:
 @expected
 def revoke(
     context: click.Context,
-    token: str | None,
+    file: str | None,
     token_id: str | None,
     user: str | None,
     lifetime: float | None,
     undo: bool,
     as_json: bool,
 ) -> None:
-    """Revokes TOKEN (- reads it from stdin), the token with an id, or all tokens of a user.
+    """Revokes the token in FILE (- for stdin), the token with an id, or all tokens of a user.
 
     Their connections are closed at once with 4005, and new ones are refused, on every process.
     """
-    if [token, token_id, user].count(None) != 2:
-        raise WrongInput("name one: a TOKEN, --id or --user")
+    if [file, token_id, user].count(None) != 2:
+        raise WrongInput("name one: a FILE, --id or --user")
     now = time.time()
     until = now + 30 * UNITS["d"]
-    if token is not None:
-        claims = _parsed(token)[1]
+    if file is not None:
+        claims = _parsed(file)[1]
         token_id, expires = claims.get("jti"), claims.get("exp")
         if not isinstance(token_id, str):
             raise WrongInput("the token has no id (jti): revoke its user")

@@ -4,6 +4,7 @@ The top module of `web`. The pages of the chat redirect to the path with a slash
 their links are relative.
 """
 
+import re
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ from relayd.web.static_files import StaticFiles
 __all__ = ["Backend", "Site", "build_site"]
 
 
+# query or fragment, which may hold a token, also if somebody has encoded the sign in front of it
+_BEHIND_PATH = re.compile(rb"(?:[?#]|%3f|%23).*", re.IGNORECASE | re.DOTALL)
 _OF_PROXIES = (
     *("Via", "Forwarded", "X-Real-IP"),
     *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"),
@@ -53,13 +56,13 @@ class Site(RoutedSite):
 
         Probes are not logged, because they come every few seconds.
         """
-        path = (request.uri or b"?").partition(b"?")[0].decode("ascii", "backslashreplace")
+        path = _BEHIND_PATH.sub(b"", request.uri or b"?").decode("ascii", "backslashreplace")
         probe = path.startswith(("/healthz", "/readyz"))
         if not (probe or (path.startswith("/metrics") and request.code == 200)):
             self._log.info(
                 "{peer} {method} {path}: {status}",
                 peer=self._client(request),
-                method=request.method.decode("latin-1"),
+                method=request.method.decode() if request.method.isalpha() else "?",
                 path=printable(KINDS.loggable(path)),
                 status=request.code,
             )

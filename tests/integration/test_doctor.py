@@ -575,12 +575,16 @@ def wait_for_port(port: int) -> None:
     raise AssertionError("nobody listens")
 
 
-def test_the_doctor_reports_a_required_token(spawn: Spawn, examine: Examine) -> None:
+def test_the_doctor_reports_a_required_token(
+    spawn: Spawn, examine: Examine, tmp_path: Path
+) -> None:
     node = spawn(auth_secret="s" * 32, auth_required=True)
     found = examine(node, "--url", node.url)
-    found.has("websocket", "fault", "401 by relayd", "--token")
+    found.has("websocket", "fault", "401 by relayd", "--token-file")
     token = jwt.encode({"sub": "doctor", "scope": "camera"}, "s" * 32)
-    found_with = examine(node, "--url", node.url, "--token", token)
+    file = tmp_path / "token"
+    file.write_text(token)
+    found_with = examine(node, "--url", node.url, "--token-file", str(file))
     found_with.has("websocket", "ok", "came back", "")
     found.has("websocket", "warn", "is not encrypted", "TLS in the proxy")
 

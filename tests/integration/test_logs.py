@@ -182,6 +182,8 @@ def test_no_token_no_key_and_no_password_is_in_the_log(
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     connect(daemon, "/ws/chat/a", additional_headers=bearer)
     daemon.get(f"/chat/a/?token={TOKEN}")
+    daemon.get("/nothing%3Fkey%3Dhunter2")
+    daemon.get("/nothing%23hunter2")
     daemon.post("/api/push/a", b"{}", Authorization="Bearer hunter2")
     daemon.post("/api/push/a?key=private", b"{}", Authorization="Bearer private")
     redis.kill()

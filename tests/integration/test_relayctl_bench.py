@@ -188,23 +188,29 @@ def test_a_bench_of_a_full_server_reports_how_many_clients_were_connected(
     assert "serves 6 connections at most" in fit.stdout
 
 
-def test_a_bench_may_authenticate_with_a_token(spawn: Spawn, bench: Bench) -> None:
+def test_a_bench_may_authenticate_with_a_token(spawn: Spawn, bench: Bench, tmp_path: Path) -> None:
     secret = "a secret for tests that is long enough"
     node = spawn(auth_secret=secret, auth_required=True)
     without = bench(node.ws_url)
     assert (without.returncode, without.stderr.count("\n")) == (1, 1)
     assert "401" in without.stderr
     assert "--token" in without.stderr
-    wrong = bench(node.ws_url, "--token", "abc")
+    refused = bench(node.ws_url, "--token", "abc")
+    assert refused.returncode == 2
+    assert "--token-file FILE" in refused.stderr
+    assert "abc" not in refused.stderr
+    wrong = bench(node.ws_url, RELAYCTL_TOKEN="abc")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert "This is no token" in wrong.stderr
     token = jwt.encode({"sub": "ann"}, secret, "HS256")
-    assert bench(node.ws_url, "--token", token).returncode == 0
+    file = tmp_path / "token"
+    file.write_text(f"{token}\n")
+    assert bench(node.ws_url, "--token-file", str(file)).returncode == 0
     shown = bench(node.ws_url, RELAYCTL_TOKEN=token)
     assert shown.returncode == 0
     assert token not in shown.stdout + shown.stderr
     chat = jwt.encode({"scope": "chat"}, secret, "HS256")
-    assert "403" in bench(f"{node.ws_url}?token={chat}").stderr
+    assert "403" in bench(node.ws_url, RELAYCTL_TOKEN=chat).stderr
 
 
 def test_connections_that_the_server_closes_are_named(spawn: Spawn, bench: Bench) -> None:

@@ -38,7 +38,7 @@ def test_the_claims_of_a_token_are_shown(relayctl: Operator) -> None:
     assert (claims["sub"], claims["scope"]) == ("ann", "chat push")
     assert claims["exp"] - claims["iat"] == 12 * 3600
     assert abs(claims["iat"] - time.time()) < 60
-    shown = relayctl.json("token", "check", made["token"])
+    shown = json.loads(relayctl("token", "check", "--json", stdin=made["token"]).stdout)
     assert shown == {
         "good": True,
         "why": "",
@@ -55,7 +55,7 @@ def test_the_claims_of_a_token_are_shown(relayctl: Operator) -> None:
 
 def refused(relayctl: Operator, token: str) -> str:
     """Why a token is not good."""
-    done: Done = relayctl("token", "check", token, "--json")
+    done: Done = relayctl("token", "check", "-", "--json", stdin=token)
     assert done.returncode == 1
     why: str = json.loads(done.stdout)["why"]
     return why
@@ -69,7 +69,10 @@ def test_a_token_that_is_not_good_is_explained(relayctl: Operator, tmp_path: Pat
     assert refused(relayctl, old) == "the token has expired (exp)"
     foreign = jwt.encode({"rights": ["openid", "camera/a b"]}, SECRET)
     assert refused(relayctl, foreign).startswith("it gives no right here")
-    check_failed(relayctl("token", "check", "nonsense"), 2, "this is no token")
+    check_failed(relayctl("token", "check", stdin="nonsense"), 2, "this is no token")
+    argument = relayctl("token", "check", made)
+    check_failed(argument, 2, "a token is not an argument")
+    assert made not in argument.stderr
     assert relayctl("token", "create", "--expires", "1y").returncode == 2
     assert relayctl("token", "create", "--scope", "nowhere").returncode == 2
     assert relayctl("token", "create", "--right", "camera/a:see").returncode == 2

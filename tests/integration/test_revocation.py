@@ -59,7 +59,7 @@ def test_a_revoked_token_or_user_is_closed_and_refused_until_it_is_accepted_agai
     assert read_close(clients[1]) == CLOSED
     rows = relayctl("token", "revoked").stdout.split("\n")
     assert [row.split()[:2] for row in rows[1:3]] == [["token", "one"], ["user", "ada"]]
-    checked = json.loads(relayctl("token", "check", two, "--json").stdout)
+    checked = json.loads(relayctl("token", "check", "--json", stdin=two).stdout)
     assert (checked["good"], checked["why"]) == (False, "it has been revoked")
     daemon.stop()
     daemon.start()
@@ -84,9 +84,11 @@ def test_a_token_itself_is_revoked_until_it_expires(spawn: Spawn, connect: Conne
     assert read_close(client) == CLOSED
     (found,) = relayctl.json("token", "revoked")["found"]
     assert (found["value"], found["until"]) == (made["claims"]["jti"], made["claims"]["exp"] + 30)
-    check_failed(relayctl("token", "revoke", token(sub="a")), 2, "no id (jti)")
-    check_failed(relayctl("token", "revoke", token(jti="a", exp=1)), 2, "expired already")
-    check_failed(relayctl("token", "revoke"), 2, "a TOKEN, --id or --user")
+    check_failed(relayctl("token", "revoke", "-", stdin=token(sub="a")), 2, "no id (jti)")
+    check_failed(
+        relayctl("token", "revoke", "-", stdin=token(jti="a", exp=1)), 2, "expired already"
+    )
+    check_failed(relayctl("token", "revoke"), 2, "a FILE, --id or --user")
     check_failed(relayctl("token", "revoke", "--user", "a" * 256), 2, "1 to 255")
 
 

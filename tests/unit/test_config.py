@@ -115,6 +115,45 @@ def test_variables_of_other_programs_are_ignored() -> None:
     assert read(None, others).config == Config()
 
 
+LINKS = {
+    "RELAYD_SERVICE_HOST": "10.0.0.1",
+    "RELAYD_SERVICE_PORT": "8080",
+    "RELAYD_SERVICE_PORT_HTTP": "8080",
+    "RELAYD_PORT": "tcp://10.0.0.1:8080",
+    "RELAYD_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "RELAYD_PORT_8080_TCP_PROTO": "tcp",
+    "RELAYD_PORT_8080_TCP_PORT": "8080",
+    "RELAYD_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "RELAYD_REDIS_MASTER_SERVICE_HOST": "10.0.0.2",
+    "RELAYD_REDIS_MASTER_SERVICE_PORT_TCP_REDIS": "6379",
+    "RELAYD_REDIS_MASTER_PORT_6379_TCP_ADDR": "fd00::2",
+    "RELAYD_POSTGRESQL_PORT": "tcp://[fd00::3]:5432",
+    "RELAYD_POSTGRESQL_HL_PORT_53_UDP": "udp://10.0.0.3:53",
+}
+"""What Kubernetes puts into each pod of a release with the name relayd."""
+
+
+def test_service_links_of_kubernetes_are_left_alone() -> None:
+    loaded = read(None, {**LINKS, "RELAYD_CHAT_HISTORY": "7"})
+    assert loaded.config.chat.history == 7
+    assert loaded.left_alone == tuple(sorted(LINKS))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("RELAYD_PORT", "8080"),
+        ("RELAYD_METRICS_PORT", "9000"),
+        ("RELAYD_REDIS_HOST", "10.0.0.1"),
+        ("RELAYD_SERVICE_HOST", "redis.example.org"),
+        ("RELAYD_REDIS_SERVICE_PORT", "tcp"),
+        ("RELAYD_REDIS_PORT", "redis://10.0.0.1:6379"),
+    ],
+)
+def test_a_slip_that_only_resembles_a_service_link_is_named(name: str, text: str) -> None:
+    assert name in wrong(environ={name: text})
+
+
 def test_the_first_source_that_has_a_setting_wins(write_file: WriteFile) -> None:
     """Option, our environment, the platform's environment, file, default."""
     path = write_file('[server]\nlisten = ["tcp:4"]\n[chat]\nhistory = 4\n')

@@ -84,11 +84,11 @@ def test_a_unix_socket_is_a_valid_address(text: str) -> None:
     assert (target.unix, target.shown) == ("/run/relayd.sock", "unix:/run/relayd.sock")
 
 
-def test_the_token_comes_from_the_url_or_the_option_and_is_not_shown() -> None:
-    assert parse_target("ws://a?token=one").token == "one"
-    target = parse_target("ws://a?token=one", token="two")
-    assert target.token == "two"
-    assert "one" not in target.shown + target.url
+def test_a_token_in_the_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="--token-file") as caught:
+        parse_target("ws://a?token=hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert "two" not in parse_target("ws://a", token="two").shown
 
 
 @pytest.mark.parametrize(

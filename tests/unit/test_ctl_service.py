@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relayd.ctl import common
 from relayd.ctl.service import Service, as_its_user, find
 
 
@@ -55,3 +56,35 @@ def test_relayctl_keeps_its_user_without_a_service() -> None:
         assert (os.geteuid(), os.environ.get("HOME")) == before
     with as_its_user({"RELAYCTL_SERVICE": "no-such-user"}):
         assert (os.geteuid(), os.environ.get("HOME")) == before
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "owner", "is_read"),
+    [
+        (0o755, 0o644, 0, True),
+        (0o755, 0o600, 1234, True),  # the user of the service
+        (0o775, 0o644, 0, False),
+        (0o1777, 0o644, 0, False),
+        (0o755, 0o666, 0, False),
+        (0o755, 0o644, 4321, False),
+    ],
+)
+def test_root_reads_no_dotenv_file_that_somebody_else_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    folder_mode: int, file_mode: int, owner: int, is_read: bool,
+) -> None:  # fmt: skip
+    folder, file = tmp_path / "folder", tmp_path / "folder" / ".env"
+    folder.mkdir()
+    file.write_text("RELAYD_CHAT_HISTORY=7\n")
+    stats = {
+        str(path): os.stat_result((mode, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+        for path, mode in ((folder, 0o040000 | folder_mode), (file, 0o100000 | file_mode))
+    }
+    real = os.stat
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(
+        common.os, "stat", lambda path, **more: stats.get(str(path)) or real(path, **more)
+    )
+    found = common._read_dotenv(str(folder), 1234)
+    assert found == ({"RELAYD_CHAT_HISTORY": "7"} if is_read else {})
+    assert ("is not read" in capsys.readouterr().err) == (not is_read)

@@ -289,5 +289,5 @@ def _refused(error: WSHandshakeError, target: Target, connected: int, so_far: st
     if refusal.error == ErrorCode.TOO_MANY:
         return Full(f"{where} is full: {sentence}{so_far}", connected)
     no_token = refusal.error == ErrorCode.UNAUTHORIZED and not target.token
-    hint = " (--token TOKEN)" if no_token else ""
+    hint = " (--token-file FILE)" if no_token else ""
     return BenchFailed(f"{where} refuses with {status}: {sentence}{hint}{so_far}")

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from relayd.ctl.common import token_option
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -93,13 +95,7 @@ _DECORATORS: list[Callable[[Any], Any]] = [
         click.IntRange(1),
         "The server's process, for its CPU time, if bench does not find it.",
     ),
-    click.option(
-        "--token",
-        default="",
-        envvar="RELAYCTL_TOKEN",
-        show_envvar=True,
-        help="The token for a server that requires one.",
-    ),
+    token_option,
     click.option(
         "--ca", metavar="FILE", default="", help="Certificates (PEM) to trust with wss://."
     ),

@@ -10,10 +10,11 @@ The lowest of the `bench` modules, with the exceptions for failures of a server:
 import re
 import ssl
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from relayd.errors import ConfigError, RelaydError
 from relayd.tls import contexts
+from relayd.urls.masking import mask_url
 
 PATH = "/ws/camera"
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
@@ -72,7 +73,7 @@ def parse_target(text: str, *, token: str = "", ca: str = "", insecure: bool = F
     Args:
         text: ws://, wss://, http:// or https://, with or without the path of the camera relay; or
             unix:PATH.
-        token: for the handshake; wins over ?token= in the URL.
+        token: for the handshake; or "".
         ca: file of certificates (PEM) to trust instead of the system's.
         insecure: whether to trust any certificate.
 
@@ -92,16 +93,18 @@ def parse_target(text: str, *, token: str = "", ca: str = "", insecure: bool = F
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no URL: {error}") from error
+        raise ConfigError(f"{mask_url(text)} is no URL") from error
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None or not host or re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ConfigError(f"{text!r}: must be such as ws://127.0.0.1:8080 or wss://example.org")
+        raise ConfigError(
+            f"{mask_url(text)}: must be such as ws://127.0.0.1:8080 or wss://example.org"
+        )
     if "@" in parts.netloc or parts.fragment:
-        raise ConfigError("the URL may have neither a user nor a fragment; a token goes to --token")
-    query = parse_qs(parts.query, keep_blank_values=True)
-    in_url = query.pop("token", [""])[0]
-    if query:
-        raise ConfigError(f"the URL may have no query but ?token=, not {', '.join(sorted(query))}")
+        raise ConfigError(
+            "the URL may have neither a user nor a fragment; a token goes to --token-file"
+        )
+    if parts.query:
+        raise ConfigError("the URL may have no query; a token goes to --token-file")
     prefix, _, group = parts.path.rstrip("/").partition(PATH)
     if group:
         raise ConfigError(
@@ -113,7 +116,7 @@ def parse_target(text: str, *, token: str = "", ca: str = "", insecure: bool = F
         f"{scheme}://{parts.netloc}{prefix}",
         host,
         port or (443 if scheme == "wss" else 80),
-        token=token or in_url,
+        token=token,
         trust=_trust(ca, insecure) if scheme == "wss" else None,
     )
 

@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from relayd.ctl import service
-from relayd.ctl.common import WrongInput, load
+from relayd.ctl.common import WrongInput, load, token_option
 from relayd.ctl.doctor import nginx_config
 from relayd.ctl.doctor.checks import CHECKS
 from relayd.ctl.doctor.facts import Facts, Options
 from relayd.ctl.doctor.findings import Check, Finding, State, fault, warn
 from relayd.errors import ConfigError
+from relayd.urls.masking import mask_url
 
 FAULTY = 1
 _BAD = (State.WARN, State.FAULT)
@@ -29,9 +30,7 @@ Found = list[tuple[Check, Finding]]
 @click.option(
     "--url", default="", metavar="URL", help="The public URL of relayd: https://NAME.",
 )  # fmt: skip
-@click.option(
-    "--token", default="", metavar="TOKEN", help="For the WebSocket, if tokens are required.",
-)  # fmt: skip
+@token_option
 @click.option(
     "--ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
     help="Authorities (PEM) to trust for URL instead of the system's.",
@@ -65,6 +64,10 @@ def doctor(context: click.Context, verbose: bool, as_json: bool, **chosen: Any) 
         service.require_secrets(os.environ)
     except ConfigError as error:
         raise WrongInput(str(error)) from error
+    if mask_url(given["url"]) != given["url"]:
+        raise WrongInput(
+            "--url is a URL such as https://relay.example.org, without a user and a query"
+        )
     found = examine(context, Options(**given))
     click.echo(_json(found) if as_json else _text(found, verbose=verbose))
     if any(finding.state is State.FAULT for _, finding in found):

@@ -95,7 +95,7 @@ def _remedy(status: int, *, ours: bool) -> str:
             "Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
         )
     if status in (401, 403):
-        return "--token TOKEN, one that is valid for camera (relayctl token)"
+        return "--token-file FILE, with one that is valid for camera (relayctl token)"
     if status == 404:
         if ours:
             return (

@@ -19,6 +19,7 @@ from relayd.errors import ConfigError, RedisUnavailable
 from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
+from relayd.urls.masking import mask_urls
 
 _SETTINGS = (
     "maxmemory",
@@ -94,7 +95,7 @@ def query(config: Config) -> RedisFacts:
         name = str(error).removeprefix("Redis ").partition(" cannot")[0]
         return RedisFacts([ServerFacts(name, away=str(error))])
     except ConfigError as error:
-        return RedisFacts([ServerFacts(config.redis.url.rpartition("@")[2], away=str(error))])
+        return RedisFacts([ServerFacts(mask_urls(config.redis.url), away=str(error))])
 
 
 async def _query(server: RedisServer, config: Config, reactor: Any) -> ServerFacts:
