@@ -120,7 +120,7 @@ class ErrorCode(StrEnum):
         "The operator of this server has banned your address.",
     )
     ORIGIN_NOT_ALLOWED = (
-        *("origin_not_allowed", 403, HANDSHAKE),
+        *("origin_not_allowed", 403, HANDSHAKE | HTTP),
         "Pages of this origin may not connect.",
     )
     WRONG_SECRET = (

@@ -167,6 +167,7 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("server", "names"): check_names,
     ("tls", "listen"): check_tls_endpoints,
     ("server", "allowed_origins"): check_origins,
+    ("api", "allowed_origins"): check_origins,
     ("proxy", "trusted"): check_trusted,
     ("database", "url"): check_database_url,
     ("redis", "url"): check_redis_url,

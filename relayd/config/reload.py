@@ -70,7 +70,7 @@ WHEN: dict[str, dict[str, When]] = {
         "message_prefix": NOW,
     },
     "echo": {"enabled": NEW, "max_message_size": NEW},
-    "api": {"key": NOW, "key_file": NOW},
+    "api": {"key": NOW, "key_file": NOW, "allowed_origins": NOW},
     "metrics": {"enabled": NOW, "allow": NOW},
     "auth": {
         **dict.fromkeys(

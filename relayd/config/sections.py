@@ -104,6 +104,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str = ""
     key_file: str = ""
+    allowed_origins: tuple[str, ...] = ()
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The publishing API below `/api`: the body of a POST is published to WebSocket clients.
 
 Every request carries the key of the configuration as a bearer token (RFC 6750 section 2.1); without
-a configured key there is no API. No CORS headers: a page of another origin cannot use it.
+a configured key there is no API. `cors` says which pages of other origins may use it.
 """
 
 import hmac

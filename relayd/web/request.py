@@ -5,7 +5,7 @@ order; gets an `Answer` from the `site`. twisted.web reads a body of any size; t
 """
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Protocol, cast
@@ -56,6 +56,9 @@ class Answering(Protocol):
 
     def admit(self, request: "Request") -> Answer | None:
         """Looks at a complete head, before the body; returns a refusal, or None."""
+
+    def headers(self, request: "Request") -> Mapping[str, str]:
+        """Further headers of every answer to a request."""
 
     def closing(self) -> bool:
         """Whether connections should end after their answer."""
@@ -283,6 +286,7 @@ class Request(server.Request):
             "Server": "relayd",
             "Date": http.datetimeToString().decode(),
             **security_headers(self.header("Host")),
+            **self.answering.headers(self),
             **answer.headers,
         }
         if answer.status not in http.NO_BODY_CODES:

@@ -90,6 +90,10 @@ class RoutedSite(server.Site):
         """Looks at the head of a request before its body (`request.Answering`)."""
         return None
 
+    def headers(self, request: Request) -> Mapping[str, str]:
+        """Further headers of every answer to a request (`request.Answering`)."""
+        return {}
+
     def closing(self) -> bool:
         """Whether connections should end after their answer (`request.Answering`)."""
         return False

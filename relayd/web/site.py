@@ -5,7 +5,7 @@ their links are relative.
 """
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from relayd.relays.paths import KINDS
 from relayd.web.answers import Answer, Stream, error_answer
 from relayd.web.api import Api
 from relayd.web.backend import Backend
+from relayd.web.cors import answer_preflight, cors_headers
 from relayd.web.health import Health
 from relayd.web.metrics import Metrics
 from relayd.web.pages import Pages
@@ -87,6 +88,10 @@ class Site(RoutedSite):
             or any(request.header(name) is not None for name in _OF_PROXIES)
         )
 
+    def headers(self, request: Request) -> Mapping[str, str]:
+        """Those that let pages of other origins read an answer (`cors`)."""
+        return cors_headers(request, self._backend.config.api.allowed_origins)
+
     def closing(self) -> bool:
         """Connections are not kept alive during a drain."""
         return self._backend.draining
@@ -121,6 +126,10 @@ class Site(RoutedSite):
         proxies = forwarded.proxies(settings.trusted, settings.header)
         asked = read_asked(request.whole_header, request.absolute_host, proxies, request.connected)
         check_hosts(asked, self._backend.config.server.names)
+        preflight = answer_preflight(request, self._backend.config.api.allowed_origins)
+        if preflight is not None:
+            self._backend.check_request(self._client(request))
+            return preflight
         path = request.target
         if path == "/api" or path.startswith("/api/"):
             return self._api.refused(request, client)

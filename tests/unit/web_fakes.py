@@ -129,7 +129,7 @@ class Client:
                 )
             assert "Unknown" not in status
             code = int(status.split()[1])
-            length = 0 if code in (100, 304) else int(headers["content-length"])
+            length = 0 if code in (100, 204, 304) else int(headers["content-length"])
             if head:
                 length = 0
             assert len(data) >= length
