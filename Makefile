@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit fuzz sanitize lint format bench clean package package-test pin \
+.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package package-test pin \
 	test-tools fuzz-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
@@ -80,6 +80,7 @@ help:
 	make test     install what the tests need, run them; PYTEST_ARGS="-k chat" goes to pytest
 	make test-unit  the tests that need no server and no daemon, in about 45 s on two cores
 	make fuzz     FUZZ_MINUTES=30 of coverage-guided fuzzing; ARGS="frames" for one target
+	make torture  SECONDS=900 of clients that write while the servers fail, and a check of all that they saw; SEED=1
 	make sanitize the tests of the compiled modules, under the sanitizers for addresses and undefined behaviour
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
@@ -125,6 +126,11 @@ sanitize: test-tools $(VENV)/.test
 	$(call sanitized,sanitize,$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)) \
 		$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -o pythonpath="build/sanitize/lib ." \
 		$(SANITIZED_TESTS) $(PYTEST_ARGS)
+
+# Redis, PostgreSQL and the processes of relayd fail at random; without a SEED, another one each time.
+SECONDS ?= 900
+torture: test-tools $(VENV)/.test
+	@$(VENV)/bin/python -m tests.torture.run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/.lint
 	@failed=0

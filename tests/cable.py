@@ -42,6 +42,10 @@ class Cable:
         self._listener.close()
         self.be("cut")
 
+    def lead_to(self, port: int) -> None:
+        """From now on new connections lead to another port."""
+        self._to = port
+
     def be(self, state: State) -> None:
         """From now on it lets bytes through, swallows them without a word, or cuts connections.
 
