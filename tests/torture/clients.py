@@ -229,8 +229,9 @@ class Phone(Client):
             return
         if frame["status"] == "received":
             self.receipts += 1
-        if frame.get("error") != NOT_KNOWN and (
-            frame["status"] == "received" or self.chance.random() < 0.5
-        ):
+        known = frame.get("error") != NOT_KNOWN
+        if frame["status"] == "received" or (known and self.chance.random() < 0.5):
             self._tag = None
+        elif self.quiet and not known:
+            self._tag = None  # nobody will ever know: the process that could tell has died
         self._answered.set()
