@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 
+from relayd.access.denials import LONGEST
 from relayd.access.identity import NOBODY, Identity
 from relayd.access.jwks import Jwks
 from relayd.access.rights import Rights, read_rights
@@ -110,6 +111,8 @@ class Tokens:
             user = claims.get("sub")
             if user is not None:
                 user.encode()
+            if len(claims.get("jti", "")) > LONGEST or len(user or "") > LONGEST:
+                raise _refusal(f"A name in the token (sub, jti) has over {LONGEST} characters.")
             expires = _seconds(claims["exp"]) + LEEWAY if "exp" in claims else None
             not_before = _seconds(claims.get("nbf", 0)) - LEEWAY
             rights = self._rights(claims)

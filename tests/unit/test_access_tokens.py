@@ -333,6 +333,12 @@ def test_rights_of_a_wrong_kind_are_refused(rights: Any) -> None:
     assert status(Auth(secret=SECRET), sign({"rights": rights})) == 401
 
 
+@pytest.mark.parametrize("name", ["sub", "jti"])
+def test_a_name_that_no_denial_could_hold_is_refused(name: str) -> None:
+    assert status(Auth(secret=SECRET), sign({name: "x" * 255})) == 101
+    assert status(Auth(secret=SECRET), sign({name: "x" * 256})) == 401
+
+
 @pytest.mark.parametrize("jti", [5, ["a"], {}])
 def test_an_id_that_is_no_text_is_refused(jti: Any) -> None:
     assert status(Auth(secret=SECRET), sign({"jti": jti})) == 401
