@@ -116,7 +116,7 @@ class Faults:
         self._record = record
         self._clients = clients
         self._chance = chance
-        self._older: Path | None = None
+        self._older = world.folder / "older"
         self.counts: dict[str, int] = {}
 
     async def run(self, seconds: float) -> None:
@@ -188,8 +188,7 @@ class Faults:
     async def redis_goes_back(self) -> None:
         """A copy of its files is put back; the first time, it is only made."""
         redis = self._world.redis
-        if self._older is None:
-            self._older = self._world.folder / "older"
+        if not self._older.exists():
             with self._paused():
                 shutil.copytree(redis.folder / "appendonlydir", self._older)
             return
@@ -198,7 +197,6 @@ class Faults:
         _empty(redis)
         shutil.copytree(self._older, redis.folder / "appendonlydir")
         shutil.rmtree(self._older)
-        self._older = None
         await self._hold(2)
         await asyncio.to_thread(redis.start)
         self._lossy()
@@ -220,7 +218,7 @@ class Faults:
             cable.be("through")
         self._lossy()
         _empty(world.replica)
-        self._older = None
+        shutil.rmtree(self._older, ignore_errors=True)
         await asyncio.to_thread(world.replica.start)
         await asyncio.to_thread(world.follow)
 
