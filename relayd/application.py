@@ -3,6 +3,7 @@
 Sits under `control` and `node`; the parts that it calls are arguments.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -14,7 +15,7 @@ from relayd.cluster import Report
 from relayd.config import Config
 from relayd.connection.context import Context
 from relayd.edge.ports import Ports
-from relayd.errors import RedisUnavailable
+from relayd.errors import DatabaseUnavailable
 from relayd.hub import Hub
 from relayd.metrics.exchange import Family
 from relayd.quotas.usage import StoredRoom
@@ -22,6 +23,7 @@ from relayd.redis.shards import Redis
 from relayd.relays.chat import ChatFactory
 from relayd.storage.disk import DiskWatch
 from relayd.storage.pool import Database
+from relayd.stores.health import Trouble
 
 
 class Application:
@@ -116,9 +118,11 @@ class Application:
         """The figures of all processes of this relayd."""
         return await self._figures()
 
-    async def check_database(self) -> None:
-        """Checks the database. Raises DatabaseUnavailable with the reason."""
-        await self._database.check_schema()
+    async def database_trouble(self) -> Trouble | None:
+        """The state of the database, which is asked now; None if it is OK."""
+        with contextlib.suppress(DatabaseUnavailable):  # its health notes it
+            await self._database.check_schema()
+        return self._database.health.trouble("database")
 
     def check_disk(self) -> None:
         """Checks the space for the database. Raises DiskFull with the reason."""
@@ -140,10 +144,9 @@ class Application:
         """A key that an address has shown is wrong."""
         self._context.seats.addresses.failed(client)
 
-    def check_redis(self) -> None:
-        """Checks Redis, if it is configured. Raises RedisUnavailable with the reason."""
-        if self._redis is not None and not self._redis.available:
-            raise RedisUnavailable("a Redis is away")
+    def redis_trouble(self) -> Trouble | None:
+        """The state of Redis; None if it is OK, or not configured."""
+        return None if self._redis is None else self._redis.trouble
 
     def report(self) -> Report:
         """The report of this process to the cluster."""

@@ -277,7 +277,7 @@ def build_node(
         certificates=certificates,
         door=door,
         handover=handover,
-        preparation=Preparation(reactor, config.database),
+        preparation=Preparation(reactor, config.database, database.health),
         database=database,
         brokers=brokers,
         redis=redis,

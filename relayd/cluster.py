@@ -190,7 +190,7 @@ class Membership:
             return  # `redis.server` has logged it
         if not isinstance(failure.value, RedisRefused):
             self._log.failure("registering this process failed", failure)
-        elif not self._refused:
+        elif not self._refused and failure.value.state is None:
             self._refused = True
             why = str(failure.value)
             self._log.warn("this process cannot be registered, will retry: {why}", why=why)

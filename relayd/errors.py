@@ -295,10 +295,18 @@ class DatabaseUnavailable(Unavailable):
     """The database did not answer in time, or refused the request.
 
     Nothing was written, unless this is a CommitUnanswered.
+
+    Args:
+        text: the reason.
+        state: the state of the database that its error shows (`stores.states.State`).
     """
 
     code = ErrorCode.DATABASE_UNAVAILABLE
     sentence = code.sentence
+
+    def __init__(self, text: str = "", state: str = "away") -> None:
+        super().__init__(text)
+        self.state = state
 
 
 class CommitUnanswered(DatabaseUnavailable):

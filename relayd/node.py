@@ -30,6 +30,7 @@ from relayd.redis.shards import Redis
 from relayd.sockets.poller import Poller
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
+from relayd.stores.states import State
 from relayd.systemd import Condition, Lifecycle
 from relayd.tls.served import Certificates
 
@@ -221,7 +222,13 @@ class Node(Service):
         count = len(self._context.connections)
         what = "Draining" if self._context.admission.draining else "Serving"
         what = what if self.running else "Stopping"
-        return Condition(count, f"{what}: {count} connections")
+        troubles = []
+        if self._database.health.state is not State.OK:
+            troubles.append(f"database {self._database.health.state.words}")
+        if self._redis is not None and (trouble := self._redis.trouble) is not None:
+            troubles.append(f"Redis {trouble.state.words}")
+        sentence = f"{', '.join([what, *troubles])}: {count} connections"
+        return Condition(count, sentence, tuple(troubles))
 
     def _log_start(self) -> None:
         places = self._ports.places()

@@ -35,10 +35,12 @@ class Condition(NamedTuple):
     Attributes:
         connections: the number of open WebSockets.
         sentence: the same in words, and whether the process serves, drains or stops.
+        troubles: what its stores refuse, in words, such as "database is away".
     """
 
     connections: int
     sentence: str
+    troubles: tuple[str, ...] = ()
 
 
 class Lifecycle(Protocol):

@@ -21,11 +21,12 @@ class Part(msgspec.Struct):
     """The state of a service that relayd depends on.
 
     Attributes:
-        state: "ok", "away" (unavailable) or "off" (not configured).
-        message: the reason if it is unavailable.
+        state: "ok", "off" (not configured), "disk_low" (`[database] min_free`), or one of
+            `stores.states.State`.
+        message: the store, what is wrong with it, its own words, and the remedy.
     """
 
-    state: Literal["ok", "away", "off"]
+    state: str
     message: str = ""
 
 

@@ -48,6 +48,7 @@ from relayd.hub import Hub
 from relayd.metrics.registry import ProcessFigures
 from relayd.native.framing import LONGEST_REASON
 from relayd.relays.paths import KINDS
+from relayd.stores.health import Trouble
 from relayd.web.answers import Sink, Stream
 
 _MOST_ROOMS = 1000  # in a listing
@@ -259,19 +260,14 @@ class ProcessControl(Reloading):
     async def _database(self) -> Part:
         try:
             self._application.check_disk()
-            await self._application.check_database()
         except Unavailable as error:
-            return Part("away", str(error))
-        return Part("ok")
+            return Part("disk_low", str(error))
+        return _part(await self._application.database_trouble())
 
     def _redis(self) -> Part:
         if not self._application.config.redis.url:
             return Part("off")
-        try:
-            self._application.check_redis()
-        except Unavailable as error:
-            return Part("away", str(error))
-        return Part("ok")
+        return _part(self._application.redis_trouble())
 
     def _kept(self, stream: Stream) -> Stream:
         """The stream, registered here while it is open, so that `stop` ends it."""
@@ -287,6 +283,10 @@ class ProcessControl(Reloading):
             return closed
 
         return Stream(open_)
+
+
+def _part(trouble: Trouble | None) -> Part:
+    return Part("ok") if trouble is None else Part(trouble.state.value, trouble.details)
 
 
 def set_level(level: str) -> None:

@@ -5,14 +5,12 @@ reports why Redis is unavailable.
 """
 
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from relayd.config import Config
 from relayd.errors import ConfigError, RedisUnavailable
@@ -60,13 +58,13 @@ def run_with_redis(
 
     async def run() -> T:
         server = redis.find(key)
-        with _outage_of(server) as outage:
-            redis.start()
-            try:
-                await _reach(server, outage, _STEPS * settings.deadline, reactor)
-                return await work(redis, reactor)
-            finally:
-                await redis.stop()
+        outage = _outage_of(server)
+        redis.start()
+        try:
+            await _reach(server, outage, _STEPS * settings.deadline, reactor)
+            return await work(redis, reactor)
+        finally:
+            await redis.stop()
 
     def end(_: object) -> None:
         with contextlib.suppress(ReactorNotRunning):  # a signal has stopped it
@@ -104,22 +102,13 @@ async def _reach(
         raise RedisUnavailable(f"Redis {server.name} cannot be used: {reason}")
 
 
-@contextlib.contextmanager
-def _outage_of(server: RedisServer) -> "Iterator[Deferred[str]]":
-    """A Deferred that fires with the first outage that the server logs."""
+def _outage_of(server: RedisServer) -> "Deferred[str]":
+    """A Deferred that fires with the store's words when the server does not become available."""
     outage: Deferred[str] = Deferred()
 
-    @implementer(ILogObserver)
-    class Observer:
-        def __call__(self, event: LogEvent) -> None:
-            ours = event.get("log_namespace") == server.log.namespace
-            reason = event.get("reason") if ours and event.get("name") == server.name else None
-            if reason is not None and not outage.called:
-                outage.callback(reason)
+    def changed() -> None:
+        if not server.available and server.health.words and not outage.called:
+            outage.callback(server.health.words)
 
-    observer = Observer()
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield outage
-    finally:
-        globalLogPublisher.removeObserver(observer)
+    server.health.watch(changed)
+    return outage

@@ -116,9 +116,9 @@ def _as_text(local: Status) -> str:
     if places:
         parts.append(f"listening on {', '.join(places)}")
     for process in local.processes:
-        for name, part in (("database", process.database), ("Redis", process.redis)):
-            if part.state == "away":
-                parts.append(f"{_name(process)}: the {name} is away: {part.message}")
+        for part in (process.database, process.redis):
+            if part.message:
+                parts.append(f"{_name(process)}: {part.message}")
     parts.extend(f"worker {number} does not answer" for number in local.missing)
     return "\n".join(parts)
 

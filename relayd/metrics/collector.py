@@ -23,7 +23,7 @@ from relayd.connection.websocket import RelayFactory
 from relayd.hub import Hub
 from relayd.metrics import doors
 from relayd.metrics.exchange import Rule
-from relayd.metrics.families import counter, gauge, histogram
+from relayd.metrics.families import counter, gauge, histogram, states
 from relayd.metrics.lag import Lag
 from relayd.names import split_group
 from relayd.redis.shards import Redis
@@ -31,6 +31,7 @@ from relayd.relays.paths import KINDS
 from relayd.storage.disk import DiskWatch
 from relayd.storage.draws import Draws
 from relayd.storage.pool import Database
+from relayd.stores.states import State
 from relayd.tls.served import Certificates
 
 RULES: dict[str, Rule] = {
@@ -43,6 +44,7 @@ RULES: dict[str, Rule] = {
     "relayd_disk_low": "max",
     "relayd_draining": "max",
     "relayd_overloaded": "max",
+    "relayd_store_state": "max",
     "relayd_reactor_lag_max_seconds": "max",
     "relayd_redis_servers": "max",
     "relayd_redis_servers_up": "min",
@@ -305,8 +307,8 @@ class PartsCollector(Collector):
         )
         yield gauge(
             "database_up",
-            "0 if the database was unavailable at its last use, of the worst process",
-            int(database.available),
+            "0 while the database is unavailable or refuses something, of the worst process",
+            int(database.health.state is State.OK),
         )
         yield histogram(
             "history_append_messages",
@@ -319,8 +321,19 @@ class PartsCollector(Collector):
         yield gauge("redis_servers", "Redis servers in the configuration", len(servers))
         yield gauge(
             "redis_servers_up",
-            "Redis servers that can be used now, of the worst process",
-            sum(server.available for server in servers),
+            "Redis servers that can be used now and refuse nothing, of the worst process",
+            sum(server.health.state is State.OK for server in servers),
+        )
+        redis = self._parts.redis
+        worst = None if redis is None else redis.trouble
+        yield states(
+            "store_state",
+            "1 for the state that a store has now, of any process, 0 for the others; "
+            "docs/log.md says what each means",
+            {
+                "database": self._parts.database.health.state,
+                "redis": None if redis is None else State.OK if worst is None else worst.state,
+            },
         )
         yield histogram(
             "redis_round_trip_seconds",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client.core import Metric
 
+from relayd.stores.states import State
 from relayd.tally import SECONDS, Buckets
 
 Value = float | Mapping[str, float]
@@ -42,6 +43,22 @@ def histogram(
             _add_buckets(metric, {label: key}, [buckets])
     else:
         _add_buckets(metric, {}, value)
+    return metric
+
+
+def states(name: str, text: str, now: Mapping[str, State | None]) -> Metric:
+    """Which state of the table each store has, as 1; the others are 0.
+
+    Args:
+        name: without the prefix.
+        text: the description for people.
+        now: the state by the name of the store; None for a store that is not used.
+    """
+    metric = Metric(f"relayd_{name}", text, "gauge")
+    for store, held in now.items():
+        for state in State if held is not None else ():
+            labels = {"store": store, "state": state.value}
+            metric.add_sample(metric.name, labels, int(state is held))
     return metric
 
 

@@ -26,6 +26,8 @@ from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
 from relayd.redis.store_clock import ASK_TIME, StoreClock
 
+Refused = Callable[[str], bool]
+
 _PATIENCE = 4  # deadlines after which a connection is ended although something still comes
 _GRACE = 0.02  # seconds after a deadline, to read replies that are in the socket already
 _LAST_WORDS = 1.0  # seconds for the commands that were written before `close`
@@ -34,10 +36,11 @@ _LAST_WORDS = 1.0  # seconds for the commands that were written before `close`
 class _Call:
     """A command whose reply is awaited."""
 
-    __slots__ = ("answer", "due", "size")
+    __slots__ = ("answer", "due", "noted", "size")
 
-    def __init__(self, size: int, due: float) -> None:
+    def __init__(self, size: int, due: float, noted: bool) -> None:
         self.size = size
+        self.noted = noted
         self.due = due
         self.answer: Deferred[Any] | None = Deferred()
 
@@ -54,6 +57,7 @@ class Connection:
         label: the server's name, for the log.
         clock: provides IReactorTime.
         settings: deadline and bounds.
+        refused: called with each error reply; returns whether it is logged there.
 
     Attributes:
         label: as given.
@@ -67,7 +71,9 @@ class Connection:
 
     log = Logger()
 
-    def __init__(self, label: str, clock: Any, settings: Settings) -> None:
+    def __init__(
+        self, label: str, clock: Any, settings: Settings, refused: Refused = lambda _: False
+    ) -> None:
         self.label = label
         self.process = label
         self.store_clock = StoreClock()
@@ -76,6 +82,7 @@ class Connection:
         self.alive = False
         self._clock = clock
         self._settings = settings
+        self._refused = refused
         self._transport: Any = None
         self._reason: str | None = None
         # unanswered commands, oldest first: a call, or the size of one without a receiver
@@ -102,9 +109,14 @@ class Connection:
         refused.errback(RedisUnavailable(f"{self.label}: too many commands wait for an answer"))
         return refused
 
-    def send(self, command: bytes) -> "Deferred[Any]":
-        """As `call`, but exempt from the bounds: for greetings, pings, and restored channels."""
-        call = _Call(len(command), self._clock.seconds() + self._settings.deadline)
+    def send(self, command: bytes, *, noted: bool = True) -> "Deferred[Any]":
+        """As `call`, but exempt from the bounds: for greetings, pings, and restored channels.
+
+        Args:
+            command: as in `call`.
+            noted: whether it is needed, so that a refusal is reported.
+        """
+        call = _Call(len(command), self._clock.seconds() + self._settings.deadline, noted)
         answer = call.answer
         assert answer is not None
         if self._reason is not None:
@@ -227,6 +239,8 @@ class Connection:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _call_refused(self, call: _Call, text: str) -> None:
+        if call.noted:
+            self._refused(text)
         if code_of(text) in WRONG_SERVER:
             self.abort(text)
         answer = call.detach_answer()
@@ -234,7 +248,7 @@ class Connection:
             answer.errback(as_exception(text, self.label))
 
     def _unawaited_refused(self, text: str) -> None:
-        if not self._refusal_logged:
+        if not self._refused(text) and not self._refusal_logged:
             self._refusal_logged = True
             self.log.warn("{label} refuses commands: {text}", label=self.label, text=text)
         if code_of(text) in WRONG_SERVER:
@@ -293,6 +307,7 @@ class SubscriberConnection(Connection):
 
     Args:
         receivers: the receiver of each channel's messages.
+        refused: as for `Connection`.
     """
 
     def __init__(
@@ -301,8 +316,9 @@ class SubscriberConnection(Connection):
         clock: Any,
         settings: Settings,
         receivers: dict[bytes, Callable[[bytes], None]],
+        refused: Refused = lambda _: False,
     ) -> None:
-        super().__init__(label, clock, settings)
+        super().__init__(label, clock, settings, refused)
         self._receivers = receivers
 
     def refresh(self) -> None:

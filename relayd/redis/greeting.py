@@ -68,7 +68,8 @@ async def _ask(
     Raises:
         RedisUnavailable: a command of `needed` failed, or the connection ended.
     """
-    calls = [connection.send(pack(words)) for words in (*needed, *wanted)]
+    calls = [connection.send(pack(words)) for words in needed]
+    calls += [connection.send(pack(words), noted=False) for words in wanted]
     outcomes = await DeferredList(calls, consumeErrors=True)
     replies = [outcome if success else outcome.value for success, outcome in outcomes]
     for reply in replies[: len(needed)]:

@@ -7,7 +7,7 @@ SUBSCRIBE, UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without
 detected only when it refuses to write; without INFO, one address of two servers is not detected.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,15 +21,17 @@ from relayd.redis.connection import Connection, SubscriberConnection
 from relayd.redis.dial import Dialer
 from relayd.redis.greeting import greet
 from relayd.redis.link import Link, Stats
-from relayd.redis.replies import RedisRefused
+from relayd.redis.replies import RedisRefused, state_of
 from relayd.redis.sentinel import Masters
 from relayd.redis.settings import Settings
 from relayd.redis.store_clock import LATE
 from relayd.redis.subscriptions import Receive, Subscriptions
 from relayd.redis.urls import TCP, Address, Sentinels, Target
+from relayd.stores import states
+from relayd.stores.health import Health
+from relayd.stores.states import State, Store
 from relayd.tally import Buckets
 
-_REMIND = 60.0  # seconds after which a lasting outage is logged again
 _SENTINEL_DEADLINE = 1.0  # seconds for one sentinel; another may know the master
 
 
@@ -46,6 +48,7 @@ class RedisServer:
 
     Attributes:
         name: distinguishes this shard from others.
+        health: the state of the server.
 
     Raises:
         ConfigError: hiredis is missing, or the file with the authorities is wrong.
@@ -56,6 +59,9 @@ class RedisServer:
     def __init__(self, target: Target, reactor: Any, settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self.name = target.name
+        label = f"Redis {self.name}"
+        self.health = Health(Store.REDIS, label, reactor, self.log, probe=self._probe)
+        self._needs: Callable[[], Awaitable[None]] | None = None
         self._target = target
         self._clock = reactor
         self._settings = settings
@@ -82,8 +88,6 @@ class RedisServer:
         self._waiters: list[Deferred[None]] = []
         self._available = False
         self._news: list[bool] = []
-        self._away_since = 0.0
-        self._told: float | None = None  # when an outage was logged last
         self._stopping = False
 
     @property
@@ -113,6 +117,14 @@ class RedisServer:
         """How often a lost connection was made again, of both together."""
         return sum(stats.reconnects for stats in self._both_stats)
 
+    def probe_with(self, needs: Callable[[], Awaitable[None]]) -> None:
+        """Has `health` try what relayd needs, whenever that may have become possible again.
+
+        Args:
+            needs: does it; raises RedisUnavailable or RedisRefused.
+        """
+        self._needs = needs
+
     def watch(self, callback: Callable[[bool], None]) -> None:
         """Registers a callback for each change of `available`.
 
@@ -133,7 +145,6 @@ class RedisServer:
 
     def start(self) -> None:
         """Begins to connect; once only."""
-        self._away_since = self._clock.seconds()
         if self._masters is not None:
             self._masters.start()
         self._commands.start()
@@ -142,6 +153,7 @@ class RedisServer:
     def stop(self) -> "Deferred[None]":
         """Ends it. The Deferred fires when both connections are closed."""
         self._stopping = True
+        self.health.stop()
         if self._masters is not None:
             self._masters.stop()
         both = gatherResults([self._commands.stop(), self._subscriber.stop()])
@@ -264,7 +276,7 @@ class RedisServer:
 
     async def _connect_commands(self) -> Connection:
         address = await self._address()
-        connection = Connection(str(address), self._clock, self._settings)
+        connection = Connection(str(address), self._clock, self._settings, self._refused)
         with self._abort_unless_ready(connection):
             await self._open(address, connection, "relayd-commands")
             await connection.learn_time()
@@ -273,7 +285,11 @@ class RedisServer:
     async def _connect_subscriber(self) -> Connection:
         address = await self._address()
         connection = SubscriberConnection(
-            str(address), self._clock, self._settings, self._subscriptions.receivers
+            str(address),
+            self._clock,
+            self._settings,
+            self._subscriptions.receivers,
+            self._refused,
         )
         with self._abort_unless_ready(connection):
             await self._open(address, connection, "relayd-subscriber")
@@ -307,16 +323,27 @@ class RedisServer:
         self._update()
 
     def _link_down(self, reason: str) -> None:
-        now = self._clock.seconds()
-        if self._available:
-            self._away_since = now
-        if not self._stopping and (self._told is None or now - self._told >= _REMIND):
-            still = "is away" if self._told is None else "is still away"
-            self.log.warn(
-                "Redis {name} {still}: {reason}", name=self.name, still=still, reason=reason
-            )
-            self._told = now
+        if not self._stopping:
+            state = states.find(Store.REDIS, None, reason)
+            self.health.refused(state or State.AWAY, reason)
         self._update()
+
+    def _refused(self, text: str) -> bool:
+        """Notes an error reply; returns whether it is of the server's state."""
+        state = state_of(text)
+        if state is not None:
+            self.health.refused(state, text)
+        return state is not None
+
+    async def _probe(self) -> bool:
+        if not self._available:
+            return False
+        try:
+            if self._needs is not None:
+                await self._needs()
+        except (RedisUnavailable, RedisRefused):
+            return False  # `_refused` or `_link_down` has noted it
+        return self._available
 
     def _subscriber_down(self, reason: str) -> None:
         self._subscriptions.lost()
@@ -335,7 +362,9 @@ class RedisServer:
             return
         self._available = available
         if available:
-            self._note_back()
+            if self.health.state is State.OK:
+                self.log.info("Redis {name} is connected", name=self.name)
+            self.health.ask_soon()
         self._news.append(available)
         if len(self._news) > 1:  # a callback caused it; the loop below, further up, goes on
             return
@@ -350,14 +379,6 @@ class RedisServer:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)
-
-    def _note_back(self) -> None:
-        if self._told is None:
-            self.log.info("Redis {name} is connected", name=self.name)
-        else:
-            seconds = self._clock.seconds() - self._away_since
-            self.log.info("Redis {name} is back after {s:.1f} s", name=self.name, s=seconds)
-        self._told = None
 
 
 async def _evaluate(

@@ -12,6 +12,7 @@ from relayd.redis.ring import Ring
 from relayd.redis.server import RedisServer
 from relayd.redis.settings import Settings
 from relayd.redis.urls import Target
+from relayd.stores.health import Trouble, first_trouble
 
 
 class Redis:
@@ -42,6 +43,11 @@ class Redis:
     def available(self) -> bool:
         """Whether all servers are available."""
         return all(server.available for server in self.servers)
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The state of the first server that is not OK; None if all are."""
+        return first_trouble("Redis", *(server.health for server in self.servers))
 
     def when_available(self) -> "Deferred[None]":
         """Fires when all servers are available for the first time; may be cancelled."""

@@ -53,6 +53,8 @@ class Draws:
         self._interaction: Callable[[Cursor, Sequence[int]], list[Draw | None]] = (
             draw_postgresql if database.dialect == "postgresql" else draw_sqlite
         )
+        if database.dialect == "postgresql":  # there are rights in it
+            database.needs(lambda cursor: draw_postgresql(cursor, [1]))
         self._batches: Batches[int, Draw | None] = Batches(
             self._perform, seconds=database.seconds, deadline=database.deadline
         )

@@ -18,6 +18,9 @@ import psycopg2
 
 from relayd.errors import ConfigError, DatabaseUnavailable
 from relayd.storage.local_settings import cursor_with
+from relayd.storage.place import OpenFile, identify, state_of_place
+from relayd.stores import states
+from relayd.stores.states import State, Store
 from relayd.urls import databases
 
 _LARGEST_WAL = 16 * 1024 * 1024  # bytes that the log beside the file keeps between transactions
@@ -68,9 +71,11 @@ class Engine(ABC):
         begin: starts a transaction that will write.
         snapshot: starts a transaction that only reads, and sees one state of the database.
         octets: the size of a message in bytes, in SQL.
+        store: the kind of store in the table of states.
     """
 
     dialect: ClassVar[str]
+    store: ClassVar[Store]
     module: ClassVar[str]
     errors: ClassVar[type[Exception]]
     begin: ClassVar[str]
@@ -81,8 +86,12 @@ class Engine(ABC):
     keywords: Mapping[str, Any] = {}
 
     @abstractmethod
-    def connect(self) -> Connection:
+    def open(self) -> Connection:
         """Makes a connection in autocommit mode. Raises the module's errors."""
+
+    def connect(self) -> Connection:
+        """As `open`; creates an embedded database that is missing."""
+        return self.open()
 
     @abstractmethod
     def opened(self, connection: Any) -> None:
@@ -93,8 +102,12 @@ class Engine(ABC):
         """The statement in this dialect, its parameters written as `%s`."""
 
     @abstractmethod
-    def is_away(self, error: BaseException) -> bool:
-        """Whether the database is unavailable, too slow, full or not migrated; else it is a bug."""
+    def state_of(self, error: BaseException) -> State | None:
+        """The state of the database that an error shows; None if the error is a bug."""
+
+    def state_of_place(self, connection: Any) -> State | None:
+        """Whether a connection leads to something else than what the URL names by now."""
+        return None
 
     @abstractmethod
     def is_lost(self, connection: Any, error: BaseException) -> bool:
@@ -118,18 +131,20 @@ class Engine(ABC):
             finally:
                 connection.close()
         except self.errors as error:
-            if self.is_away(error):
-                raise DatabaseUnavailable(f"{self.label}: {self.reason(error)}") from error
-            raise
+            if (state := self.state_of(error)) is None:
+                raise
+            advice = states.remedy(self.store, state)
+            raise DatabaseUnavailable(
+                f"{self.label}: {self.reason(error)}; {advice}", state
+            ) from error
 
-    @abstractmethod
-    def is_unprepared(self, error: BaseException) -> bool:
-        """Whether the error means that tables or functions of ours are missing."""
+    def unavailable(self, error: BaseException, before: str = "") -> DatabaseUnavailable | None:
+        """The exception for an error that shows a state of the database; None if it is a bug."""
+        state = self.state_of(error)
+        return DatabaseUnavailable(before + self.reason(error), state) if state else None
 
     def reason(self, error: BaseException) -> str:
         """The error in one line for the log, without the password."""
-        if self.is_unprepared(error):
-            return "its schema is not up to date; `relayctl db migrate` brings it up to date"
         lines = str(error).strip().splitlines()
         return lines[0] if lines else type(error).__name__
 
@@ -161,37 +176,27 @@ FOLDER_MODE, FILE_MODE = 0o750, 0o640
 
 
 class SQLite(Engine):
-    """A database file of this machine, in WAL mode; a COMMIT is on the disk when it returns."""
+    """A database file of this machine, in WAL mode; a COMMIT is on the disk when it returns.
+
+    A connection never creates the file, except in `connect`: a file that was deleted while relayd
+    runs must not be followed by an empty one in silence.
+    """
 
     dialect = "sqlite"
+    store = Store.SQLITE
     module = "sqlite3"
     errors = sqlite3.Error
     begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
     snapshot = "BEGIN"
     octets = "LENGTH(CAST(body AS BLOB))"  # OCTET_LENGTH came with SQLite 3.43
 
-    # primary result codes, https://sqlite.org/rescode.html
-    _AWAY = frozenset(
-        {
-            sqlite3.SQLITE_BUSY,
-            sqlite3.SQLITE_LOCKED,
-            sqlite3.SQLITE_NOMEM,
-            sqlite3.SQLITE_READONLY,
-            sqlite3.SQLITE_INTERRUPT,
-            sqlite3.SQLITE_IOERR,
-            sqlite3.SQLITE_CORRUPT,
-            sqlite3.SQLITE_FULL,
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_PROTOCOL,
-            sqlite3.SQLITE_NOTADB,
-        }
-    )
-
     def __init__(self, path: str, bounds: Bounds) -> None:
         self.path = Path(path).absolute()  # the daemon may change its folder later
         self.label = f"SQLite {self.path}"
-        self.arguments = (str(self.path),)
+        self.arguments = (f"{self.path.as_uri()}?mode=rw",)
         self.keywords = {
+            "uri": True,
+            "factory": OpenFile,
             "check_same_thread": False,
             "isolation_level": None,
             "timeout": bounds.lock or bounds.statement,
@@ -201,6 +206,10 @@ class SQLite(Engine):
         """Opens the file; creates the file and its folder if they are missing."""
         self.make_folder()
         self._make_file()
+        return self.open()
+
+    def open(self) -> sqlite3.Connection:
+        """Opens the file, which must exist."""
         connection = sqlite3.connect(*self.arguments, **self.keywords)
         try:
             self.opened(connection)
@@ -219,8 +228,9 @@ class SQLite(Engine):
         with contextlib.suppress(OSError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
-    def opened(self, connection: sqlite3.Connection) -> None:
+    def opened(self, connection: OpenFile) -> None:
         """Sets the pragmas that hold for one connection only, and two that stay with the file."""
+        connection.file = identify(self.path)
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # older files: `schema.migrate`
         connection.execute("PRAGMA journal_mode = WAL")
@@ -232,21 +242,22 @@ class SQLite(Engine):
         """Writes parameters as `?`; a literal percent sign is doubled in `text`, as in psycopg2."""
         return text.replace("%s", "?").replace("%%", "%")
 
-    def is_away(self, error: BaseException) -> bool:
-        """Judges by the primary result code."""
-        code = getattr(error, "sqlite_errorcode", None)
-        away = isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in self._AWAY
-        return away or self.is_unprepared(error)
+    def state_of(self, error: BaseException) -> State | None:
+        """Judges by the result code, and by the message where SQLite has none."""
+        if not isinstance(error, sqlite3.Error):
+            return None
+        name = getattr(error, "sqlite_errorname", None)
+        if name is not None and name.startswith("SQLITE_CANTOPEN") and identify(self.path) is None:
+            return State.MISSING
+        return states.find(self.store, name, str(error))
 
-    def is_unprepared(self, error: BaseException) -> bool:
-        """Reads the message, because SQLite has no result code for a missing table or column."""
-        return isinstance(error, sqlite3.OperationalError) and str(error).startswith(
-            ("no such table", "no such column")
-        )
+    def state_of_place(self, connection: Any) -> State | None:
+        """Whether the file was deleted, or replaced by another one."""
+        return state_of_place(self.path, connection)
 
     def is_lost(self, connection: Any, error: BaseException) -> bool:
         """True whenever the file is unavailable: opening it again is cheap, and may help."""
-        return self.is_away(error)
+        return self.state_of(error) is not None
 
     def interrupt(self, connection: Any) -> None:
         """Makes the running statement fail with SQLITE_INTERRUPT."""
@@ -257,16 +268,12 @@ class SQLite(Engine):
 class ForeignSQLite(SQLite):
     """A SQLite file of another program: never created, never written to, its journal unchanged."""
 
-    def __init__(self, path: str, bounds: Bounds) -> None:
-        super().__init__(path, bounds)
-        self.arguments = (f"{self.path.as_uri()}?mode=rw",)
-        self.keywords = {**self.keywords, "uri": True}
-
     def make_folder(self) -> None:
         """Does nothing: the file is not ours."""
 
-    def opened(self, connection: sqlite3.Connection) -> None:
+    def opened(self, connection: OpenFile) -> None:
         """Refuses every statement that writes."""
+        connection.file = identify(self.path)
         connection.execute("PRAGMA query_only = ON")
 
 
@@ -274,6 +281,7 @@ class PostgreSQL(Engine):
     """A PostgreSQL server, through libpq."""
 
     dialect = "postgresql"
+    store = Store.POSTGRESQL
     module = "psycopg2"
     errors = psycopg2.Error
     begin = "BEGIN"
@@ -302,7 +310,7 @@ class PostgreSQL(Engine):
         self._password = place.keywords.get("password", "")
         self.label = place.label
 
-    def connect(self) -> Any:
+    def open(self) -> Any:
         """Connects, in autocommit mode: a read is one round trip."""
         connection = psycopg2.connect(**self.keywords)
         self.opened(connection)
@@ -316,27 +324,21 @@ class PostgreSQL(Engine):
         """Returns the statement unchanged, for psycopg2."""
         return text
 
-    def is_away(self, error: BaseException) -> bool:
-        """Operational errors: lost, refused, timeout, shutdown, full disk, deadlock, ...
-
-        A server that has become a standby says so with 25006, an internal error to psycopg2.
-        """
-        return (
-            isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
-            or (isinstance(error, psycopg2.InternalError) and error.pgcode == "25006")
-            or self.is_unprepared(error)
-        )
-
-    def is_unprepared(self, error: BaseException) -> bool:
-        """Undefined table, column or function."""
-        return getattr(error, "pgcode", None) in ("42P01", "42703", "42883")
+    def state_of(self, error: BaseException) -> State | None:
+        """Judges by the SQLSTATE; the errors of a login have none, only words."""
+        if not isinstance(error, psycopg2.Error):
+            return None
+        found = states.find(self.store, getattr(error, "pgcode", None), str(error))
+        if found is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+            return State.AWAY
+        return found
 
     def is_lost(self, connection: Any, error: BaseException) -> bool:
         """A server that still talks sends an SQLSTATE; a standby is left for the primary."""
         return (
             connection.closed != 0
             or isinstance(error, psycopg2.InternalError)
-            or (self.is_away(error) and getattr(error, "pgcode", None) is None)
+            or (self.state_of(error) is not None and getattr(error, "pgcode", None) is None)
         )
 
     def interrupt(self, connection: Any) -> None:

@@ -109,6 +109,7 @@ class History:
         self._unsettled = Unsettled(database)
         self._keeping = Keeping(database.engine)
         self.tags = Tags(database.engine, tags_kept)
+        database.needs(self._keeping.attempt, write=True)
         self._create = database.sql(_CREATE)
         self._continue = database.sql(_CONTINUE)
         self._set_oldest = database.sql(_SET_OLDEST)

@@ -12,6 +12,8 @@ from twisted.enterprise import adbapi
 
 from relayd.errors import CommitUnanswered, DatabaseUnavailable
 from relayd.storage.engines import Engine
+from relayd.storage.place import PLACES
+from relayd.stores.states import State
 
 
 class Connections:
@@ -72,22 +74,31 @@ class Job:
     """One interaction in a pool thread.
 
     `_lock` orders the reactor, which may give the job up, and the thread, which may close the
-    connection: only a connection that is surely still this job's own is interrupted.
+    connection: only a connection that is surely still this job's own is interrupted. A `fresh` job
+    makes a connection of its own, which ends with it: that shows what a new one is refused.
     """
 
     def __init__(
-        self, engine: Engine, interaction: Callable[..., Any], args: tuple[Any, ...], write: bool
+        self,
+        engine: Engine,
+        interaction: Callable[..., Any],
+        args: tuple[Any, ...],
+        write: bool,
+        *,
+        fresh: bool = False,
     ) -> None:
         self._engine = engine
         self._interaction = interaction
         self._args = args
         self._write = write
+        self._fresh = fresh
         self._lock = threading.Lock()
         self._connection: Any = None
         self._given_up = False
         self._began = False
         self._committing = False
         self._result: Any = None
+        self.replaced = False
 
     def give_up(self, reason: str) -> DatabaseUnavailable:
         """Abandons the job and frees its thread; called in the reactor, never blocks.
@@ -101,10 +112,12 @@ class Job:
                 self._engine.interrupt(self._connection)
             return self._error(reason, unanswered=self._committing)
 
-    def _error(self, reason: str, *, unanswered: bool) -> DatabaseUnavailable:
+    def _error(
+        self, reason: str, state: State = State.AWAY, *, unanswered: bool
+    ) -> DatabaseUnavailable:
         if unanswered:
             return CommitUnanswered(reason, self._result)
-        return DatabaseUnavailable(reason)
+        return DatabaseUnavailable(reason, state)
 
     def __call__(self, connections: Connections) -> Any:
         """Runs the job in a pool thread; returns the interaction's result.
@@ -118,23 +131,34 @@ class Job:
         try:
             return self._attempt(connections)
         except _Lost as lost:
-            if not had_one or (self._write and self._began):
-                raise self._error(lost.reason, unanswered=lost.in_commit) from lost.__cause__
+            # a connection that was made for another server, or another setting, is left for a new
+            # one; a refused transaction has done nothing
+            refused = lost.state in (State.READ_ONLY, State.REPLACED) and not lost.in_commit
+            again = not self._write or not self._began or refused
+            if not (had_one and again):
+                raise self._error(
+                    lost.reason, lost.state, unanswered=lost.in_commit
+                ) from lost.__cause__
+        self._began = False
         try:
             return self._attempt(connections)
         except _Lost as lost:
-            raise self._error(lost.reason, unanswered=lost.in_commit) from lost.__cause__
+            raise self._error(
+                lost.reason, lost.state, unanswered=lost.in_commit
+            ) from lost.__cause__
 
     def _attempt(self, connections: Connections) -> Any:
         if self._given_up:
             raise DatabaseUnavailable("given up before a thread was free")
         engine = self._engine
         try:
-            connection = connections.get()
+            connection = engine.open() if self._fresh else connections.get()
         except engine.errors as error:
-            if engine.is_away(error):
-                raise DatabaseUnavailable(engine.reason(error)) from error
+            if (away := engine.unavailable(error)) is not None:
+                raise away from error
             raise
+        close = connection.close if self._fresh else connections.throw_away
+        self._check_place(connection, close)
         with self._lock:
             if self._given_up:
                 raise DatabaseUnavailable("given up while it connected")
@@ -145,15 +169,32 @@ class Job:
             given_up = self._let_go()
             if isinstance(error, engine.errors):
                 in_commit = self._committing and _may_have_committed(error)
+                state = engine.state_of(error)
                 if given_up or in_commit or engine.is_lost(connection, error):
-                    connections.throw_away()
-                    raise _Lost(engine.reason(error), in_commit=in_commit) from error
-                if engine.is_away(error):
-                    raise DatabaseUnavailable(engine.reason(error)) from error
+                    close()
+                    raise _Lost(engine.reason(error), state, in_commit=in_commit) from error
+                if state is not None:
+                    raise DatabaseUnavailable(engine.reason(error), state) from error
             raise
-        if self._let_go():  # the socket may be shut down: the next job must not get it
-            connections.throw_away()
+        if self._let_go() or self._fresh:
+            close()  # the socket may be shut down: the next job must not get it
+        elif self._write:
+            self._check_place(connection, close)
         return result
+
+    def _check_place(self, connection: Any, close: Callable[[], None]) -> None:
+        """Makes sure that the connection still leads to the file that has the name.
+
+        What was committed to another file is not kept.
+        """
+        state = self._engine.state_of_place(connection)
+        if state is None:
+            return
+        close()
+        if state is State.REPLACED:
+            self.replaced = True
+            raise _Lost(PLACES[state], state, in_commit=False)
+        raise DatabaseUnavailable(PLACES[state], state)
 
     def _interact(self, connection: Any) -> Any:
         if self._write:
@@ -195,7 +236,8 @@ def _may_have_committed(error: Exception) -> bool:
 class _Lost(Exception):
     """The connection broke during the interaction; another connection may work."""
 
-    def __init__(self, reason: str, *, in_commit: bool) -> None:
+    def __init__(self, reason: str, state: State | None, *, in_commit: bool) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.state = state or State.AWAY
         self.in_commit = in_commit

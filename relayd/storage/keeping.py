@@ -5,9 +5,12 @@ stands in its row, and the transaction that stores or deletes a message changes 
 all rooms are read from these rows, never from the messages.
 """
 
+import secrets
+
 from relayd.quotas.usage import StoredRoom, Usage
 from relayd.storage.engines import Cursor, Engine
 
+_PADDING = 32 * 1024  # bytes, written as twice as many digits: as much as the largest message
 _ROW = 64  # bytes of a stored message beside body and name of the room, about
 _FEW = 2000  # messages that are measured or deleted together
 _MARGIN = 60_000  # ms; the clocks of processes on one database differ by less
@@ -35,6 +38,13 @@ _EMPTY = """
     DELETE FROM chat_rooms WHERE bytes <= 0 AND last_id < %s
         AND NOT EXISTS (SELECT 1 FROM chat_messages WHERE room = name)
 """
+# of a room that no client can name
+_TRY = """
+    INSERT INTO chat_rooms (name, first_id, oldest_id, last_id, bytes, posted_at)
+    VALUES ('', 1, 1, 1, 0, 0) ON CONFLICT (name) DO UPDATE SET last_id = chat_rooms.last_id
+"""
+_TRY_MESSAGE = "INSERT INTO chat_messages (room, id, body) VALUES ('', 1, %s)"
+_TRIED = "DELETE FROM chat_messages WHERE room = ''", "DELETE FROM chat_rooms WHERE name = ''"
 _LIST = """
     SELECT name, last_id - oldest_id + 1, bytes, posted_at FROM chat_rooms
     WHERE bytes > 0 ORDER BY bytes DESC, name LIMIT %s
@@ -62,6 +72,15 @@ class Keeping:
         self._list = engine.sql(_LIST)
         self._next = engine.sql(_NEXT)
         self._weigh = engine.sql(_WEIGH.format(octets=engine.octets))
+        self._try_message = engine.sql(_TRY_MESSAGE)
+
+    def attempt(self, cursor: Cursor) -> None:
+        """Tries in a transaction whether a message can be kept, and deletes it there."""
+        cursor.execute(_TRY)
+        # text that no database compresses
+        cursor.execute(self._try_message, (secrets.token_hex(_PADDING),))
+        for statement in _TRIED:
+            cursor.execute(statement)
 
     def count(self, cursor: Cursor) -> Usage:
         """Counts all rooms and their bytes."""

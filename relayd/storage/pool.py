@@ -8,7 +8,8 @@ Stands on `engines` and `jobs`; `draws` and `history` stand on it. Its guarantee
 - A broken connection is discarded. A read is then retried once on a new one; a write only if its
   BEGIN failed, because a later statement may have been executed. A write that fails was not
   committed, unless the error is a CommitUnanswered.
-- An outage is logged when it begins and when it ends, once for each name, not once per query.
+- What the database refuses, or that it does not answer, is noted in its `stores.health.Health`,
+  which logs it when it begins and when it ends.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from relayd.logs import Logger
 from relayd.storage import engines
 from relayd.storage.engines import Bounds, Cursor
 from relayd.storage.jobs import Job, Pool
+from relayd.storage.place import PLACES
+from relayd.stores.health import Health
+from relayd.stores.states import State
 from relayd.tally import Buckets
 
 T = TypeVar("T")
@@ -30,6 +34,7 @@ T = TypeVar("T")
 _MAX_WAITING = 1000  # interactions that wait for a thread; beyond it they fail at once
 _READ = 0.1  # seconds after a deadline, to hear of threads that have ended
 _GRACE = 2.0  # seconds a freed thread has to end in close()
+_OF_THE_SITE = "see [django] in the configuration, and the log of the site's database"
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Database:
         stats: the statistics of each interaction, by its name.
         threads: how many interactions run at once; others wait.
         given_up: interactions whose thread was freed because the deadline had passed.
+        health: the state of the database.
 
     Raises:
         ConfigError: the URL is wrong.
@@ -93,10 +99,17 @@ class Database:
         self.given_up = 0
         self._jobs: dict[Job, Deferred[Any]] = {}
         self._max_jobs = pool_size + _MAX_WAITING
-        self._away_since: dict[str, float] = {}
+        self.health = Health(
+            self.engine.store,
+            self.engine.label,
+            reactor,
+            self.log,
+            probe=self._probe,
+            advice=_OF_THE_SITE if foreign else "",
+        )
+        self._reads: list[Callable[[Cursor], object]] = [] if foreign else [_check_schema]
+        self._writes: list[Callable[[Cursor], object]] = []
         self._closed: Deferred[None] | None = None
-        if isinstance(self.engine, engines.SQLite):
-            self.engine.make_folder()
         self._pool = Pool(
             self.engine,
             self._give_up_all,
@@ -127,11 +140,6 @@ class Database:
         """Whether it is closed, or about to be."""
         return self._closed is not None
 
-    @property
-    def available(self) -> bool:
-        """Whether the last interaction of every name found the database."""
-        return not self._away_since
-
     def sql(self, text: str) -> str:
         """The statement in this database's dialect; its parameters are written `%s`."""
         return self.engine.sql(text)
@@ -143,6 +151,16 @@ class Database:
     def call_later(self, seconds: float, call: Callable[[], object]) -> None:
         """Calls something in the reactor's thread after a while."""
         self._reactor.callLater(seconds, call)
+
+    def needs(self, attempt: Callable[[Cursor], object], *, write: bool = False) -> None:
+        """Adds something that relayd needs of the database, for the probes of `health`.
+
+        Args:
+            attempt: does it; called with a cursor, outside the reactor's thread. It leaves nothing
+                behind, and raises the module's errors.
+            write: whether it writes; then it is called inside a transaction.
+        """
+        (self._writes if write else self._reads).append(attempt)
 
     async def run(
         self,
@@ -178,14 +196,14 @@ class Database:
             result = await self._start(interaction, args, write, timeout)
         except DatabaseUnavailable as error:
             stats.failures += 1
-            self._note_away(name, error)
+            if self._closed is None:
+                self.health.refused(State(error.state), str(error))
             raise
         except BaseException:
             stats.failures += 1
             raise
         finally:
             stats.seconds.observe(self.seconds() - started)
-        self._note_back(name)
         return result
 
     async def check_schema(self) -> None:
@@ -203,6 +221,7 @@ class Database:
         """
         if self._closed is None:
             self._closed = Deferred()
+            self.health.stop()
             await self._jobs_end(self.deadline + _GRACE)
             self._end_pool()
             self._closed.callback(None)
@@ -231,13 +250,15 @@ class Database:
         args: tuple[Any, ...],
         write: bool,
         timeout: float | None,
+        *,
+        fresh: bool = False,
     ) -> "Deferred[T]":
         answer: Deferred[T] = Deferred()
         if self._closed is not None or len(self._jobs) >= self._max_jobs:
             reason = "closed" if self._closed is not None else "too many interactions wait"
-            answer.errback(DatabaseUnavailable(f"{self.engine.label}: {reason}"))
+            answer.errback(DatabaseUnavailable(f"{self.engine.label}: {reason}", State.SLOW))
             return answer
-        job = Job(self.engine, interaction, args, write)
+        job = Job(self.engine, interaction, args, write, fresh=fresh)
         limit = self.deadline if timeout is None else max(0.0, min(timeout, self.deadline))
         work: Deferred[Any] = self._pool.runWithConnection(job)
         self._jobs[job] = work
@@ -257,6 +278,8 @@ class Database:
 
         def done(result: Any) -> None:
             del self._jobs[job]
+            if job.replaced and self._closed is None:
+                self.health.refused(State.REPLACED, PLACES[State.REPLACED])
             if timer.active():
                 timer.cancel()
                 answer.callback(result)  # a Failure goes down the error branch
@@ -277,25 +300,22 @@ class Database:
         else:
             self._pool.close()
 
-    def _note_away(self, name: str, error: DatabaseUnavailable) -> None:
-        if name not in self._away_since and self._closed is None:
-            self._away_since[name] = self.seconds()
-            self.log.error(
-                "{label} is unavailable for {name}: {reason}",
-                label=self.engine.label,
-                name=name,
-                reason=str(error),
-            )
+    async def _probe(self) -> bool:
+        """Does on a new connection what relayd needs of the database."""
+        if self._closed is not None:
+            return False
+        write = bool(self._writes)
+        try:
+            await self._start(self._attempt, (), write, None, fresh=True)
+        except DatabaseUnavailable as error:
+            if self._closed is None:
+                self.health.refused(State(error.state), str(error))
+            return False
+        return True
 
-    def _note_back(self, name: str) -> None:
-        since = self._away_since.pop(name, None)
-        if since is not None:
-            self.log.info(
-                "{label} is back for {name} after {seconds:.1f} s",
-                label=self.engine.label,
-                name=name,
-                seconds=self.seconds() - since,
-            )
+    def _attempt(self, cursor: Cursor) -> None:
+        for attempt in (*self._reads, *self._writes):
+            attempt(cursor)
 
 
 def _check_schema(cursor: Cursor) -> None:

@@ -16,6 +16,8 @@ from relayd.config import Database
 from relayd.errors import DatabaseUnavailable
 from relayd.logs import Logger
 from relayd.storage import engines, samples, schema
+from relayd.stores.health import Health
+from relayd.stores.states import State, Store, remedy
 
 _RETRY = 2.0
 """Seconds between two attempts while the database is unavailable."""
@@ -27,6 +29,7 @@ class Preparation:
     Args:
         reactor: provides IReactorTime and IReactorFromThreads.
         settings: the section `[database]`.
+        health: of the database, where this process uses it.
 
     Raises:
         ConfigError: the URL is wrong.
@@ -34,8 +37,9 @@ class Preparation:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: Database) -> None:
+    def __init__(self, reactor: Any, settings: Database, health: Health | None = None) -> None:
         self._reactor = reactor
+        self._health = health
         self._settings = settings
         self._embedded = engines.engine(settings.url).dialect == "sqlite"
         self._preparing: Deferred[None] | None = None
@@ -51,7 +55,9 @@ class Preparation:
         try:
             self._prepare()
         except (DatabaseUnavailable, schema.SchemaError) as error:
-            raise SystemExit(f"relayd: {error}") from error
+            state = getattr(error, "state", None)
+            advice = remedy(Store.SQLITE, State(state)) if state else ""
+            raise SystemExit(f"relayd: {error}{advice and '; '}{advice}") from error
 
     def start(self) -> None:
         """Prepares an embedded database now, and a server in the background until that is done.
@@ -62,6 +68,8 @@ class Preparation:
         self.prepare_embedded()
         if self._settings.migrate and not self._embedded:
             self._preparing = Deferred.fromCoroutine(self._prepare_until_done())
+        elif self._health is not None:
+            self._health.ask_soon()
 
     def stop(self) -> None:
         """Makes no further attempt."""
@@ -92,21 +100,28 @@ class Preparation:
             except CancelledError:
                 return
             except DatabaseUnavailable as error:
+                self._note(State(error.state), str(error))
+            except schema.SchemaError as error:
                 if str(error) != said:  # each reason once, not at each attempt
                     said = str(error)
-                    self._log.warn("the database is away: {why}; trying again", why=said)
-            except schema.SchemaError as error:
-                self._log.error("the schema could not be brought up to date: {why}", why=str(error))
-                return
+                    self._log.error(
+                        "the schema could not be brought up to date, trying again: {why}", why=said
+                    )
             except Exception:
                 self._log.failure("bringing the schema up to date failed")
                 return
             else:
+                if self._health is not None:
+                    self._health.ask_soon()
                 return
             try:
                 await deferLater(self._reactor, _RETRY)
             except CancelledError:
                 return
+
+    def _note(self, state: State, reason: str) -> None:
+        if self._health is not None:
+            self._health.refused(state, reason)
 
     def _in_thread(self, work: Callable[[], None]) -> "Deferred[None]":
         """Runs a function in a daemon thread, which cannot keep the process alive if it hangs."""

@@ -31,7 +31,7 @@ from yoyo.backends.core.sqlite3 import SQLiteBackend
 from yoyo.connections import DatabaseURI
 from yoyo.migrations import MigrationList, default_migration_table, read_migrations
 
-from relayd.errors import DatabaseUnavailable, RelaydError
+from relayd.errors import RelaydError
 from relayd.storage import engines
 from relayd.storage.engines import Bounds, Engine
 
@@ -144,8 +144,8 @@ def _opened(url: str) -> Iterator["_Backend"]:
         with _BACKENDS[engine.dialect](engine) as backend:
             yield backend
     except engine.errors as error:
-        if engine.is_away(error):
-            raise DatabaseUnavailable(f"{engine.label}: {engine.reason(error)}") from error
+        if (away := engine.unavailable(error, f"{engine.label}: ")) is not None:
+            raise away from error
         raise SchemaError(f"{engine.label}: {engine.reason(error)}") from error
 
 

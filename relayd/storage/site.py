@@ -9,6 +9,7 @@ from typing import Any
 from relayd.errors import DatabaseUnavailable
 from relayd.storage.engines import Cursor
 from relayd.storage.pool import Database
+from relayd.stores.states import State
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Site:
             f"SELECT {quoted['user_name']}, password, is_active FROM {quoted['users']} "
             f"WHERE {quoted['user_key']} = %s"
         )
+        database.needs(lambda cursor: self._one(cursor, self._session_sql, ""))
 
     async def session(self, key: str) -> str | None:
         """The data of a session that has not expired; None if there is none.
@@ -99,9 +101,11 @@ class Site:
             cursor.execute(sql, (key,))
             return cursor.fetchone()
         except engine.errors as error:
-            if engine.is_away(error) and not engine.is_unprepared(error):
+            state = engine.state_of(error)
+            if state not in (None, State.UNPREPARED, State.FORBIDDEN):
                 raise
             reason = str(error).strip().partition("\n")[0]
             raise DatabaseUnavailable(
-                f"{engine.label}: the tables of the site cannot be read: {reason}"
+                f"{engine.label}: the tables of the site cannot be read: {reason}",
+                State.FORBIDDEN if state is State.FORBIDDEN else State.AWAY,
             ) from error

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from relayd.config import Config
 from relayd.metrics.exchange import Family
+from relayd.stores.health import Trouble
 
 
 class Backend(Protocol):
@@ -41,8 +42,8 @@ class Backend(Protocol):
             OutcomeUnknown: it may be.
         """
 
-    async def check_database(self) -> None:
-        """Checks the database. Raises DatabaseUnavailable; its text has no password."""
+    async def database_trouble(self) -> Trouble | None:
+        """The state of the database, which is asked now; None if it is OK."""
 
     def check_disk(self) -> None:
         """Checks the space for the database. Raises DiskFull."""
@@ -62,5 +63,5 @@ class Backend(Protocol):
     def attempt_failed(self, client: str) -> None:
         """A key that an address has shown is wrong."""
 
-    def check_redis(self) -> None:
-        """Checks Redis, if it is configured. Raises RedisUnavailable."""
+    def redis_trouble(self) -> Trouble | None:
+        """The state of Redis; None if it is OK, or not configured."""

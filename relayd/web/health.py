@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from relayd.errors import Unavailable
+from relayd.stores.health import Trouble
 from relayd.web.answers import Answer, json_answer
 from relayd.web.backend import Backend
 from relayd.web.request import Request
@@ -21,7 +22,7 @@ class Health:
         self._backend = backend
         self._clock = clock
         self._asked_at = -MEMORY
-        self._database: Unavailable | None = None
+        self._database: Trouble | None = None
         self._waiting: list[Deferred[None]] | None = None
 
     def alive(self, request: Request) -> Answer:
@@ -33,20 +34,14 @@ class Health:
         draining: dict[str, Any] = {"ok": not self._backend.draining}
         if self._backend.draining:
             draining["message"] = "relayd takes no new clients now."
-        database: dict[str, Any] = {"ok": True}
         await self._ask_database()
-        if self._database is not None:
-            database = {"ok": False, "message": self._database.sentence}
+        database = _part(self._database)
         disk: dict[str, Any] = {"ok": True}
         try:
             self._backend.check_disk()
         except Unavailable as error:
             disk = {"ok": False, "message": error.sentence}
-        redis: dict[str, Any] = {"ok": True}
-        try:
-            self._backend.check_redis()
-        except Unavailable as error:
-            redis = {"ok": False, "message": error.sentence}
+        redis = _part(self._backend.redis_trouble())
         parts = {"database": database, "disk": disk, "redis": redis, "draining": draining}
         if all(part["ok"] for part in parts.values()):
             return json_answer({"ready": True, "parts": parts})
@@ -62,12 +57,16 @@ class Health:
             return
         self._waiting = []
         try:
-            await self._backend.check_database()
-            self._database = None
-        except Unavailable as error:
-            self._database = error
+            self._database = await self._backend.database_trouble()
         finally:
             self._asked_at = self._clock.seconds()
             waiting, self._waiting = self._waiting, None
             for each in waiting:
                 each.callback(None)
+
+
+def _part(trouble: Trouble | None) -> dict[str, Any]:
+    """A store in the answer; its own words, which may name hosts and users, are for the log."""
+    if trouble is None:
+        return {"ok": True}
+    return {"ok": False, "state": trouble.state, "message": trouble.sentence}

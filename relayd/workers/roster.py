@@ -33,6 +33,7 @@ class Entry:
         started: time of its last start.
         last_heartbeat: time of its last heartbeat.
         connections: open WebSockets, as of the last heartbeat.
+        troubles: what its stores refuse, in words, as of the last heartbeat.
         starts: number of its starts.
     """
 
@@ -42,6 +43,7 @@ class Entry:
         self.started = 0.0
         self.last_heartbeat = 0.0
         self.connections = 0
+        self.troubles = ""
         self.starts = 0
         self._serving_since: float | None = None
         self._delay = 0.0
@@ -62,10 +64,11 @@ class Entry:
         """Notes the process that was started (IProcessTransport)."""
         self.process = process
 
-    def heartbeat(self, now: float, connections: int) -> bool:
+    def heartbeat(self, now: float, connections: int, troubles: str = "") -> bool:
         """Notes a heartbeat; returns whether it is the first since the start."""
         self.last_heartbeat = now
         self.connections = connections
+        self.troubles = troubles
         first = not self.serves
         if first:
             self._serving_since = now
@@ -122,6 +125,10 @@ class Roster:
     def connections(self) -> int:
         """Open WebSockets of all workers, as of their last heartbeats."""
         return sum(each.connections for each in self if each.serves)
+
+    def troubles(self) -> list[str]:
+        """What the stores of any worker refuse, in words, each once."""
+        return list(dict.fromkeys(each.troubles for each in self if each.serves and each.troubles))
 
     def summary(self) -> Workers:
         """The metrics of the workers."""

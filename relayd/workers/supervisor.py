@@ -154,8 +154,10 @@ class Supervisor(Service):
         connections = self._roster.connections()
         what = "Draining" if self._control.draining else "Serving"
         what = "Stopping" if self._stopping else what
+        troubles = tuple(self._roster.troubles())
+        what = ", ".join([what, *troubles])
         workers = f"{serving} of {len(self._roster)} workers"
-        return Condition(connections, f"{what}: {connections} connections, {workers}")
+        return Condition(connections, f"{what}: {connections} connections, {workers}", troubles)
 
     def stopService(self) -> "Deferred[None]":
         """Drains all workers; fires when all have ended, by a kill after the timeout."""
@@ -195,9 +197,9 @@ class Supervisor(Service):
                 "worker {number} is process {pid}", number=worker.number, pid=process.pid
             )
 
-    def heartbeat(self, worker: Entry, connections: int) -> None:
-        """Notes a heartbeat of a worker, with the number of its connections."""
-        if not worker.heartbeat(self._reactor.seconds(), connections):
+    def heartbeat(self, worker: Entry, connections: int, troubles: str) -> None:
+        """Notes a heartbeat of a worker, with its connections and its stores' troubles."""
+        if not worker.heartbeat(self._reactor.seconds(), connections, troubles):
             return
         self._log.info("worker {number} serves", number=worker.number)
         self._control.served(worker.number)
@@ -325,8 +327,10 @@ class _Child(ProcessProtocol):
         self.transport.writeToChild(FROM_PARENT, self._config)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if newest := [line for line in data.split(b"\n") if line.isdigit()]:
-            self._supervisor.heartbeat(self._worker, int(newest[-1]))
+        parts = [line.partition(b" ") for line in data.split(b"\n")]
+        if newest := [part for part in parts if part[0].isdigit()]:
+            connections, _, troubles = newest[-1]
+            self._supervisor.heartbeat(self._worker, int(connections), troubles.decode())
 
     def processExited(self, reason: Failure) -> None:
         self._supervisor.exited(self._worker, reason.value)

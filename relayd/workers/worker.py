@@ -131,7 +131,7 @@ class Heartbeat:
         self._reactor = reactor
 
     def serving(self, condition: Callable[[], Condition]) -> None:
-        """Sends heartbeats from now on, each with the number of connections."""
+        """Sends heartbeats from now on, with the number of connections and the stores' troubles."""
         os.set_blocking(TO_PARENT, False)
         loop = LoopingCall(self._send, condition)
         loop.clock = self._reactor
@@ -140,7 +140,9 @@ class Heartbeat:
     def _send(self, condition: Callable[[], Condition]) -> None:
         # a parent that does not read, or has ended, must not stop the relay
         with contextlib.suppress(OSError):
-            os.write(TO_PARENT, b"%d\n" % condition().connections)
+            found = condition()
+            line = f"{found.connections} {', '.join(found.troubles)}\n"
+            os.write(TO_PARENT, line.encode())
 
     def stopping(self) -> None:
         """Does nothing: the parent has ordered the stop, or sees the process end."""

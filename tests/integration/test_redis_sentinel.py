@@ -181,7 +181,7 @@ async def test_passwords_and_tls_work_on_both_hops(tmp_path: Path) -> None:
         ):
             with Log() as log:
                 async with started(wrong, **files) as (server, watch):
-                    assert reason in await log.wait_for("is away")
+                    assert reason in await log.wait_for("Redis service")
                 assert watch.changes == []
 
 

@@ -14,6 +14,7 @@ from relayd.errors import DatabaseUnavailable, StoreUnavailable
 from relayd.storage import schema
 from relayd.storage.history import History
 from relayd.storage.pool import Database
+from relayd.stores.states import State
 
 WRITER = """
 import sys
@@ -106,13 +107,17 @@ async def test_a_query_without_end_is_interrupted_at_the_deadline(sqlite_url: st
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
+async def test_the_file_and_its_folder_are_created_by_a_migration_and_by_nothing_else(
+    tmp_path: Path,
+) -> None:
     from twisted.internet import reactor
 
     url = f"sqlite:///{tmp_path}/a/b/c.db"
+    database = Database(url, reactor=reactor)
+    with pytest.raises(DatabaseUnavailable):
+        await database.check_schema()
+    assert database.health.state is State.MISSING
+    assert not (tmp_path / "a").exists()
     schema.migrate(url)
-    database = Database(f"sqlite:///{tmp_path}/d/e.db", reactor=reactor)
-    await database.run("look", lambda cursor: cursor.execute("PRAGMA schema_version"))
+    await database.check_schema()
     await database.close()
-    assert (tmp_path / "a/b/c.db").exists()
-    assert (tmp_path / "d/e.db").exists()

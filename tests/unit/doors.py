@@ -71,13 +71,13 @@ class FakeBackend:
     def attempt_failed(self, client: str) -> None:
         pass
 
-    def check_redis(self) -> None:
+    def redis_trouble(self) -> None:
         pass
 
     def check_disk(self) -> None:
         pass
 
-    async def check_database(self) -> None:
+    async def database_trouble(self) -> None:
         pass
 
 

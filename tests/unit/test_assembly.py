@@ -119,7 +119,7 @@ def test_a_part_that_was_built_neither_listens_nor_runs_before_it_is_started(
     assert not node.running
     assert list(node._ports) == []
     assert lifecycle.told == []
-    assert node.condition() == (0, "Stopping: 0 connections")
+    assert node.condition() == Condition(0, "Stopping: 0 connections")
 
 
 @pytest.fixture

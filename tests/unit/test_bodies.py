@@ -108,7 +108,7 @@ class SlowBackend(FakeBackend):
         super().__init__()
         self.asked: list[Deferred[None]] = []
 
-    async def check_database(self) -> None:
+    async def database_trouble(self) -> None:
         self.asked.append(Deferred())
         await self.asked[-1]
 

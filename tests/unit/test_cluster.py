@@ -128,11 +128,11 @@ def test_a_report_that_fails_is_followed_by_the_next_one(scene: Scene) -> None:
 
 def test_a_refusal_of_redis_is_logged_once_until_the_command_works_again(scene: Scene) -> None:
     for _ in range(2):
-        scene.redis.failure = RedisRefused("NOPERM no")
+        scene.redis.failure = RedisRefused("WRONGTYPE no")
         scene.pass_by(9)
         scene.redis.failure = None
         scene.pass_by(3)
-    assert scene.log == ["this process cannot be registered, will retry: NOPERM no"] * 2
+    assert scene.log == ["this process cannot be registered, will retry: WRONGTYPE no"] * 2
 
 
 def test_the_rate_is_what_was_delivered_between_two_reports(scene: Scene) -> None:
@@ -186,7 +186,7 @@ def test_a_report_in_flight_does_not_follow_the_removal(scene: Scene) -> None:
     assert [words[0] for words in scene.redis.told] == ["DEL", "ZREM"]
 
 
-@pytest.mark.parametrize("failure", [RedisUnavailable("away"), RedisRefused("NOPERM no")])
+@pytest.mark.parametrize("failure", [RedisUnavailable("away"), RedisRefused("WRONGTYPE no")])
 def test_stopping_does_not_fail_when_redis_does(scene: Scene, failure: Exception) -> None:
     scene.redis.failure = failure
     success(scene.membership.stop())

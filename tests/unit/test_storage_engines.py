@@ -12,6 +12,7 @@ import pytest
 from relayd.errors import ConfigError
 from relayd.storage import engines
 from relayd.storage.engines import PostgreSQL, SQLite
+from relayd.stores.states import State
 
 
 @pytest.mark.parametrize(
@@ -80,10 +81,10 @@ def test_sqlite_errors_are_distinguished_by_their_code(tmp_path: Path) -> None:
     one.execute("BEGIN IMMEDIATE")
     with pytest.raises(sqlite3.OperationalError) as locked:
         other.execute("BEGIN IMMEDIATE")
-    assert engine.is_away(locked.value)
+    assert engine.state_of(locked.value) is State.LOCKED
     with pytest.raises(sqlite3.OperationalError) as mistake:
         other.execute("SELECT * FROM nothing")
-    assert not engine.is_away(mistake.value)
+    assert engine.state_of(mistake.value) is None
     one.close()
     other.close()
 

@@ -14,7 +14,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayd.config import Api, Config, Echo, Limits, Metrics, Proxy
-from relayd.errors import DatabaseUnavailable, RedisUnavailable, StoreUnavailable
+from relayd.errors import StoreUnavailable
+from relayd.stores.health import Trouble
+from relayd.stores.states import State
 from relayd.web import request as web_request
 from relayd.web.site import build_site
 from tests.unit.web_fakes import BEARER, KEY, SAID, Client, FakeBackend, Reply, ask
@@ -45,7 +47,7 @@ def failures() -> Iterator[list[LogEvent]]:
 
 def test_healthz_answers_while_everything_else_is_broken(backend: FakeBackend) -> None:
     backend.draining = True
-    backend.database_error = DatabaseUnavailable("away")
+    backend.database = Trouble(State.AWAY, "The database is away.", "secret words")
     for path in ("/healthz", "/healthz/"):
         reply = ask(backend, "GET", path)
         assert (reply.status, reply.json) == (200, {"status": "ok"})
@@ -63,13 +65,13 @@ def test_readyz_answers_200_when_every_part_is_in_order(backend: FakeBackend) ->
 
 
 def test_readyz_names_the_part_that_is_not_in_order(backend: FakeBackend) -> None:
-    backend.database_error = DatabaseUnavailable("no answer in 3 s")
+    backend.database = Trouble(State.READ_ONLY, "The database refuses writes.", "secret words")
     reply = ask(backend, "GET", "/readyz")
     assert reply.status == 503
     assert int(reply.headers["retry-after"]) > 0
     assert reply.json["ready"] is False
     assert reply.json["parts"] == {
-        "database": {"ok": False, "message": DatabaseUnavailable.sentence},
+        "database": {"ok": False, "state": "read_only", "message": "The database refuses writes."},
         "disk": {"ok": True},
         "redis": {"ok": True},
         "draining": {"ok": True},
@@ -77,10 +79,14 @@ def test_readyz_names_the_part_that_is_not_in_order(backend: FakeBackend) -> Non
 
 
 def test_readyz_names_an_unavailable_redis(backend: FakeBackend) -> None:
-    backend.redis_error = RedisUnavailable("10.0.0.1 is away")
+    backend.redis = Trouble(State.AWAY, "Redis is away.", "10.0.0.1 is away")
     reply = ask(backend, "GET", "/readyz")
     assert reply.status == 503
-    assert reply.json["parts"]["redis"] == {"ok": False, "message": RedisUnavailable.sentence}
+    assert reply.json["parts"]["redis"] == {
+        "ok": False,
+        "state": "away",
+        "message": "Redis is away.",
+    }
 
 
 def test_readyz_answers_503_while_draining_and_ends_the_connection(backend: FakeBackend) -> None:

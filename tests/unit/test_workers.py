@@ -45,9 +45,10 @@ class Process:
     def signalProcess(self, number: int) -> None:  # noqa: N802
         self.signals.append(number)
 
-    def serve(self, connections: int = 0) -> None:
+    def serve(self, connections: int = 0, troubles: str = "") -> None:
         """Sends a heartbeat."""
-        self._protocol.childDataReceived(worker.TO_PARENT, b"%d\n" % connections)
+        line = f"{connections} {troubles}\n"
+        self._protocol.childDataReceived(worker.TO_PARENT, line.encode())
 
     def end(self, status: int | None = 0, by: int | None = None) -> None:
         """It has ended with an exit status, or by a signal."""
@@ -249,7 +250,11 @@ def test_the_service_manager_is_notified_once_that_workers_serve(
     for each in running.spawned * 2:
         each.serve(7)
     assert running.told == ["Serving: 7 connections, 1 of 2 workers"]
-    assert running.supervisor.condition() == (14, "Serving: 14 connections, 2 of 2 workers")
+    assert running.supervisor.condition().sentence == "Serving: 14 connections, 2 of 2 workers"
+    running.newest(1).serve(7, "database is away")
+    condition = running.supervisor.condition()
+    assert (condition.connections, condition.troubles) == (14, ("database is away",))
+    assert condition.sentence == "Serving, database is away: 14 connections, 2 of 2 workers"
 
 
 def test_each_death_is_one_line_with_its_cause(scene: Callable[..., Scene]) -> None:

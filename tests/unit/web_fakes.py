@@ -13,6 +13,7 @@ from relayd.config import Api, Config
 from relayd.errors import ErrorCode, Refusal
 from relayd.metrics.exchange import Family
 from relayd.metrics.totals import describe_workers
+from relayd.stores.health import Trouble
 from relayd.web.site import Site, build_site
 
 KEY = "a key for tests"
@@ -27,9 +28,9 @@ class FakeBackend:
     config: Config = field(default_factory=lambda: Config(api=Api(key=KEY)))
     draining: bool = False
     stopping: bool = False
-    database_error: Exception | None = None
+    database: Trouble | None = None
     disk_error: Exception | None = None
-    redis_error: Exception | None = None
+    redis: Trouble | None = None
     post_result: "Deferred[bytes] | Exception | None" = None
     published: list[tuple[str, bytes]] = field(default_factory=list)
     said: list[tuple[str, str]] = field(default_factory=list)
@@ -54,9 +55,8 @@ class FakeBackend:
         if self.disk_error is not None:
             raise self.disk_error
 
-    async def check_database(self) -> None:
-        if self.database_error is not None:
-            raise self.database_error
+    async def database_trouble(self) -> Trouble | None:
+        return self.database
 
     async def figures(self) -> list[Family]:
         return describe_workers(1, 1, 0, 0)
@@ -74,9 +74,8 @@ class FakeBackend:
     def attempt_failed(self, client: str) -> None:
         pass
 
-    def check_redis(self) -> None:
-        if self.redis_error is not None:
-            raise self.redis_error
+    def redis_trouble(self) -> Trouble | None:
+        return self.redis
 
 
 @dataclass

@@ -19,6 +19,7 @@ from relayd.brokers.over_redis.keeping import Bounds, Keys
 from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import MEMORY, RedisPairs
+from relayd.brokers.over_redis.probe import needs
 from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.brokers.reads import in_time
 from relayd.config import Config
@@ -69,6 +70,8 @@ class RedisBrokers:
     ) -> None:
         settings = config.redis
         self._redis = redis
+        for server in redis.servers:
+            server.probe_with(needs(server, settings.prefix))
         # a client that does not read is closed when more waits for it
         foreign = Foreign(clock, drops, config.limits.send_buffer)
         django: DjangoChannels | None = None

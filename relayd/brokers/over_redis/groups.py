@@ -29,6 +29,7 @@ from relayd.hub import Hub, Member
 from relayd.logs import Logger
 from relayd.names import split_group
 from relayd.native.batching import Batch, Batching
+from relayd.redis.replies import RedisRefused
 from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 
@@ -191,6 +192,8 @@ class RedisGroups:
                 await self._django.subscribe(group)
             if topics is not None:
                 await topics.began(group)
+        except RedisRefused as error:
+            failure = RedisUnavailable(str(error))
         except RedisUnavailable as error:
             if kind not in self._local_kinds or self._redis.available:
                 failure = error

@@ -34,7 +34,6 @@ class Inbox:
         self._open: set[RedisServer] = set()
         self._waiting: dict[RedisServer, list[Deferred[None]]] = {}
         self._stopped = False
-        self._refused = False
         for server in redis.servers:
             server.watch(partial(self._changed, server))
 
@@ -84,11 +83,6 @@ class Inbox:
             failure = error
         except RedisRefused as error:
             failure = RedisUnavailable(str(error))
-            if not self._refused:  # once: each client tries again
-                self._refused = True
-                self._log.warn(
-                    "Redis refuses the channel {name}: {error}", name=self._channel, error=error
-                )
         for waiter in self._waiting.pop(server):
             if failure is None:
                 waiter.callback(None)

@@ -296,7 +296,8 @@ class PairScripts:
         try:
             return await running
         except RedisRefused as error:
-            if error.code not in self._refused:  # once for each code: every retry gets it again
+            # once for each code: every retry gets it again
+            if error.state is None and error.code not in self._refused:
                 self._refused.add(error.code)
                 self._log.warn("Redis refuses what pairs need: {error}", error=error)
             raise RedisUnavailable(str(error)) from error
