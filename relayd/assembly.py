@@ -27,6 +27,7 @@ from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.cluster import Membership
 from relayd.config import Config, Loaded
 from relayd.config.current import Current
+from relayd.config.drift import Drift
 from relayd.config.reload import Reloader
 from relayd.connection.admission import Admission
 from relayd.connection.context import Context
@@ -41,7 +42,7 @@ from relayd.control.site import ControlSite
 from relayd.control.worker_metrics import ParentFigures, WorkerFigures, query_through
 from relayd.drops import Drops
 from relayd.edge.frontdoor import FrontDoorFactory
-from relayd.edge.passed import listener_of, with_sockets
+from relayd.edge.passed import listener_of, replaced, with_sockets
 from relayd.edge.ports import Ports
 from relayd.edge.seats import Seats
 from relayd.errors import ConfigError
@@ -119,11 +120,12 @@ def assemble(
         raise SystemExit(f"relayd: {error}") from error
     notifier = Notifier(reactor, systemd)
     reloader = Reloader(read_again, current, notifier.reloading)
+    drift = Drift(read_again, current, partial(replaced, systemd))
     listener = listener_of(reactor, systemd, current.config)
     service: Node | Supervisor
     if config.server.workers == 1:
         service = build_node(
-            current, reactor, lifecycle=notifier, listener=listener, reloader=reloader
+            current, reactor, lifecycle=notifier, listener=listener, reloader=reloader, drift=drift
         )
     else:
         service = build_supervisor(
@@ -132,6 +134,7 @@ def assemble(
             lifecycle=notifier,
             listener=listener,
             reloader=reloader,
+            drift=drift,
             command=command,
             end=end,
             heartbeat_timeout=systemd.watchdog and max(systemd.watchdog, 3 * HEARTBEAT_INTERVAL),
@@ -168,6 +171,7 @@ def build_node(
     lifecycle: Lifecycle,
     listener: Any,
     reloader: Reloader | None = None,
+    drift: Drift | None = None,
     worker: Worker | None = None,
 ) -> Node:
     """Builds a process that serves clients.
@@ -178,6 +182,7 @@ def build_node(
         lifecycle: is notified when the process serves, and when it stops.
         listener: opens the endpoints: the reactor, or `Inherited`.
         reloader: reads the configuration again; None for a worker, whose parent does that.
+        drift: compares the configuration with its files; None for a worker.
         worker: the inheritance of the process, if it is a worker.
     """
     config = current.config
@@ -225,7 +230,7 @@ def build_node(
         context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers, disk=disk,
         database=database, draws=draws, redis=redis, lag=lag, certificates=certificates,
     )  # fmt: skip
-    figures = ProcessFigures(parts, alone=worker is None)
+    figures = ProcessFigures(parts, drift)
     application = Application(
         process=process,
         worker=None if worker is None else worker.number,
@@ -254,7 +259,7 @@ def build_node(
     )  # fmt: skip
     control = ProcessControl(
         context, hub, brokers.groups, application, spread, relays.values(), figures,
-        place=place, reloader=reloader,
+        place=place, reloader=reloader, drift=drift,
     )  # fmt: skip
     # the socket of a worker is for its parent alone, and replaces that of a worker before it
     control_socket = ControlSocket(
@@ -295,6 +300,7 @@ def build_supervisor(
     lifecycle: Lifecycle,
     listener: Any,
     reloader: Reloader,
+    drift: Drift,
     command: Callable[[int], list[str]],
     end: Callable[[], object],
     heartbeat_timeout: float = 0.0,
@@ -307,6 +313,7 @@ def build_supervisor(
         lifecycle: is notified when relayd serves, and when it stops.
         listener: opens the endpoints: the reactor, or `Inherited`.
         reloader: reads the configuration again, for all workers.
+        drift: compares the configuration with its files.
         command: returns the command line of a worker, by its number.
         end: ends the parent.
         heartbeat_timeout: seconds without a heartbeat after which a worker is killed; 0 for never.
@@ -318,8 +325,8 @@ def build_supervisor(
     paths: dict[int, Path] = {}
     if place is not None:
         paths = {each.number: of_worker(place, each.number).path for each in roster}
-    figures = WorkerFigures(reactor, query_through(reactor, paths), roster.summary)
-    control = Parent(reactor, paths, figures, reloader)
+    figures = WorkerFigures(reactor, query_through(reactor, paths), roster.summary, drift)
+    control = Parent(reactor, paths, figures, reloader, drift)
     return Supervisor(
         reactor,
         current,

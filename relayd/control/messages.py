@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from relayd.cluster import Report
+from relayd.config.drift import Difference
 from relayd.config.reload import Change, Outcome
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -66,12 +67,14 @@ class Status(msgspec.Struct, kw_only=True):
         workers: the number of its workers; None if it serves clients itself.
         processes: the processes that serve clients.
         missing: numbers of the workers that did not answer.
+        differs: what stands in the files of the configuration and does not run.
     """
 
     pid: int
     workers: int | None = None
     processes: list[Process]
     missing: list[int] = []
+    differs: list[Difference] = []
 
 
 class Client(msgspec.Struct, kw_only=True):

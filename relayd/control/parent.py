@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from relayd import logs
 from relayd.access.denials import Denial
+from relayd.config.drift import Drift
 from relayd.config.reload import Reloader
 from relayd.control.messages import (
     Client,
@@ -59,6 +60,7 @@ class Parent(Reloading):
         paths: of the workers' control sockets, by their numbers.
         figures: sums the metrics of the workers.
         reloader: reads the configuration again, for all workers.
+        drift: compares it with its files.
 
     Attributes:
         draining: whether workers that start are drained at once.
@@ -67,9 +69,14 @@ class Parent(Reloading):
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, paths: Mapping[int, Path], figures: WorkerFigures, reloader: Reloader
+        self,
+        reactor: Any,
+        paths: Mapping[int, Path],
+        figures: WorkerFigures,
+        reloader: Reloader,
+        drift: Drift,
     ) -> None:
-        super().__init__(reloader)
+        super().__init__(reloader, drift)
         self._clients = {number: SocketClient(reactor, path) for number, path in paths.items()}
         self._figures = figures
         self.draining = False
@@ -103,6 +110,7 @@ class Parent(Reloading):
             workers=len(self._clients),
             processes=[process for status in found.values() for process in status.processes],
             missing=missing,
+            differs=self.differences(),
         )
 
     async def clients(self, selection: Selection) -> Listing[Client]:

@@ -15,6 +15,7 @@ from relayd.access.denials import Denial
 from relayd.application import Application
 from relayd.brokers.interface import Groups
 from relayd.close_codes import CloseCode
+from relayd.config.drift import Drift
 from relayd.config.reload import Reloader
 from relayd.connection.context import Context
 from relayd.connection.denied import concerned
@@ -67,6 +68,7 @@ class ProcessControl(Reloading):
         figures: the metrics of this process.
         place: of its control socket, for `status`; None if it has none.
         reloader: reads the configuration again; None in a worker.
+        drift: compares it with its files; None in a worker.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class ProcessControl(Reloading):
         *,
         place: Place | None,
         reloader: Reloader | None,
+        drift: Drift | None,
     ) -> None:
-        super().__init__(reloader)
+        super().__init__(reloader, drift)
         self._context = context
         self._hub = hub
         self._groups = groups
@@ -126,7 +129,7 @@ class ProcessControl(Reloading):
             endpoints=self._context.current.config.endpoints,
             dropped_for_files=self._context.seats.dropped["files"],
         )
-        return Status(pid=report.pid, processes=[process])
+        return Status(pid=report.pid, processes=[process], differs=self.differences())
 
     async def clients(self, selection: Selection) -> Listing[Client]:
         """The connections that match the selection."""

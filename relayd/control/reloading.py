@@ -1,5 +1,6 @@
 """A reload on the operator's command. Under `process` and `parent`, which both offer it."""
 
+from relayd.config.drift import Difference, Drift
 from relayd.config.reload import Reloader
 from relayd.control.messages import Reloaded
 from relayd.errors import ConfigError, ErrorCode, Refusal
@@ -10,10 +11,16 @@ class Reloading:
 
     Args:
         reloader: reads the configuration again; None in a worker, whose parent does it for all.
+        drift: compares it with its files; None in a worker.
     """
 
-    def __init__(self, reloader: Reloader | None) -> None:
+    def __init__(self, reloader: Reloader | None, drift: Drift | None) -> None:
         self._reloader = reloader
+        self._drift = drift
+
+    def differences(self) -> list[Difference]:
+        """What stands in the files and does not run."""
+        return [] if self._drift is None else self._drift.find()
 
     async def reload(self) -> Reloaded:
         """Reads the configuration again.

@@ -15,11 +15,13 @@ from prometheus_client.registry import CollectorRegistry
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 
+from relayd.config.drift import Drift
 from relayd.control.address import Place
 from relayd.control.socket_client import NoAnswer, SocketClient
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.metrics.collector import RULES
+from relayd.metrics.configuration import describe_configuration
 from relayd.metrics.exchange import Family, read
 from relayd.metrics.totals import Totals, describe_workers
 
@@ -64,15 +66,21 @@ class WorkerFigures:
         clock: provides IReactorTime, for the regular queries.
         query: queries a worker, by its number; raises NoAnswer.
         workers: returns the present facts about the workers.
+        drift: compares the configuration with its files.
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: Any, query: Callable[[int], Awaitable[bytes]], workers: Callable[[], Workers]
+        self,
+        clock: Any,
+        query: Callable[[int], Awaitable[bytes]],
+        workers: Callable[[], Workers],
+        drift: Drift,
     ) -> None:
         self._query_worker = query
         self._workers = workers
+        self._drift = drift
         self._totals = Totals()
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
@@ -100,7 +108,7 @@ class WorkerFigures:
             workers.restarts,
             len(workers.serving - answers.keys()),
         )
-        others = [read(self._registry, RULES), known]
+        others = [read(self._registry, RULES), known, describe_configuration(self._drift)]
         return FigureReport(process="", families=self._totals.sum(answers, others))
 
     def _query(self) -> "Deferred[dict[int, list[Family]]]":

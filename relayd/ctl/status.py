@@ -6,7 +6,7 @@ Sits under `ctl.main`.
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ import msgspec
 
 from relayd.cluster import Seen
 from relayd.config import Config
+from relayd.config.drift import Difference, Remedy
 from relayd.control.messages import Process, Status
 from relayd.ctl import cluster, service
 from relayd.ctl.common import counted, echo_json, expected, json_option, load, table
@@ -73,7 +74,8 @@ def status(context: click.Context, as_json: bool) -> None:
 def _ask(context: click.Context) -> tuple[Status | None, RelaydError | None]:
     """The status of the running relayd, or the reason why there is none."""
     try:
-        return reach(context).get("/status", Status), None
+        found = reach(context).get("/status", Status)
+        return msgspec.structs.replace(found, differs=[*found.differs, *changed_secrets()]), None
     except (Unreachable, Refused) as error:
         return None, error
 
@@ -89,6 +91,18 @@ def _with_others(processes: Sequence[Seen], local: Status | None, config: Config
     return (
         f"{cluster.as_text(processes, config.redis.prefix)}\n\non this machine:\n{_as_text(local)}"
     )
+
+
+def changed_secrets() -> list[Difference]:
+    """The secrets of the service that differ from those that it runs with, as root sees them."""
+    found = service.find(os.environ)
+    changed = [] if found is None else found.changed()
+    return [Difference(str(path), str(path), Remedy.RESTART) for path in changed]
+
+
+def describe_differences(differences: Iterable[Difference]) -> str:
+    """Names of settings, and what each needs, in one line."""
+    return ", ".join(f"{one.setting} ({one.remedy.sentence})" for one in differences)
 
 
 def _totals(local: Status) -> dict[str, Any]:
@@ -120,6 +134,8 @@ def _as_text(local: Status) -> str:
             if part.message:
                 parts.append(f"{_name(process)}: {part.message}")
     parts.extend(f"worker {number} does not answer" for number in local.missing)
+    if local.differs:
+        parts.append(f"differs from the files: {describe_differences(local.differs)}")
     return "\n".join(parts)
 
 

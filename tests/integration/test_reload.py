@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.frames import PING, PONG, frame
 from tests.integration.clients import PATIENCE, Refused, read, read_close, say, settle
 from tests.integration.conftest import Connect, Dial, Spawn
 from tests.integration.relayctl import Operator
+from tests.integration.scraping import scrape, value
 from tests.integration.waiting import eventually
 from tests.integration.workers import pids, wait_for_workers
 from tests.ports import free_port
@@ -143,7 +145,8 @@ def test_a_wrong_configuration_changes_nothing_and_says_why(
 def test_settings_that_need_a_restart_are_named_each_time_and_not_applied(
     spawn: Spawn, configure: Configure
 ) -> None:
-    daemon = spawn(RELAYD_CONFIG=configure(""))
+    path = configure("")
+    daemon = spawn(RELAYD_CONFIG=path)
     configure(
         "[server]\nworkers = 2\n[redis]\nurl = 'redis://:hunter2@h'\n[log]\nlevel = 'debug'\n"
     )
@@ -151,12 +154,34 @@ def test_settings_that_need_a_restart_are_named_each_time_and_not_applied(
         "#warn] reload: needs a restart: [server] workers = 2 (was 1)\n",
         '#warn] reload: needs a restart: [redis] url = "redis://***@h" (was "")\n',
     )
+    # before the reload: status, doctor and the metrics say what differs, and what it needs
+    operator = Operator(daemon.folder, RELAYD_CONFIG=path)
+    assert (
+        "differs from the files: [log] level (a reload does it), "
+        "[server] workers (needs a restart), [redis] url (needs a restart)"
+    ) in Operator(daemon.folder)("status").stdout
+    found = json.loads(operator("doctor", "--json").stdout)["findings"]
+    shown = {
+        one["finding"]: (one["state"], one["remedy"].partition(";")[0])
+        for one in found
+        if one["check"] == "differences"
+    }
+    assert shown == {
+        '[log] level = "debug" (was "info"): a reload does it': ("warn", "relayctl reload"),
+        "[server] workers = 2 (was 1): needs a restart": ("warn", "relayctl restart"),
+        '[redis] url = "redis://***@h" (was ""): needs a restart': ("warn", "relayctl restart"),
+    }
+    metrics = scrape(daemon)
+    assert value(metrics, "relayd_configuration_differs", remedy="reload") == 1
+    assert value(metrics, "relayd_configuration_differs", remedy="restart") == 2
     reload(daemon, *wanted, '#info] reload: applied at once: [log] level = "debug" (was "info")\n')
+    assert value(scrape(daemon), "relayd_configuration_differs", remedy="reload") == 0
     reload(daemon, *wanted)
     assert daemon.log.count("applied at once") == 1
     assert daemon.get("/readyz")[0] == 200
     configure("[log]\nlevel = 'debug'\n")
     reload(daemon, "#info] reload: nothing has changed\n")
+    assert "differs" not in operator("status").stdout
 
 
 def test_the_level_of_the_log_changes(spawn: Spawn, connect: Connect, configure: Configure) -> None:

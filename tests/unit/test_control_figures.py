@@ -9,6 +9,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from relayd.config import Config, Loaded
+from relayd.config.current import Current
+from relayd.config.drift import Drift
 from relayd.control.socket_client import NoAnswer
 from relayd.control.worker_metrics import (
     INTERVAL,
@@ -20,6 +23,9 @@ from relayd.control.worker_metrics import (
 from relayd.metrics.exchange import Family, pack
 from relayd.metrics.families import counter
 from tests.unit.fakes import failure, has_fired, logged_failures, success
+
+NONE = Drift(lambda: Loaded(Config(), (), ()), Current(Config()), lambda loaded: ())
+"""What runs stands in the files."""
 
 
 def value(families: list[Family], name: str) -> float:
@@ -38,7 +44,7 @@ class Parent:
         self.clock = Clock()
         self.serving = {1, 2}
         self.queries = deque[tuple[int, Deferred[bytes]]]()
-        self.figures = WorkerFigures(self.clock, self._query, self._workers)
+        self.figures = WorkerFigures(self.clock, self._query, self._workers, NONE)
 
     async def _query(self, number: int) -> bytes:
         answer: Deferred[bytes] = Deferred()

@@ -20,6 +20,7 @@ from relayd import signals
 from relayd.assembly import build_supervisor
 from relayd.config import Chat, Config, Control, Database, Loaded, Redis, Server
 from relayd.config.current import Current
+from relayd.config.drift import Drift
 from relayd.config.reload import Reloader
 from relayd.logs.setup import observer
 from relayd.systemd import Condition
@@ -104,6 +105,7 @@ class Scene:
             lifecycle=self,
             listener=self.reactor,
             reloader=Reloader(lambda: Loaded(self.config, (), ()), self.current),
+            drift=Drift(lambda: Loaded(self.config, (), ()), self.current, lambda loaded: ()),
             command=lambda number: [f"--worker-{number}"],
             end=self._end,
             heartbeat_timeout=heartbeat_timeout,

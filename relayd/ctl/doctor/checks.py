@@ -5,6 +5,7 @@ from relayd.ctl.doctor.findings import Check
 
 CHECKS = (
     Check("configuration", "warnings, open secrets", machine.look_at_configuration),
+    Check("differences", "what runs against the files", machine.look_at_differences),
     Check("relayd", "/readyz on every address of [server] listen", machine.look_at_daemon),
     Check("control", "the control socket", machine.look_at_control),
     Check("files", "open files of the running processes", machine.look_at_files),

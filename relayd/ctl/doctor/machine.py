@@ -10,15 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from relayd.config.drift import Remedy
 from relayd.ctl.bench import procfs as process
 from relayd.ctl.bench.target import Target
 from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor.facts import Facts, read_number
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
+from relayd.ctl.status import changed_secrets
 from relayd.edge.ports import BACKLOG, NAMED_BACKLOG
 from relayd.edge.seats import files_for_clients, share_of
 
 _TIMEOUT = 5.0  # seconds
+_REMEDIES = {
+    Remedy.RELOAD: "relayctl reload",
+    Remedy.RESTART: "relayctl restart; without the package, restart it as it was started",
+    Remedy.SOCKET: "systemctl edit relayd.socket, or remove the setting from the file",
+    Remedy.CORRECT: "correct it: relayd does not start again with it",
+}
 _OPENED = 40  # open files of a process without clients: libraries, ports, the log
 _FEW = 4096
 
@@ -33,6 +41,18 @@ def look_at_configuration(facts: Facts) -> Iterator[Finding]:
     config = facts.config
     if config.auth.secret and not config.auth.required:
         yield ok("tokens are checked, but not required")
+
+
+def look_at_differences(facts: Facts) -> Iterator[Finding]:
+    """Whether what stands in the files is what runs, credentials included."""
+    if facts.status is None:
+        yield skipped("the running relayd cannot be asked for its configuration")
+        return
+    found = [*facts.status.differs, *changed_secrets()]
+    for one in found:
+        yield warn(f"{one.text}: {one.remedy.sentence}", _REMEDIES[one.remedy])
+    if not found:
+        yield ok("relayd runs with what stands in the files")
 
 
 def look_at_daemon(facts: Facts) -> Iterator[Finding]:
