@@ -1,6 +1,7 @@
 """A store that answers but refuses: every output says the same, and all ends with the cause."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from tests.integration.conftest import Connect, spawning
 from tests.integration.relayctl import Operator
 from tests.integration.scraping import scrape, value
 from tests.integration.waiting import eventually
+from tests.ports import free_port
 from tests.redis_servers import Redis
 from tests.servers import PostgreSQL
 
@@ -50,9 +52,26 @@ class Scene:
         process = Operator(daemon.folder).json("status")["processes"][0]
         found = process[self.part]
         assert (found["state"], advice in found["message"]) == (state, True), found
+        faults = self.doctor()
+        assert faults
+        schema = any(each["check"] == "database-schema" for each in faults)
+        if state not in (State.DISK_FULL, State.MISSING) and not schema:
+            assert any(words in each["finding"] and advice in each["remedy"] for each in faults), (
+                faults
+            )
         figures = scrape(daemon)
         for each, held in ((state.value, 1), ("ok", 0)):
             assert value(figures, "relayd_store_state", store=self.part, state=each) == held
+
+    def doctor(self) -> list[dict[str, str]]:
+        """The faults that doctor finds in the store."""
+        settings = {"PATH": "/nowhere", **self.daemon.env}
+        done = Operator(self.daemon.folder, **settings)("doctor", "--json")
+        found = json.loads(done.stdout)["findings"]
+        return [
+            each for each in found
+            if each["state"] == "fault" and each["check"].startswith(self.part)
+        ]  # fmt: skip
 
     def readyz(self) -> dict[str, Any]:
         """The store's part."""
@@ -96,6 +115,7 @@ def refuse_and_recover(
     assert "#warn]" in began[0], began
     assert remedy(scene.store, state) in began[0]
     eventually(lambda: len(scene.lines(before, "is back after")) == 1)
+    assert [each for each in scene.doctor() if "MiB are free" not in each["finding"]] == []
     assert "Traceback" not in daemon.log[before:]
 
 
@@ -222,7 +242,7 @@ def _refused(daemon: Daemon, path: str) -> bool:
 def test_a_node_of_a_cluster_is_told_everywhere_until_it_is_none(
     start: Callable[..., Daemon], connect: Connect
 ) -> None:
-    with Redis("cluster-enabled yes") as redis:
+    with Redis("cluster-enabled yes", f"cluster-port {free_port()}") as redis:
         daemon = start(REDIS_URL=f"redis://127.0.0.1:{redis.port}", wait=False)
         scene = Scene(daemon, Store.REDIS)
         eventually(lambda: _answers(daemon))
@@ -233,7 +253,7 @@ def test_a_node_of_a_cluster_is_told_everywhere_until_it_is_none(
         client = connect(daemon, "/ws/chat/a")
         assert not _keeps(client)
         scene.is_said_everywhere(State.CLUSTER)
-        del redis.lines[-1]
+        del redis.lines[-2:]
         redis.kill()
         redis.start()
         eventually(lambda: scene.readyz()["ok"])
@@ -419,15 +439,14 @@ def test_a_deleted_sqlite_file_is_told_everywhere_until_it_is_back(
     file: Path, over_sqlite: Scene, connect: Connect
 ) -> None:
     """Nothing is acknowledged that would be gone after a restart."""
-    aside = file.with_name("aside.db")
 
     def delete() -> None:
         for path in file.parent.glob("relayd.db*"):
             path.rename(path.with_name(path.name.replace("relayd", "aside")))
 
     def put_back() -> None:
-        # the log beside it was written to the end when the last connection was closed
-        aside.rename(file)
+        for path in file.parent.glob("aside.db*"):
+            path.rename(path.with_name(path.name.replace("aside", "relayd")))
 
     refuse_and_recover(over_sqlite, State.MISSING, delete, put_back, connect)
 

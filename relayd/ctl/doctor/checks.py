@@ -13,6 +13,7 @@ CHECKS = (
     Check("hiredis", "the parser of Redis' answers", software.look_at_hiredis),
     Check("native-parts", "compiled parts of the libraries", software.look_at_native_parts),
     Check("database", "reachable, version, disk", database.look_at_database),
+    Check("database-use", "what relayd does with it", database.look_at_use),
     Check("database-schema", "migrations", database.look_at_schema),
     Check("database-connections", "pools against max_connections", database.look_at_connections),
     Check("database-timeouts", "time limits, standby", database.look_at_time_limits),

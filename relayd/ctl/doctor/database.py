@@ -3,6 +3,7 @@
 Listed in `checks`.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.errors import ConfigError, DatabaseUnavailable
 from relayd.storage import engines, schema
+from relayd.storage.draws import draw_postgresql
+from relayd.storage.keeping import Keeping
+from relayd.stores import states
+from relayd.stores.states import State
 
 OLDEST = 120000
 """PostgreSQL 12, in the form of server_version_num."""
@@ -36,10 +41,12 @@ def look_at_database(facts: Facts) -> Iterator[Finding]:
         yield from _look_at_file(engine.path)
         return
     rows = _query(engine, "SHOW server_version_num")
-    if isinstance(rows, str):
+    if isinstance(rows, DatabaseUnavailable):
+        state = State(rows.state)
+        words = "does not answer" if state is State.AWAY else state.words
         yield fault(
-            f"{engine.label} does not answer: {rows}",
-            "start it, or correct [database] url; relayd answers database_unavailable until then",
+            f"{engine.label} {words}: {rows}",
+            f"{states.remedy(engine.store, state)}; relayd answers database_unavailable until then",
         )
     elif int(rows[0][0]) < OLDEST:
         yield fault(
@@ -47,6 +54,55 @@ def look_at_database(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield ok(f"{engine.label} answers, version {int(rows[0][0]) // 10000}")
+
+
+def look_at_use(facts: Facts) -> Iterator[Finding]:
+    """Whether the database does what relayd needs of it; what is written is rolled back."""
+    try:
+        engine = _engine(facts)
+    except ConfigError as error:
+        yield skipped(str(error))
+        return
+    if isinstance(engine, engines.SQLite) and not engine.path.exists():
+        if facts.pids:
+            yield fault(
+                f"{engine.label} {State.MISSING.words}: there is no such file, and relayd runs",
+                states.remedy(engine.store, State.MISSING),
+            )
+        else:
+            yield skipped("there is no database file yet")
+        return
+    try:
+        _use(engine, keeps=not facts.config.redis.url)
+    except engine.errors as error:
+        state = engine.state_of(error) or State.DAMAGED
+        if state in (State.UNPREPARED, State.AWAY):  # other checks have found it
+            yield skipped(engine.reason(error))
+        else:
+            yield fault(
+                f"{engine.label} {state.words}: {engine.reason(error)}",
+                states.remedy(engine.store, state),
+            )
+    else:
+        yield ok(f"{engine.label} does what relayd needs")
+
+
+def _use(engine: engines.Engine, *, keeps: bool) -> None:
+    """Draws, and keeps a message if rooms are kept there. Raises the module's errors."""
+    connection = engine.open()
+    try:
+        with contextlib.suppress(_RollBack), engine.transaction(connection) as cursor:
+            if isinstance(engine, engines.PostgreSQL):
+                draw_postgresql(cursor, [1])
+            if keeps:
+                Keeping(engine).attempt(cursor)
+            raise _RollBack
+    finally:
+        connection.close()
+
+
+class _RollBack(Exception):
+    """Ends a transaction whose changes are not wanted."""
 
 
 def _judge_modes(path: Path) -> Iterator[Finding]:
@@ -183,13 +239,13 @@ def _postgresql(facts: Facts, *statements: str) -> list[list[Any]] | Finding:
     found = []
     for statement in statements:
         rows = _query(engine, statement)
-        if isinstance(rows, str):
+        if isinstance(rows, DatabaseUnavailable):
             return skipped("PostgreSQL does not answer")
         found.append(rows)
     return found
 
 
-def _query(engine: engines.Engine, statement: str) -> list[Any] | str:
+def _query(engine: engines.Engine, statement: str) -> list[Any] | DatabaseUnavailable:
     try:
         connection = engine.connect()
         try:
@@ -200,4 +256,4 @@ def _query(engine: engines.Engine, statement: str) -> list[Any] | str:
         finally:
             connection.close()
     except engine.errors as error:
-        return engine.reason(error)
+        return engine.unavailable(error) or DatabaseUnavailable(engine.reason(error))

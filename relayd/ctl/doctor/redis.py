@@ -10,6 +10,8 @@ from relayd.cluster import Seen
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.ctl.doctor.redis_facts import ServerFacts
+from relayd.stores import states
+from relayd.stores.states import State, Store
 
 OLDEST = (5, 0)
 """Redis has streams, and scripts that may write after a call of TIME, since this version."""
@@ -25,11 +27,19 @@ def look_at_servers(facts: Facts) -> Iterator[Finding]:
         return
     for server in facts.redis.servers:
         if server.away:
+            state = states.find(Store.REDIS, None, server.away) or State.AWAY
+            what = "" if state is State.AWAY else f"Redis {server.name} {state.words}: "
             yield fault(
-                server.away,
-                "start it, or correct [redis] url; relayd refuses chat and pairs until then",
+                f"{what}{server.away}",
+                f"{states.remedy(Store.REDIS, state)}; relayd refuses chat and pairs until then",
             )
             continue
+        if server.refuses:
+            state = states.find(Store.REDIS, None, server.refuses) or State.AWAY
+            yield fault(
+                f"Redis {server.name} {state.words}: {server.refuses}",
+                states.remedy(Store.REDIS, state),
+            )
         yield _judge(server)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from relayd.brokers.over_redis.probe import needs
 from relayd.cluster import Seen, read_processes
 from relayd.config import Config
 from relayd.ctl.redis import run_with_redis
@@ -38,6 +39,7 @@ class ServerFacts:
     Attributes:
         name: of the server.
         away: the reason why it did not answer; "" if it did.
+        refuses: its words if it answers, but refuses something that relayd needs; else "".
         info: the lines of INFO.
         settings: from CONFIG GET, as far as the user may read them.
         offset: seconds by which its clock is ahead of this machine's.
@@ -46,6 +48,7 @@ class ServerFacts:
 
     name: str
     away: str = ""
+    refuses: str = ""
     info: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     offset: float = 0.0
@@ -111,6 +114,10 @@ async def _query(server: RedisServer, config: Config, reactor: Any) -> ServerFac
     except (RedisUnavailable, RedisRefused) as error:
         facts.away = str(error)
         return facts
+    try:
+        await needs(server, config.redis.prefix)()
+    except (RedisUnavailable, RedisRefused) as error:
+        facts.refuses = str(error)
     for name in _SETTINGS:
         try:
             answer = await server.call("CONFIG", "GET", name)
