@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from relayd.errors import RedisUnavailable
+from relayd.errors import ClientError, ErrorCode, RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.commands import Script
 from relayd.redis.replies import RedisRefused
@@ -216,12 +216,30 @@ async def read_processes(redis: Redis, prefix: str) -> list[Seen]:
     lasts = await server.call("MGET", *(_keys(prefix, id)[1] for id in ids))
     processes = []
     for id, score, lease, last in zip(ids, found[1::2], leases, lasts, strict=True):
+        if lease is None and last is None:
+            continue  # it has said goodbye, or is about to be forgotten
         report = _decoded(lease or last)
         state = "draining" if report is not None and report.draining else "ok"
         state = "gone" if lease is None else state
         processes.append(Seen(id=id, state=state, seen=float(score), report=report))
     processes.sort(key=_age)
     return processes
+
+
+async def forget_process(redis: Redis, prefix: str, process: str) -> bool:
+    """Removes a process that is gone from the register; whether it was there.
+
+    Raises:
+        ClientError: it lives, and would register again.
+        RedisUnavailable: Redis cannot be reached.
+        RedisRefused: Redis refuses a command, for example for lack of rights.
+    """
+    server = redis.find(_set_key(prefix))
+    lease, last = _keys(prefix, process)
+    if await server.call("EXISTS", lease):
+        raise ClientError(ErrorCode.BAD_REQUEST, f"process {process} is not gone: stop it first")
+    await server.call("DEL", last)
+    return bool(await server.call("ZREM", _set_key(prefix), process))
 
 
 def _age(process: Seen) -> tuple[float, str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from relayd.cluster import Report, Seen, read_processes
+from relayd.cluster import Report, Seen, forget_process, read_processes
 from relayd.config import Config
-from relayd.ctl.common import counted, moment, table
+from relayd.ctl.common import WrongInput, counted, moment, table
 from relayd.ctl.redis import run_with_redis
+from relayd.errors import ClientError
 from relayd.redis.shards import Redis
 
 _HEAD = ("ID", "HOST", "PID", "VERSION", "UP SINCE (UTC)", "CLIENTS", "GROUPS", "DELIVERIES/S",
@@ -33,6 +34,29 @@ def read(config: Config) -> list[Seen]:
         return await read_processes(redis, prefix)
 
     return run_with_redis(config, f"{prefix}:processes", query)
+
+
+def forget(config: Config, process: str) -> None:
+    """Removes a process that is gone from the register.
+
+    Raises:
+        WrongInput: no such process is registered, or it lives.
+        RedisUnavailable: Redis cannot be reached.
+        RedisRefused: Redis refuses a command, for example for lack of rights.
+    """
+    if not config.redis.url:
+        raise WrongInput("without [redis] url there is no register of processes")
+    prefix = config.redis.prefix
+
+    async def remove(redis: Redis, reactor: Any) -> bool:
+        return await forget_process(redis, prefix, process)
+
+    try:
+        known = run_with_redis(config, f"{prefix}:processes", remove)
+    except ClientError as error:
+        raise WrongInput(error.message) from error
+    if not known:
+        raise WrongInput(f"no process {process} is registered under the prefix {prefix}")
 
 
 def as_json(processes: Sequence[Seen]) -> dict[str, Any]:

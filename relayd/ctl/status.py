@@ -27,10 +27,13 @@ _NUMBERS = ("PID", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS", "
 
 
 @click.command(short_help="Show the processes and their load.")
+@click.option(
+    "--forget", metavar="ID", help="Remove a process that is gone from the list, by its id."
+)
 @json_option
 @click.pass_context
 @expected
-def status(context: click.Context, as_json: bool) -> None:
+def status(context: click.Context, forget: str | None, as_json: bool) -> None:
     """Shows the live and the dead processes, and their load.
 
     relayctl queries the running relayd over its control socket. With [redis] url, the processes of
@@ -38,6 +41,13 @@ def status(context: click.Context, as_json: bool) -> None:
 
     Exit codes: 0 done, in any state of the processes; 1 relayd or Redis cannot be reached.
     """
+    if forget is not None:
+        cluster.forget(load(context, only=("redis",)).config, forget)
+        if as_json:
+            echo_json({"forgotten": forget})
+        else:
+            click.echo(f"process {forget} is forgotten")
+        return
     local, away = _ask(context)
     try:
         config = load(context, only=("redis",)).config

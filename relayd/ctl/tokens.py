@@ -32,6 +32,7 @@ from relayd.ctl.control_client import Unreachable
 from relayd.ctl.denying import UNITS, Lifetime, denials, deny, end_with
 from relayd.ctl.reactor import run_to_the_end
 from relayd.ctl.rotation import rotate
+from relayd.ctl.signing import sign
 from relayd.errors import Refusal
 from relayd.jose.keys import Key, parse_keys
 from relayd.logs import printable
@@ -123,8 +124,7 @@ def create(
         "exp": int(now + expires) if expires else None,
     }
     claims |= {name: value for name, value in given.items() if value is not None}
-    headers = None if key.kid is None else {"kid": key.kid}
-    encoded = jwt.encode(claims, key.signing, algorithm=key.algorithm, headers=headers)
+    encoded = sign(key, claims)
     if as_json:
         echo_json({"token": encoded, "claims": claims})
     else:

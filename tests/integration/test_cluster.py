@@ -132,6 +132,8 @@ def test_a_process_that_died_an_hour_ago_is_forgotten(
 ) -> None:
     seconds, _ = redis.tell("TIME")
     redis.tell("ZADD", "relayd:processes", int(seconds) - 3500, "late", int(seconds) - 3610, "old")
+    for id in ("late", "old"):
+        redis.tell("SET", f"relayd:process:{id}:last", "the report of another version")
     assert [each["id"] for each in relayctl.status()["processes"]] == ["late"]
     assert relayctl("status").stdout.splitlines()[1].split()[0] == "late"
     spawn(redis_url=url(redis))

@@ -17,6 +17,7 @@ from relayd.storage import schema
 from tests.certificates import Chain, write
 from tests.daemon import Daemon
 from tests.integration.conftest import Spawn
+from tests.integration.relayctl import Operator
 from tests.ports import free_port
 from tests.processes import RELAYCTL, Done, run
 from tests.proxies import Nginx, find
@@ -278,7 +279,26 @@ def test_the_doctor_reports_a_dead_process(spawn: Spawn, examine: Examine, redis
     for key in redis.tell("KEYS", "relayd:process:*:status"):
         if f'"pid":{dead.pid}'.encode() in redis.tell("GET", key):
             redis.tell("DEL", key)  # the lease ends sooner
-    examine(alive).has("processes", "warn", "is gone", "journalctl")
+    found = examine(alive)
+    found.has("processes", "warn", "is gone", "relayctl status --forget ")
+    [remedy] = [one["remedy"] for one in found.findings if "is gone" in one["finding"]]
+    operator = Operator(alive.folder, redis_url=url_of(redis))
+    assert operator(*remedy.partition("then relayctl ")[2].split()).returncode == 0
+    assert not [one for one in examine(alive).bad() if one[0] == "processes"]
+    # one that lives cannot be forgotten, nor one that nobody knows
+    (living,) = redis.tell("ZRANGE", "relayd:processes", 0, -1)
+    for id, why in ((living.decode(), "is not gone"), ("nobody", "no process nobody")):
+        refused = operator("status", "--forget", id)
+        assert (refused.returncode, why in refused.stderr) == (2, True)
+
+
+def test_a_process_that_said_goodbye_is_not_listed_whatever_of_it_is_left(
+    spawn: Spawn, examine: Examine, redis: Redis
+) -> None:
+    alive = spawn(redis_url=url_of(redis))
+    # the second of the two commands of a goodbye was lost
+    redis.tell("ZADD", "relayd:processes", time.time(), "of-before")
+    assert not [one for one in examine(alive).bad() if one[0] == "processes"]
 
 
 # -- the database
@@ -423,7 +443,8 @@ def test_the_doctor_reports_an_nginx_configuration_that_cannot_be_parsed(
 
 
 @pytest.mark.parametrize(
-    ("days", "state", "finding"), [(-2, "fault", "has expired"), (5, "warn", "expires in")]
+    ("days", "state", "finding"),
+    [(-2, "fault", "has expired"), (5, "fault", "expires in"), (20, "warn", "expires in")],
 )
 def test_the_doctor_reports_a_certificate_that_expires_soon(
     days: float, state: str, finding: str, spawn: Spawn, examine: Examine, tmp_path: Path
@@ -490,7 +511,7 @@ def test_the_doctor_reports_a_leaf_alone_a_wrong_name_and_an_end(
     found.has("certificate-files", "warn", "sends another certificate", "relayctl reload")
     listen = f"ssl:{free_port()}:privateKey={chain.key}:certKey={chain.certificate}"
     found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
-    found.has("certificate-files", "warn", "expires in 4 days", "renew it")
+    found.has("certificate-files", "fault", "expires in 4 days", "renew it")
     write(chain.key, chain.renew(days=-3))
     found = examine(None, env={"RELAYD_SERVER_LISTEN": listen})
     found.has("certificate-files", "fault", "has expired", "renew it")
@@ -579,8 +600,11 @@ def test_the_doctor_reports_a_required_token(
     spawn: Spawn, examine: Examine, tmp_path: Path
 ) -> None:
     node = spawn(auth_secret="s" * 32, auth_required=True)
-    found = examine(node, "--url", node.url)
+    found = examine(node, "--url", node.url, auth_secret="t" * 32)
     found.has("websocket", "fault", "401 by relayd", "--token-file")
+    # with the secret that relayd has, doctor signs a token for its visit
+    found = examine(node, "--url", node.url)
+    found.has("websocket", "ok", "came back", "")
     token = jwt.encode({"sub": "doctor", "scope": "camera"}, "s" * 32)
     file = tmp_path / "token"
     file.write_text(token)

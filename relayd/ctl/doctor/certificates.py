@@ -20,6 +20,7 @@ from relayd.tls import descriptions
 from relayd.tls.pair import BrokenPair, Pair, load
 
 _TIMEOUT = 10.0  # seconds
+_URGENT = 7.0  # days: certbot renews 30 days before the end, so its renewal fails
 _RENEW = "renew it: certbot renew, then reload what serves it (systemctl reload nginx)"
 
 
@@ -177,6 +178,8 @@ def _judge_end(what: str, certificate: x509.Certificate | None, days: float) -> 
     until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     if left.total_seconds() < 0:
         yield fault(f"{what} has expired on {until}", _RENEW)
+    elif left < datetime.timedelta(days=min(days, _URGENT)):
+        yield fault(f"{what} expires in {left.days} days, on {until}", _RENEW)
     elif left < datetime.timedelta(days=days):
         yield warn(f"{what} expires in {left.days} days, on {until}", _RENEW)
     else:

@@ -1,11 +1,21 @@
 """All checks of `doctor`, in the order in which they run and are shown."""
 
-from relayd.ctl.doctor import certificates, database, machine, nginx, public, redis, software
+from relayd.ctl.doctor import (
+    certificates,
+    database,
+    machine,
+    nginx,
+    public,
+    redis,
+    software,
+    units,
+)
 from relayd.ctl.doctor.findings import Check
 
 CHECKS = (
     Check("configuration", "warnings, open secrets", machine.look_at_configuration),
     Check("differences", "what runs against the files", machine.look_at_differences),
+    Check("systemd", "the socket unit, recent starts", units.look_at_units),
     Check("relayd", "/readyz on every address of [server] listen", machine.look_at_daemon),
     Check("control", "the control socket", machine.look_at_control),
     Check("files", "open files of the running processes", machine.look_at_files),

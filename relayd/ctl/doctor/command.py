@@ -44,8 +44,8 @@ Found = list[tuple[Check, Finding]]
     help="How long the WebSocket through URL stays idle; 60 finds most timeouts.",
 )  # fmt: skip
 @click.option(
-    "--days", default=14.0, show_default=True, metavar="N",
-    help="Warn of certificates that expire within N days.",
+    "--days", default=30.0, show_default=True, metavar="N",
+    help="Warn of certificates that expire within N days; within 7 it is a fault.",
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Also show checks without a fault.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

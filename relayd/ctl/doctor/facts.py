@@ -30,7 +30,7 @@ class Options:
         ca: a file with the authorities that are trusted for the public certificate; "" for the
             system's.
         hold: seconds for which the WebSocket through the public URL stays idle.
-        days: the check warns of certificates that expire within so many days.
+        days: the check warns of certificates that expire within so many days, 7 being a fault.
     """
 
     url: str = ""
@@ -38,7 +38,7 @@ class Options:
     token: str = ""
     ca: str = ""
     hold: float = 0.0
-    days: float = 14.0
+    days: float = 30.0
 
 
 class Facts:

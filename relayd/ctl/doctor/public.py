@@ -14,6 +14,7 @@ import msgspec
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.ctl.doctor.visitor import Answered, Ended, visit
+from relayd.ctl.signing import sign_briefly
 
 _TIMEOUT = 10.0  # seconds
 
@@ -38,8 +39,9 @@ def look(facts: Facts) -> Iterator[Finding]:
     address = f"{'wss' if secure else 'ws'}://{parts.netloc}{path}"
     hold = facts.options.hold
     trust = facts.trust() if secure else None
+    token = facts.options.token or sign_briefly(facts.config.auth, "camera")
     try:
-        asyncio.run(visit(address, trust, facts.options.token, hold=hold, timeout=_TIMEOUT))
+        asyncio.run(visit(address, trust, token, hold=hold, timeout=_TIMEOUT))
     except Answered as answer:
         yield _diagnose(answer, url)
     except Ended as ended:

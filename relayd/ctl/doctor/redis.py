@@ -187,7 +187,7 @@ def look_at_processes(facts: Facts) -> Iterator[Finding]:
         where = process.report.host if process.report else "unknown host"
         yield warn(
             f"process {process.id} on {where} is gone since {ago / 60:.0f} min without a drain",
-            "journalctl -u relayd there says why; it is listed for an hour",
+            f"journalctl -u relayd there says why; then relayctl status --forget {process.id}",
         )
     if len(versions) > 1:
         yield warn(
