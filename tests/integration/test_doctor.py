@@ -297,7 +297,7 @@ def test_a_process_that_said_goodbye_is_not_listed_whatever_of_it_is_left(
 ) -> None:
     alive = spawn(redis_url=url_of(redis))
     # the second of the two commands of a goodbye was lost
-    redis.tell("ZADD", "relayd:processes", time.time(), "of-before")
+    redis.tell("ZADD", "relayd:processes", int(time.time()), "of-before")
     assert not [one for one in examine(alive).bad() if one[0] == "processes"]
 
 
