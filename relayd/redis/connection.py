@@ -13,6 +13,7 @@ txredisapi parses the replies (`dial`). Its own queue is not used: the queue has
 creates a Deferred or two for each reply, also for replies without a receiver.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +23,15 @@ from twisted.python.failure import Failure
 
 from relayd.errors import RedisUnanswered, RedisUnavailable
 from relayd.logs import Logger
+from relayd.redis.commands import pack
 from relayd.redis.replies import WRONG_SERVER, as_exception, code_of, describe
 from relayd.redis.settings import Settings
 from relayd.redis.store_clock import ASK_TIME, StoreClock
 
 Refused = Callable[[str], bool]
 
+_ASK_REPLICATION = pack(("INFO", "replication"))
+_REPLICATION = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
 _PATIENCE = 4  # deadlines after which a connection is ended although something still comes
 _GRACE = 0.02  # seconds after a deadline, to read replies that are in the socket already
 _LAST_WORDS = 1.0  # seconds for the commands that were written before `close`
@@ -63,6 +67,8 @@ class Connection:
         label: as given.
         process: identifies the Redis process, once `greeting` has asked for its run id; else the
             label.
+        replication: identifies the history of the data that the Redis process has, once `greeting`
+            has asked for it: a promoted replica has another than its master; else empty.
         store_clock: the server's clock, once the greeting has asked for it.
         ended: fires with the reason, once, as soon as nothing more can be sent.
         closed: fires when the transport is closed.
@@ -76,6 +82,7 @@ class Connection:
     ) -> None:
         self.label = label
         self.process = label
+        self.replication = ""
         self.store_clock = StoreClock()
         self.ended: Deferred[str] = Deferred()
         self.closed: Deferred[None] = Deferred()
@@ -140,7 +147,15 @@ class Connection:
 
     def refresh(self) -> None:
         """Learns anew what changes slowly; called with each ping."""
-        self.learn_time().addErrback(lambda _: None)  # the ping shows what is wrong
+        # the ping shows what is wrong
+        self.learn_time().addErrback(lambda _: None)
+        self.send(_ASK_REPLICATION).addCallbacks(self.learn_replication, lambda _: None)
+
+    def learn_replication(self, reply: Any) -> None:
+        """Takes in the answer to `INFO replication`; ignores an error."""
+        found = _REPLICATION.search(reply) if type(reply) is bytes else None
+        if found:
+            self.replication = found[1].decode()
 
     def send_unawaited(self, command: bytes) -> bool:
         """Sends a command without a receiver for its reply; an error reply is logged once.
@@ -322,7 +337,7 @@ class SubscriberConnection(Connection):
         self._receivers = receivers
 
     def refresh(self) -> None:
-        """Does nothing: TIME is not for a connection with subscriptions."""
+        """Does nothing: TIME and INFO are not for a connection with subscriptions."""
 
     def received(self, reply: Any) -> None:
         if (

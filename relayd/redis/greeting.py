@@ -19,7 +19,8 @@ from relayd.redis.urls import Credentials
 async def greet(connection: Connection, credentials: Credentials, db: int, name: str) -> None:
     """Makes a connection to a master ready for commands.
 
-    `connection.process` becomes the run id of the Redis process, if INFO returns one.
+    `connection.process` becomes the run id of the Redis process, if INFO returns one, and
+    `connection.replication` the id of its history of replication.
 
     Args:
         connection: just connected.
@@ -33,13 +34,13 @@ async def greet(connection: Connection, credentials: Credentials, db: int, name:
     needed = _login(credentials)
     if db:
         needed.append(("SELECT", db))
-    replies = await _ask(
-        connection, needed, [("ROLE",), ("INFO", "server"), ("CLIENT", "SETNAME", name)]
-    )
+    lineage = [("INFO", "server"), ("INFO", "replication")]
+    replies = await _ask(connection, needed, [("ROLE",), *lineage, ("CLIENT", "SETNAME", name)])
     _check_role(connection.label, replies[0])
     found = re.search(rb"^run_id:(\w+)", replies[1], re.M) if type(replies[1]) is bytes else None
     if found:
         connection.process = found[1].decode()
+    connection.learn_replication(replies[2])
 
 
 async def greet_sentinel(connection: Connection, credentials: Credentials, name: str) -> None:

@@ -103,6 +103,18 @@ class RedisServer:
         return connection.process if connection is not None and known else None
 
     @property
+    def lineage(self) -> str:
+        """Which history the data belongs to: run id and replication id; empty if unknown.
+
+        A Redis that was restarted has another run id, and a promoted replica another replication
+        id: each may have lost what its predecessor has confirmed.
+        """
+        run, connection = self.run_id, self._commands.connection
+        if run is None or connection is None or not connection.replication:
+            return ""
+        return f"{run[:16]}:{connection.replication[:16]}"
+
+    @property
     def round_trip(self) -> float | None:
         """Seconds the last ping of the connection for commands took; None before the first."""
         return self._stats.round_trip

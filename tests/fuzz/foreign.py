@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from relayd import cluster
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.foreign import Foreign
+from relayd.brokers.over_redis.epochs import Epochs
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import Bounds, Keys
@@ -44,7 +45,8 @@ class _Server:
 
     def __init__(self) -> None:
         self.receivers: dict[bytes, Callable[[bytes], object]] = {}
-        self.answer: list[Any] = [b"0", b"1", b"0", b"0"]
+        # of `since`: nothing yet, and the epoch
+        self.answer: list[Any] = [b"0", b"1", b"0", b"0", b"1", b"1:2 3", b"0", b"1"]
 
     def watch(self, changed: Callable[[bool], object]) -> None:
         pass
@@ -60,6 +62,8 @@ class _Server:
 
     def publish(self, channel: bytes, payload: bytes) -> bool:
         return True
+
+    lineage = ""
 
     async def run(self, script: object, keys: Sequence[str], words: Sequence[object]) -> Any:
         return self.answer
@@ -123,6 +127,7 @@ class _Process:
             prefix="relayd",
             process="p1",
             bounds=Bounds(),
+            epochs=Epochs(self.redis, "relayd"),
             foreign=self.foreign,
         )
         creators = Creators(self.clock.seconds, history.tally, per_hour=lambda: 0)
@@ -270,6 +275,7 @@ def check_history(data: bytes) -> None:
         prefix="r",
         process="p1",
         bounds=Bounds(),
+        epochs=Epochs(process.redis, "r"),
         foreign=process.foreign,
     )
     ids, bodies = parts[::2], parts[1::2]

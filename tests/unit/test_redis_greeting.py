@@ -12,7 +12,10 @@ from tests.unit.redis_fakes import Wires
 
 PONG = b"+PONG\r\n"
 MASTER = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
-INFO = b"$42\r\n# Server\r\nredis_version:7\r\nrun_id:0123ab\r\n\r\n"
+INFO = (
+    b"$42\r\n# Server\r\nredis_version:7\r\nrun_id:0123ab\r\n\r\n"
+    b"$39\r\n# Replication\r\nmaster_replid:4567cdef\r\n\r\n"
+)
 REFUSED = b"-NOPERM this user has no permissions\r\n"
 
 
@@ -26,7 +29,12 @@ def begin(wires: Wires, credentials: Credentials | None = None, db: int = 0) -> 
     return Deferred.fromCoroutine(greeting)
 
 
-REST = [[b"ROLE"], [b"INFO", b"server"], [b"CLIENT", b"SETNAME", b"relayd-x"]]
+REST = [
+    [b"ROLE"],
+    [b"INFO", b"server"],
+    [b"INFO", b"replication"],
+    [b"CLIENT", b"SETNAME", b"relayd-x"],
+]
 
 
 @pytest.mark.parametrize(
@@ -48,12 +56,12 @@ def test_every_command_of_the_greeting_is_sent_at_once(
     assert wires.commands() == first + REST
     wires.say(b"+OK\r\n" * len(first) + MASTER + INFO + b"+OK\r\n")
     assert success(done) is None
-    assert wires.connection.process == "0123ab"
+    assert (wires.connection.process, wires.connection.replication) == ("0123ab", "4567cdef")
 
 
 def test_an_optional_greeting_command_may_be_refused(wires: Wires) -> None:
     done = begin(wires)
-    wires.say(PONG + REFUSED + REFUSED + b"-ERR unknown command 'CLIENT'\r\n")
+    wires.say(PONG + 3 * REFUSED + b"-ERR unknown command 'CLIENT'\r\n")
     assert success(done) is None
     assert wires.connection.process == "redis"
 

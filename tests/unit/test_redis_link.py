@@ -15,8 +15,8 @@ from tests.redis_scene import Log
 from tests.unit.fakes import has_fired
 from tests.unit.redis_fakes import Wires
 
-PING = [[b"TIME"], [b"PING"]]
-TIME = b"*2\r\n$1\r\n1\r\n$1\r\n0\r\n"
+PING = [[b"TIME"], [b"INFO", b"replication"], [b"PING"]]
+TIME = b"*2\r\n$1\r\n1\r\n$1\r\n0\r\n-NOPERM no INFO\r\n"
 
 
 class Scene:

@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.django.chat import DjangoChat
 from relayd.brokers.foreign import Foreign
+from relayd.brokers.over_redis.epochs import Epochs
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import Bounds, Keys
@@ -100,12 +101,14 @@ class RedisBrokers:
             room_age=config.chat.room_age,
             tags_kept=config.chat.tags_kept,
         )
+        epochs = Epochs(redis, settings.prefix)
         history = RedisHistory(
             redis,
             kinds.history,
             prefix=settings.prefix,
             process=process,
             bounds=bounds,
+            epochs=epochs,
             foreign=foreign,
         )
         outcomes = Outcomes(Keys(settings.prefix, kinds.history), process)
@@ -133,6 +136,7 @@ class RedisBrokers:
             django=django,
             late=late,
         )
+        epochs.on_loss(self.rooms.lost)
         if django is not None:
             keep = partial(self.rooms.post, to_django=False)
             chat = DjangoChat(redis.servers[0], keep, process, settings.prefix)

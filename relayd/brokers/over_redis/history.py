@@ -1,20 +1,25 @@
 """The chat history in Redis: one stream per room, read and written by atomic scripts.
 
-Sits under `rooms`, on `keeping`. A room has two keys, both on the server that its group belongs to:
+Sits under `rooms`, on `keeping` and `epochs`. A room has two keys, both on the server that its
+group belongs to:
 
     <prefix>:{chat/ROOM}:messages   stream; an entry <id>-0 holds t (Unix time, ms) and b (the JSON)
     <prefix>:{chat/ROOM}:ids        hash: first, the first id there ever was; last, the newest;
-                                    hole, the last id of a part that Redis has lost
+                                    epoch, the base of its epoch; jump, the id below its first one
+                                    there; edge, the last one before that, if nothing is lost
+                                    between; hole, the last id of a lost part
     <prefix>:{chat/ROOM}:tags       sorted set: marks of tags, by the ids of their messages
 
-Ids are consecutive and begin with the Unix time in ms, so that the ids of a lost history are lower
-than the ids of the next one. The stream is trimmed by count, by bytes and by age.
+Ids are consecutive in an epoch. They begin with the store's Unix time in ms, or above the top of
+the epoch if that is higher, so a room that has gone may be created again without a trace of the
+earlier one. The stream is trimmed by count, by bytes and by age.
 """
 
 import itertools
 from typing import Any
 
 from relayd.brokers.foreign import LARGEST_ID, Foreign
+from relayd.brokers.over_redis.epochs import EPOCH, FORMAT, Epochs
 from relayd.brokers.over_redis.keeping import Bounds, Keys, read_largest
 from relayd.errors import QuotaExceeded
 from relayd.names import Kind
@@ -24,14 +29,10 @@ from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
-_FORMAT = """
-local function text(number) return string.format('%.0f', number) end
-"""
-
 # The first messages from an id on, bounded in number and in bytes; at least one, if there is any.
 # XRANGE has no bound in bytes, so as many are fetched as probably fit by the mean of those before.
 _PAGE = (
-    _FORMAT
+    FORMAT
     + """
 local function page(answer, messages, from, limit, size)
   local found, total, want = {}, 0, 4
@@ -54,31 +55,42 @@ end
 """
 )
 
-# ARGV: id, most entries, most bytes, the last id that the asking process has shown, and its JSON
+# KEYS: messages and ids of the room, epoch
+# ARGV: id, most entries, most bytes, the last id that the asking process has shown, and its JSON,
+# `known` and `facts` of `epochs`, and ms without a message after which the room goes
 _SINCE = Script(
     _PAGE
+    + EPOCH
     + """
-local messages, ids = KEYS[1], KEYS[2]
-local id, shown = tonumber(ARGV[1]), tonumber(ARGV[4])
-local found = redis.call('HMGET', ids, 'first', 'last', 'hole')
-local first, last, hole = tonumber(found[1] or 0), tonumber(found[2] or 0), tonumber(found[3] or 0)
-if last < shown then
-  last, hole = shown, shown
-  if first == 0 then first = shown + 1 end
-  redis.call('HSET', ids, 'first', text(first), 'last', text(last), 'hole', text(hole))
-  -- others may have been given ids since that this process knows as older messages
-  hole = shown + 1
-elseif shown > 0 then
-  local kept = redis.call('XRANGE', messages, text(shown), text(shown))[1]
-  if kept and ARGV[5] ~= '' and kept[2][4] ~= ARGV[5] then
-    hole = last + 1
-    redis.call('HSET', ids, 'hole', text(hole))
+local messages, ids, epoch = unpack(KEYS)
+local id, shown, known, facts = tonumber(ARGV[1]), tonumber(ARGV[4]), ARGV[6], ARGV[7]
+local store, room = settle(epoch, known, facts), look(ids)
+local function at(place) return redis.call('XRANGE', messages, place, place)[1] end
+local function oldest()
+  local found = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
+  return found and tonumber(string.match(found[1], '%d+')) or room.last + 1
+end
+local first_kept = oldest()
+
+-- a message that was shown is missing, or its id is another's now
+local whole = room.epoch == store.base or store.verdict == '1'
+if whole and room.last > 0 and shown >= first_kept and shown > room.hole then
+  local kept = shown <= room.last and at(text(shown))
+  if not kept or ARGV[5] ~= '' and kept[2][4] ~= ARGV[5] then
+    local line = string.match(known, '^%S*')
+    local serial, highest = string.match(facts, '(%d+) (%d+)')
+    highest = text(math.max(tonumber(highest), shown))
+    local doubt = shown > tonumber(store.base) and ' ?' .. store.base or ' !'
+    store = settle(epoch, line .. doubt, serial .. ' ' .. highest)
   end
 end
-local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
-oldest = oldest and string.match(oldest[1], '%d+') or text(last + 1)
-if id > last then id = 0 end
-local answer = {text(first), oldest, text(last), text(hole)}
+join(store, epoch, messages, ids, room, tonumber(ARGV[8]))
+if #redis.call('XRANGE', messages, '-', '+', 'COUNT', 1) == 0 then first_kept = room.last + 1 end
+if id > room.last then id = 0 end
+local met = id == room.last or id == room.edge or id == room.jump or id == first_kept - 1
+met = met or at(text(id))
+local answer = {text(room.first), text(first_kept), text(room.last), text(room.hole),
+  met and 1 or 0, store.mark, store.serial, store.verdict}
 return page(answer, messages, text(id + 1), tonumber(ARGV[2]), tonumber(ARGV[3]))
 """
 )
@@ -89,8 +101,9 @@ _LAST = Script(
     + """
 local messages, ids = KEYS[1], KEYS[2]
 local count = tonumber(ARGV[1])
-local found = redis.call('HMGET', ids, 'last', 'hole')
+local found = redis.call('HMGET', ids, 'last', 'hole', 'jump')
 local last, hole = tonumber(found[1] or 0), tonumber(found[2] or 0)
+hole = math.max(hole, tonumber(found[3] or 0))
 local from = last - count + 1
 if hole >= from or last == 0 then
   -- ids are missing, so the messages are counted
@@ -121,6 +134,7 @@ class RedisHistory:
         prefix: the prefix of all keys.
         process: the unique id of this process.
         bounds: what the rooms of each server keep.
+        epochs: notes the epochs of the servers.
         foreign: checks the messages that are read.
 
     Attributes:
@@ -135,8 +149,10 @@ class RedisHistory:
         prefix: str,
         process: str,
         bounds: Bounds,
+        epochs: Epochs,
         foreign: Foreign,
     ) -> None:
+        self._epochs = epochs
         self._redis = redis
         self._kind = kind
         self._prefix = prefix
@@ -177,7 +193,9 @@ class RedisHistory:
         """
         server = self._redis.find(self._kind.group(room))
         script = self._names.append(
-            room, self.channel(room), now, self._bounds, create, self._process, drafts
+            *(room, self.channel(room), now, self._bounds, create, self._process),
+            self._epochs.words(server),
+            drafts,
         )
         answer = await server.run_timely(*script, deadline)
         if not answer:
@@ -185,6 +203,8 @@ class RedisHistory:
         (first, created, rooms, size, trimmed), repeated = map(int, answer[0]), answer[1]
         self._note(server, Usage(rooms, size))
         self.tally.trimmed += trimmed
+        self._epochs.saw(server, first + len(drafts) - 1)
+        self._epochs.note(server, *answer[2])
         return bool(created), self._entries(room, drafts, first, repeated)
 
     def _entries(
@@ -246,9 +266,8 @@ class RedisHistory:
             id: the last one seen.
             limit: how many messages at most.
             size: their bytes at most; at least one message is returned, if there is any.
-            shown: the newest message that this process has delivered to members. Its id is never
-                assigned again, even if Redis has lost the message, and the lost part counts as
-                missing from then on.
+            shown: the newest message that this process has delivered to members. If Redis has lost
+                it, a new epoch begins.
 
         Returns:
             The newest id of the room (0: it never had a message), and the page. With something
@@ -260,12 +279,14 @@ class RedisHistory:
         id = after = max(0, min(id, LARGEST_ID))
         server, known = self._redis.find(self._kind.group(room)), shown or ChatEntry(0, b"")
         while True:
-            answer: list[Any] = await server.run(
-                _SINCE, self._keys(room), (after, limit, size, known.id, known.body)
-            )
+            words = (after, limit, size, known.id, known.body, *self._epochs.words(server))
+            keys = (*self._keys(room), self._epochs.key)
+            answer: list[Any] = await server.run(_SINCE, keys, (*words, self._bounds.lifetime))
             if after == id:
-                first, oldest, last, hole = map(int, answer[:4])
-            entries, newest = self._read(room, answer[4:])
+                first, oldest, last, hole, met = map(int, answer[:5])
+            self._epochs.saw(server, int(answer[2]))
+            self._epochs.note(server, *answer[5:8])
+            entries, newest = self._read(room, answer[8:])
             if entries or newest >= last or newest <= after:
                 break
             after = newest  # none of these is a message
@@ -273,7 +294,7 @@ class RedisHistory:
             return 0, ChatPage([], gap=id > 0)
         gap = oldest > first or hole >= first
         if id:
-            gap = not oldest - 1 <= id <= last or id < hole
+            gap = not oldest - 1 <= id <= last or id < hole or not met
         return last, ChatPage(entries, gap=gap, more=bool(entries) and newest < last)
 
     async def last(self, room: str, count: int, limit: int, size: int) -> ChatPage:

@@ -4,6 +4,7 @@ Under `history`. Beside the keys of each room, a server has an index of its room
 
     <prefix>:rooms:bytes    sorted set: the rooms that keep messages, by their bytes
     <prefix>:rooms:posted   sorted set: the same rooms, by the Unix time of the newest message in ms
+    <prefix>:rooms:epoch    see `epochs`
     <prefix>:rooms:total    the bytes of all of them; expires after five minutes, and is then added
                             up anew, without the rooms whose messages have gone
 
@@ -14,21 +15,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relayd.brokers.over_redis.epochs import EPOCH, FORMAT
 from relayd.names import Kind
 from relayd.quotas.usage import TAGGED, StoredRoom, Usage
 from relayd.redis.commands import Script, Word
 from relayd.redis.store_clock import timely
 from relayd.wire import ChatDraft
 
+INDEX = ("bytes", "posted", "total", "epoch")
 DELETED = b"[0]"
 """The message on the channel of a room whose messages were deleted."""
 
-# KEYS: messages and ids of the room, then the index: bytes, posted, total
+# KEYS: messages and ids of the room, then the index: bytes, posted, total, epoch
 # ARGV: the names of its keys up to the name of the room, and that name
-_COMMON = """
-local messages, ids, sizes, posted, sum = unpack(KEYS)
+_COMMON = (
+    FORMAT
+    + """
+local messages, ids, sizes, posted, sum, epoch = unpack(KEYS)
 local key_head, room = ARGV[1], ARGV[2]
-local function text(number) return string.format('%.0f', number) end
 local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
 local function weigh(entry) return #(entry[2][4] or '') + 64 end
 local function key(name, part) return key_head .. name .. '}:' .. part end
@@ -67,8 +71,8 @@ local function total()
   return added
 end
 
--- notes the bytes that a room has now; a room without any leaves the index, and soon its ids go,
--- as soon as the clock has passed them
+-- notes the bytes that a room has now; a room without any leaves the index, and soon its ids go:
+-- later ones are above the top of the epoch, or the clock has passed them
 local function note(name, before, size, now)
   total()
   local all = redis.call('INCRBY', sum, text(size - before))
@@ -77,9 +81,8 @@ local function note(name, before, size, now)
   else
     redis.call('ZREM', sizes, name)
     redis.call('ZREM', posted, name)
-    local last = tonumber(redis.call('HGET', key(name, 'ids'), 'last') or 0)
     redis.call('DEL', key(name, 'messages'))
-    redis.call('PEXPIRE', key(name, 'ids'), text(math.max(0, last - now) + 60000))
+    redis.call('PEXPIRE', key(name, 'ids'), 60000)
   end
   return all
 end
@@ -88,20 +91,22 @@ local function size_of(name)
   return tonumber(redis.call('ZSCORE', sizes, name) or 0)
 end
 """
+)
 
 # the last two of KEYS: the fence of the process (`outcomes`), the tags of the room
-# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, how many
-# messages have a tag, for each of these its place and mark, then the texts, and the window of
-# `timely`
+# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, `known` and
+# `facts` of `epochs`, how many messages have a tag, for each of these its place and mark, then the
+# texts, and the window of `timely`
 _APPEND = timely(
     _COMMON
+    + EPOCH
     + """
-if store_end <= tonumber(redis.call('GET', KEYS[6]) or 0) then return redis.status_reply('LATE') end
+if store_end <= tonumber(redis.call('GET', KEYS[7]) or 0) then return redis.status_reply('LATE') end
 local numbers = {}
 for i = 4, 11 do numbers[#numbers + 1] = tonumber(ARGV[i]) end
 local now, keep, room_bytes, total_bytes, max_rooms, age, room_age, tags_kept = unpack(numbers)
-local create, texts, marks, repeated, tags = ARGV[12], 14 + 2 * ARGV[13], {}, {}, KEYS[7]
-for i = 14, texts - 1, 2 do marks[tonumber(ARGV[i])] = ARGV[i + 1] end
+local create, texts, marks, repeated, tags = ARGV[12], 16 + 2 * ARGV[15], {}, {}, KEYS[8]
+for i = 16, texts - 1, 2 do marks[tonumber(ARGV[i])] = ARGV[i + 1] end
 local function kept_before(mark)
   local id = redis.call('ZSCORE', tags, mark)
   local entry = id and redis.call('XRANGE', messages, text(tonumber(id)), text(tonumber(id)))[1]
@@ -113,6 +118,7 @@ local function add(id, body)
   return redis.pcall('XADD', messages, text(id) .. '-0', 't', ARGV[4], 'b', body)
 end
 
+local era = settle(epoch, ARGV[13], ARGV[14])
 if room_age > 0 then
   local before = '(' .. text(now - room_age)
   local old = redis.call('ZRANGEBYSCORE', posted, '-inf', before, 'LIMIT', 0, 2)
@@ -133,15 +139,18 @@ elseif kept > 0 then  -- the index does not know the room yet
 elseif create ~= '1' or (before == 0 and redis.call('ZCARD', sizes) >= max_rooms) then
   return {}
 end
-local last = redis.call('HGET', ids, 'last')
-if last then
-  last = tonumber(last)
+local state = look(ids)
+if state.last > 0 then
+  join(era, epoch, messages, ids, state, 0)
 else
-  last = now - 1
+  -- not by the clock of the process, which may differ from the others'
+  state.last = math.max(math.floor(store_now) - 1, era.top)
   local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
-  if newest then last = math.max(last, tonumber(string.match(newest[1], '%d+'))) end
-  redis.call('HSET', ids, 'first', text(last + 1))
+  newest = newest and tonumber(string.match(newest[1], '%d+')) or 0
+  if newest < store_now + ten_years then state.last = math.max(state.last, newest) end
+  redis.call('HSET', ids, 'first', text(state.last + 1), 'epoch', era.base)
 end
+local last = state.last
 local first, bodies = last + 1, {}
 local function store(i)
   last = last + 1
@@ -174,13 +183,17 @@ for i = texts, #ARGV - 2, 2 do
 end
 if #bodies == 0 then
   local answer = {text(first), 0, redis.call('ZCARD', sizes), text(total()), '0'}
-  return {answer, repeated}
+  return {answer, repeated, {era.mark, era.serial, era.verdict}}
 end
 if next(marks) and tags_kept > 0 then
   redis.call('ZREMRANGEBYSCORE', tags, '-inf', text(last - TAGGED))
   redis.call('PEXPIRE', tags, text(tags_kept))
 end
 redis.call('HSET', ids, 'last', text(last))
+-- new rooms begin above the top; a few more, so that not every message has to raise it
+if last > era.top and last >= store_now then era.top = last + 1000 end
+era.serial = text(tonumber(era.serial) + 1)
+redis.call('HSET', epoch, 'serial', era.serial, 'top', text(era.top))
 local over = redis.call('XLEN', messages) - keep
 if over > 0 then size = size - drop(messages, over, 0, over) end
 if age > 0 then
@@ -220,7 +233,8 @@ while all > total_bytes and rounds < 8 do
   trimmed = trimmed + freed
 end
 local new = kept > 0 and 0 or 1
-return {{text(first), new, redis.call('ZCARD', sizes), text(all), text(trimmed)}, repeated}
+return {{text(first), new, redis.call('ZCARD', sizes), text(all), text(trimmed)}, repeated,
+  {era.mark, era.serial, era.verdict}}
 """.replace("TAGGED", str(TAGGED))
 )
 
@@ -284,6 +298,11 @@ class Bounds:
             *(int(self.age * 1000), int(self.room_age * 1000), int(self.tags_kept * 1000)),
         )
 
+    @property
+    def lifetime(self) -> int:
+        """Milliseconds after its newest message when a room goes; 0 for never."""
+        return int(min((age for age in (self.age, self.room_age) if age), default=0.0) * 1000)
+
 
 class Keys:
     """The names of all keys of the rooms.
@@ -295,7 +314,7 @@ class Keys:
 
     def __init__(self, prefix: str, kind: Kind) -> None:
         self._head = f"{prefix}:{{{kind.group('')}"
-        self._index = tuple(f"{prefix}:rooms:{part}" for part in ("bytes", "posted", "total"))
+        self._index = tuple(f"{prefix}:rooms:{part}" for part in INDEX)
 
     def of(self, room: str) -> tuple[str, str]:
         """The messages and the ids of a room."""
@@ -317,15 +336,18 @@ class Keys:
         bounds: Bounds,
         create: bool,
         process: str,
+        epoch: tuple[str, str],
         drafts: Sequence[ChatDraft],
     ) -> tuple[Script, Sequence[Word], Sequence[Word]]:
         """A timely script, its keys and its arguments: stores messages, and publishes them.
 
-        It returns two lists: the first new id, whether the room is new, the rooms and bytes of the
-        server, and the trimmed bytes; then place, id and JSON of each message that the room has
-        already, by its tag. It returns nothing if there is no such room and none may be created.
+        It returns three lists: the first new id, whether the room is new, the rooms and bytes of
+        the server, and the trimmed bytes; then place, id and JSON of each message that the room has
+        already, by its tag; then what `Epochs.note` takes. It returns nothing if there is no such
+        room and none may be created.
         """
-        words: tuple[Word, ...] = (self._head, room, channel, now, *bounds.words, int(create))
+        facts: tuple[Word, ...] = (now, *bounds.words, int(create), *epoch)
+        words = (self._head, room, channel, *facts)
         keys = (*self.of(room), *self._index, self.fence(room, process), self.tags(room))
         return _APPEND, keys, (*words, *tagged(drafts))
 

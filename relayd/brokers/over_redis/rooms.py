@@ -310,6 +310,12 @@ class RedisRooms:
 
     # -- outages of Redis
 
+    def lost(self, server: RedisServer) -> None:
+        """A server has lost messages; reading the histories tells the members."""
+        for room, state in tuple(self._rooms.items()):
+            if self._redis.find(self._kind.group(room)) is server:
+                Deferred.fromCoroutine(self._catch_up(room, state))
+
     def _changed(self, server: RedisServer, available: bool) -> None:
         for room, state in tuple(self._rooms.items()):
             if self._redis.find(self._kind.group(room)) is not server:
@@ -384,8 +390,9 @@ class RedisRooms:
             entries = page.entries
             if page.gap:
                 self._hub.fan_out(self._kind.group(room), wire.GAP)
-                # delivered entries are not delivered again
-                state.position = max(position, entries[0].id - 1 if entries else last)
+                # delivered entries are not delivered again; without any ids, new ones are above all
+                before = entries[0].id - 1 if entries else last
+                state.position = max(position, before) if last else 0
             for entry in entries:
                 self._deliver(room, state, entry)
             more = page.more

@@ -1,0 +1,239 @@
+"""The epochs of a store: which ids belong together, and whether acknowledged messages are lost.
+
+Under `history`, beside `keeping`. A Redis that returns from an older file, a promoted replica and
+an emptied one have a past that differs from what clients have seen. Each begins a new epoch: ids go
+on above all that may have been given out, so none is ever that of two messages. Each server has
+
+    <prefix>:rooms:epoch    hash: mark, the lineage of the server and the base of the epoch; top, no
+                            room was given a higher id, unless the clock has passed it; serial, how
+                            often messages were stored; verdict; lost, the base of the epoch
+                            before whose beginning messages are missing; past, base=serial of
+                            the epochs before, at their ends
+
+An epoch in a store comes back with the store's snapshot, so the lineage (run id and replication
+id, as the server says now) tells a new one. Each process remembers the epoch and the serial that it
+has seen last. If the store has both in its past, nothing that was acknowledged to this process is
+lost; else messages are. Every process whose rooms have members is notified of that, by the channel
+that has the name of the key. docs/decisions/0010-epochs.md has the reasons.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.defer import Deferred
+
+from relayd.errors import RedisUnavailable
+from relayd.logs import Logger
+from relayd.redis.commands import Script
+from relayd.redis.replies import RedisRefused
+from relayd.redis.server import RedisServer
+from relayd.redis.shards import Redis
+
+_LOST = 2
+"""The verdict on an epoch: acknowledged messages were lost before it.
+
+1: none were, as far as anybody knows. 0: no process has come yet that knows the epoch before.
+"""
+
+FORMAT = """
+local function text(number) return string.format('%.0f', number) end
+"""
+
+# Behind `FORMAT`. `epoch` is the key, `known` and `facts` what the process has seen: lineage and
+# base, serial and highest id. A step is an hour of ids: more than a store can have given out since
+# its snapshot beyond the 1,000 in a second that the clock allows for.
+EPOCH = """
+local step, most_past, ten_years = 3600000, 20, 315360000000
+local function split(mark) return string.match(mark or ' ', '^(%S*) (%S*)$') end
+
+local function lineage()
+  local server, other = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'replication')
+  if type(server) ~= 'string' or type(other) ~= 'string' then return nil end
+  local run, copy = string.match(server, 'run_id:(%w+)'), string.match(other, 'master_replid:(%w+)')
+  return run and copy and string.sub(run, 1, 16) .. ':' .. string.sub(copy, 1, 16)
+end
+
+local function settle(epoch, known, facts)
+  local found = redis.call('HMGET', epoch, 'mark', 'top', 'serial', 'verdict', 'lost')
+  local store = {mark = found[1], top = tonumber(found[2] or 0), serial = found[3] or '0',
+    verdict = found[4], lost = found[5]}
+  local line, base = split(store.mark)
+  store.base = base
+  if store.mark == known then return store end
+  local past = redis.call('HGET', epoch, 'past') or ''
+  local here, seen = split(known)
+  local seen_serial, highest = string.match(facts, '(%d+) (%d+)')
+
+  local function begin(verdict, lost)
+    local clock, ends = redis.call('TIME'), {}
+    if base ~= '' then past = base .. '=' .. store.serial .. ' ' .. past end
+    for one in string.gmatch(past, '%S+') do
+      if #ends < most_past then ends[#ends + 1] = one end
+    end
+    past = table.concat(ends, ' ')
+    local now, above = clock[1] * 1000, math.max(tonumber(highest), tonumber(seen) or 0)
+    -- other programs may have written anything
+    store.top = math.max(now, store.top, math.min(above, now + ten_years)) + step
+    base, store.verdict = text(store.top), verdict
+    store.base, store.mark, store.lost = base, line .. ' ' .. base, lost or base
+    redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'verdict', verdict, 'past', past,
+      'lost', store.lost)
+  end
+
+  -- acknowledged messages are lost
+  local function lose(again)
+    if again or store.verdict == '1' then
+      begin('2', not again and base)
+    elseif store.verdict == '0' then
+      store.verdict = '2'
+      redis.call('HSET', epoch, 'verdict', '2')
+    elseif tonumber(highest) > store.top then
+      store.top = tonumber(highest) + step
+      redis.call('HSET', epoch, 'top', text(store.top))
+      return
+    else
+      return
+    end
+    redis.call('PUBLISH', epoch, store.mark)
+  end
+
+  if line ~= here or not store.mark then here = lineage() or here end
+  if not store.mark or line ~= here and here ~= '' then
+    line = here
+    -- without a mark, and nobody who knows one, it is new to relayd or of an earlier version
+    begin((store.mark or seen ~= '') and '0' or '1')
+  end
+  if seen ~= '' and seen ~= base then
+    -- a question mark: the process has found that messages of this very epoch are missing
+    local doubted = string.match(seen, '^%?(.*)')
+    local ended = not doubted and string.match(' ' .. past, ' ' .. seen .. '=(%d+)')
+    if not ended or tonumber(seen_serial) > tonumber(ended) then
+      lose(doubted == base)
+    elseif store.verdict == '0' then
+      store.verdict = '1'
+      redis.call('HSET', epoch, 'verdict', '1')
+    end
+  end
+  return store
+end
+
+-- the room goes on above all ids that may have been given out, if it is from an earlier epoch
+local function join(store, epoch, messages, ids, room, ttl)
+  if room.epoch == store.base or room.last == 0 then return end
+  if not room.epoch and ttl > 0 then  -- rooms of earlier versions have no age
+    redis.call('PEXPIRE', messages, text(ttl))
+    redis.call('PEXPIRE', ids, text(ttl))
+  end
+  local from, joined, jump = room.last, room.epoch, room.jump
+  room.last, room.epoch = math.max(from, store.top), store.base
+  room.jump = room.last
+  if store.verdict == '1' then
+    room.edge = from
+  elseif joined == store.lost then  -- what it has got since is whole
+    room.edge, room.hole = from, math.max(room.hole, jump)
+  else
+    room.hole = room.last
+  end
+  redis.call('HSET', ids, 'last', text(room.last), 'epoch', room.epoch, 'jump', text(room.jump),
+    'edge', text(room.edge), 'hole', text(room.hole))
+  if room.last > store.top then
+    store.top = room.last
+    redis.call('HSET', epoch, 'top', text(store.top))
+  end
+end
+
+local function look(ids)
+  local found = redis.call('HMGET', ids, 'first', 'last', 'hole', 'epoch', 'jump', 'edge')
+  return {first = tonumber(found[1] or 0), last = tonumber(found[2] or 0),
+    hole = tonumber(found[3] or 0), epoch = found[4], jump = tonumber(found[5] or 0),
+    edge = tonumber(found[6] or 0)}
+end
+"""
+
+
+class _Seen:
+    """What this process has seen last of a server."""
+
+    def __init__(self) -> None:
+        self.base = ""
+        self.serial = 0
+        self.highest = 0
+        self.told = ""  # the base of the last epoch whose loss was passed on
+        self.subscribed = False
+
+
+_SETTLE = Script(
+    FORMAT
+    + EPOCH
+    + """
+local store = settle(KEYS[1], ARGV[1], ARGV[2])
+return {store.mark, store.serial, store.verdict}
+"""
+)
+
+
+class Epochs:
+    """The epochs of all servers, as this process has seen them.
+
+    Args:
+        redis: the servers.
+        prefix: the prefix of all keys.
+    """
+
+    _log = Logger()
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self.key = f"{prefix}:rooms:epoch"
+        self._seen = {server: _Seen() for server in redis.servers}
+        self._lost: Callable[[RedisServer], None] | None = None
+        for server in redis.servers:
+            server.watch(partial(self._changed, server))
+
+    def on_loss(self, lost: Callable[[RedisServer], None]) -> None:
+        """Registers the callback for a server that has lost acknowledged messages."""
+        self._lost = lost
+
+    def words(self, server: RedisServer) -> tuple[str, str]:
+        """The arguments `known` and `facts` of `EPOCH`."""
+        seen = self._seen[server]
+        return f"{server.lineage} {seen.base}", f"{seen.serial} {seen.highest}"
+
+    def saw(self, server: RedisServer, id: int) -> None:
+        """Notes an id that a room on a server has given."""
+        seen = self._seen[server]
+        if id > seen.highest:
+            seen.highest = id
+
+    def note(self, server: RedisServer, mark: bytes, serial: bytes, verdict: bytes) -> None:
+        """Notes what a script has answered: the mark, the serial and the verdict of the epoch."""
+        seen, base, count = self._seen[server], mark.decode().partition(" ")[2], int(serial)
+        if base == seen.base and count < seen.serial:
+            # the server does not tell its lineage, and has gone back within the epoch
+            seen.base = f"?{base}"
+            Deferred.fromCoroutine(self._settle(server))
+            return
+        seen.base, seen.serial = base, count
+        if int(verdict) == _LOST and seen.told != base:
+            seen.told = base
+            if self._lost is not None:
+                self._lost(server)
+
+    def _changed(self, server: RedisServer, available: bool) -> None:
+        if available:
+            Deferred.fromCoroutine(self._settle(server))
+
+    async def _settle(self, server: RedisServer) -> None:
+        seen = self._seen[server]
+        try:
+            if not seen.subscribed:
+                await server.subscribe(self.key, partial(self._notified, server))
+                seen.subscribed = True
+            self.note(server, *await server.run(_SETTLE, (self.key,), self.words(server)))
+        except (RedisUnavailable, RedisRefused):
+            pass  # the end of the outage, or the next script, does it
+        except Exception:
+            self._log.failure("comparing epochs with {server} failed", server=server.name)
+
+    def _notified(self, server: RedisServer, mark: bytes) -> None:
+        if mark.decode(errors="replace") != self.words(server)[0]:
+            Deferred.fromCoroutine(self._settle(server))

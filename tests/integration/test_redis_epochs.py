@@ -1,0 +1,417 @@
+"""A Redis that went back in time: no id is given twice, and everybody learns what is lost.
+
+Two processes' brokers share a real Redis, which is killed, restored from older files, emptied or
+replaced by a replica that lacks the last messages.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from relayd import wire
+from relayd.brokers.over_redis.brokers import RedisBrokers
+from relayd.config import Chat, Config, Limits
+from relayd.config import Redis as RedisConfig
+from relayd.drops import Drops
+from relayd.hub import Hub
+from relayd.native.batching import Batching
+from relayd.redis import urls
+from relayd.redis.settings import Settings
+from relayd.redis.shards import Redis
+from relayd.relays.paths import KINDS
+from relayd.wire import ChatEntry
+from tests.broker_scene import Listener
+from tests.integration.waiting import eventually
+from tests.redis_scene import Watch, until
+from tests.redis_servers import Redis as RedisServer
+
+DAY = 86_400
+
+
+class Process:
+    """The brokers of one process, and members of its rooms."""
+
+    def __init__(self, name: str, url: str, clock: float = 0.0) -> None:
+        from twisted.internet import reactor
+
+        config = Config(
+            redis=RedisConfig(url=url), limits=Limits(coalesce=0), chat=Chat(room_age=DAY)
+        )
+        self.redis = Redis(urls.parse_all([url]), reactor, Settings(first_delay=0.01))
+        self.watch = Watch(self.redis.servers[0])
+        self.brokers = RedisBrokers(
+            self.redis, Hub(Batching(reactor, 0)), config,
+            clock=reactor, now=lambda: time.time() + clock, process=name, drops=Drops(),
+            kinds=KINDS, new_rooms_per_hour=lambda: 0,
+        )  # fmt: skip
+        self.rooms = self.brokers.rooms
+        self._joined: list[tuple[str, Listener]] = []
+        self.brokers.start()
+
+    async def join(self, room: str = "r") -> "Member":
+        member = Member()
+        await self.brokers.groups.join(f"chat/{room}", member)
+        self._joined.append((f"chat/{room}", member))
+        return member
+
+    async def say(self, *texts: str, room: str = "r") -> list[ChatEntry]:
+        return [await self.rooms.post(room, text) for text in texts]
+
+    async def since(self, entry: ChatEntry, room: str = "r") -> tuple[bool, list[str]]:
+        """Whether there is a gap, and the messages after an entry."""
+        page = await self.rooms.since(room, entry.id, 99)
+        return page.gap, [json.loads(each.body)["message"] for each in page.entries]
+
+    async def stop(self) -> None:
+        for group, member in self._joined:
+            self.brokers.groups.leave(group, member)
+        self._joined = []
+        await self.brokers.stop()
+
+
+class Member(Listener):
+    """A client in a room."""
+
+    async def said(self, *, until: str) -> list[str]:
+        """What it gets up to a message: texts, and `gap`, `cut off` and `restored`."""
+        told = {wire.GAP: "gap", wire.CUT_OFF: "cut off", wire.RESTORED: "restored"}
+        got: list[str] = []
+        while until not in got:
+            for frame in await self.inbox.take(1):
+                assert isinstance(frame, bytes)
+                got.append(told.get(frame) or json.loads(frame)["message"])
+        return got
+
+
+class Store:
+    """A Redis at an address of each process, whichever server is behind it."""
+
+    def __init__(self, server: RedisServer, folder: Path) -> None:
+        self.server = server
+        self._folder = folder
+        self._links: list[Path] = []
+
+    def url(self) -> str:
+        """A new address."""
+        self._links.append(self._folder / f"redis{len(self._links)}")
+        self.lead(self.server, self._links[-1])
+        return f"unix://{self._links[-1]}"
+
+    def lead(self, server: RedisServer, *links: Path) -> None:
+        """The addresses, or all, lead to a server from now on."""
+        self.server = server
+        for link in links or self._links:
+            link.unlink(missing_ok=True)
+            link.symlink_to(server.socket)
+
+    def lead_nowhere(self, number: int) -> Path:
+        """A process cannot connect any more."""
+        self._links[number].unlink()
+        return self._links[number]
+
+    def save(self) -> None:
+        assert self.server.tell("SAVE") == b"OK"
+        shutil.copy(self.server.folder / "dump.rdb", self.server.folder / "older.rdb")
+
+    def go_back(self) -> None:
+        """Kills the server; it returns with what it had at `save`."""
+        self.server.kill()
+        shutil.copy(self.server.folder / "older.rdb", self.server.folder / "dump.rdb")
+        self.server.start()
+
+    def restart(self) -> None:
+        """Kills the server; it returns with everything."""
+        self.server.tell("SAVE")
+        self.server.kill()
+        self.server.start()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with RedisServer("repl-diskless-sync-delay 0", "appendonly no") as server:
+        yield Store(server, tmp_path)
+
+
+class Processes:
+    """Starts processes, and stops those that run at the end."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.running: list[Process] = []
+
+    async def start(self, **options: Any) -> Process:
+        process = Process(f"process{len(self.running)}", self._store.url(), **options)
+        self.running.append(process)
+        await process.watch.until(True)
+        await process.rooms.since("nobody", 0, 1)  # behind the comparison of epochs
+        return process
+
+    async def while_away(self, change: Callable[[], None]) -> None:
+        """Does something to Redis that ends all connections, until all have it again."""
+        for process in self.running:
+            process.watch.changes.clear()
+        change()
+        await until(
+            lambda: all(process.watch.changes[-2:] == [False, True] for process in self.running)
+        )
+
+    async def stop(self, *processes: Process) -> None:
+        for process in processes or tuple(self.running):
+            self.running.remove(process)
+            await process.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def processes(store: Store) -> AsyncIterator[Processes]:
+    processes = Processes(store)
+    yield processes
+    await processes.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_an_older_snapshot_ids_are_new_and_all_members_are_told(
+    store: Store, processes: Processes
+) -> None:
+    here, there = await processes.start(), await processes.start()
+    members = [await here.join(), await there.join()]
+    kept = await here.say("1", "2", "3")
+    store.save()
+    lost = await there.say("4", "5", "6")
+    for member in members:
+        assert await member.said(until="6") == ["1", "2", "3", "4", "5", "6"]
+    await processes.while_away(store.go_back)
+    new = await here.say("a", "b", "c", "d", "e")
+    assert min(entry.id for entry in new) > lost[-1].id
+    for member in members:
+        got = await member.said(until="e")
+        assert got.count("gap") == 1
+        assert [text for text in got if len(text) == 1] == ["a", "b", "c", "d", "e"]
+    for process in (here, there):
+        for entry in (kept[0], kept[2], *lost):  # the last that was kept, too
+            gap, texts = await process.since(entry)
+            assert gap
+            assert texts[-5:] == ["a", "b", "c", "d", "e"]
+        assert await process.since(new[1]) == (False, ["c", "d", "e"])
+    page = await there.rooms.last("r", 7, 7)
+    texts = [json.loads(entry.body)["message"] for entry in page.entries]
+    assert texts == ["2", "3", "a", "b", "c", "d", "e"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_who_knew_the_lost_messages_is_needed(
+    store: Store, processes: Processes
+) -> None:
+    old = await processes.start()
+    kept = await old.say("1", "2", "3")
+    store.save()
+    lost = await old.say("4", "5", "6")
+    await processes.stop()
+    store.go_back()
+    new = await processes.start()
+    assert (await new.since(lost[-1]))[0]
+    assert (await new.since(kept[-1])) == (True, [])
+    said = await new.say("a", "b", "c", "d", "e")
+    for entry in (*kept, *lost):
+        assert (await new.since(entry))[0]
+    assert said[0].id > lost[-1].id
+    assert await new.since(said[0]) == (False, ["b", "c", "d", "e"])
+
+
+@pytest.mark.parametrize("spoke_before", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_process_without_members_may_speak_before_the_one_that_knows_the_lost_ids(
+    store: Store, processes: Processes, spoke_before: bool
+) -> None:
+    """Whether it vouches for the snapshot, since it knows nothing that is missing, or does not."""
+    knows = await processes.start()
+    member = await knows.join()
+    kept = await knows.say("1", "2", "3")
+    store.save()
+    lost = await knows.say("4", "5", "6")
+    others = [await processes.start()] if spoke_before else []
+    away = store.lead_nowhere(0)
+    store.go_back()
+    first = others[0] if others else await processes.start()
+    await until(lambda: not knows.redis.servers[0].available)
+    await first.watch.until(True)
+    new = await first.say("a")
+    store.lead(store.server, away)
+    got = await member.said(until="a")
+    assert got.count("gap") == 1
+    assert new[0].id > lost[-1].id
+    for entry in (*kept, *lost):
+        assert (await first.since(entry))[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_only_posted_knows_that_messages_of_others_rooms_are_lost(
+    store: Store, processes: Processes
+) -> None:
+    """It has no members, the other has them in a quiet room: nobody posts, and they are told."""
+    here, there = await processes.start(), await processes.start()
+    members = [await here.join("quiet"), await there.join("quiet")]
+    await here.say("1", room="quiet")
+    store.save()
+    await there.say("lost", room="another")
+    await processes.while_away(store.go_back)
+    for member in members:
+        assert (await member.said(until="gap"))[0] == "1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_a_restart_that_lost_nothing_nobody_is_told_a_gap(
+    store: Store, processes: Processes
+) -> None:
+    here, there = await processes.start(), await processes.start()
+    members = [await here.join(), await there.join()]
+    kept = await here.say("1", "2", "3")
+    for round in range(3):
+        await processes.while_away(store.restart)
+        for process in (here, there):
+            for place, entry in enumerate(kept):
+                texts = [json.loads(each.body)["message"] for each in kept[place + 1 :]]
+                assert await process.since(entry) == (False, texts)
+        kept += await there.say(f"round {round}")
+    for member in members:
+        got = await member.said(until="round 2")
+        assert "gap" not in got
+        texts = [text for text in got if text not in ("cut off", "restored")]
+        assert texts == ["1", "2", "3", "round 0", "round 1", "round 2"]
+    ids = [entry.id for entry in kept]
+    assert ids == sorted(set(ids))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_missed_two_restarts_claims_no_loss(
+    store: Store, processes: Processes
+) -> None:
+    away = await processes.start()
+    member = await away.join()
+    kept = await away.say("1")
+    here = await processes.start()
+    link = store.lead_nowhere(0)
+    for text in ("2", "3"):
+        here.watch.changes.clear()
+        store.restart()
+        await until(lambda: len(here.watch.changes) >= 2)
+        await here.say(text)
+    store.lead(store.server, link)
+    await away.watch.until(True)
+    assert await away.since(kept[0]) == (False, ["2", "3"])
+    assert await member.said(until="restored") == ["1", "cut off", "2", "3", "restored"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_flushall_a_speaker_whose_clock_is_behind_is_heard_by_all(
+    store: Store, processes: Processes
+) -> None:
+    here, there = await processes.start(), await processes.start(clock=-3 * 3600)
+    members = [await here.join(), await there.join()]
+    lost = await here.say("1", "2", "3")
+    store.server.tell("FLUSHALL")
+    new = await there.say("a", "b")
+    assert new[0].id > lost[-1].id
+    for member in members:
+        got = await member.said(until="b")
+        assert got == ["1", "2", "3", "gap", "a", "b"]
+    assert (await here.since(lost[0]))[0]
+    assert (await there.since(lost[2])) == (True, ["a", "b"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_promoted_replica_that_lacks_the_last_messages_begins_an_epoch(
+    store: Store, processes: Processes
+) -> None:
+    with RedisServer(f"replicaof 127.0.0.1 {store.server.port}") as replica:
+        eventually(lambda: replica.tell("ROLE")[3] == b"connected")
+        here, there = await processes.start(), await processes.start()
+        members = [await here.join(), await there.join()]
+        kept = await here.say("1", "2", "3")
+        eventually(lambda: replica.tell("XLEN", "relayd:{chat/r}:messages") == 3)
+        replica.tell("REPLICAOF", "NO", "ONE")  # the link is cut
+        lost = await here.say("4", "5", "6")
+        store.server.kill()
+        await processes.while_away(lambda: store.lead(replica))
+        new = await there.say("a")
+        assert new[0].id > lost[-1].id
+        for member in members:
+            assert (await member.said(until="a")).count("gap") == 1
+        for entry in (*kept, *lost):
+            assert (await there.since(entry))[0]
+        await processes.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_the_right_to_ask_info_a_loss_is_still_noticed_by_those_who_saw_the_messages(
+    store: Store, processes: Processes
+) -> None:
+    store.server.lines.append("user default on nopass ~* &* +@all -info")
+    store.restart()
+    here = await processes.start()
+    member = await here.join()
+    await here.say("1", "2", "3")
+    store.save()
+    lost = await here.say("4", "5", "6")
+    await processes.while_away(store.go_back)
+    assert "gap" in await member.said(until="restored")
+    new = await here.say("a")
+    assert new[0].id > lost[-1].id
+    assert (await here.since(lost[-1])) == (True, ["a"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_rooms_of_an_earlier_version_keep_their_positions_and_get_an_age(
+    store: Store, processes: Processes
+) -> None:
+    first = int(time.time() * 1000) - 5000
+    keys = ("relayd:{chat/old}:messages", "relayd:{chat/old}:ids")
+    for id in range(first, first + 3):
+        body = b'{"message":"m%d","id":%d,"time":"2026-01-01T00:00:00Z"}' % (id - first, id)
+        store.server.tell("XADD", keys[0], f"{id}-0", "t", id, "b", body)
+    store.server.tell("HSET", keys[1], "first", first, "last", first + 2)
+    process = await processes.start()
+    member = await process.join("old")
+    for place in range(3):
+        entry = ChatEntry(first + place, b"")
+        assert await process.since(entry, "old") == (False, ["m0", "m1", "m2"][place + 1 :])
+    for key in keys:
+        assert 0 < store.server.tell("PTTL", key) <= DAY * 1000
+    await process.say("new", room="old")
+    assert await member.said(until="new") == ["new"]
+    assert await process.since(ChatEntry(first + 2, b""), "old") == (False, ["new"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_rooms_that_nobody_posted_to_leave_nothing_and_markers_go_with_the_history(
+    store: Store, processes: Processes
+) -> None:
+    here, there = await processes.start(), await processes.start()
+    for number in range(50):
+        await here.join(f"silent{number}")
+        await there.rooms.since(f"read{number}", 5, 9)
+        await there.rooms.last(f"read{number}", 5, 9)
+
+    def rooms() -> list[bytes]:
+        found: list[bytes] = store.server.tell("KEYS", "relayd:{chat/*")
+        return [key for key in found if b":fence:" not in key]
+
+    assert rooms() == []
+    for number in range(20):
+        await here.say("hi", room=f"used{number}")
+    assert len(rooms()) == 40
+    assert all(0 < store.server.tell("PTTL", key) <= DAY * 1000 for key in rooms())
+    for number in range(20):
+        assert await here.rooms.delete(f"used{number}")
+    assert all(0 < store.server.tell("PTTL", key) <= 60_000 for key in rooms())
+    assert len(rooms()) == 20
+    # members of rooms that Redis has forgotten leave no marker either
+    store.server.tell("FLUSHALL")
+    for number in range(50):
+        await here.rooms.since(f"silent{number}", 5, 9)
+    assert rooms() == []
