@@ -7,7 +7,7 @@ SUBSCRIBE, UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without
 detected only when it refuses to write; without INFO, one address of two servers is not detected.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,6 +19,7 @@ from relayd.logs import Logger
 from relayd.redis.commands import Script, Word, pack, pack_publish
 from relayd.redis.connection import Connection, SubscriberConnection
 from relayd.redis.dial import Dialer
+from relayd.redis.evaluation import evaluate
 from relayd.redis.greeting import greet
 from relayd.redis.link import Link, Stats
 from relayd.redis.replies import RedisRefused, state_of
@@ -211,7 +212,7 @@ class RedisServer:
         connection = self._commands.connection
         if connection is None:
             raise RedisUnavailable(f"{self.name} is away")
-        return await _evaluate(connection, script, tuple(keys), tuple(args))
+        return await evaluate(connection, script, tuple(keys), tuple(args))
 
     async def run_timely(
         self, script: Script, keys: Iterable[Word], args: Iterable[Word], seconds: float
@@ -242,7 +243,7 @@ class RedisServer:
             now = self._clock.seconds()
             window = connection.store_clock.window(now, until - now)
             try:
-                answer = await _evaluate(connection, script, keys, (*args, *window))
+                answer = await evaluate(connection, script, keys, (*args, *window))
             except RedisUnanswered as error:
                 error.end = window[1]
                 raise
@@ -391,18 +392,6 @@ class RedisServer:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)
-
-
-async def _evaluate(
-    connection: Connection, script: Script, keys: Sequence[Word], args: Sequence[Word]
-) -> Any:
-    words = (len(keys), *keys, *args)
-    try:
-        return await connection.call(pack(("EVALSHA", script.sha1, *words)))
-    except RedisRefused as error:
-        if error.code != "NOSCRIPT":
-            raise
-    return await connection.call(pack(("EVAL", script.text, *words)))
 
 
 def _encode(channel: str | bytes) -> bytes:
