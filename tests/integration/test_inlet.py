@@ -399,7 +399,8 @@ def test_a_socket_that_takes_nothing_now_is_not_broken() -> None:
 
 def test_a_transport_ends_its_sender_before_its_socket_is_closed() -> None:
     seen: list[bool] = []
-    port = tcp.Port(0, Factory.forProtocol(Protocol), reactor=reactor)
+    port = tcp.Port(0, Factory.forProtocol(Protocol), interface="127.0.0.1", reactor=reactor)
+    port.startListening()
     poller = Poller(reactor)
     poller.watch(port)
     ours, theirs = socket.socketpair()
@@ -419,6 +420,7 @@ def test_a_transport_ends_its_sender_before_its_socket_is_closed() -> None:
     transport.connectionLost(Failure(ConnectionDone()))
     assert seen == [True]
     theirs.close()
+    port.socket.close()
 
 
 def test_poses_are_relayed_over_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
