@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -507,6 +508,26 @@ def test_single_bytes_do_not_extend_the_deadline_of_a_head(spawn: Spawn, dial: D
             continue
     connection.socket.settimeout(10)
     check(connection.response(), 408, "timeout")
+
+
+def test_a_refused_head_is_answered_to_a_peer_that_sends_no_more(
+    relayd: Daemon, spawn: Spawn, dial: Dial
+) -> None:
+    """The peer may end its half before relayd reads the head, or when the refusal is on its way."""
+    too_large = b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000
+    with stopped(relayd.pid):
+        connections = [dial(relayd) for _ in range(3)]
+        for connection in connections:
+            connection.send(too_large)
+            connection.socket.shutdown(socket.SHUT_WR)
+    for connection in connections:
+        check(connection.response(), 431, "head_too_large")
+        assert connection.ended()
+    slow = dial_with(dial, spawn(keepalive_handshake_timeout=0.3), HEALTHZ[:-1])
+    assert slow.socket.recv(1, socket.MSG_PEEK)
+    slow.socket.shutdown(socket.SHUT_WR)
+    check(slow.response(), 408, "timeout")
+    assert slow.ended()
 
 
 def test_a_client_that_sends_nothing_is_dropped(spawn: Spawn, dial: Dial) -> None:

@@ -1,6 +1,7 @@
 """TLS that ends in relayd: chains, versions, ALPN, HTTP/2, WebSockets, and files that change."""
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -227,6 +228,38 @@ def test_every_page_and_api_route_answers_over_http_2_as_over_http_1(
         statuses.add(new[1])
     assert statuses >= {200, 308, 404, 405, 401, 413, 426}
     assert shared.curl("/metrics", "--http2")[:2] == ("2", 200)
+
+
+def test_a_refused_head_is_answered_to_a_peer_that_sends_no_more(shared: Secure) -> None:
+    """Whether the peer ends its half of TLS, of TCP, or of both (RFC 8446 section 6.1)."""
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 65536
+    for ends_tls, ends_tcp in ((False, True), (True, False), (True, True)):
+        plain = socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE)
+        read, written = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = shared.trust().wrap_bio(read, written, server_hostname="127.0.0.1")
+        received = b""
+        with plain:
+            steps = (client.do_handshake, functools.partial(client.write, head))
+            for step in steps:
+                while True:
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        step()
+                        break
+                    plain.sendall(written.read())
+                    read.write(plain.recv(65536))
+            if ends_tls:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.unwrap()
+            plain.sendall(written.read())
+            if ends_tcp:
+                plain.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                while data := plain.recv(65536):
+                    read.write(data)
+        with contextlib.suppress(ssl.SSLError):
+            while data := client.read(65536):
+                received += data
+        assert received.startswith(b"HTTP/1.1 431 "), (ends_tls, ends_tcp, received)
 
 
 def test_one_connection_of_http_2_carries_many_requests(shared: Secure) -> None:

@@ -56,6 +56,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "RELAYD_AUTH_SECRET": SECRET,
             "RELAYD_AUTH_REQUIRED": "true",
             "RELAYD_ECHO_ENABLED": "true",
+            "RELAYD_LOG_LEVEL": "debug",
         },
     )
     yield node.start()
@@ -101,6 +102,22 @@ def test_the_log_shows_no_token(guarded: Daemon, connect: Connect, dial: Dial) -
         key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         raw.send(f"{line}\r\n{needed}{key}{more}\r\n".encode())
         assert raw.response().status in (400, 401)
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    for line, host in (  # what no grammar of a request has
+        (f"GET /ws/camera?token={good}", "a"),
+        (f"GET {good} HTTP/1.1", "a"),
+        (f"GET ws://[{good}]/ws/camera HTTP/1.1", "a"),
+        (f"{good} /ws/camera HTTP/1.1", "a"),
+        (f"GET /ws/camera HTTP/1.1 {good}", "a"),
+        ("GET /ws/camera HTTP/1.1", good),
+        ("GET /ws/camera HTTP/1.1", f"a?token={good}"),
+        ("GET /ws/camera HTTP/1.1", f"{good}:x"),
+        ("GET /ws/camera HTTP/1.1", f"a\r\nHost: {good}"),
+    ):
+        for more in (upgrade + key, ""):
+            raw = dial(guarded)
+            raw.send(f"{line}\r\nHost: {host}\r\n{more}\r\n".encode())
+            assert raw.response().status >= 400, (line, host)
     for shown in (good, bad):
         assert shown not in guarded.log
 
