@@ -52,7 +52,7 @@ WHEN: dict[str, dict[str, When]] = {
     "redis": dict.fromkeys(
         (
             *("url", "url_file", "ca_file", "verify", "prefix", "deadline", "history_age"),
-            *("django_channels", "django_prefix"),
+            *("wait_replicas", "django_channels", "django_prefix"),
         ),
         RESTART,
     ),

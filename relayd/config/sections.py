@@ -67,6 +67,7 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "relayd"
     deadline: Seconds = 2.0
     history_age: Annotated[float, Meta(ge=0)] = 0.0
+    wait_replicas: Annotated[int, Meta(ge=0, le=10)] = 0
     django_channels: bool = False
     django_prefix: Annotated[str, Meta(pattern=r"^[\w.:-]{1,50}\Z")] = "asgi"
 

@@ -76,7 +76,7 @@ class RedisServer:
         self._both_stats = (self._stats, subscriber_stats)
         self._subscriptions = Subscriptions(self.name)
         self._commands = Link(
-            self._connect_commands, reactor, settings,
+            self.dial, reactor, settings,
             up=lambda: self._link_up(self._commands, self._subscriber),
             down=self._link_down, stats=self._stats,
         )  # fmt: skip
@@ -287,11 +287,12 @@ class RedisServer:
         """Ends the subscription of a channel, if there is one, and removes its receiver."""
         self._subscriptions.unsubscribe(_encode(channel))
 
-    async def _connect_commands(self) -> Connection:
+    async def dial(self, name: str = "relayd-commands") -> Connection:
+        """A connection for commands that its caller ends. Raises RedisUnavailable."""
         address = await self._address()
         connection = Connection(str(address), self._clock, self._settings, self._refused)
         with self._abort_unless_ready(connection):
-            await self._open(address, connection, "relayd-commands")
+            await self._open(address, connection, name)
             await connection.learn_time()
         return connection
 

@@ -21,6 +21,7 @@ from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import MEMORY, RedisPairs
 from relayd.brokers.over_redis.probe import needs
+from relayd.brokers.over_redis.replicas import Replicas
 from relayd.brokers.over_redis.rooms import RedisRooms
 from relayd.brokers.reads import in_time
 from relayd.config import Config
@@ -111,6 +112,16 @@ class RedisBrokers:
             epochs=epochs,
             foreign=foreign,
         )
+        if settings.wait_replicas:
+            history.replicas = Replicas(
+                settings.wait_replicas,
+                settings.prefix,
+                lambda room: redis.find(kinds.history.group(room)),
+                history.channel,
+                history.newest,
+                clock=clock,
+                deadline=settings.deadline,
+            )
         outcomes = Outcomes(Keys(settings.prefix, kinds.history), process)
         creators = Creators(clock.seconds, history.tally, per_hour=new_rooms_per_hour)
         self.rooms = RedisRooms(
@@ -172,6 +183,8 @@ class RedisBrokers:
     async def _stop(self) -> None:
         if self._counting.running:
             self._counting.stop()
+        if self._history.replicas is not None:
+            self._history.replicas.stop()
         for stop in (self.pairs.stop, self._redis.stop):
             try:
                 await stop()

@@ -21,6 +21,7 @@ from typing import Any
 from relayd.brokers.foreign import LARGEST_ID, Foreign
 from relayd.brokers.over_redis.epochs import EPOCH, FORMAT, Epochs
 from relayd.brokers.over_redis.keeping import Bounds, Keys, read_largest
+from relayd.brokers.over_redis.replicas import Replicas
 from relayd.errors import QuotaExceeded
 from relayd.names import Kind
 from relayd.quotas.usage import RoomTally, StoredRoom, Usage
@@ -139,6 +140,8 @@ class RedisHistory:
 
     Attributes:
         tally: what all rooms keep, as this process has seen it last.
+        replicas: publish what is appended, once it is confirmed, and bound what is read; None if
+            the script publishes.
     """
 
     def __init__(
@@ -162,6 +165,7 @@ class RedisHistory:
         self._foreign = foreign
         self._usage: dict[RedisServer, Usage] = {}
         self.tally = RoomTally()
+        self.replicas: Replicas | None = None
 
     async def append(
         self,
@@ -192,8 +196,9 @@ class RedisHistory:
             QuotaExceeded: there is no such room, and no further one may be created.
         """
         server = self._redis.find(self._kind.group(room))
+        channel = "" if self.replicas else self.channel(room)
         script = self._names.append(
-            *(room, self.channel(room), now, self._bounds, create, self._process),
+            *(room, channel, now, self._bounds, create, self._process),
             self._epochs.words(server),
             drafts,
         )
@@ -295,7 +300,8 @@ class RedisHistory:
         gap = oldest > first or hole >= first
         if id:
             gap = not oldest - 1 <= id <= last or id < hole or not met
-        return last, ChatPage(entries, gap=gap, more=bool(entries) and newest < last)
+        page = ChatPage(entries, gap=gap, more=bool(entries) and newest < last)
+        return await self._confirmed(room, last, page)
 
     async def last(self, room: str, count: int, limit: int, size: int) -> ChatPage:
         """The first page of the last `count` messages. Raises RedisUnavailable.
@@ -306,11 +312,34 @@ class RedisHistory:
             limit: how many of them at most.
             size: as for `since`.
         """
+        last, page = await self._read_last(room, count, limit, size)
+        return (await self._confirmed(room, last, page))[1]
+
+    async def newest(self, room: str) -> ChatEntry | None:
+        """The newest message, confirmed by replicas or not. Raises RedisUnavailable."""
+        entries = (await self._read_last(room, 1, 1, 1))[1].entries
+        return entries[-1] if entries else None
+
+    async def _read_last(
+        self, room: str, count: int, limit: int, size: int
+    ) -> tuple[int, ChatPage]:
         answer: list[Any] = await self._redis.find(self._kind.group(room)).run(
             _LAST, self._keys(room), (count, limit, size)
         )
-        entries, newest = self._read(room, answer[1:])
-        return ChatPage(entries, more=bool(entries) and newest < int(answer[0]))
+        last, (entries, newest) = int(answer[0]), self._read(room, answer[1:])
+        return last, ChatPage(entries, more=bool(entries) and newest < last)
+
+    async def _confirmed(self, room: str, last: int, page: ChatPage) -> tuple[int, ChatPage]:
+        """The newest id and the part of a page that members may see."""
+        if self.replicas is None:
+            return last, page
+        run_id = self._redis.find(self._kind.group(room)).run_id
+        seen = await self.replicas.newest(room, last, run_id)
+        if seen >= last:
+            return last, page
+        entries = [entry for entry in page.entries if entry.id <= seen]
+        more = page.more and len(entries) == len(page.entries)
+        return seen, ChatPage(entries, gap=page.gap, more=more)
 
     def _read(self, room: str, answer: list[bytes]) -> tuple[list[ChatEntry], int]:
         """The messages in an answer of `page`, and the last id in it; 0 if it is empty."""

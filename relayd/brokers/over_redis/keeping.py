@@ -94,9 +94,9 @@ end
 )
 
 # the last two of KEYS: the fence of the process (`outcomes`), the tags of the room
-# further ARGV: channel, Unix time in ms, then `Bounds.words`, 1 to create the room, `known` and
-# `facts` of `epochs`, how many messages have a tag, for each of these its place and mark, then the
-# texts, and the window of `timely`
+# further ARGV: channel ('': not published), Unix time in ms, then `Bounds.words`, 1 to create the
+# room, `known` and `facts` of `epochs`, how many messages have a tag, for each of these its place
+# and mark, then the texts, and the window of `timely`
 _APPEND = timely(
     _COMMON
     + EPOCH
@@ -217,7 +217,9 @@ if ttl > 0 then
 end
 redis.call('ZADD', posted, ARGV[4], room)
 local all = note(room, before, math.max(1, size), now)
-redis.call('PUBLISH', ARGV[3], '[' .. text(first) .. ',' .. table.concat(bodies, ',') .. ']')
+if ARGV[3] ~= '' then
+  redis.call('PUBLISH', ARGV[3], '[' .. text(first) .. ',' .. table.concat(bodies, ',') .. ']')
+end
 
 -- the largest rooms lose what is too much, a quarter or what they are larger by, at a time
 local trimmed, rounds = 0, 0

@@ -137,12 +137,28 @@ class Outgoing:
             )
             finding.addTimeout(max(0.0, until - self._clock.seconds()), self._clock)
             try:
-                return await finding
+                return await self._shown(room, await finding, until)
             except (RedisUnavailable, RedisRefused, TimeoutError):
+                if self._history.replicas is not None:
+                    self._history.replicas.owe(room)
                 raise OutcomeUnknown(str(error)) from error
         if created:
             creations[0].done = True
         self.appended.observe(len(entries))
+        if self._history.replicas is None:
+            return entries
+        return await self._shown(room, entries, until)
+
+    async def _shown(
+        self, room: str, entries: Sequence[ChatEntry | None], until: float
+    ) -> Sequence[ChatEntry | None]:
+        """Publishes what was just stored or found, if that is left to this process."""
+        if self._history.replicas is not None:
+            run_id, seconds = self._find(room).run_id, until - self._clock.seconds()
+            try:
+                await self._history.replicas.show(room, entries, run_id, seconds)
+            except RedisUnavailable as error:
+                raise OutcomeUnknown(str(error)) from error
         return entries
 
     async def _find_out(

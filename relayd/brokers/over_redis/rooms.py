@@ -301,6 +301,8 @@ class RedisRooms:
             return
         state.position = entry.id
         state.newest = entry
+        if self._history.replicas is not None:  # what is on the channel is confirmed
+            self._history.replicas.note(room, entry.id)
         self._hub.fan_out(self._kind.group(room), entry.body)
         if state.waiting:
             done = [shown for id, shown in state.waiting if id <= entry.id]
