@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -29,6 +29,8 @@ _LARGEST_WAL = 16 * 1024 * 1024  # bytes that the log beside the file keeps betw
 class Cursor(Protocol):
     """The part of a DB-API 2.0 cursor (PEP 249) that relayd uses."""
 
+    @property
+    def connection(self) -> Any: ...
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
     def fetchone(self) -> Any: ...
     def fetchall(self) -> list[Any]: ...
@@ -71,6 +73,7 @@ class Engine(ABC):
         begin: starts a transaction that will write.
         snapshot: starts a transaction that only reads, and sees one state of the database.
         octets: the size of a message in bytes, in SQL.
+        origin: what tells one state of the rooms' table from a restored one, in SQL (RETURNING).
         store: the kind of store in the table of states.
     """
 
@@ -81,6 +84,7 @@ class Engine(ABC):
     begin: ClassVar[str]
     snapshot: ClassVar[str]
     octets: ClassVar[str]
+    origin: ClassVar[str]
     label: str
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = {}
@@ -104,6 +108,10 @@ class Engine(ABC):
     @abstractmethod
     def state_of(self, error: BaseException) -> State | None:
         """The state of the database that an error shows; None if the error is a bug."""
+
+    def lineage(self, cursor: Cursor, origin: str) -> Hashable:
+        """The database behind a cursor, with the `origin` it has told: another after a restore."""
+        return origin
 
     def state_of_place(self, connection: Any) -> State | None:
         """Whether a connection leads to something else than what the URL names by now."""
@@ -189,6 +197,7 @@ class SQLite(Engine):
     begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
     snapshot = "BEGIN"
     octets = "LENGTH(CAST(body AS BLOB))"  # OCTET_LENGTH came with SQLite 3.43
+    origin = "''"
 
     def __init__(self, path: str, bounds: Bounds) -> None:
         self.path = Path(path).absolute()  # the daemon may change its folder later
@@ -251,6 +260,10 @@ class SQLite(Engine):
             return State.MISSING
         return states.find(self.store, name, str(error))
 
+    def lineage(self, cursor: Cursor, origin: str) -> Hashable:
+        """The file that the connection has opened."""
+        return cursor.connection.file
+
     def state_of_place(self, connection: Any) -> State | None:
         """Whether the file was deleted, or replaced by another one."""
         return state_of_place(self.path, connection)
@@ -287,6 +300,11 @@ class PostgreSQL(Engine):
     begin = "BEGIN"
     snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     octets = "OCTET_LENGTH(body)"
+    # the start of the server, the database and the table's file; true behind a pooler, too
+    origin = (
+        "CONCAT_WS(' ', EXTRACT(EPOCH FROM pg_postmaster_start_time()),"
+        " pg_relation_filepath(chat_rooms.tableoid))"
+    )
 
     def __init__(self, place: databases.Server, bounds: Bounds) -> None:
         settings: dict[str, str | int] = {"statement_timeout": round(bounds.statement * 1000)}

@@ -1,8 +1,9 @@
 """The history of the chat rooms: append, the last messages, the messages since an id.
 
 Stands on `pool`, on `keeping`, and on the tables of migrations 0003 and 0004. The transaction that
-stores a message assigns its id from the room's row: ids are consecutive and never assigned twice,
-also with several processes on one database (docs/decisions/0003-history-ids.md).
+stores a message assigns its id from the room's row: ids grow by one, but for the jumps of `epochs`,
+and are never assigned twice, also with several processes on one database
+(docs/decisions/0003-history-ids.md).
 """
 
 import time
@@ -23,7 +24,9 @@ from relayd.quotas.usage import Creation, RoomTally, StoredRoom, Usage
 from relayd.storage.batches import Batches
 from relayd.storage.disk import DiskWatch
 from relayd.storage.engines import Cursor
-from relayd.storage.keeping import Keeping, weigh
+from relayd.storage.epochs import Epochs
+from relayd.storage.ids import Ids
+from relayd.storage.keeping import Keeping
 from relayd.storage.pages import Pages
 from relayd.storage.pool import Database
 from relayd.storage.tags import Tags
@@ -32,24 +35,9 @@ from relayd.tally import SIZES, Buckets
 from relayd.wire import ChatDraft, ChatEntry, ChatPage
 
 _SHARE = 0.75  # of the time of a batch, for its transaction; the rest is for finding out about it
-_STRIDE = 100  # trimmed rows are deleted by the hundred
 _ROWS = 500  # messages of one INSERT statement; SQLite takes 32,766 parameters
 
 _TRIMS = 8  # how often the largest room is trimmed after a transaction, at most
-# parameters in the order of a row: name, first_id, oldest_id, last_id, bytes, posted_at
-_CREATE = """
-    INSERT INTO chat_rooms (name, first_id, oldest_id, last_id, bytes, posted_at)
-    VALUES (%s, %s, %s, %s, %s, %s)
-    ON CONFLICT (name) DO UPDATE SET
-        last_id = chat_rooms.last_id + excluded.last_id - excluded.first_id + 1,
-        bytes = chat_rooms.bytes + excluded.bytes, posted_at = excluded.posted_at
-    RETURNING first_id, oldest_id, last_id, bytes
-"""
-_CONTINUE = """
-    UPDATE chat_rooms SET last_id = last_id + %s, bytes = bytes + %s, posted_at = %s
-    WHERE name = %s RETURNING first_id, oldest_id, last_id, bytes
-"""
-_SET_OLDEST = "UPDATE chat_rooms SET oldest_id = %s WHERE name = %s"
 _KEEP = "INSERT INTO chat_messages (room, id, body) VALUES "
 _ALL = 2**31 - 1
 
@@ -67,6 +55,7 @@ class _Stored(NamedTuple):
     entries: list[ChatEntry | None]
     creating: list[Creation]
     added: Usage
+    lineages: dict[str, Hashable]
 
 
 class History:
@@ -100,8 +89,6 @@ class History:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._keep = keep
-        self._room_bytes = room_bytes
         self._total_bytes = total_bytes
         self._disk = disk
         self.appended = Buckets(SIZES)
@@ -110,9 +97,10 @@ class History:
         self._keeping = Keeping(database.engine)
         self.tags = Tags(database.engine, tags_kept)
         database.needs(self._keeping.attempt, write=True)
-        self._create = database.sql(_CREATE)
-        self._continue = database.sql(_CONTINUE)
-        self._set_oldest = database.sql(_SET_OLDEST)
+        self._epochs = Epochs()
+        self._ids = Ids(
+            database.engine, self._keeping, self._epochs, clock, keep=keep, room_bytes=room_bytes
+        )
         self._pages = Pages(database.engine)
         self._batches: Batches[_Message, ChatEntry | None] = Batches(
             self._perform,
@@ -229,13 +217,16 @@ class History:
             size: their bytes at most; the page has at least one message, if there is any.
 
         Returns:
-            The messages after `id`. With something missing, or an `id` that the room has not
-            reached (it is from before the history was lost), the first of all that are kept.
+            The messages after `id`. With something missing, or an `id` that the history does not
+            hold (it was lost), the first of all that are kept.
 
         Raises:
             DatabaseUnavailable: the history cannot be read.
         """
-        return await self._database.run("history.since", self._pages.since, room, id, limit, size)
+        run = self._database.run
+        last, page = await run("history.since", self._pages.since, room, id, limit, size)
+        self._epochs.named(room, id, last, int(self._clock() * 1000))
+        return page
 
     async def _perform(
         self, messages: Sequence[_Message], timeout: float
@@ -250,6 +241,7 @@ class History:
             stored = error.result
             await self._find_out(messages, stored, until)
         self.appended.observe(len(stored.entries))
+        self._epochs.stored(stored.lineages)
         for creation in stored.creating:
             creation.done = True
         self._add(stored.added)
@@ -312,6 +304,7 @@ class History:
         rows: list[tuple[str, int, str]] = []
         creating: list[Creation] = []
         twins: dict[int, int] = {}
+        lineages: dict[str, Hashable] = {}
         total = 0
         for room in sorted(places):  # one order of row locks for all processes: no deadlock
             marks = [(place, messages[place].draft.mark) for place in places[room]]
@@ -324,14 +317,15 @@ class History:
             if not fresh:
                 continue
             ours = [messages[place] for place in fresh]
-            taken = self._take(cursor, room, ours)
+            start, create = ours[0].time, any(one.creation.allowed for one in ours)
+            taken = self._ids.take(cursor, room, [one.draft for one in ours], start, create)
             if taken is None:
                 continue
-            ids, created, added = taken
-            total += added
-            if created:
+            lineages[room] = taken.lineage
+            total += taken.added
+            if taken.created:
                 creating.append(next(one.creation for one in ours if one.creation.allowed))
-            for place, message, id in zip(fresh, ours, ids, strict=True):
+            for place, message, id in zip(fresh, ours, taken.ids, strict=True):
                 entry = message.draft.entry(id)
                 entries[place] = entry
                 rows.append((room, id, entry.body.decode()))
@@ -344,41 +338,7 @@ class History:
             part = rows[start : start + _ROWS]
             values = self._database.sql(", ".join(["(%s, %s, %s)"] * len(part)))
             cursor.execute(_KEEP + values, [value for row in part for value in row])
-        return _Stored(entries, creating, Usage(len(creating), total))
-
-    def _take(
-        self, cursor: Cursor, room: str, messages: Sequence[_Message]
-    ) -> tuple[Sequence[int], bool, int] | None:
-        """Assigns the room's next ids, locks its row until COMMIT, and trims old messages.
-
-        Returns:
-            The ids, whether the room is new, and how many bytes more it keeps; None if there is no
-            such room and the messages may not create it.
-        """
-        start, count = messages[0].time, len(messages)
-        # an id has 13 digits until the year 2286
-        bodies = sum(len(one.draft.head) + 13 + len(one.draft.tail) for one in messages)
-        size = bodies + count * weigh(room, b"")
-        if any(one.creation.allowed for one in messages):
-            row = (room, start, start, start + count - 1, size, start)
-            cursor.execute(self._create, row)
-        else:
-            cursor.execute(self._continue, (count, size, start, room))
-        found = cursor.fetchone()
-        if found is None:
-            return None
-        first, had_oldest, last, total = found
-        oldest, freed = max(had_oldest, last - self._keep + 1), 0
-        if oldest > had_oldest:
-            cursor.execute(self._set_oldest, (oldest, room))
-            # a scan from the room's start meets all rows deleted since the last VACUUM
-            if oldest // _STRIDE > had_oldest // _STRIDE:
-                freed = self._keeping.delete_before(cursor, room, oldest)
-        if total - freed > self._room_bytes:
-            # an eighth more, so that not every message has to
-            surplus = total - freed - self._room_bytes + self._room_bytes // 8
-            freed += self._keeping.free(cursor, room, surplus)
-        return range(last - count + 1, last + 1), last - count + 1 == first, size - freed
+        return _Stored(entries, creating, Usage(len(creating), total), lineages)
 
 
 def _or_refused(entry: ChatEntry | None) -> ChatEntry:

@@ -16,13 +16,14 @@ _FEW = 2000  # messages that are measured or deleted together
 _MARGIN = 60_000  # ms; the clocks of processes on one database differ by less
 
 _MEASURE = "SELECT id, {octets} FROM chat_messages WHERE room = %s ORDER BY id LIMIT %s"
-_DELETE = "DELETE FROM chat_messages WHERE room = %s AND id < %s RETURNING {octets}"
+_DELETE = "DELETE FROM chat_messages WHERE room = %s AND id < %s RETURNING id, {octets}"
 _SHRINK = """
-    UPDATE chat_rooms SET bytes = bytes - %s,
+    UPDATE chat_rooms SET bytes = bytes - %s, messages = messages - %s,
         oldest_id = CASE WHEN oldest_id < %s THEN %s ELSE oldest_id END
     WHERE name = %s
 """
 _LOCK = "UPDATE chat_rooms SET bytes = bytes WHERE name = %s RETURNING oldest_id, last_id, bytes"
+_OLDEST = "SELECT oldest_id FROM chat_rooms WHERE name = %s"
 _LARGEST = "SELECT name, bytes FROM chat_rooms ORDER BY bytes DESC, name LIMIT 2"
 _SUMS = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM chat_rooms"
 _LONGEST_IDLE = """
@@ -32,6 +33,8 @@ _NEXT = "SELECT name FROM chat_rooms WHERE name > %s ORDER BY name LIMIT 1"
 _WEIGH = """
     UPDATE chat_rooms SET bytes = (
         SELECT COALESCE(SUM({octets} + %s), 0) FROM chat_messages WHERE room = %s
+    ), messages = (
+        SELECT COUNT(*) FROM chat_messages WHERE room = chat_rooms.name AND id >= oldest_id
     ) WHERE name = %s
 """
 _EMPTY = """
@@ -46,7 +49,7 @@ _TRY = """
 _TRY_MESSAGE = "INSERT INTO chat_messages (room, id, body) VALUES ('', 1, %s)"
 _TRIED = "DELETE FROM chat_messages WHERE room = ''", "DELETE FROM chat_rooms WHERE name = ''"
 _LIST = """
-    SELECT name, last_id - oldest_id + 1, bytes, posted_at FROM chat_rooms
+    SELECT name, messages, bytes, posted_at FROM chat_rooms
     WHERE bytes > 0 ORDER BY bytes DESC, name LIMIT %s
 """
 
@@ -66,7 +69,7 @@ class Keeping:
     def __init__(self, engine: Engine) -> None:
         self._measure = engine.sql(_MEASURE.format(octets=engine.octets))
         self._delete = engine.sql(_DELETE.format(octets=engine.octets))
-        self._shrink = engine.sql(_SHRINK)
+        self._shrink, self._oldest = engine.sql(_SHRINK), engine.sql(_OLDEST)
         self._lock = engine.sql(_LOCK)
         self._empty = engine.sql(_EMPTY)
         self._list = engine.sql(_LIST)
@@ -95,10 +98,13 @@ class Keeping:
 
     def delete_before(self, cursor: Cursor, room: str, id: int) -> int:
         """Deletes a room's messages before an id; returns their bytes."""
+        cursor.execute(self._oldest, (room,))
+        oldest = cursor.fetchone()[0]
         cursor.execute(self._delete, (room, id))
-        own = weigh(room, b"")
-        freed = sum(size + own for (size,) in cursor.fetchall())
-        cursor.execute(self._shrink, (freed, id, id, room))
+        deleted, own = cursor.fetchall(), weigh(room, b"")
+        freed = sum(size + own for _, size in deleted)
+        counted = sum(one >= oldest for one, _ in deleted)
+        cursor.execute(self._shrink, (freed, counted, id, id, room))
         return freed
 
     def free(self, cursor: Cursor, room: str, wanted: int) -> int:

@@ -10,17 +10,33 @@ from relayd.wire import ChatEntry, ChatPage
 # One statement, so one snapshot: the room's row and its messages fit together. Only the sizes of
 # the messages that do not fit are looked at.
 _PAGE = """
-    WITH room AS (SELECT name, first_id, oldest_id, last_id FROM chat_rooms WHERE name = %s),
+    WITH room AS (
+        SELECT name, first_id, oldest_id, last_id, {after} AS after_id
+        FROM chat_rooms WHERE name = %s
+    ),
     found AS (
         SELECT m.id, {octets} AS size FROM room JOIN chat_messages m
-        ON m.room = room.name AND m.id >= room.oldest_id AND m.id > {after}
+        ON m.room = room.name AND m.id >= room.oldest_id AND m.id > room.after_id
         ORDER BY m.id LIMIT %s
     ),
     summed AS (SELECT id, size, SUM(size) OVER (ORDER BY id) AS total FROM found)
-    SELECT room.first_id, room.oldest_id, room.last_id, m.id, m.body FROM room
+    SELECT room.first_id, room.oldest_id, room.last_id, room.after_id, m.id, m.body FROM room
     LEFT JOIN summed ON summed.total <= %s OR summed.total = summed.size
     LEFT JOIN chat_messages m ON m.room = room.name AND m.id = summed.id
     ORDER BY m.id
+"""
+# an id that the room does not hold is none of its last message, nor of what was trimmed before
+_AFTER_ID = """
+    CASE WHEN oldest_id - 1 = %s OR EXISTS (
+        SELECT 1 FROM chat_messages WHERE room = chat_rooms.name AND id >= oldest_id AND id = %s
+    ) THEN CAST(%s AS BIGINT) ELSE 0 END
+"""
+# ids are no places: they jump
+_BEFORE_LAST = """
+    COALESCE((
+        SELECT id FROM chat_messages WHERE room = chat_rooms.name AND id >= oldest_id
+        ORDER BY id DESC LIMIT 1 OFFSET %s
+    ), 0)
 """
 _LARGEST = 2**63 - 1
 
@@ -33,30 +49,34 @@ class Pages:
     """
 
     def __init__(self, engine: Engine) -> None:
-        after_id = "CASE WHEN room.last_id < %s THEN 0 ELSE %s END"
-        self._since = engine.sql(_PAGE.format(octets=engine.octets, after=after_id))
-        self._last = engine.sql(_PAGE.format(octets=engine.octets, after="room.last_id - %s"))
+        self._since = engine.sql(_PAGE.format(octets=engine.octets, after=_AFTER_ID))
+        self._last = engine.sql(_PAGE.format(octets=engine.octets, after=_BEFORE_LAST))
 
     def last(self, cursor: Cursor, room: str, count: int, limit: int, size: int) -> ChatPage:
         """As `history.History.last`."""
-        cursor.execute(self._last, (room, count, limit, size))
+        cursor.execute(self._last, (count, room, limit, size))
         return _read(cursor)[1]
 
-    def since(self, cursor: Cursor, room: str, id: int, limit: int, size: int) -> ChatPage:
-        """As `history.History.since`."""
+    def since(
+        self, cursor: Cursor, room: str, id: int, limit: int, size: int
+    ) -> tuple[int, ChatPage]:
+        """The room's last id (0 without a room), and the page as `history.History.since`."""
         id = max(0, min(id, _LARGEST))
-        cursor.execute(self._since, (room, id, id, limit, size))
-        (first, oldest, last), page = _read(cursor)
-        gap = oldest > first if id == 0 else not oldest - 1 <= id <= last
-        return ChatPage(page.entries, gap, page.more)
+        cursor.execute(self._since, (id, id, id, room, limit, size))
+        (first, oldest, last, after), page = _read(cursor)
+        gap = oldest > first if id == 0 else after != id
+        return last, ChatPage(page.entries, gap, page.more)
 
 
-def _read(cursor: Cursor) -> tuple[tuple[int, int, int], ChatPage]:
-    """The room's first, oldest and last id (1, 1 and 0 without a room), and its messages."""
+def _read(cursor: Cursor) -> tuple[tuple[int, int, int, int], ChatPage]:
+    """The room's first, oldest and last id and the one asked for, and its messages.
+
+    Without a room, the numbers are 1, 1, 0 and 0; the one asked for is 0 if it is not held.
+    """
     rows = cursor.fetchall()
     if not rows:
-        return (1, 1, 0), ChatPage([])
-    first, oldest, last = rows[0][:3]
-    entries = [ChatEntry(row[3], row[4].encode()) for row in rows if row[3] is not None]
+        return (1, 1, 0, 0), ChatPage([])
+    first, oldest, last, after = rows[0][:4]
+    entries = [ChatEntry(row[4], row[5].encode()) for row in rows if row[4] is not None]
     more = bool(entries) and entries[-1].id < last
-    return (first, oldest, last), ChatPage(entries, more=more)
+    return (first, oldest, last, after), ChatPage(entries, more=more)

@@ -319,5 +319,5 @@ class Database:
 
 
 def _check_schema(cursor: Cursor) -> None:
-    cursor.execute("SELECT chat_rooms.bytes FROM quiz_slots, chat_rooms, chat_tags LIMIT 1")
+    cursor.execute("SELECT chat_rooms.messages FROM quiz_slots, chat_rooms, chat_tags LIMIT 1")
     cursor.fetchone()

@@ -21,7 +21,12 @@ _NOTE = """
     INSERT INTO chat_tags (room, mark, id, posted_at) VALUES (%s, %s, %s, %s)
     ON CONFLICT (room, mark) DO UPDATE SET id = excluded.id, posted_at = excluded.posted_at
 """
-_FORGET = "DELETE FROM chat_tags WHERE room = %s AND id <= %s"
+_FORGET = """
+    DELETE FROM chat_tags WHERE room = %s AND id <= COALESCE(
+        (SELECT id FROM chat_messages WHERE room = %s ORDER BY id DESC LIMIT 1 OFFSET %s),
+        (SELECT MIN(id) - 1 FROM chat_messages WHERE room = %s)
+    )
+"""
 _EXPIRE = "DELETE FROM chat_tags WHERE posted_at < %s"
 
 
@@ -85,7 +90,7 @@ class Tags:
         """Notes the tag of a stored message, which has the room's newest id so far."""
         cursor.execute(self._note, (room, mark, id, time))
         if id % _STRIDE == 0:
-            cursor.execute(self._forget, (room, id - TAGGED))
+            cursor.execute(self._forget, (room, room, TAGGED, room))
 
     def expire(self, cursor: Cursor, now: int) -> None:
         """Deletes the tags that are of no use any more, at `now`, a Unix time in ms."""

@@ -169,7 +169,10 @@ async def test_two_processes_on_one_database_give_no_id_twice(
         histories = [History(database), History(other)]
         entries = await gatherResults([histories[n % 2].append("a", f"m{n}") for n in range(400)])
         ids = sorted(entry.id for entry in entries)
-        assert ids == list(range(ids[0], ids[0] + 400))
+        assert len(set(ids)) == 400
+        assert (await histories[0].last("a", 400)).entries == sorted(
+            entries, key=lambda entry: entry.id
+        )
     finally:
         await other.close()
 
@@ -195,3 +198,79 @@ async def test_time_is_utc_in_rfc_3339(database: Database) -> None:
     stamp = json.loads(entry.body)["time"]
     assert stamp.endswith("Z")
     assert int(datetime.fromisoformat(stamp).timestamp() * 1000 + 0.5) == entry.id
+
+
+async def lose(database: Database, after: int) -> None:
+    """Puts room `a` back to where it was when it got an id."""
+
+    def put_back(cursor: engines.Cursor) -> None:
+        cursor.execute(f"DELETE FROM chat_messages WHERE room = 'a' AND id > {after}")
+        cursor.execute(
+            f"UPDATE chat_rooms SET messages = messages - (last_id - {after}), last_id = {after} "
+            "WHERE name = 'a'"
+        )
+
+    await database.run("lose", put_back, write=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_a_start_ids_go_on_at_the_present_and_only_lost_ones_are_a_gap(
+    database: Database,
+) -> None:
+    clock = Clock()
+    entries = await fill(History(database, clock=clock), "a", 6)
+    await lose(database, entries[3].id)
+    clock.now += 60
+    history = History(database, clock=clock)
+    before = await history.since("a", entries[5].id)
+    assert before == ChatPage(entries[:4], gap=True)
+    later = await fill(history, "a", 2)
+    assert [entry.id for entry in later] == [FIRST + 60_000, FIRST + 60_001]
+    kept = entries[:4] + later
+    assert await history.since("a", entries[3].id) == ChatPage(later)
+    assert await history.since("a", later[0].id) == ChatPage(later[1:])
+    assert await history.since("a", 0) == ChatPage(kept)
+    for lost in (entries[4].id, entries[5].id, later[0].id - 1, later[1].id + 1):
+        assert await history.since("a", lost) == ChatPage(kept, gap=True)
+    assert (await history.last("a", 3)).entries == kept[-3:]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("ahead", "believed"), [(5, True), (80_000_000, True), (90_000_000, False)]
+)
+async def test_ids_jump_over_one_that_a_client_has_seen_and_the_history_has_not(
+    database: Database, ahead: int, believed: bool
+) -> None:
+    """The clock may have gone back, too."""
+    history = History(database, clock=Clock())
+    entries = await fill(history, "a", 3)
+    seen = FIRST + ahead
+    assert await history.since("a", seen) == ChatPage(entries, gap=True)
+    later = await fill(history, "a", 2)
+    first = seen + 1 if believed else entries[-1].id + 1
+    assert [entry.id for entry in later] == [first, first + 1]
+    assert await history.since("a", entries[-1].id) == ChatPage(later)
+
+
+@pytest_twisted.ensureDeferred
+async def test_messages_are_counted_where_ids_jump(database: Database) -> None:
+    clock = Clock()
+    entries: list[ChatEntry] = []
+    for n in range(0, 400, 40):
+        clock.now += 60
+        history = History(database, clock=clock, keep=150)
+        entries += await fill(history, "a", 40, n)
+        kept = entries[-150:]
+        assert (await history.last("a", 1000)).entries == kept
+        assert [(room.name, room.messages) for room in await history.largest(1)] == [
+            ("a", len(kept))
+        ]
+    assert await history.since("a", 0) == ChatPage(kept, gap=True)
+    assert await history.since("a", entries[-151].id) == ChatPage(kept)
+    assert await history.since("a", entries[-152].id) == ChatPage(kept, gap=True)
+    clock.now += 60
+    few = History(database, clock=clock, keep=3)
+    last = await fill(few, "a", 40, 400)
+    assert (await few.last("a", 1000)).entries == last[-3:]
+    assert await few.since("a", last[-4].id) == ChatPage(last[-3:])

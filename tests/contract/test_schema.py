@@ -8,7 +8,7 @@ import pytest
 from relayd.errors import ConfigError, DatabaseUnavailable
 from relayd.storage import engines, samples, schema
 
-ALL = ["0001.tables", "0002.draws", "0003.history", "0004.quotas", "0005.tags"]
+ALL = ["0001.tables", "0002.draws", "0003.history", "0004.quotas", "0005.tags", "0006.jumps"]
 
 OLD_TABLES = (
     "CREATE TABLE quizzes (id {serial} PRIMARY KEY, name VARCHAR(255), difficulty INTEGER, "
@@ -32,10 +32,10 @@ def test_the_schema_can_be_migrated_up_down_and_up_again(blank_database_url: str
     assert schema.migrate(url) == []
     assert all(step.applied for step in schema.status(url))
     query(url, "INSERT INTO quizzes (difficulty) VALUES (1), (1)")
-    assert schema.to_roll_back(url, 4) == ALL[:0:-1]
-    assert schema.rollback(url, 4) == ALL[:0:-1]
+    assert schema.to_roll_back(url, 5) == ALL[:0:-1]
+    assert schema.rollback(url, 5) == ALL[:0:-1]
     query(url, "INSERT INTO quizzes (difficulty) VALUES (1)")
-    assert schema.rollback(url, 5) == ALL[:1]
+    assert schema.rollback(url, 6) == ALL[:1]
     assert schema.rollback(url) == []
     assert schema.migrate(url) == ALL
     assert query(url, "SELECT difficulty, slot FROM quiz_slots ORDER BY 1, 2") == [
@@ -67,7 +67,7 @@ def test_a_database_from_before_relayd_keeps_every_row(blank_database_url: str) 
         (1, 1, 7), (1, 2, 9), (2, 1, 31),
     ]  # fmt: skip
     assert query(url, "SELECT * FROM action_slots") == [(1, 1, 4)]
-    schema.rollback(url, 5)
+    schema.rollback(url, 6)
     assert after() == before
 
 
@@ -93,7 +93,8 @@ def test_a_migration_that_fails_leaves_nothing_behind(blank_database_url: str) -
     query(url, "CREATE TABLE chat_messages (x INTEGER)")
     with pytest.raises(schema.SchemaError, match="chat_messages"):
         schema.migrate(url)
-    assert [bool(step.applied) for step in schema.status(url)] == [True, True, False, False, False]
+    applied = [bool(step.applied) for step in schema.status(url)]
+    assert applied == [True, True, False, False, False, False]
     query(url, "DROP TABLE chat_messages")
     assert schema.migrate(url) == ALL[2:]
 

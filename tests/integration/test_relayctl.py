@@ -25,16 +25,16 @@ def relayctl(tmp_path: Path, database_url: str) -> Operator:
 
 def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     before = blank("db", "status")
-    assert (before.returncode, before.stdout.count("pending")) == (1, 5)
+    assert (before.returncode, before.stdout.count("pending")) == (1, 6)
     assert blank("db", "migrate").stdout == (
         "applied 0001.tables\napplied 0002.draws\napplied 0003.history\napplied 0004.quotas\n"
-        "applied 0005.tags\n"
+        "applied 0005.tags\napplied 0006.jumps\n"
     )
     assert "up to date" in blank("db", "migrate").stdout
     after = blank("db", "status")
-    assert (after.returncode, after.stdout.count("applied 20")) == (0, 5)
+    assert (after.returncode, after.stdout.count("applied 20")) == (0, 6)
     # without the history in it, nothing is asked
-    for name in ("0005.tags", "0004.quotas"):
+    for name in ("0006.jumps", "0005.tags", "0004.quotas"):
         assert blank("db", "rollback").stdout == f"rolled back {name}\n"
     refused = blank("db", "rollback", stdin="n\n")
     assert refused.returncode == 1
@@ -127,6 +127,7 @@ def test_missing_tables_are_named_in_a_sentence(blank: Operator) -> None:
 
 def test_each_command_prints_json_on_request(blank: Operator) -> None:
     steps = ["0001.tables", "0002.draws", "0003.history", "0004.quotas", "0005.tags"]
+    steps.append("0006.jumps")
     pending = blank("db", "status", "--json")
     assert pending.returncode == 1
     found = json.loads(pending.stdout)["migrations"]
@@ -138,7 +139,7 @@ def test_each_command_prints_json_on_request(blank: Operator) -> None:
     assert json.loads(blank("quiz", "export", "q.csv", "--json").stdout) == {"rows": 1}
     assert blank("quiz", "export", "-", "--json").stdout.startswith("id,name,")
     taken = blank("db", "rollback", "--yes", "--json")
-    assert json.loads(taken.stdout) == {"taken_back": ["0005.tags"]}
+    assert json.loads(taken.stdout) == {"taken_back": ["0006.jumps"]}
 
 
 def test_an_import_shows_its_progress_on_a_terminal(relayctl: Operator) -> None:
