@@ -44,7 +44,7 @@ def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     assert blank("db", "rollback").stdout == "rolled back 0002.draws\n"
     assert blank("db", "migrate").returncode == 0
     everything = blank("db", "rollback", "--steps", "9", "--yes")
-    assert everything.stdout.count("rolled back") == 5
+    assert everything.stdout.count("rolled back") == 6
     assert "nothing to do" in blank("db", "rollback").stdout
 
 
