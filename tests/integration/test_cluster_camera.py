@@ -170,8 +170,10 @@ def test_a_relayd_that_starts_before_its_redis_serves_once_redis_is_up(
     eventually(lambda: daemon.get("/readyz")[0] == 503)
     answer = daemon.get("/readyz")[1]
     assert answer["parts"]["redis"]["ok"] is False
-    assert Refused(daemon, "/ws/camera").status == 503
     assert Refused(daemon, "/ws/chat").status == 503
+    alone = connect(daemon, "/ws/camera/alone")  # inside each process cameras go on
+    say(alone, pose(0))
+    assert read(alone) == pose(0)
     redis.start()
     daemon.wait_until_ready()
     client = connect(daemon, "/ws/camera")

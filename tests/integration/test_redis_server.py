@@ -443,14 +443,16 @@ async def test_unanswered_commands_are_bounded_in_number(redis: Redis) -> None:
         await server.call("PING")  # the first ping is answered, too
         redis.pause()
         kept = [begin(server.call("INCR", "n")) for _ in range(4)]
-        assert [server.publish(b"a", b"") for _ in range(8)] == [True] * 6 + [False] * 2
+        # publications use half of the bound, so that commands have the rest
+        assert [server.publish(b"a", b"") for _ in range(8)] == [True] + [False] * 7
+        kept += [begin(server.call("INCR", "n")) for _ in range(5)]
         refused = begin(server.call("INCR", "n"))
         assert refused.called
         assert await failures([refused]) == {RedisUnavailable}
         assert server.available
         redis.resume()
-        assert [await one for one in kept] == [1, 2, 3, 4]
-        assert await server.call("GET", "n") == b"4"
+        assert [await one for one in kept] == list(range(1, 10))
+        assert await server.call("GET", "n") == b"9"
 
 
 @pytest_twisted.ensureDeferred
@@ -458,8 +460,10 @@ async def test_unanswered_commands_are_bounded_in_bytes(redis: Redis) -> None:
     async with connected(url(redis), max_pending_bytes=100_000, ping_interval=60.0) as (server, _):
         await server.call("PING")
         redis.pause()
-        assert [server.publish(b"a", bytes(30_000)) for _ in range(4)] == [True] * 3 + [False]
+        assert [server.publish(b"a", bytes(30_000)) for _ in range(4)] == [True] + [False] * 3
         assert server.publish(b"a", b"small")
+        kept = begin(server.call("SET", "a", bytes(30_000)))
+        assert not kept.called  # commands have the half that publications leave
         assert await failures([begin(server.call("SET", "a", bytes(30_000)))]) == {RedisUnavailable}
         redis.resume()
         assert await server.call("PING") == b"PONG"

@@ -35,8 +35,10 @@ class Connection(Pair):
         super().__init__()
         self._own = own
         self.theirs.setblocking(False)
-        port = tcp.Port(0, Factory.forProtocol(Ending), reactor=own)
+        port = tcp.Port(0, Factory.forProtocol(Ending), interface="127.0.0.1", reactor=own)
+        port.startListening()
         poller.watch(port)
+        port.socket.close()
         self.protocol = Ending()
         self.transport: Any = port.transport(self.ours, self.protocol, ("", 0), port, 0, own)
         self.protocol.makeConnection(self.transport)
