@@ -232,7 +232,8 @@ def port() -> Iterator[Any]:
     """A port whose connections a poller reads."""
     poller, port = Poller(Reactor()), tcp.Port(0, Factory.forProtocol(Nobody), reactor=Reactor())
     poller.start()
-    poller.watch(port)
+    with socket.socket() as port.socket:
+        poller.watch(port)
     yield port
     poller.stop()
 

@@ -101,10 +101,10 @@ def test_relayctl_reads_the_configuration_of_the_daemon(tmp_path: Path) -> None:
     assert (tmp_path / "from-dotenv.db").exists()
 
 
-def test_an_unreachable_database_is_a_sentence_and_exit_code_1(own_postgresql: PostgreSQL) -> None:
-    operator = Operator(
-        own_postgresql.folder, DATABASE_URL=own_postgresql.url() + "?password=hunter2"
-    )
+def test_an_unreachable_database_is_a_sentence_and_exit_code_1(
+    own_postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    operator = Operator(tmp_path, DATABASE_URL=own_postgresql.url() + "?password=hunter2")
     own_postgresql.stop(signal.SIGINT)
     for arguments in (["db", "migrate"], ["db", "status"], ["quiz", "export", "-"]):
         done = operator(*arguments)

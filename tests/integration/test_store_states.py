@@ -250,8 +250,7 @@ def test_a_node_of_a_cluster_is_told_everywhere_until_it_is_none(
         scene.is_said_everywhere(State.CLUSTER)
         redis.tell("CLUSTER", "ADDSLOTSRANGE", 0, 16383)  # CROSSSLOT instead of CLUSTERDOWN
         eventually(lambda: b"cluster_state:ok" in redis.tell("CLUSTER", "INFO"))
-        client = connect(daemon, "/ws/chat/a")
-        assert not _keeps(client)
+        assert Refused(daemon, "/ws/chat/a").error == "store_unavailable"
         scene.is_said_everywhere(State.CLUSTER)
         del redis.lines[-2:]
         redis.kill()

@@ -71,7 +71,9 @@ local function settle(epoch, known, facts)
       if #ends < most_past then ends[#ends + 1] = one end
     end
     past = table.concat(ends, ' ')
-    local now, above = clock[1] * 1000, math.max(tonumber(highest), tonumber(seen) or 0)
+    -- in milliseconds: a Redis that was emptied may be back within the same second
+    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+    local above = math.max(tonumber(highest), tonumber(seen) or 0)
     -- other programs may have written anything
     store.top = math.max(now, store.top, math.min(above, now + ten_years)) + step
     base, store.verdict = text(store.top), verdict

@@ -195,7 +195,7 @@ def look_at_connections(facts: Facts) -> Iterator[Finding]:
 
 
 def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
-    """Whether a statement times out, also behind a pooler that drops our settings."""
+    """Whether a statement times out, and before its client got an error."""
     asked = _postgresql(
         facts, "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'",
         "SELECT pg_is_in_recovery()",
@@ -211,14 +211,7 @@ def look_at_time_limits(facts: Facts) -> Iterator[Finding]:
             "name the primary in [database] url, or several hosts with "
             "target_session_attrs=read-write",
         )
-    if abs(limit - wanted) > 0.001:
-        yield warn(
-            f"statements may take {limit:g} s in PostgreSQL, not the {wanted:g} s of [database] "
-            "statement_timeout: a pooler drops our settings, or the URL sets others",
-            "a pooler: ignore_startup_parameters off for options, or ALTER ROLE relayd SET "
-            f"statement_timeout = '{wanted:g}s'",
-        )
-    elif facts.config.database.deadline < wanted:
+    if facts.config.database.deadline < wanted:
         yield warn(
             f"[database] deadline {facts.config.database.deadline:g} s is shorter than "
             f"statement_timeout {wanted:g} s: statements go on after their clients got an error",
