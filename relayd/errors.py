@@ -16,6 +16,7 @@ Bottom of the dependency order: imports nothing of relayd. The exception tree:
         │   └── DiskFull          the disk of the database is too full to keep messages
         ├── OutcomeUnknown        what was requested may have been carried out
         ├── Overloaded            the process has too much to do for more work of this kind
+        ├── NotStorable         the encoding of the database lacks a character
         ├── QuotaExceeded         a quota of this server is used up
         └── NoUnity               no headset is connected under this UUID
 """
@@ -352,6 +353,14 @@ class DiskFull(StoreUnavailable):
     """The file system of the database has less free space than `[database] min_free`."""
 
     sentence = "The server's disk is nearly full, so no message can be kept; try again later."
+
+
+class NotStorable(Unavailable):
+    """The encoding of the database has no such character; only UTF-8 has all."""
+
+    code = ErrorCode.BAD_MESSAGE
+    status = 400
+    sentence = "This server's database cannot keep a character of it: leave emoji and the like out."
 
 
 class OutcomeUnknown(Unavailable):

@@ -28,6 +28,12 @@ ADVICE = (
         "states has all of them. When it is over, one line says that the store is back.",
     ),
     Advice(
+        "the database's encoding is {encoding}, which cannot hold every character: chat "
+        "messages with others are refused",
+        "Make a database with the encoding UTF8 (createdb --encoding UTF8 --template template0), "
+        "and move the tables there with pg_dump.",
+    ),
+    Advice(
         "{store} {state} for {seconds:.0f} s now: {reason}",
         "As above: the state still lasts.",
     ),

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from relayd.errors import DatabaseUnavailable, OutcomeUnknown, Unavailable
+from relayd.errors import DatabaseUnavailable, NotStorable, OutcomeUnknown, Unavailable
 from relayd.storage.fair import FairQueue
 
 _LEAST_LEFT = 0.25
@@ -84,7 +84,8 @@ class Batches(Generic[Request, Answer]):
 
         Returns:
             A Deferred that fires with the answer, in the order of the requests of its source. It
-            fails with OutcomeUnknown if `perform` does, and with `unavailable` when the database is
+            fails with OutcomeUnknown if `perform` does, with NotStorable if `perform` does for this
+            request alone, and with `unavailable` when the database is
             unavailable, the queue is full, or most of the deadline is over when its turn comes.
         """
         answer: Deferred[Answer] = Deferred()
@@ -121,6 +122,14 @@ class Batches(Generic[Request, Answer]):
         try:
             left = min(one.until for one in batch) - self._seconds()
             answers = await self._perform([one.request for one in batch], left)
+        except NotStorable as error:
+            if len(batch) == 1:
+                batch[0].answer.errback(error)
+                return
+            # the others are not to fail for one of them
+            middle = len(batch) // 2
+            await self._work_off(batch[:middle])
+            await self._work_off(batch[middle:])
         except Unavailable as error:
             waiting = [self._take() for _ in range(len(self._queue))]
             kind = OutcomeUnknown if isinstance(error, OutcomeUnknown) else self._unavailable

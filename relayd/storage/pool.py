@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from relayd.errors import DatabaseUnavailable
+from relayd.errors import DatabaseUnavailable, NotStorable
 from relayd.logs import Logger
 from relayd.storage import engines
 from relayd.storage.engines import Bounds, Cursor
@@ -34,6 +34,7 @@ T = TypeVar("T")
 _MAX_WAITING = 1000  # interactions that wait for a thread; beyond it they fail at once
 _READ = 0.1  # seconds after a deadline, to hear of threads that have ended
 _GRACE = 2.0  # seconds a freed thread has to end in close()
+_NO_CHARACTER = ("22P05", "22021")  # SQLSTATEs: the encoding cannot hold a text
 _OF_THE_SITE = "see [django] in the configuration, and the log of the site's database"
 
 
@@ -186,6 +187,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database is unavailable, too slow or full, the deadline passed,
                 or too many interactions are pending. A write was not committed, and will not be.
+            NotStorable: the database's encoding lacks a character. Nothing was done.
             CommitUnanswered: one that was may have been committed, or may still be.
             Exception: any other exception of the interaction.
         """
@@ -199,8 +201,10 @@ class Database:
             if self._closed is None:
                 self.health.refused(State(error.state), str(error))
             raise
-        except BaseException:
+        except BaseException as error:
             stats.failures += 1
+            if getattr(error, "pgcode", None) in _NO_CHARACTER:
+                raise NotStorable(self.engine.reason(error)) from error
             raise
         finally:
             stats.seconds.observe(self.seconds() - started)

@@ -88,6 +88,13 @@ class Preparation:
                 "that one takes it back",
                 names=", ".join(newer),
             )
+        encoding = schema.encoding(url)
+        if encoding != schema.UTF8:
+            self._log.warn(
+                "the database's encoding is {encoding}, which cannot hold every character: chat "
+                "messages with others are refused",
+                encoding=encoding,
+            )
         ours = not url
         if ours and self._settings.samples and samples.add_samples(""):
             self._log.info("the database was empty; it has sample quizzes and actions now")

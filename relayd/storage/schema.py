@@ -35,6 +35,9 @@ from relayd.errors import RelaydError
 from relayd.storage import engines
 from relayd.storage.engines import Bounds, Engine
 
+UTF8 = "UTF8"
+"""The encoding that can hold every character, as PostgreSQL calls it."""
+
 _BOUNDS = Bounds(connect=5.0, statement=0.0, lock=10.0)
 _INCREMENTAL = 2  # https://sqlite.org/pragma.html#pragma_auto_vacuum
 _SPARE = 64 * 1024 * 1024  # bytes of the disk that stay free in any case
@@ -117,6 +120,18 @@ def rollback(url: str, steps: int = 1) -> list[str]:
     """
     with _opened(url) as backend, backend.lock():
         return [backend.carry_out(migration, "rollback") for migration in _applied(backend)[:steps]]
+
+
+def encoding(url: str) -> str:
+    """The encoding of a database, as PostgreSQL calls it. Raises as migrate."""
+    engine = engines.engine(url, _BOUNDS)
+    if isinstance(engine, engines.SQLite):
+        return UTF8
+    with engine.connected() as connection:
+        cursor = connection.cursor()
+        cursor.execute("SHOW server_encoding")
+        found: str = cursor.fetchone()[0]
+        return found
 
 
 def status(url: str) -> list[Step]:

@@ -16,7 +16,8 @@ import pytest
 from relayd.storage import schema
 from tests.certificates import Chain, write
 from tests.daemon import Daemon
-from tests.integration.conftest import Spawn
+from tests.integration.clients import Refused, read_many, say
+from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
 from tests.ports import free_port
 from tests.processes import RELAYCTL, Done, run
@@ -325,6 +326,24 @@ def test_the_doctor_reports_a_postgresql_that_accepts_too_few_clients(
     schema.migrate(own_postgresql.url())
     found = examine(None, database_url=own_postgresql.url(), database_pool_size=10)
     found.has("database-connections", "fault", "max_connections 12", "smaller pool_size")
+
+
+def test_a_database_of_another_encoding_refuses_single_messages_and_is_told(
+    examine: Examine, spawn: Spawn, connect: Connect, postgresql: PostgreSQL
+) -> None:
+    postgresql.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    daemon = spawn(DATABASE_URL=postgresql.url("latin"))
+    assert "encoding is LATIN1, which cannot hold every character" in daemon.log
+    client, other = connect(daemon, "/ws/chat/r"), connect(daemon, "/ws/chat/r")
+    for text in ("a", "\N{GRINNING FACE}", "é"):
+        say(client, {"message": text})
+    frames = read_many(client, 3)
+    assert [frame["message"] for frame in frames if "id" in frame] == ["a", "é"]
+    assert [frame["error"] for frame in frames if "error" in frame] == ["bad_message"]
+    assert [frame["message"] for frame in read_many(other, 2)] == ["a", "é"]
+    assert Refused(daemon, "/ws/chat/%E0%A4%B9").status == 400
+    found = examine(daemon)
+    found.has("database-use", "warn", "encoding is LATIN1", "createdb --encoding UTF8")
 
 
 def test_the_timeout_of_relayd_holds_whatever_the_url_sets(

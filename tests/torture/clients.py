@@ -131,7 +131,8 @@ class ChatMember(Client):
             now = clock()
             for tag in [tag for tag, due in self._due.items() if due <= now]:
                 del self._due[tag]
-                await self._send(connection, tag)
+                if tag in self.pending:  # else its copy came with a page meanwhile
+                    await self._send(connection, tag)
             if not self.quiet and len(self.pending) < 5:
                 tag = next(self._tags)
                 self.pending[tag] = f"text of {tag}"

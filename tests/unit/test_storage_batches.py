@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relayd.errors import DatabaseUnavailable, StoreUnavailable
+from relayd.errors import DatabaseUnavailable, NotStorable, StoreUnavailable
 from relayd.storage.batches import Batches
 
 
@@ -87,6 +87,22 @@ def test_an_error_other_than_an_outage_fails_its_batch_only() -> None:
     assert scene.failures() == [("a", ZeroDivisionError)]
     scene.succeed()
     assert scene.outcomes[-1] == ("b", "B")
+
+
+def test_a_request_that_the_database_cannot_hold_fails_alone() -> None:
+    scene = Scene()
+    for request in "abcde":
+        scene.enqueue(request)
+    scene.succeed()
+    while scene.pending:
+        requests, _ = scene.performed[-1]
+        if "c" in requests:
+            scene.fail(NotStorable("no such character"))
+        else:
+            scene.succeed()
+    assert scene.performed[-1][0] == ["d", "e"]
+    found = {request: getattr(outcome, "type", outcome) for request, outcome in scene.outcomes}
+    assert found == {"a": "A", "b": "B", "c": NotStorable, "d": "D", "e": "E"}
 
 
 @pytest.mark.parametrize(("bounds", "weight"), [({"waiting": 2}, 0), ({"weight": 20}, 10)])

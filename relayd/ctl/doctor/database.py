@@ -84,7 +84,19 @@ def look_at_use(facts: Facts) -> Iterator[Finding]:
                 states.remedy(engine.store, state),
             )
     else:
-        yield ok(f"{engine.label} does what relayd needs")
+        yield _judge_encoding(engine)
+
+
+def _judge_encoding(engine: engines.Engine) -> Finding:
+    if isinstance(engine, engines.PostgreSQL):
+        rows = _query(engine, "SHOW server_encoding")
+        if not isinstance(rows, DatabaseUnavailable) and rows[0][0] != schema.UTF8:
+            return warn(
+                f"the database's encoding is {rows[0][0]}: chat messages with a character that it "
+                "lacks are refused",
+                "createdb --encoding UTF8 --template template0, and pg_dump to move the tables",
+            )
+    return ok(f"{engine.label} does what relayd needs")
 
 
 def _use(engine: engines.Engine, *, keeps: bool) -> None:
