@@ -182,6 +182,7 @@ def test_clients_beyond_the_limit_of_open_files_are_dropped_and_the_others_serve
     say(client, {"x": 1})
     assert read(client)["x"] == 1
     storm.close()
+    eventually(lambda: len(list(Path(f"/proc/{daemon.pid}/fd").iterdir())) <= used + 2)
     say(connect(daemon, "/ws/camera"), {"x": 2})
     assert read(client)["x"] == 2
     metrics = scrape(daemon)
