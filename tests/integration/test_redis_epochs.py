@@ -223,6 +223,55 @@ async def test_nobody_who_knew_the_lost_messages_is_needed(
     assert await new.since(said[0]) == (False, ["b", "c", "d", "e"])
 
 
+@pytest_twisted.ensureDeferred
+async def test_ids_stay_near_the_clock_so_that_an_emptied_redis_begins_above_them_after_many_losses(
+    store: Store, processes: Processes
+) -> None:
+    """Each time with a process that knows what was lost; the last one leaves before Redis does."""
+    old = await processes.start()
+    for _ in range(8):
+        await old.say("kept")
+        store.save()
+        await old.say("lost", "lost")
+        await processes.while_away(store.go_back)
+        seen = (await old.say("new"))[-1]
+    await processes.stop()
+    store.server.tell("FLUSHALL")
+    new = await processes.start()
+    assert (await new.say("after"))[0].id > seen.id
+
+
+@pytest.mark.parametrize("room", ["r", "another"])
+@pytest_twisted.ensureDeferred
+async def test_ids_go_on_above_one_that_only_a_client_has_seen(
+    processes: Processes, room: str
+) -> None:
+    """Whether the room has messages, or none is there yet."""
+    here, there = await processes.start(), await processes.start()
+    member = await there.join()
+    kept = (await here.say("1", "2"))[-1]
+    ahead = ChatEntry(kept.id + 5_000_000, b"")
+    for _ in range(2):  # a second client that comes with it learns of its gap, too
+        assert (await here.since(ahead, room))[0]
+    new = await there.say("a", "b", room=room)
+    assert new[0].id > ahead.id
+    assert await here.since(new[0], room) == (False, ["b"])
+    if room == "r":
+        assert await here.since(kept) == (False, ["a", "b"])
+        assert await member.said(until="b") == ["1", "2", "a", "b"]
+        page = await here.rooms.last("r", 3, 9)
+        assert [json.loads(entry.body)["message"] for entry in page.entries] == ["2", "a", "b"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_cannot_move_the_ids_further_than_a_day_ahead(processes: Processes) -> None:
+    here = await processes.start()
+    before = (await here.say("1"))[0]
+    far = ChatEntry(int(time.time() * 1000) + 2 * DAY * 1000, b"")
+    assert await here.since(far) == (True, ["1"])
+    assert (await here.say("2"))[0].id == before.id + 1
+
+
 @pytest.mark.parametrize("spoke_before", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_a_process_without_members_may_speak_before_the_one_that_knows_the_lost_ids(

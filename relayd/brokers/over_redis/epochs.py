@@ -5,7 +5,8 @@ an emptied one have a past that differs from what clients have seen. Each begins
 on above all that may have been given out, so none is ever that of two messages. Each server has
 
     <prefix>:rooms:epoch    hash: mark, the lineage of the server and the base of the epoch; top, no
-                            room was given a higher id, unless the clock has passed it; serial, how
+                            room was given a higher id, unless the clock has passed it; at, the
+                            store's Unix time in ms when top was last ahead of it; serial, how
                             often messages were stored; verdict; lost, the base of the epoch
                             before whose beginning messages are missing; past, base=serial of
                             the epochs before, at their ends
@@ -40,8 +41,10 @@ local function text(number) return string.format('%.0f', number) end
 """
 
 # Behind `FORMAT`. `epoch` is the key, `known` and `facts` what the process has seen: lineage and
-# base, serial and highest id. A step is an hour of ids: more than a store can have given out since
-# its snapshot beyond the 1,000 in a second that the clock allows for.
+# base, serial and highest id. The clock allows for 1,000 ids in a second, since a snapshot too. A
+# step is an hour of ids, more than a room can have got beyond that. Where ids are ahead of the
+# clock by a step already, they get no further ahead: an emptied store, which knows nothing, begins
+# two steps above the clock, above all ids of before.
 EPOCH = """
 local step, most_past, ten_years = 3600000, 20, 315360000000
 local function split(mark) return string.match(mark or ' ', '^(%S*) (%S*)$') end
@@ -54,7 +57,7 @@ local function lineage()
 end
 
 local function settle(epoch, known, facts)
-  local found = redis.call('HMGET', epoch, 'mark', 'top', 'serial', 'verdict', 'lost')
+  local found = redis.call('HMGET', epoch, 'mark', 'top', 'serial', 'verdict', 'lost', 'at')
   local store = {mark = found[1], top = tonumber(found[2] or 0), serial = found[3] or '0',
     verdict = found[4], lost = found[5]}
   local line, base = split(store.mark)
@@ -73,13 +76,17 @@ local function settle(epoch, known, facts)
     past = table.concat(ends, ' ')
     -- in milliseconds: a Redis that was emptied may be back within the same second
     local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    local above = math.max(tonumber(highest), tonumber(seen) or 0)
     -- other programs may have written anything
-    store.top = math.max(now, store.top, math.min(above, now + ten_years)) + step
+    local above = math.min(math.max(tonumber(highest), tonumber(seen) or 0), now + ten_years)
+    -- without a time, an earlier version of relayd has written the top
+    local passed = found[6] and math.max(0, now - tonumber(found[6])) or step
+    local clear = now + (store.mark and step or 2 * step)
+    store.top = math.max(clear, store.top + passed, above) + 1
     base, store.verdict = text(store.top), verdict
     store.base, store.mark, store.lost = base, line .. ' ' .. base, lost or base
-    redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'verdict', verdict, 'past', past,
-      'lost', store.lost)
+    found[6] = text(now)
+    redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'at', found[6], 'verdict', verdict,
+      'past', past, 'lost', store.lost)
   end
 
   -- acknowledged messages are lost
@@ -90,7 +97,7 @@ local function settle(epoch, known, facts)
       store.verdict = '2'
       redis.call('HSET', epoch, 'verdict', '2')
     elseif tonumber(highest) > store.top then
-      store.top = tonumber(highest) + step
+      store.top = tonumber(highest) + 1
       redis.call('HSET', epoch, 'top', text(store.top))
       return
     else

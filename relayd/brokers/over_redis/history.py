@@ -73,6 +73,18 @@ local function oldest()
 end
 local first_kept = oldest()
 
+-- A client has seen an id of which nobody else knows: the next ones are above it. It may also be a
+-- stranger's word, so it counts up to a day ahead. The ids skip one more, for the `gap` of others.
+local function surpass()
+  local clock = redis.call('TIME')
+  if id > clock[1] * 1000 + 86400000 then return end
+  if room.last > 0 then
+    redis.pcall('HSET', ids, 'last', text(id + 1), 'jump', text(id + 1), 'edge', text(room.last))
+    room.edge, room.last, room.jump = room.last, id + 1, id + 1
+  end
+  if id >= store.top then redis.pcall('HSET', epoch, 'top', text(id + 1)) end
+end
+
 -- a message that was shown is missing, or its id is another's now
 local whole = room.epoch == store.base or store.verdict == '1'
 if whole and room.last > 0 and shown >= first_kept and shown > room.hole then
@@ -87,7 +99,10 @@ if whole and room.last > 0 and shown >= first_kept and shown > room.hole then
 end
 join(store, epoch, messages, ids, room, tonumber(ARGV[8]))
 if #redis.call('XRANGE', messages, '-', '+', 'COUNT', 1) == 0 then first_kept = room.last + 1 end
-if id > room.last then id = 0 end
+if id > room.last then
+  surpass()
+  id = 0
+end
 local met = id == room.last or id == room.edge or id == room.jump or id == first_kept - 1
 met = met or at(text(id))
 local answer = {text(room.first), text(first_kept), text(room.last), text(room.hole),

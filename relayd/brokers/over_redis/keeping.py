@@ -190,10 +190,11 @@ if next(marks) and tags_kept > 0 then
   redis.call('PEXPIRE', tags, text(tags_kept))
 end
 redis.call('HSET', ids, 'last', text(last))
--- new rooms begin above the top; a few more, so that not every message has to raise it
-if last > era.top and last >= store_now then era.top = last + 1000 end
+-- new rooms begin above the top
+if last >= store_now then era.top = math.max(era.top, last) end
 era.serial = text(tonumber(era.serial) + 1)
 redis.call('HSET', epoch, 'serial', era.serial, 'top', text(era.top))
+if era.top >= store_now then redis.call('HSET', epoch, 'at', text(math.floor(store_now))) end
 local over = redis.call('XLEN', messages) - keep
 if over > 0 then size = size - drop(messages, over, 0, over) end
 if age > 0 then
