@@ -62,13 +62,18 @@ def test_pairs_stay_and_workers_live_while_the_wall_clock_is_set(
         left = [redis.tell("PTTL", lease) for lease in leases]
         return all(5000 <= each <= 7000 for each in left)
 
+    def redis_time() -> int:
+        return int(redis.tell("TIME")[0])
+
     with spawning_workers(spawn, redis) as start:
         node = start(LD_PRELOAD=clock.library, WATCHDOG_USEC=10_000_000)
         headsets = [connect(node, f"/ws/difficulty/unity/{pair}") for pair in pairs]
         phones = [connect(node, f"/ws/difficulty/android/{pair}") for pair in pairs]
         for step in STEPS:
             eventually(renewed)
+            before = redis_time()
             clock.step(step)  # Redis' clock, too: the leases have as much less left, or more
+            assert (redis_time() - before) * step > 30 * abs(step)
             eventually(renewed)
             for headset, phone in zip(headsets, phones, strict=True):
                 say(phone, {"difficulty": 1})
