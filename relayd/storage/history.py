@@ -50,12 +50,18 @@ class _Message(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """What a transaction has stored: no entry for a message that may not create its room."""
+    """What a transaction has stored: no entry for a message that may not create its room.
+
+    Attributes:
+        rooms: of each room, the lineage of the database that has it, and its last id.
+        lost: the rooms that lack earlier messages of this process.
+    """
 
     entries: list[ChatEntry | None]
     creating: list[Creation]
     added: Usage
-    lineages: dict[str, Hashable]
+    rooms: dict[str, tuple[Hashable, int]]
+    lost: list[str]
 
 
 class History:
@@ -241,7 +247,8 @@ class History:
             stored = error.result
             await self._find_out(messages, stored, until)
         self.appended.observe(len(stored.entries))
-        self._epochs.stored(stored.lineages)
+        self._epochs.stored(stored.rooms)
+        self._unsettled.report([Part(room, ()) for room in stored.lost], None)
         for creation in stored.creating:
             creation.done = True
         self._add(stored.added)
@@ -304,7 +311,8 @@ class History:
         rows: list[tuple[str, int, str]] = []
         creating: list[Creation] = []
         twins: dict[int, int] = {}
-        lineages: dict[str, Hashable] = {}
+        changed: dict[str, tuple[Hashable, int]] = {}
+        lost: list[str] = []
         total = 0
         for room in sorted(places):  # one order of row locks for all processes: no deadlock
             marks = [(place, messages[place].draft.mark) for place in places[room]]
@@ -321,7 +329,9 @@ class History:
             taken = self._ids.take(cursor, room, [one.draft for one in ours], start, create)
             if taken is None:
                 continue
-            lineages[room] = taken.lineage
+            changed[room] = taken.lineage, taken.ids[-1]
+            if taken.lost:
+                lost.append(room)
             total += taken.added
             if taken.created:
                 creating.append(next(one.creation for one in ours if one.creation.allowed))
@@ -338,7 +348,7 @@ class History:
             part = rows[start : start + _ROWS]
             values = self._database.sql(", ".join(["(%s, %s, %s)"] * len(part)))
             cursor.execute(_KEEP + values, [value for row in part for value in row])
-        return _Stored(entries, creating, Usage(len(creating), total), lineages)
+        return _Stored(entries, creating, Usage(len(creating), total), changed, lost)
 
 
 def _or_refused(entry: ChatEntry | None) -> ChatEntry:

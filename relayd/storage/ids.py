@@ -47,12 +47,14 @@ class Taken(NamedTuple):
         created: whether the room is new.
         added: how many bytes more the room keeps.
         lineage: of the database that stores them.
+        lost: whether the room lacks messages that this process has stored.
     """
 
     ids: Sequence[int]
     created: bool
     added: int
     lineage: Hashable
+    lost: bool
 
 
 class Ids:
@@ -119,6 +121,7 @@ class Ids:
         created = last - count + 1 == first
         lineage = self._engine.lineage(cursor, origin)
         now = start if created else int(self._clock() * 1000)
+        lost = self._epochs.lacks(room, lineage, 0 if created else last - count)
         leap = self._epochs.leap(room, lineage, last - count + 1, now)
         if leap:
             cursor.execute(self._leap, (leap, room))
@@ -134,7 +137,7 @@ class Ids:
             # an eighth more, so that not every message has to
             surplus = total - freed - self._room_bytes + self._room_bytes // 8
             freed += self._keeping.free(cursor, room, surplus)
-        return Taken(range(last - count + 1, last + 1), created, size - freed, lineage)
+        return Taken(range(last - count + 1, last + 1), created, size - freed, lineage, lost)
 
     def _trim_count(self, cursor: Cursor, room: str, count: int, row: tuple[int, int, int]) -> int:
         """Hides the messages beyond `keep`; returns the new oldest id.

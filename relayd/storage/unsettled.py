@@ -33,7 +33,7 @@ _FIND = "SELECT body FROM chat_messages WHERE room = %s AND id = %s"
 
 Found = Callable[[str, Sequence[ChatEntry] | None], object]
 """Called with a room and its messages when these turn out to be stored after their senders were
-told that this is unknown; with None if they may have been stored, and are gone again."""
+told that this is unknown; with None if messages that were, or may have been, stored are gone."""
 
 
 class Part(NamedTuple):

@@ -16,7 +16,10 @@ def post(daemon: Daemon, connect: Connect, *texts: str) -> list[int]:
     ids = []
     for text in texts:
         say(client, {"message": text})
-        ids.append(read(client)["id"])
+        frame = read(client)
+        while "gap" in frame:
+            frame = read(client)
+        ids.append(frame["id"])
     client.close()
     return ids
 
@@ -64,7 +67,7 @@ def test_an_sqlite_file_that_was_put_back_gives_no_id_twice_and_tells_what_it_lo
 def test_a_postgresql_that_is_put_back_while_relayd_runs_gives_no_id_twice(
     spawn: Spawn, connect: Connect, postgresql: PostgreSQL, postgresql_url: str
 ) -> None:
-    """The connections of relayd break, and lead to the older state then."""
+    """The connections of relayd break, and lead to the older state then; members are told."""
     name = postgresql_url.rpartition("/")[2]
     daemon = spawn(DATABASE_URL=postgresql_url)
     kept = post(daemon, connect, "m1", "m2", "m3")
@@ -79,6 +82,7 @@ def test_a_postgresql_that_is_put_back_while_relayd_runs_gives_no_id_twice(
     postgresql.execute(f"CREATE DATABASE {name}_older TEMPLATE {name}")
     postgresql.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     daemon.wait_until_ready()
+    member = connect(daemon, "/ws/chat/r?history=0")
     lost = post(daemon, connect, "m4", "m5", "m6")
     assert lost == [kept[-1] + n for n in (1, 2, 3)]  # the same database: no jump
     cut()
@@ -86,3 +90,6 @@ def test_a_postgresql_that_is_put_back_while_relayd_runs_gives_no_id_twice(
     postgresql.execute(f"ALTER DATABASE {name}_older RENAME TO {name}")
     daemon.wait_until_ready()
     check(daemon, connect, kept, lost)
+    got = [read(member) for _ in range(8)]
+    texts = ["m4", "m5", "m6", "gap", "n1", "n2", "n3", "n4"]
+    assert [frame.get("error") or frame["message"] for frame in got] == texts
