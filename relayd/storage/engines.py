@@ -18,7 +18,7 @@ import psycopg2
 
 from relayd.errors import ConfigError, DatabaseUnavailable
 from relayd.storage.local_settings import cursor_with
-from relayd.storage.place import OpenFile, identify, state_of_place
+from relayd.storage.place import OpenFile, identify, is_read_only, state_of_place
 from relayd.stores import states
 from relayd.stores.states import State, Store
 from relayd.urls import databases
@@ -190,10 +190,8 @@ class SQLite(Engine):
     runs must not be followed by an empty one in silence.
     """
 
-    dialect = "sqlite"
-    store = Store.SQLITE
-    module = "sqlite3"
-    errors = sqlite3.Error
+    dialect, store = "sqlite", Store.SQLITE
+    module, errors = "sqlite3", sqlite3.Error
     begin = "BEGIN IMMEDIATE"  # a reader that becomes a writer cannot wait for the lock
     snapshot = "BEGIN"
     octets = "LENGTH(CAST(body AS BLOB))"  # OCTET_LENGTH came with SQLite 3.43
@@ -256,8 +254,11 @@ class SQLite(Engine):
         if not isinstance(error, sqlite3.Error):
             return None
         name = getattr(error, "sqlite_errorname", None)
-        if name is not None and name.startswith("SQLITE_CANTOPEN") and identify(self.path) is None:
-            return State.MISSING
+        if name is not None and name.startswith("SQLITE_CANTOPEN"):
+            if is_read_only(self.path):
+                return State.READ_ONLY
+            if identify(self.path) is None:
+                return State.MISSING
         return states.find(self.store, name, str(error))
 
     def lineage(self, cursor: Cursor, origin: str) -> Hashable:

@@ -32,6 +32,14 @@ def identify(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def is_read_only(path: Path) -> bool:
+    """Whether the file system of a file is mounted read-only: SQLite says "unable to open" then."""
+    try:
+        return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def state_of_place(path: Path, connection: OpenFile) -> State | None:
     """Whether the file was deleted, or replaced by another one, since it was opened."""
     now = identify(path)

@@ -468,3 +468,21 @@ def test_a_sqlite_file_that_is_replaced_is_told_once_and_used(
     with contextlib.closing(sqlite3.connect(file)) as here:
         rows = here.execute("SELECT COUNT(*) FROM chat_messages WHERE room = 'replaced'")
         assert rows.fetchone() == (2,)
+
+
+def test_a_start_on_a_read_only_file_system_ends_with_the_remedy(
+    small_disk: Path, start: Callable[..., Daemon]
+) -> None:
+    folder = small_disk / "mounted"
+    folder.mkdir()
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        settings = {"DATABASE_URL": f"sqlite:///{folder}/relayd.db", "database_min_free": 0}
+        start(**settings).stop()
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        daemon = start(**settings, wait=False)
+        assert daemon.process is not None
+        assert daemon.process.wait(30) == 1
+        assert daemon.log.count(remedy(Store.SQLITE, State.READ_ONLY)) == 1
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
