@@ -7,10 +7,11 @@ Every 3 seconds a process writes, on the server that `<prefix>:processes` belong
     <prefix>:process:<id>:last      the same for an hour, to describe dead processes
     <prefix>:processes              sorted set of the ids, by Redis' own time of the last report
 
-A process that stops removes all three. A process that died is listed as "gone" for an hour.
+A process that stops removes all three. A process that died is listed as "gone" for an hour, or
+until another one has started in its place: on its machine, as its worker, where it listened.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -222,6 +223,8 @@ async def read_processes(redis: Redis, prefix: str) -> list[Seen]:
         state = "draining" if report is not None and report.draining else "ok"
         state = "gone" if lease is None else state
         processes.append(Seen(id=id, state=state, seen=float(score), report=report))
+    reports = [one.report for one in processes if one.state != "gone" and one.report is not None]
+    processes = [one for one in processes if not _is_replaced(one, reports)]
     processes.sort(key=_age)
     return processes
 
@@ -240,6 +243,21 @@ async def forget_process(redis: Redis, prefix: str, process: str) -> bool:
         raise ClientError(ErrorCode.BAD_REQUEST, f"process {process} is not gone: stop it first")
     await server.call("DEL", last)
     return bool(await server.call("ZREM", _set_key(prefix), process))
+
+
+def _is_replaced(process: Seen, living: Iterable[Report]) -> bool:
+    """Whether a process is gone, and another one started in its place afterwards.
+
+    A service manager, or the parent of a worker, has started it again: nobody has to act.
+    """
+    before = process.report
+    if process.state != "gone" or before is None:
+        return False
+    return any(
+        (one.host, one.worker, one.listen) == (before.host, before.worker, before.listen)
+        and one.started > before.clock
+        for one in living
+    )
 
 
 def _age(process: Seen) -> tuple[float, str]:

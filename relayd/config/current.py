@@ -4,9 +4,12 @@ Sits on `config`; `reload` and the pipe from a worker's parent replace it.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from relayd.config import Config
 from relayd.logs import Logger
+
+T = TypeVar("T")
 
 
 class Current:
@@ -27,7 +30,7 @@ class Current:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._reloaders: list[Callable[[], object]] = []
+        self._reloaders: list[Callable[[], list[str] | None]] = []
         self._watchers: list[tuple[Callable[[], object], frozenset[str]]] = []
 
     def watch(self, act: Callable[[], object], *sections: str) -> None:
@@ -40,20 +43,24 @@ class Current:
         names = sections or Config.__struct_fields__
         self._watchers.append((act, frozenset(names)))
 
-    def watch_reloads(self, act: Callable[[], object]) -> None:
+    def watch_reloads(self, act: Callable[[], list[str] | None]) -> None:
         """Calls `act` after each replacement, also one without a change.
 
-        What a setting names, such as a file, may have changed when the setting has not.
+        What a setting names, such as a file, may have changed when the setting has not; then `act`
+        returns a sentence about each change, which it has logged.
         """
         self._reloaders.append(act)
 
-    def replace(self, config: Config) -> None:
+    def replace(self, config: Config) -> list[str]:
         """Applies another configuration, and calls the watchers of the changed sections.
 
         The failure of a watcher is logged; the other watchers are still called.
 
         Args:
             config: the new one; `reload.compare` decides which settings may differ.
+
+        Returns:
+            What has changed beside the settings, a sentence each.
         """
         before, self.config = self.config, config
         changed = {
@@ -64,11 +71,15 @@ class Current:
         for act, sections in self._watchers:
             if changed & sections:
                 self._call(act, "the change of " + ", ".join(sorted(changed & sections)))
-        for act in self._reloaders:
-            self._call(act, "the reload")
+        found: list[str] = []
+        for reloader in self._reloaders:
+            if sentences := self._call(reloader, "the reload"):
+                found += sentences
+        return found
 
-    def _call(self, act: Callable[[], object], what: str) -> None:
+    def _call(self, act: Callable[[], T], what: str) -> T | None:
         try:
-            act()
+            return act()
         except Exception:
             self._log.failure("a part could not apply {what}", what=what)
+            return None

@@ -148,12 +148,14 @@ class Outcome(msgspec.Struct, frozen=True):
         applied: the changes that it contains.
         restart: the changes that need a restart.
         warnings: faults that do not prevent a start, a sentence each.
+        beside: what has changed beside the settings, such as a certificate; logged already.
     """
 
     config: Config
     applied: tuple[Change, ...] = ()
     restart: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The outcome as lines for people; never empty."""
@@ -161,7 +163,7 @@ class Outcome(msgspec.Struct, frozen=True):
         lines += [f"applied {change.when.value}: {change}" for change in self.applied]
         lines += [f"needs a restart: {change}" for change in self.restart]
         if not self.applied and not self.restart:
-            lines.append("nothing has changed")
+            lines.append("no setting has changed")
         return lines
 
 
@@ -229,9 +231,9 @@ class Reloader:
                 self._log.error("reload: nothing has changed: {why}", why=str(error))
                 raise
             outcome = compare(self._current.config, loaded.config, loaded.warnings)
-            self._current.replace(outcome.config)
+            beside = self._current.replace(outcome.config)
         self._log_lines(outcome)
-        return outcome
+        return msgspec.structs.replace(outcome, beside=tuple(beside))
 
     def try_to_reload(self) -> None:
         """Reloads; the outcome, also an error, is only logged."""

@@ -241,7 +241,7 @@ class Reloaded(msgspec.Struct, kw_only=True):
             applied=list(outcome.applied),
             restart=list(outcome.restart),
             warnings=list(outcome.warnings),
-            lines=outcome.lines(),
+            lines=[*outcome.beside, *outcome.lines()],
         )
 
 

@@ -26,6 +26,8 @@ SHARE = 1024
 LEAST_SHARE = 16
 SITE_CONNECTIONS = 2
 """Connections to the database of a Django site; handshakes wait for one."""
+FEW = 100
+"""The number of WebSockets below which the limit of open files is a mistake."""
 WARN_EVERY = 60.0
 """Seconds between two warnings of one kind."""
 UNLIMITED = 1 << 30
@@ -171,6 +173,13 @@ class Seats:
                 limit=limit,
                 websockets=self.websockets,
             )
+        elif self.websockets < FEW:
+            self._log.warn(
+                "the limit of {limit} open files allows only {websockets} WebSockets: raise "
+                "LimitNOFILE in the unit, or ulimit -n",
+                limit=limit,
+                websockets=self.websockets,
+            )
 
     def _compute(self) -> None:
         wanted = self._current.config.limits.max_connections or UNLIMITED
@@ -179,6 +188,7 @@ class Seats:
         """The largest number of WebSockets."""
         self.total = self.websockets + share
         """The largest number of TCP connections."""
+        self._bound_by_files = self.websockets < wanted
 
     def take(self, host: str) -> Seat | None:
         """Takes a seat for a connection that was just accepted; the oldest visitor yields for it.
@@ -195,9 +205,12 @@ class Seats:
             self.dropped["half_open"] += 1
             return None
         if self.taken - self.leaving >= self.total and not self._make_room():
-            self.dropped["full"] += 1
             if source is not None:
                 self.addresses.rest(source)
+            if self._bound_by_files:
+                self.out_of_files(1)
+                return None
+            self.dropped["full"] += 1
             if self._may_warn("full"):
                 self._log.warn(
                     "all {total} seats are taken, and none of them yields: new connections are "
@@ -209,12 +222,12 @@ class Seats:
         return Seat(self, host, source)
 
     def out_of_files(self, count: int) -> None:
-        """Connections were dropped as soon as they were accepted: no open file was left."""
+        """Connections were dropped as soon as they were accepted: clients have no file left."""
         self.dropped["files"] += count
         if self._may_warn("files"):
             self._log.warn(
-                "no open file is left of {limit}: new connections are dropped without an answer; "
-                "raise LimitNOFILE in the unit, or ulimit -n",
+                "of {limit} open files none is left for clients: new connections are dropped "
+                "without an answer; raise LimitNOFILE in the unit, or ulimit -n",
                 limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             )
 

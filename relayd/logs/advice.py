@@ -93,8 +93,13 @@ ADVICE = (
         "Raise `LimitNOFILE=` in the unit, or `ulimit -n`.",
     ),
     Advice(
-        "no open file is left of {limit}: new connections are dropped without an answer; raise "
-        "LimitNOFILE in the unit, or ulimit -n",
+        "the limit of {limit} open files allows only {websockets} WebSockets: raise LimitNOFILE "
+        "in the unit, or ulimit -n",
+        "Raise `LimitNOFILE=` in the unit, or `ulimit -n`.",
+    ),
+    Advice(
+        "of {limit} open files none is left for clients: new connections are dropped without an "
+        "answer; raise LimitNOFILE in the unit, or ulimit -n",
         "Raise `LimitNOFILE=` in the unit, or `ulimit -n`.",
     ),
     Advice(

@@ -203,6 +203,7 @@ class ChatProtocol(MemberProtocol):
 
     def _decline(self, code: ErrorCode, sentence: str, tag: str) -> None:
         """Sends an error about a message, with its tag."""
+        self.told(code)
         self.flush()
         self.send_payload(wire.encode_error(code, sentence, tag))
 

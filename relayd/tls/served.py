@@ -61,32 +61,38 @@ class Certificate:
         """What encrypts one connection (`IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self._context, None)
 
-    def check(self) -> None:
-        """Uses the files if they have changed; keeps the pair in use if they are broken."""
+    def check(self) -> str:
+        """Uses the files if they have changed; keeps the pair in use if they are broken.
+
+        Returns:
+            A sentence for the operator; "" for nothing new.
+        """
         seen = _look(self.files)  # before they are read: a change in between is seen next time
         if seen == self._seen and not self.stale:
-            return
+            return ""
         try:
             pair = load(self.files)
             context = build_context(pair)
         except BrokenPair as error:
-            if str(error) != self.stale:
-                self._log.error(
-                    "TLS: {why}; the certificate before stays in use, until {end:%Y-%m-%d}",
-                    why=str(error),
-                    end=self.pair.end,
-                )
-            self.stale = str(error)
-            return
+            why, known, self.stale = str(error), self.stale, str(error)
+            if why == known:
+                return ""
+            self._log.error(
+                "TLS: {why}; the certificate before stays in use, until {end:%Y-%m-%d}",
+                why=why,
+                end=self.pair.end,
+            )
+            return f"TLS: {why}; the certificate before stays in use"
         self._seen, self.stale = seen, ""
         if pair.chain == self.pair.chain:
-            return  # the key belongs to it, so it is the same, too
+            return ""  # the key belongs to it, so it is the same, too
         self.pair, self._context = pair, context
         self._log.info(
             "TLS: {file} has changed; new connections get it, until {end:%Y-%m-%d}",
             file=self.files.certificate,
             end=pair.end,
         )
+        return f"TLS: {self.files.certificate} has changed; new connections get it"
 
 
 class Certificates:
@@ -125,10 +131,10 @@ class Certificates:
         if self._loop.running:
             self._loop.stop()
 
-    def check(self) -> None:
-        """Looks at all files now; called at a reload, too."""
-        for certificate in self._found.values():
-            certificate.check()
+    def check(self) -> list[str]:
+        """Looks at all files now; called at a reload, too. What was found, a sentence each."""
+        found = [certificate.check() for certificate in self._found.values()]
+        return [sentence for sentence in found if sentence]
 
     def __iter__(self) -> Iterator[Certificate]:
         return iter(self._found.values())

@@ -19,6 +19,7 @@ from tests.daemon import Daemon
 from tests.integration.clients import Refused, read_many, say
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
+from tests.integration.waiting import eventually
 from tests.ports import free_port
 from tests.processes import RELAYCTL, Done, run
 from tests.proxies import Nginx, find
@@ -291,6 +292,24 @@ def test_the_doctor_reports_a_dead_process(spawn: Spawn, examine: Examine, redis
     for id, why in ((living.decode(), "is not gone"), ("nobody", "no process nobody")):
         refused = operator("status", "--forget", id)
         assert (refused.returncode, why in refused.stderr) == (2, True)
+
+
+def test_a_dead_process_that_was_started_again_is_not_listed_as_gone(
+    spawn: Spawn, examine: Examine, redis: Redis
+) -> None:
+    node = spawn(redis_url=url_of(redis))
+    operator = Operator(node.folder, redis_url=url_of(redis))
+
+    def states() -> list[str]:
+        return [one["state"] for one in operator.json("status")["processes"]]
+
+    node.kill()
+    for key in redis.tell("KEYS", "relayd:process:*:status"):
+        redis.tell("DEL", key)  # the lease ends sooner
+    assert states() == ["gone"]
+    node.start()
+    eventually(lambda: states() == ["ok"])
+    assert not [one for one in examine(node).bad() if one[0] == "processes"]
 
 
 def test_a_process_that_said_goodbye_is_not_listed_whatever_of_it_is_left(

@@ -16,29 +16,19 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.daemon import Daemon
+from tests.integration.alerting import RULES, promtool
 from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.waiting import eventually
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-RULES = ROOT / "etc" / "examples" / "prometheus" / "relayd-alerts.yml"
 SCRAPE = RULES.with_name("relayd.yml")
 RULE_TESTS = ROOT / "tests" / "prometheus" / "relayd-alerts-test.yml"
 BOARD = ROOT / "etc" / "examples" / "grafana" / "relayd.json"
 OTHERS = {"probe_ssl_earliest_cert_expiry"}
 """What blackbox_exporter shows, not relayd."""
 NAME = re.compile(r"\b(?:relayd|process|probe)_[a-z0-9_]+\b")
-
-
-def promtool(*arguments: object, text: str | None = None) -> str:
-    """Runs promtool, which must be content; what it says."""
-    program = shutil.which("promtool")
-    assert program, "these tests need promtool (apt: prometheus)"
-    command = [program, *map(str, arguments)]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture

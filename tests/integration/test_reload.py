@@ -180,7 +180,7 @@ def test_settings_that_need_a_restart_are_named_each_time_and_not_applied(
     assert daemon.log.count("applied at once") == 1
     assert daemon.get("/readyz")[0] == 200
     configure("[log]\nlevel = 'debug'\n")
-    reload(daemon, "#info] reload: nothing has changed\n")
+    reload(daemon, "#info] reload: no setting has changed\n")
     assert "differs" not in operator("status").stdout
 
 
@@ -312,7 +312,7 @@ def test_relayd_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
     try:
         eventually(lambda: "listens on" in (tmp_path / "log").read_text())
         process.send_signal(signal.SIGHUP)
-        eventually(lambda: "reload: nothing has changed" in (tmp_path / "log").read_text())
+        eventually(lambda: "reload: no setting has changed" in (tmp_path / "log").read_text())
         os.close(ours)
         assert process.wait(PATIENCE) == 0
     finally:
@@ -335,7 +335,7 @@ def test_relayctl_reload_reports_the_result(
     daemon = spawn(RELAYD_CONFIG=configure(""))
     relayctl = operator(daemon)
     done = relayctl("reload")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing has changed\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no setting has changed\n", "")
     configure(
         "[echo]\nenabled = true\n[server]\nworkers = 2\n[redis]\nurl = 'redis://:hunter2@h'\n"
     )

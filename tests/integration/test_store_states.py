@@ -17,6 +17,7 @@ from psycopg2 import sql
 
 from relayd.stores.states import State, Store, remedy
 from tests.daemon import Daemon
+from tests.integration.alerting import alerts
 from tests.integration.clients import Refused, read, say
 from tests.integration.conftest import Connect, spawning
 from tests.integration.relayctl import Operator
@@ -73,6 +74,11 @@ class Scene:
             if each["state"] == "fault" and each["check"].startswith(self.part)
         ]  # fmt: skip
 
+    def metrics(self) -> str:
+        """What Prometheus scrapes."""
+        text: str = self.daemon.get("/metrics")[1]
+        return text
+
     def readyz(self) -> dict[str, Any]:
         """The store's part."""
         found: dict[str, Any] = self.daemon.get("/readyz")[1]["parts"][self.part]
@@ -92,6 +98,7 @@ def refuse_and_recover(
     say(client, MESSAGE)
     read(client)
     before = len(daemon.log)
+    figures = scene.metrics()
     cause()
     try:
         if joined:
@@ -105,6 +112,8 @@ def refuse_and_recover(
 
             eventually(is_refused)
         scene.is_said_everywhere(state)
+        fire = {"RelaydMessagesRefused"} if joined else {"RelaydStoreUnavailable"}
+        assert fire <= alerts(daemon.folder, [figures, scene.metrics()])
     finally:
         end()
     eventually(lambda: scene.readyz()["ok"])

@@ -5,6 +5,7 @@ database nor answer `/healthz` or `relayctl`.
 """
 
 import contextlib
+import json
 import os
 import socket
 import time
@@ -15,10 +16,13 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.daemon import Daemon
+from tests.integration.alerting import alerts
 from tests.integration.clients import PATIENCE, Refused, read, say
 from tests.integration.conftest import Connect
 from tests.integration.raw import Raw, handshake
 from tests.integration.relayctl import Operator
+from tests.integration.scraping import scrape, value
+from tests.integration.waiting import eventually
 
 FILES = 300
 
@@ -139,3 +143,54 @@ def test_60_handshakes_that_are_refused_with_a_close_take_no_place_of_a_client(
         assert len(clients) == 50
     finally:
         node.stop()
+
+
+def test_a_relayd_with_64_files_says_so_and_leaves_no_client_without_a_count(
+    tmp_path: Path,
+) -> None:
+    node = Daemon(tmp_path)
+    node.prefix = ("prlimit", "--nofile=64:64")
+    node.start()
+    try:
+        figures = node.get("/metrics")[1]
+        refused = dropped = 0
+        with contextlib.ExitStack() as stack:
+            crowd = []
+            for _ in range(100):
+                client = socket.create_connection(("127.0.0.1", node.port), PATIENCE)
+                crowd.append(stack.enter_context(client))
+            for client in crowd:
+                with contextlib.suppress(ConnectionError):
+                    client.sendall(handshake("/ws/camera/crowd"))
+            for client in crowd:
+                answer = b""
+                with contextlib.suppress(ConnectionError):
+                    answer = client.recv(12)
+                refused += answer == b"HTTP/1.1 429"
+                dropped += not answer
+            eventually(lambda: _is_healthy(node))  # refused clients keep their seats for a second
+            assert dropped > 0
+            metrics = scrape(node)
+            told = value(metrics, "relayd_handshakes_refused_total", error="too_many_connections")
+            by_reason = metrics["relayd_tcp_connections_dropped_total"].samples
+            silent = {one.labels["reason"]: one.value for one in by_reason}
+            # visits to /healthz may have been dropped, too
+            assert told == refused
+            assert silent["files"] + silent["yielded"] >= dropped, silent
+            assert silent["files"] > 0
+            assert "RelaydFilesUsedUp" in alerts(tmp_path, [figures, node.get("/metrics")[1]])
+            found = json.loads(Operator(tmp_path, PATH="/nowhere")("doctor", "--json").stdout)
+        [fault] = [one for one in found["findings"] if one["state"] == "fault"]
+        assert fault["check"] == "files"
+        assert f"none was left for {silent['files']:.0f} connections" in fault["finding"]
+        assert "LimitNOFILE=" in fault["remedy"]
+        assert "#warn] the limit of 64 open files allows only 1 WebSockets" in node.log
+        assert "#warn] of 64 open files none is left for clients" in node.log
+    finally:
+        node.stop()
+
+
+def _is_healthy(node: Daemon) -> bool:
+    with contextlib.suppress(ConnectionError):
+        return node.get("/healthz")[0] == 200
+    return False

@@ -21,6 +21,7 @@ from tests.certificates import Chain, write
 from tests.daemon import Daemon, tls_client
 from tests.integration.clients import PATIENCE, read, read_close, say
 from tests.integration.conftest import KEY, Connect
+from tests.integration.relayctl import Operator
 from tests.integration.waiting import eventually
 from tests.integration.workers import wait_for_workers
 from tests.ports import free_port
@@ -346,6 +347,18 @@ def test_an_ssl_endpoint_sends_the_whole_chain_and_speaks_http_2(tmp_path: Path)
         with secure.shake("h2", port=port) as client:
             assert client.selected_alpn_protocol() == "h2"
         assert f"https://127.0.0.1:{port}" in secure.daemon.log
+        # a renewed certificate: a reload uses it, and says so
+        write(secure.chain.key, secure.chain.renew())
+        said = Operator(secure.daemon.folder)("reload").stdout.splitlines()
+        assert f"TLS: {secure.chain.certificate} has changed; new connections get it" in said[0]
+        assert said[-1] == "no setting has changed"
+        assert secure.serial(port) == secure.serial() == secure.chain.leaf.serial_number
+        before = len(secure.daemon.log)
+        write(secure.chain.key, secure.chain.renew())
+        os.kill(secure.daemon.pid, signal.SIGHUP)
+        eventually(lambda: "no setting has changed" in secure.daemon.log[before:])
+        assert "has changed; new connections get it" in secure.daemon.log[before:]
+        assert secure.serial(port) == secure.chain.leaf.serial_number
 
 
 def test_a_drain_ends_connections_of_http_2(tmp_path: Path) -> None:

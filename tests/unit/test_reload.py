@@ -95,7 +95,7 @@ def test_the_outcome_of_a_reload_is_reported_in_lines() -> None:
         "applied to new connections: [limits] max_connections = 10 (was 0)",
         "needs a restart: [server] workers = 2 (was 1)",
     ]
-    assert compare(Config(), Config()).lines() == ["nothing has changed"]
+    assert compare(Config(), Config()).lines() == ["no setting has changed"]
 
 
 def test_a_reload_outcome_is_encoded_for_programs() -> None:

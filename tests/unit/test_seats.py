@@ -101,7 +101,7 @@ def test_the_oldest_half_open_connection_yields_then_a_body_then_the_oldest_kept
         assert seats.take("127.0.0.1") is not None
         assert expected.dropped
     assert seats.take("127.0.0.1") is None
-    assert (seats.yielded, seats.dropped["full"]) == (4, 1)
+    assert (seats.yielded, seats.dropped["files"]) == (4, 1)
 
 
 def test_a_place_is_free_again_when_its_connection_has_ended() -> None:
