@@ -312,4 +312,6 @@ package-test-tools: package-tools
 	need mmdebstrap mmdebstrap
 	need systemd-container systemd-nspawn
 	need systemd systemd-analyze
+	need podman podman
+	need runc runc
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi

@@ -29,6 +29,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def make_root(folder: Path) -> Path:
     """Makes a root with PACKAGES in it, and nothing of what apt recommends."""
+    return bootstrap(folder / "root", *PACKAGES)
+
+
+def bootstrap(target: Path, *packages: str) -> Path:
+    """Makes a Debian with apt and these packages: a folder, or an archive if it is named .tar."""
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     sources = [
         path
@@ -39,16 +44,17 @@ def make_root(folder: Path) -> Path:
         )
         if path.exists() and suite in path.read_text().split()
     ]
-    settings = folder / "apt.conf"
+    settings = target.parent / "apt.conf"
     asked = ["apt-config", "dump", "--format", '%F "%v";%n', "Acquire::http", "Acquire::https"]
     settings.write_text(subprocess.run(asked, check=True, text=True, stdout=subprocess.PIPE).stdout)
+    include = [f"--include={','.join(packages)}"] if packages else []
     command = [
-        *("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"),
-        *(f"--aptopt={settings}", suite, str(folder / "root"), *map(str, sources)),
+        *("mmdebstrap", "--quiet", "--variant=apt", *include),
+        *(f"--aptopt={settings}", suite, str(target), *map(str, sources)),
     ]
     made = subprocess.run(command, check=False, text=True, capture_output=True)
     assert made.returncode == 0, made.stderr
-    return folder / "root"
+    return target
 
 
 class Container:
