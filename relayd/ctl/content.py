@@ -1,10 +1,6 @@
 """`relayctl quiz` and `relayctl action`: import and export of CSV. Sits under `ctl.main`."""
 
-import contextlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+import io
 
 import click
 
@@ -17,25 +13,9 @@ from relayd.ctl.common import (
     json_option,
     progress,
 )
+from relayd.ctl.output import written
 from relayd.storage import tables
 from relayd.storage.tables import Table
-
-
-@contextlib.contextmanager
-def _written(name: str) -> Iterator[IO[str]]:
-    """A file to write to, which is renamed to `name` after a successful block; - is stdout."""
-    path = Path(name).resolve()
-    if name == "-" or (path.exists() and not path.is_file()):
-        with click.open_file(name, "w", encoding="utf-8") as stream:
-            yield stream
-        return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="") as stream:
-            yield stream
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def table_commands(name: str, table: Table) -> click.Group:
@@ -79,8 +59,12 @@ def table_commands(name: str, table: Table) -> click.Group:
     @expected
     def export(context: click.Context, file: str, as_json: bool) -> None:
         try:
-            with _written(file) as stream, database_url(context) as url:
-                count = tables.export_rows(url, table, stream)
+            with written(file) as stream:
+                text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+                with database_url(context) as url:
+                    count = tables.export_rows(url, table, text)
+                text.flush()
+                text.detach()
         except OSError as error:
             raise WrongInput(f"{file}: {error.strerror}") from error
         if as_json and file != "-":

@@ -34,6 +34,8 @@ COMMANDS = {
     "unban": "bans",
     "bans": "bans",
     "db": "database",
+    "backup": "backups",
+    "restore": "backups",
     "quiz": "content",
     "action": "content",
     "bench": "bench.entry",

@@ -126,7 +126,7 @@ def import_rows(
         for part in _parts(rows.with_id):
             changed += _count_known(engine, cursor, table, [row[0] for row in part])
             updates = ", ".join(f"{name} = excluded.{name}" for name in rows.columns)
-            _insert(
+            insert_rows(
                 engine,
                 cursor,
                 f"INSERT INTO {table.name} (id, {', '.join(rows.columns)}) VALUES ",
@@ -136,10 +136,10 @@ def import_rows(
             done += len(part)
             progress(done, total)
         if engine.dialect == "postgresql":
-            _advance_sequence(cursor, table)
+            advance_sequence(cursor, table.name)
         for part in _parts(rows.without_id):
             start = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "
-            _insert(engine, cursor, start, part)
+            insert_rows(engine, cursor, start, part)
             done += len(part)
             progress(done, total)
     return Imported(len(rows.with_id) - changed + len(rows.without_id), changed)
@@ -232,9 +232,18 @@ def _parts(rows: Sequence[tuple[int | str, ...]]) -> Iterator[Sequence[tuple[int
         yield rows[start : start + _ROWS]
 
 
-def _insert(
-    engine: Engine, cursor: Any, start: str, rows: Sequence[tuple[int | str, ...]], end: str = ""
+def insert_rows(
+    engine: Engine, cursor: Any, start: str, rows: Sequence[Sequence[Any]], end: str = ""
 ) -> None:
+    """Inserts rows in one statement.
+
+    Args:
+        engine: of the database.
+        cursor: in a transaction.
+        start: the statement before its rows.
+        rows: at least one, and as many as parameters allow.
+        end: the statement behind its rows.
+    """
     row = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
     statement = engine.sql(start + ", ".join([row] * len(rows)) + end)
     cursor.execute(statement, [value for row in rows for value in row])
@@ -248,14 +257,21 @@ def _count_known(engine: Engine, cursor: Any, table: Table, ids: Sequence[int | 
     return int(cursor.fetchone()[0])
 
 
-def _advance_sequence(cursor: Any, table: Table) -> None:
-    """Advances the sequence of the ids past the greatest id, if it is behind."""
-    cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", (table.name,))
+def advance_sequence(cursor: Any, table: str, last: int = 0) -> None:
+    """Advances the sequence of the ids past the greatest id of a table, and past `last`.
+
+    Args:
+        cursor: in a transaction of PostgreSQL.
+        table: its name.
+        last: an id that was given.
+    """
+    cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", (table,))
     sequence = cursor.fetchone()[0]
     if sequence is None:  # the table is not relayd's own, and has another source of ids
         return
     cursor.execute(
-        f"SELECT setval(%s, top.id) FROM (SELECT MAX(id) AS id FROM {table.name}) top "
-        f"WHERE top.id >= (SELECT last_value FROM {sequence})",
-        (sequence,),
+        f"SELECT setval(%s, top.id) FROM "
+        f"(SELECT GREATEST(MAX(id), %s) AS id FROM {table}) top "
+        f"WHERE top.id > 0 AND top.id >= (SELECT last_value FROM {sequence})",
+        (sequence, last),
     )

@@ -313,23 +313,26 @@ class Keys:
     Args:
         prefix: the prefix of all keys.
         kind: the kind of path whose groups the rooms are.
+
+    Attributes:
+        head: the names of the keys of a room, up to the name of the room.
     """
 
     def __init__(self, prefix: str, kind: Kind) -> None:
-        self._head = f"{prefix}:{{{kind.group('')}"
+        self.head = f"{prefix}:{{{kind.group('')}"
         self._index = tuple(f"{prefix}:rooms:{part}" for part in INDEX)
 
     def of(self, room: str) -> tuple[str, str]:
         """The messages and the ids of a room."""
-        return f"{self._head}{room}}}:messages", f"{self._head}{room}}}:ids"
+        return f"{self.head}{room}}}:messages", f"{self.head}{room}}}:ids"
 
     def tags(self, room: str) -> str:
         """The tags of a room: marks of messages, by their ids."""
-        return f"{self._head}{room}}}:tags"
+        return f"{self.head}{room}}}:tags"
 
     def fence(self, room: str, process: str) -> str:
         """The fence of a process in a room."""
-        return f"{self._head}{room}}}:fence:{process}"
+        return f"{self.head}{room}}}:fence:{process}"
 
     def append(
         self,
@@ -350,7 +353,7 @@ class Keys:
         room and none may be created.
         """
         facts: tuple[Word, ...] = (now, *bounds.words, int(create), *epoch)
-        words = (self._head, room, channel, *facts)
+        words = (self.head, room, channel, *facts)
         keys = (*self.of(room), *self._index, self.fence(room, process), self.tags(room))
         return _APPEND, keys, (*words, *tagged(drafts))
 
@@ -358,11 +361,11 @@ class Keys:
         self, room: str, channel: str, now: int
     ) -> tuple[Script, Sequence[Word], Sequence[Word]]:
         """As `append`: deletes a room, and publishes that; it returns 1 if there was one."""
-        return _DELETE, (*self.of(room), *self._index), (self._head, room, channel, now)
+        return _DELETE, (*self.of(room), *self._index), (self.head, room, channel, now)
 
     def largest(self, limit: int) -> tuple[Script, Sequence[Word], Sequence[Word]]:
         """As `append`: finds the rooms that keep the most bytes; `read_largest` reads that."""
-        return _LARGEST, (*self.of(""), *self._index), (self._head, "", limit)
+        return _LARGEST, (*self.of(""), *self._index), (self.head, "", limit)
 
 
 def tagged(drafts: Sequence[ChatDraft]) -> list[Word]:
