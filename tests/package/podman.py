@@ -2,9 +2,10 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
-from tests.package.container import bootstrap
+from tests.package.container import PATIENCE, bootstrap
 
 BASE = "localhost/debian:bookworm-slim"
 # Limits of files and processes that need no right to raise them; nothing of systemd.
@@ -48,6 +49,13 @@ class Podman:
         )
         return ran.stdout.strip()
 
+    def eventually(self, *arguments: str) -> None:
+        """Returns when a command of podman succeeds."""
+        deadline = time.monotonic() + PATIENCE
+        while (ran := self.try_run(*arguments)).returncode:
+            assert time.monotonic() < deadline, f"podman {arguments}\n{ran.stdout}\n{ran.stderr}"
+            time.sleep(0.2)
+
     def works(self) -> str:
         """Empty if containers can be run on this machine, else why not."""
         self.make_base()
@@ -81,7 +89,7 @@ class Podman:
         restricted = ("--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only")
         self.run(
             *("run", "--detach", "--network=host", f"--name={name}", *restricted),
-            *("--read-only-tmpfs=false", "--tmpfs=/run/relayd"),
+            *("--read-only-tmpfs=false", "--tmpfs=/tmp"),
             *options,
             image,
         )
