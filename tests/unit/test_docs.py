@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from relayd.config import SECTIONS
+from relayd.config.sources import read_file
 from relayd.ctl.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,3 +130,23 @@ def test_a_name_that_does_not_exist_is_found(text: str) -> None:
 )
 def test_a_name_that_exists_is_fine(text: str) -> None:
     assert wrong_names(text) == []
+
+
+_TOML = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}:{page.read_text()[:at].count(chr(10)) + 1}")
+    for page in PAGES
+    for at, block in (
+        (found.start(), found[1])
+        for found in re.finditer(r"(?ms)^```toml\n(.*?)^```$", page.read_text(encoding="utf-8"))
+    )
+]
+
+
+@pytest.mark.parametrize("block", _TOML)
+def test_every_configuration_on_a_page_has_settings_that_relayd_takes(
+    block: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "relayd.toml"
+    path.write_text(block, encoding="utf-8")
+    for setting in read_file(str(path)):
+        setting.convert()
