@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from relayd import __version__
 from relayd.brokers.interface import Groups, Rooms
-from relayd.cluster import Report
+from relayd.cluster import Report, Seen, read_processes
 from relayd.config import Config
 from relayd.connection.context import Context
 from relayd.edge.ports import Ports
@@ -147,6 +147,12 @@ class Application:
     def redis_trouble(self) -> Trouble | None:
         """The state of Redis; None if it is OK, or not configured."""
         return None if self._redis is None else self._redis.trouble
+
+    async def processes(self) -> list[Seen]:
+        """All processes that share Redis. Raises RedisUnavailable, RedisRefused."""
+        if self._redis is None:
+            return []
+        return await read_processes(self._redis, self.config.redis.prefix)
 
     def report(self) -> Report:
         """The report of this process to the cluster."""

@@ -34,10 +34,12 @@ from relayd.connection.context import Context
 from relayd.connection.denied import close_denied
 from relayd.connection.keepalive import Keepalive
 from relayd.connection.registry import Connections
+from relayd.console.console import Console
 from relayd.control.address import find_place, of_worker
 from relayd.control.listener import FOR_ITS_PARENT, FOR_THE_GROUP, ControlSocket
 from relayd.control.parent import Parent
 from relayd.control.process import ProcessControl
+from relayd.control.remote import ParentOperations
 from relayd.control.site import ControlSite
 from relayd.control.worker_metrics import ParentFigures, WorkerFigures, query_through
 from relayd.drops import Drops
@@ -48,6 +50,7 @@ from relayd.edge.seats import Seats
 from relayd.errors import ConfigError
 from relayd.hub import Hub
 from relayd.logs import Logger
+from relayd.logs.recent import Recent
 from relayd.metrics.collector import Parts
 from relayd.metrics.lag import Lag
 from relayd.metrics.registry import ProcessFigures
@@ -258,7 +261,7 @@ def build_node(
         redis=redis, prefix=config.redis.prefix, now=time.time,
     )  # fmt: skip
     control = ProcessControl(
-        context, hub, brokers.groups, application, spread, relays.values(), figures,
+        context, hub, brokers.groups, application, spread, relays.values(), figures, Recent(),
         place=place, reloader=reloader, drift=drift,
     )  # fmt: skip
     # the socket of a worker is for its parent alone, and replaces that of a worker before it
@@ -269,7 +272,11 @@ def build_node(
         mode=FOR_THE_GROUP if worker is None else FOR_ITS_PARENT,
         takes_over=worker is not None,
     )
-    site, unknown = build_site(application, reactor), UnknownFactory(context)
+    console = Console(
+        current, reactor, denials=context.admission.denials, database=database,
+        operations=control if worker is None else ParentOperations(reactor, parent_place),
+    )  # fmt: skip
+    site, unknown = build_site(application, reactor, [console]), UnknownFactory(context)
     door = FrontDoorFactory(
         current, reactor, context.seats, relays, unknown, site, context.tally, handover
     )
@@ -326,7 +333,7 @@ def build_supervisor(
     if place is not None:
         paths = {each.number: of_worker(place, each.number).path for each in roster}
     figures = WorkerFigures(reactor, query_through(reactor, paths), roster.summary, drift)
-    control = Parent(reactor, paths, figures, reloader, drift)
+    control = Parent(reactor, paths, figures, reloader, drift, Recent())
     return Supervisor(
         reactor,
         current,

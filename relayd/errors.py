@@ -142,6 +142,10 @@ class ErrorCode(StrEnum):
         *("timeout", 408, HANDSHAKE | HTTP),
         "The request head did not come within [keepalive] handshake_timeout, 10 s by default.",
     )
+    CONFLICT = (
+        *("conflict", 409, HTTP),
+        "What the request wants to change was changed meanwhile: read it again.",
+    )
     TOO_LARGE = (
         *("too_large", 413, HTTP),
         "The body is larger than [limits] max_message_size, 64 KiB by default.",

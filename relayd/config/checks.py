@@ -17,6 +17,12 @@ from relayd.redis import urls
 from relayd.tls.descriptions import Files, encrypt, parse
 from relayd.urls import databases
 
+PASSWORD_HASH = re.compile(
+    r"scrypt:(?P<log>1[0-9]|20):(?P<block>[1-9]|1[0-9]):(?P<parallel>[1-9]):"
+    r"(?P<salt>[\w-]{16,64}):(?P<hash>[\w-]{22,86})",
+    re.ASCII,
+)
+"""What `relayctl console password` prints: the parameters of scrypt (RFC 7914), salt and hash."""
 LONGEST_SOCKET = 107
 """Bytes that the path of a unix socket may have on Linux (unix(7))."""
 
@@ -118,6 +124,12 @@ def check_keys(text: str) -> None:
         parse_keys(text)
 
 
+def check_password_hash(text: str) -> None:
+    """The hash of a password. Raises ValueError."""
+    if text and not PASSWORD_HASH.fullmatch(text):
+        raise ValueError("must be empty or a line that `relayctl console password` has printed")
+
+
 def check_jwks_url(url: str) -> None:
     """The URL of a JWK set. Raises ValueError."""
     allowed = "must be empty or https://HOST/PATH, without a user or a password"
@@ -174,6 +186,7 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("django", "url"): check_database_url,
     ("django", "cache_url"): check_cache_url,
     ("auth", "secret"): check_secret,
+    ("console", "password_hash"): check_password_hash,
     ("auth", "keys"): check_keys,
     ("auth", "jwks_url"): check_jwks_url,
     ("chat", "default_room"): check_room,

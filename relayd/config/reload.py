@@ -72,6 +72,7 @@ WHEN: dict[str, dict[str, When]] = {
     "echo": {"enabled": NEW, "max_message_size": NEW},
     "api": {"key": NOW, "key_file": NOW, "allowed_origins": NOW},
     "metrics": {"enabled": NOW, "allow": NOW},
+    "console": dict.fromkeys(("password_hash", "password_hash_file", "session_age"), NOW),
     "auth": {
         **dict.fromkeys(
             (

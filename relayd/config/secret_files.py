@@ -17,7 +17,7 @@ from relayd.errors import ConfigError
 
 SECRETS = (
     *(("database", "url"), ("redis", "url"), ("api", "key")),
-    *(("auth", "secret"), ("auth", "keys")),
+    *(("auth", "secret"), ("auth", "keys"), ("console", "password_hash")),
     *(("django", "url"), ("django", "secret_key"), ("django", "cache_url")),
 )
 """Section and key of the settings that may be in files of their own."""

@@ -115,6 +115,14 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
+class Console(msgspec.Struct, frozen=True, kw_only=True):
+    """The operator's pages at `/console/`; off without a password."""
+
+    password_hash: str = ""
+    password_hash_file: str = ""
+    session_age: Annotated[float, Meta(ge=60, le=604_800)] = 28_800.0
+
+
 PathAuth = Literal["", "open", "token", "django"]
 Texts = tuple[str, ...]
 
@@ -241,6 +249,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True):
     echo: Echo = Echo()
     api: Api = Api()
     metrics: Metrics = Metrics()
+    console: Console = Console()
     auth: Auth = Auth()
     django: Django = Django()
     limits: Limits = Limits()

@@ -13,7 +13,7 @@ from relayd.config.sections import SECTIONS
 from relayd.errors import ConfigError
 from relayd.urls.masking import HIDDEN, mask_text, mask_url, mask_urls, may_hold_secret
 
-_SECRETS = ("key", "keys", "secret", "secret_key", "secret_key_fallbacks")
+_SECRETS = ("key", "keys", "password_hash", "secret", "secret_key", "secret_key_fallbacks")
 _URLS = ("url", "cache_url", "jwks_url")  # with a password, maybe
 _SENSITIVE = re.compile(
     "api|auth|cred|database|dsn|key|pass|pwd|redis|secret|token|ur[il]", re.IGNORECASE

@@ -62,7 +62,13 @@ def _fits(client: Client, selection: Selection) -> bool:
         and (path is None or _matches(client.path.rstrip("/"), path))
         and (peer is None or _is_from(client.peer, peer))
         and not (selection.slow and not client.waiting and not client.replaced)
+        and (selection.text is None or _contains(client, selection.text.casefold()))
     )
+
+
+def _contains(client: Client, wanted: str) -> bool:
+    texts = (client.id, client.path, client.peer, client.user or "")
+    return any(wanted in text.casefold() for text in texts)
 
 
 def _matches(path: str, wanted: str) -> bool:

@@ -165,6 +165,7 @@ class Selection(msgspec.Struct, kw_only=True, omit_defaults=True):
         peer: the address, with or without its port.
         user: the user in its token.
         slow: whether bytes are buffered for it, or poses were replaced.
+        text: a part of its id, path, peer or user, in any case.
         sort: the column to order by.
         limit: the largest number of clients; 0 for all.
     """
@@ -174,6 +175,7 @@ class Selection(msgspec.Struct, kw_only=True, omit_defaults=True):
     peer: str | None = None
     user: str | None = None
     slow: bool = False
+    text: str | None = None
     sort: Column = "id"
     limit: int = 0
 

@@ -7,6 +7,7 @@ time; it consists of the answers of the other workers.
 
 import os
 import re
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +18,10 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from relayd import logs
 from relayd.access.denials import Denial
+from relayd.cluster import Seen
 from relayd.config.drift import Drift
 from relayd.config.reload import Reloader
+from relayd.control.live import Live, View
 from relayd.control.messages import (
     Client,
     Deletion,
@@ -45,6 +48,7 @@ from relayd.control.socket_client import NoAnswer, SocketClient
 from relayd.control.worker_metrics import FigureReport, WorkerFigures
 from relayd.errors import ErrorCode, Refusal
 from relayd.logs import Logger
+from relayd.logs.recent import Recent, Warned, merge
 from relayd.relays.paths import KINDS
 from relayd.web.answers import Stream
 
@@ -61,6 +65,7 @@ class Parent(Reloading):
         figures: sums the metrics of the workers.
         reloader: reads the configuration again, for all workers.
         drift: compares it with its files.
+        recent: the latest warnings of this process.
 
     Attributes:
         draining: whether workers that start are drained at once.
@@ -75,12 +80,24 @@ class Parent(Reloading):
         figures: WorkerFigures,
         reloader: Reloader,
         drift: Drift,
+        recent: Recent,
     ) -> None:
         super().__init__(reloader, drift)
         self._clients = {number: SocketClient(reactor, path) for number, path in paths.items()}
         self._figures = figures
         self.draining = False
         self._level: str | None = None
+        self._recent = recent
+        self._live = Live(reactor, time.time, self)
+
+    def start(self) -> None:
+        """Begins to note warnings."""
+        self._recent.start()
+
+    def stop(self) -> None:
+        """Stops noting warnings, and measuring."""
+        self._recent.stop()
+        self._live.stop()
 
     def served(self, number: int) -> None:
         """Repeats earlier commands to a worker that has begun to serve."""
@@ -115,8 +132,12 @@ class Parent(Reloading):
 
     async def clients(self, selection: Selection) -> Listing[Client]:
         """The connections of all workers that match the selection."""
+        bodies = dict.fromkeys(self._clients, b"")
+        if selection.text and (one := _ID.fullmatch(selection.text)):  # a worker knows its own ids
+            selection = msgspec.structs.replace(selection, text=one[2])
+            bodies = {number: b"" for number in bodies if number == int(one[1])}
         query = urlencode(msgspec.to_builtins(selection))
-        found, missing = await self._ask_all("GET", f"/clients?{query}", Listing[Client])
+        found, missing = await self._ask_all("GET", f"/clients?{query}", Listing[Client], bodies)
         for number, listing in found.items():
             for client in listing.found:
                 client.id = f"w{number}-{client.id}"
@@ -142,6 +163,24 @@ class Parent(Reloading):
     async def figures(self) -> FigureReport:
         """The metrics of all workers together."""
         return await self._figures.all()
+
+    async def cluster(self) -> Listing[Seen]:
+        """All processes that share Redis, as any worker reads them there."""
+        answer = await self._any_worker("GET", "/cluster")
+        return msgspec.json.decode(answer, type=Listing[Seen])
+
+    async def warnings(self) -> Listing[Warned]:
+        """The latest warnings of all workers and of this process, the latest first."""
+        answers, missing = await self._ask_all("GET", "/warnings", Listing[Warned])
+        for number, listing in answers.items():
+            for warned in listing.found:
+                warned.worker = number
+        found = merge([self._recent.entries(), *(each.found for each in answers.values())])
+        return Listing(found=found, total=len(found), missing=missing)
+
+    async def live(self, since: float) -> View:
+        """The figures of all workers after a time."""
+        return await self._live.read(since)
 
     async def tail(self, group: str) -> Stream:
         """Streams the frames of a group: any worker sees all of them, through Redis."""

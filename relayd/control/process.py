@@ -15,6 +15,7 @@ from relayd.access.denials import Denial
 from relayd.application import Application
 from relayd.brokers.interface import Groups
 from relayd.close_codes import CloseCode
+from relayd.cluster import Seen
 from relayd.config.drift import Drift
 from relayd.config.reload import Reloader
 from relayd.connection.context import Context
@@ -23,6 +24,7 @@ from relayd.connection.websocket import RelayFactory
 from relayd.control import connections as clients
 from relayd.control import tail, trace
 from relayd.control.address import Place
+from relayd.control.live import Live, View
 from relayd.control.messages import (
     Client,
     Deletion,
@@ -46,6 +48,7 @@ from relayd.control.reloading import Reloading
 from relayd.control.worker_metrics import FigureReport
 from relayd.errors import ErrorCode, Refusal, Unavailable
 from relayd.hub import Hub
+from relayd.logs.recent import Recent, Warned
 from relayd.metrics.registry import ProcessFigures
 from relayd.native.framing import LONGEST_REASON
 from relayd.relays.paths import KINDS
@@ -66,6 +69,7 @@ class ProcessControl(Reloading):
         spread: carries denials to all processes.
         relays: the factories of all connections.
         figures: the metrics of this process.
+        recent: the latest warnings of this process.
         place: of its control socket, for `status`; None if it has none.
         reloader: reads the configuration again; None in a worker.
         drift: compares it with its files; None in a worker.
@@ -80,6 +84,7 @@ class ProcessControl(Reloading):
         spread: DenialSpread,
         relays: Iterable[RelayFactory],
         figures: ProcessFigures,
+        recent: Recent,
         *,
         place: Place | None,
         reloader: Reloader | None,
@@ -96,14 +101,19 @@ class ProcessControl(Reloading):
         self._control = "" if place is None else str(place.path)
         self._rates = Rates(context.clock, self._counts)
         self._sinks: set[Sink] = set()
+        self._recent = recent
+        self._live = Live(context.clock, context.admission.now, self)
 
     def start(self) -> None:
-        """Begins to measure rates."""
+        """Begins to measure rates, and to note warnings."""
         self._rates.start()
+        self._recent.start()
 
     def stop(self) -> None:
         """Stops measuring, and ends all streams."""
         self._rates.stop()
+        self._recent.stop()
+        self._live.stop()
         for sink in tuple(self._sinks):
             sink.end()
 
@@ -160,6 +170,20 @@ class ProcessControl(Reloading):
         """The metrics of this process."""
         id = self._application.report().id
         return FigureReport(process=id, families=self._figures.own())
+
+    async def cluster(self) -> Listing[Seen]:
+        """All processes that share Redis. Raises RedisUnavailable, RedisRefused."""
+        found = await self._application.processes()
+        return Listing(found=found, total=len(found))
+
+    async def warnings(self) -> Listing[Warned]:
+        """The latest warnings of this process, the latest first."""
+        found = self._recent.entries()[::-1]
+        return Listing(found=found, total=len(found))
+
+    async def live(self, since: float) -> View:
+        """The figures of this process after a time."""
+        return await self._live.read(since)
 
     async def tail(self, group: str) -> Stream:
         """Streams the frames of a group."""

@@ -4,13 +4,16 @@ Sits on `web`, whose requests and answers it uses. Every command that changes so
 one line, with the user and the process that sent it.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from relayd.access.denials import Denial
+from relayd.cluster import Seen
 from relayd.control.listener import describe_peer
+from relayd.control.live import View
 from relayd.control.messages import (
     Client,
     Deletion,
@@ -31,6 +34,7 @@ from relayd.control.messages import (
 from relayd.control.worker_metrics import FigureReport
 from relayd.errors import ClientError, ErrorCode, Refusal
 from relayd.logs import Logger
+from relayd.logs.recent import Warned
 from relayd.metrics.exchange import to_text
 from relayd.web.answers import Answer, Stream, json_answer
 from relayd.web.request import Request
@@ -61,6 +65,9 @@ class Operations(Protocol):
     async def reload(self) -> Reloaded: ...
     async def publish(self, publish: Publish) -> dict[str, Any]: ...
     async def figures(self) -> FigureReport: ...
+    async def cluster(self) -> Listing[Seen]: ...
+    async def warnings(self) -> Listing[Warned]: ...
+    async def live(self, since: float) -> View: ...
 
 
 class ControlSite(RoutedSite):
@@ -88,6 +95,9 @@ class ControlSite(RoutedSite):
             Route.at("/pairs", GET=_query(operations.pairs)),
             Route.at("/figures", GET=_query(operations.figures)),
             Route.at("/metrics", GET=_metrics(operations)),
+            Route.at("/cluster", GET=_query(operations.cluster)),
+            Route.at("/warnings", GET=_query(operations.warnings)),
+            Route.at("/live", GET=_live(operations)),
             Route.at("/tail", GET=_stream(operations.tail, "group")),
             Route.at("/trace", GET=_stream(operations.trace, "id")),
             Route.at("/kick", POST=self._command(operations.kick, Kick)),
@@ -132,7 +142,7 @@ class ControlSite(RoutedSite):
                 message = msgspec.json.decode(request.body(), type=kind)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ClientError(ErrorCode.BAD_JSON, f"{error}.") from error
-            self._log_command(request, _summary(message))
+            self._log_command(request, summarize(message))
             return json_answer(await execute(message))
 
         return answer
@@ -177,6 +187,24 @@ def _metrics(operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
     return answer
 
 
+def _live(operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
+    async def answer(request: Request) -> Answer:
+        return json_answer(await operations.live(read_since(request.argument("since"))))
+
+    return answer
+
+
+def read_since(text: str | None) -> float:
+    """The time in `?since=`; 0 without one. Raises Refusal: 400."""
+    try:
+        since = float(text or 0)
+    except ValueError:
+        since = math.nan
+    if not math.isfinite(since):
+        raise Refusal(ErrorCode.BAD_REQUEST, "?since= must be a Unix time.")
+    return since
+
+
 def _stream(
     execute: Callable[[str], Awaitable[Stream]], name: str
 ) -> Callable[[Request], Awaitable[Stream]]:
@@ -186,7 +214,7 @@ def _stream(
     return answer
 
 
-def _summary(message: Any) -> str:
+def summarize(message: Any) -> str:
     """The log text of a command, without the published payload."""
     if isinstance(message, Kick):
         ids = ", ".join(message.ids[:5]) + (", …" if len(message.ids) > 5 else "")

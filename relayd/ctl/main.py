@@ -38,6 +38,7 @@ COMMANDS = {
     "restore": "backups",
     "quiz": "content",
     "action": "content",
+    "console": "console",
     "bench": "bench.entry",
 }
 """The commands, and their modules in this package."""

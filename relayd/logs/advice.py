@@ -162,6 +162,11 @@ ADVICE = (
         "the cache of the Django site refuses: {why}",
         "The Redis of the site's sessions: `[django]` in the configuration.",
     ),
+    Advice(
+        "console: a wrong password from {peer}",
+        "An operator has mistyped it, or somebody guesses, which relayd slows down: `relayctl ban` "
+        "for an address that goes on.",
+    ),
     # Django Channels
     Advice(
         "{group}: not sent to Django: {why}",

@@ -67,11 +67,49 @@ class Rows(NamedTuple):
     without_id: list[tuple[int | str, ...]]
 
 
+class Fault(NamedTuple):
+    """What is wrong with a line of a file.
+
+    Attributes:
+        line: the first is 1.
+        column: "" if it is the whole line.
+        reason: a sentence without its first capital.
+    """
+
+    line: int
+    column: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f", column {self.column}" if self.column else ""
+        return f"line {self.line}{where}: {self.reason}"
+
+
 def parse(table: Table, data: bytes) -> Rows:
     """Reads a CSV file.
 
     Raises:
         CSVError: naming the line (the first is 1) and the column.
+    """
+    rows, faults = examine(table, data, 1)
+    if faults:
+        raise CSVError(str(faults[0]))
+    return rows
+
+
+def examine(table: Table, data: bytes, most: int) -> tuple[Rows, list[Fault]]:
+    """Reads a CSV file as far as it is right.
+
+    Args:
+        table: the table.
+        data: the content of the file.
+        most: how many faults end the reading.
+
+    Returns:
+        The right rows, and the faults of the others.
+
+    Raises:
+        CSVError: the file as a whole is wrong: not UTF-8, not CSV, or without a right header.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -83,23 +121,32 @@ def parse(table: Table, data: bytes) -> Rows:
     header = [name.strip() for name in header]
     _check_header(table, header)
     columns = tuple(name for name in header if name != "id")
-    rows = Rows(columns, [], [])
+    rows, faults = Rows(columns, [], []), list[Fault]()
     lines_of_ids: dict[int, int] = {}
     for line, record in records:
         if len(record) != len(header):
-            raise CSVError(
-                f"line {line}: {len(record)} cells, but the header row has {len(header)} columns"
-            )
-        cells = dict(zip(header, record, strict=True))
-        values = tuple(_value(line, column, cells[column]) for column in columns)
-        if not cells.get("id", "").strip():
-            rows.without_id.append(values)
-            continue
-        id = _integer(line, "id", cells["id"], 1)
-        if lines_of_ids.setdefault(id, line) != line:
-            raise CSVError(f"line {line}, column id: {id} was on line {lines_of_ids[id]} already")
-        rows.with_id.append((id, *values))
-    return rows
+            reason = f"{len(record)} cells, but the header row has {len(header)} columns"
+            faults.append(Fault(line, "", reason))
+        else:
+            cells: dict[str, Any] = dict(zip(header, record, strict=True))
+            column = ""
+            try:
+                for column in columns:
+                    cells[column] = read_cell(column, cells[column])
+                values = tuple(cells[column] for column in columns)
+                column = "id"
+                if not str(cells.get("id", "")).strip():
+                    rows.without_id.append(values)
+                    continue
+                id = read_integer(cells["id"], 1)
+                if lines_of_ids.setdefault(id, line) != line:
+                    raise ValueError(f"{id} was on line {lines_of_ids[id]} already")
+                rows.with_id.append((id, *values))
+            except ValueError as error:
+                faults.append(Fault(line, column, str(error)))
+        if len(faults) >= most:
+            break
+    return rows, faults
 
 
 def import_rows(
@@ -121,28 +168,44 @@ def import_rows(
     rows = parse(table, data)
     engine = engines.engine(url, _BOUNDS)
     with engine.connected() as connection, engine.transaction(connection) as cursor:
-        changed = done = 0
-        total = len(rows.with_id) + len(rows.without_id)
+        changed = 0
         for part in _parts(rows.with_id):
             changed += _count_known(engine, cursor, table, [row[0] for row in part])
-            updates = ", ".join(f"{name} = excluded.{name}" for name in rows.columns)
-            insert_rows(
-                engine,
-                cursor,
-                f"INSERT INTO {table.name} (id, {', '.join(rows.columns)}) VALUES ",
-                part,
-                f" ON CONFLICT (id) DO UPDATE SET {updates}",
-            )
+        write_rows(engine, cursor, table, rows, progress)
+    return Imported(len(rows.with_id) - changed + len(rows.without_id), changed)
+
+
+def write_rows(
+    engine: Engine,
+    cursor: Any,
+    table: Table,
+    rows: Rows,
+    progress: Callable[[int, int], object] = lambda *_: None,
+) -> None:
+    """Adds rows, and changes those whose id is there; within a transaction.
+
+    Args:
+        engine: of the database.
+        cursor: of the transaction.
+        table: the table.
+        rows: as `parse` returns them.
+        progress: as of `import_rows`.
+    """
+    done, total = 0, len(rows.with_id) + len(rows.without_id)
+    if rows.with_id:
+        updates = ", ".join(f"{name} = excluded.{name}" for name in rows.columns)
+        start = f"INSERT INTO {table.name} (id, {', '.join(rows.columns)}) VALUES "
+        for part in _parts(rows.with_id):
+            insert_rows(engine, cursor, start, part, f" ON CONFLICT (id) DO UPDATE SET {updates}")
             done += len(part)
             progress(done, total)
         if engine.dialect == "postgresql":
             advance_sequence(cursor, table.name)
-        for part in _parts(rows.without_id):
-            start = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "
-            insert_rows(engine, cursor, start, part)
-            done += len(part)
-            progress(done, total)
-    return Imported(len(rows.with_id) - changed + len(rows.without_id), changed)
+    start = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "
+    for part in _parts(rows.without_id):
+        insert_rows(engine, cursor, start, part)
+        done += len(part)
+        progress(done, total)
 
 
 def export_rows(url: str, table: Table, file: IO[str]) -> int:
@@ -203,27 +266,24 @@ def _check_header(table: Table, header: Sequence[str]) -> None:
         raise CSVError("line 1: the column difficulty is missing")
 
 
-def _value(line: int, column: str, cell: str) -> int | str:
+def read_cell(column: str, cell: str) -> int | str:
+    """The value of a cell. Raises ValueError: the text says what is wrong."""
     if column == "difficulty":
-        return _integer(line, column, cell, -_GREATEST - 1)
+        return read_integer(cell, -_GREATEST - 1)
     if len(cell) > _TEXT:
-        raise CSVError(
-            f"line {line}, column {column}: {len(cell)} characters; at most {_TEXT} are allowed"
-        )
+        raise ValueError(f"{len(cell)} characters; at most {_TEXT} are allowed")
     if "\0" in cell:
-        raise CSVError(f"line {line}, column {column}: holds the character U+0000")
+        raise ValueError("holds the character U+0000")
     return cell
 
 
-def _integer(line: int, column: str, cell: str, smallest: int) -> int:
+def read_integer(cell: str, smallest: int) -> int:
+    """A whole number of a column. Raises ValueError."""
     text = cell.strip()
     if not text:
-        raise CSVError(f"line {line}, column {column}: is empty; a whole number is needed")
+        raise ValueError("is empty; a whole number is needed")
     if not _INTEGER.fullmatch(text) or not smallest <= int(text) <= _GREATEST:
-        raise CSVError(
-            f"line {line}, column {column}: {text[:50]!r} is not a whole number "
-            f"from {smallest} to {_GREATEST}"
-        )
+        raise ValueError(f"{text[:50]!r} is not a whole number from {smallest} to {_GREATEST}")
     return int(text)
 
 

@@ -42,9 +42,8 @@ _FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
 class Answering(Protocol):
     """The part of the site that a request needs."""
 
-    @property
-    def max_body(self) -> int:
-        """Bytes a request body may have."""
+    def max_body(self, target: str) -> int:
+        """Bytes that the body of a request may have, by its path; "" while that is unknown."""
 
     @property
     def body_timeout(self) -> float:
@@ -68,13 +67,18 @@ class Answering(Protocol):
 
 
 class Request(server.Request):
-    """A request that `Answering.answer` answers. Attributes beside Twisted's: `target`, `gone`."""
+    """A request that `Answering.answer` answers.
+
+    Attributes beside Twisted's: `target`, `gone`, and `client_host`, the client's address, which
+    the public site notes with the head.
+    """
 
     log = Logger()
     defaultContentType = None
 
     content: Any = None
     gone = False
+    client_host = ""
     _admitted = False
     _refusal: Answer | None = None
     _pace: Pace | None = None
@@ -120,6 +124,11 @@ class Request(server.Request):
         """The peer of the connection, a proxy perhaps: an IP address or `unix:`."""
         return forwarded.host_of(self.getClientAddress())
 
+    @property
+    def _max_body(self) -> int:
+        # the path is unknown before the end of the body on other channels than the front door's
+        return self.answering.max_body(self.target if self.path else "")
+
     def body(self) -> bytes:
         """The whole body; not larger than the site's `max_body`."""
         content: bytes = self.content.getvalue()
@@ -144,7 +153,7 @@ class Request(server.Request):
             self.answering.body_rate,
             self._too_slow,
         )
-        if length is not None and length > self.answering.max_body:
+        if length is not None and length > self._max_body:
             self._refuse_too_large()
         elif self._refusal is not None:
             self._refuse_body(self._refusal, stays=True)
@@ -160,7 +169,7 @@ class Request(server.Request):
         """A piece of the body arrived."""
         if self._pace is not None:
             self._pace.received(len(data))
-        if self._dropped < 0 and self.content.tell() + len(data) > self.answering.max_body:
+        if self._dropped < 0 and self.content.tell() + len(data) > self._max_body:
             self._refuse_too_large()
         if self._dropped < 0:
             self.content.write(data)
@@ -198,7 +207,7 @@ class Request(server.Request):
             self._refuse_body(error_answer(ErrorCode.TIMEOUT, sentence))
 
     def _refuse_too_large(self) -> None:
-        limit = self.answering.max_body
+        limit = self._max_body
         sentence = f"The body must not exceed {limit} bytes."
         self._refuse_body(error_answer(ErrorCode.TOO_LARGE, sentence))
 

@@ -6,7 +6,7 @@ Sits above `request`; `site`, the public one, and `control.site`, the operator's
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.web import resource, server
 
@@ -37,6 +37,30 @@ class Route:
         if "GET" in methods:
             methods["HEAD"] = methods["GET"]
         return cls(re.compile(pattern), methods)
+
+
+class Mounted(Protocol):
+    """Paths of a part of relayd above `web`, which the public site offers beside its own.
+
+    Attributes:
+        routes: its paths; all of them begin with its prefix.
+        quiet: paths whose successful answers are not logged, since they come every few seconds.
+    """
+
+    @property
+    def routes(self) -> Sequence[Route]: ...
+
+    @property
+    def quiet(self) -> Sequence[str]: ...
+
+    def covers(self, path: str) -> bool:
+        """Whether a path begins with its prefix."""
+
+    def admit(self, request: Request) -> Answer | None:
+        """Looks at the head of a request below its prefix; as `request.Answering.admit`."""
+
+    def max_body(self, path: str) -> int | None:
+        """The largest size of a body, in bytes; None for that of the site."""
 
 
 class RoutedSite(server.Site):
@@ -71,9 +95,8 @@ class RoutedSite(server.Site):
         self._keepalive = keepalive
         self._routes: Sequence[Route] = ()
 
-    @property
-    def max_body(self) -> int:
-        """The largest size of a request body, in bytes."""
+    def max_body(self, target: str) -> int:
+        """The largest size of the body of a request, in bytes, by its path."""
         return self._max_body()
 
     @property

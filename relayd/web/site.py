@@ -5,7 +5,7 @@ their links are relative.
 """
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,11 +22,14 @@ from relayd.web.health import Health
 from relayd.web.metrics import Metrics
 from relayd.web.pages import Pages
 from relayd.web.request import Request
-from relayd.web.routes import Route, RoutedSite
+from relayd.web.routes import Mounted, Route, RoutedSite
 from relayd.web.static_files import StaticFiles
 
-__all__ = ["Backend", "Site", "build_site"]
+__all__ = ["NOTHING", "Backend", "Site", "build_site"]
 
+
+NOTHING = "There is nothing at this path; the page / lists what is."
+"""The sentence of a 404."""
 
 # query or fragment, which may hold a token, also if somebody has encoded the sign in front of it
 _BEHIND_PATH = re.compile(rb"(?:[?#]|%3f|%23).*", re.IGNORECASE | re.DOTALL)
@@ -41,16 +44,21 @@ class Site(RoutedSite):
 
     _log = Logger()
 
-    def __init__(self, backend: Backend, reactor: Any) -> None:
+    def __init__(self, backend: Backend, reactor: Any, mounted: Sequence[Mounted] = ()) -> None:
         super().__init__(
             reactor,
             max_body=lambda: backend.config.limits.max_message_size,
             keepalive=lambda: backend.config.keepalive,
-            nothing="There is nothing at this path; the page / lists what is.",
+            nothing=NOTHING,
         )
         self._backend = backend
         self._api = Api(backend)
-        self._routes = self._build_routes(reactor)
+        self._mounted = mounted
+        self._routes = [
+            *self._build_routes(reactor),
+            *(route for part in mounted for route in part.routes),
+        ]
+        self._quiet = ("/metrics", *(path for part in mounted for path in part.quiet))
 
     def log(self, request: Any) -> None:
         """Logs one line for each answer, without the query, which may hold a token.
@@ -59,7 +67,7 @@ class Site(RoutedSite):
         """
         path = _BEHIND_PATH.sub(b"", request.uri or b"?").decode("ascii", "backslashreplace")
         probe = path.startswith(("/healthz", "/readyz"))
-        if not (probe or (path.startswith("/metrics") and request.code == 200)):
+        if not (probe or (path.startswith(self._quiet) and request.code == 200)):
             self._log.info(
                 "{peer} {method} {path}: {status}",
                 peer=self._client(request),
@@ -120,7 +128,7 @@ class Site(RoutedSite):
             Refusal: 403, a banned address; 421, another host; 429, too many requests or wrong keys
                 of an address.
         """
-        client = self._client(request)
+        client = request.client_host = self._client(request)
         self._backend.check_address(client)
         settings = self._backend.config.proxy
         proxies = forwarded.proxies(settings.trusted, settings.header)
@@ -135,7 +143,17 @@ class Site(RoutedSite):
             return self._api.refused(request, client)
         if not path.startswith(("/healthz", "/readyz")):
             self._backend.check_request(client)
-        return None
+        part = self._find_mounted(path)
+        return None if part is None else part.admit(request)
+
+    def max_body(self, target: str) -> int:
+        """The largest size of the body of a request, in bytes, by its path."""
+        part = self._find_mounted(target)
+        found = None if part is None else part.max_body(target)
+        return super().max_body(target) if found is None else found
+
+    def _find_mounted(self, path: str) -> Mounted | None:
+        return next((part for part in self._mounted if part.covers(path)), None)
 
     def _build_routes(self, clock: Any) -> list[Route]:
         files = StaticFiles()
@@ -158,11 +176,12 @@ class Site(RoutedSite):
         ]
 
 
-def build_site(backend: Backend, reactor: Any) -> Site:
+def build_site(backend: Backend, reactor: Any, mounted: Sequence[Mounted] = ()) -> Site:
     """Builds the HTTP side.
 
     Args:
         backend: the rest of relayd.
         reactor: for the timeouts of idle connections.
+        mounted: parts with paths of their own.
     """
-    return Site(backend, reactor)
+    return Site(backend, reactor, mounted)

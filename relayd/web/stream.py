@@ -38,6 +38,8 @@ class LineWriter:
             ("Server", "relayd"),
             ("Content-Type", LINES),
             ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Accel-Buffering", "no"),  # nginx would collect lines for a while
         ):
             request.setHeader(name, value)
         request.registerProducer(self, True)

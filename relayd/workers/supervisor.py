@@ -136,6 +136,7 @@ class Supervisor(Service):
                 self._place_of_handover = {HANDOVER: f"{len(self._roster)}:{self._folder.path}"}
         self._control_socket.open()
         self._figures.start()
+        self._control.start()
         self._log.info(
             "relayd {version}: {count} workers share {places}",
             version=__version__,
@@ -281,6 +282,7 @@ class Supervisor(Service):
             self._signal(signal.SIGKILL)
             await self._all_ended()
         self._figures.stop()
+        self._control.stop()
         await self._control_socket.close()
         if self._folder is not None:
             self._folder.remove()
