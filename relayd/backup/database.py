@@ -28,7 +28,10 @@ _LONGEST = 1_000_000  # characters of the messages of one statement
 _BODIES = 200  # messages that are read together
 _TABLES = {table.name: table for table in (QUIZZES, ACTIONS)}
 _CHAT = ("chat_rooms", "chat_messages", "chat_tags")
-_ROOM = ("name", "first_id", "oldest_id", "last_id", "messages", "bytes", "posted_at")
+_ROOM = (
+    *("name", "first_id", "oldest_id", "last_id", "hole_id"),
+    *("messages", "bytes", "posted_at"),
+)
 
 
 class Source:
@@ -67,8 +70,8 @@ class Source:
 
     def rooms(self) -> Iterator[Record]:
         """The chat rooms with what they keep, by their names."""
-        sql = "SELECT name, first_id, oldest_id, last_id, posted_at FROM chat_rooms"
-        for name, first, oldest, last, posted in self._pages(
+        sql = "SELECT name, first_id, oldest_id, last_id, hole_id, posted_at FROM chat_rooms"
+        for name, first, oldest, last, hole, posted in self._pages(
             f"{sql} WHERE name > %s ORDER BY name LIMIT %s", _ROWS, ""
         ):
             yield Room(name)
@@ -76,7 +79,7 @@ class Source:
             self._run("SELECT mark, id, posted_at FROM chat_tags WHERE room = %s", name)
             for mark, id, time in self._cursor.fetchall():
                 yield Tag(mark, id, time)
-            yield Kept(first=first, oldest=oldest, last=last, hole=0, posted=posted)
+            yield Kept(first=first, oldest=oldest, last=last, hole=hole, posted=posted)
 
     def _messages(self, room: str, oldest: int) -> Iterator[Record]:
         sql = "SELECT id, body FROM chat_messages WHERE room = %s AND id > %s ORDER BY id LIMIT %s"
@@ -152,12 +155,11 @@ class Target:
                     flush()
         flush()
 
-    def put_rooms(self, records: Iterable[Record], lowest: int) -> Iterator[int]:
+    def put_rooms(self, records: Iterable[Record]) -> Iterator[int]:
         """Inserts rooms, messages and tags.
 
         Args:
             records: of rooms.
-            lowest: no room goes on with a lower id.
 
         Yields:
             How many messages are inserted.
@@ -172,11 +174,11 @@ class Target:
             marks = [(part.name, tag.mark, tag.id, tag.time) for tag in part.tags]
             self._insert("chat_tags", ("room", "mark", "id", "posted_at"), marks)
             if part.kept is not None:
-                self._put_room(part.name, part.kept, lowest, count, size)
+                self._put_room(part.name, part.kept, count, size)
                 count = size = 0
             yield len(rows)
 
-    def _put_room(self, name: str, kept: Kept, lowest: int, count: int, size: int) -> None:
+    def _put_room(self, name: str, kept: Kept, count: int, size: int) -> None:
         # trimmed while it was read
         sql = (
             f"DELETE FROM chat_messages WHERE room = %s AND id < %s RETURNING {self._engine.octets}"
@@ -185,7 +187,8 @@ class Target:
         gone = self._cursor.fetchall()
         count -= len(gone)
         size -= sum(one[0] + weigh(name, b"") for one in gone)
-        row = (name, kept.first, kept.oldest, max(kept.last, lowest), count, size, kept.posted)
+        ids = (kept.first, kept.oldest, kept.last, kept.hole)
+        row = (name, *ids, count, size, kept.posted)
         self._insert("chat_rooms", _ROOM, [row])
 
     def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

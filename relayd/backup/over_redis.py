@@ -91,10 +91,11 @@ redis.call('PEXPIRE', KEYS[2], ARGV[1])
 """)
 
 # KEYS: messages, tags and ids of a room, bytes and posted of the index, staged
-# ARGV: ms until they expire, the room, first, oldest, last and hole, what it goes on with, posted
+# ARGV: ms until they expire, the room, and what is known of it
 _CLOSE = Script("""
 local messages, tags, ids, sizes, posted = unpack(KEYS)
-local ttl, room, first, oldest, last, hole, lowest, at = unpack(ARGV)
+local ttl, room, first, oldest, last, hole, at = unpack(ARGV)
+local newest
 local from, size = '-', 0
 repeat
   local found = redis.call('XRANGE', messages, from, '+', 'COUNT', 100)
@@ -105,11 +106,11 @@ repeat
     else
       size = size + #entry[2][4] + 64
     end
-    from = string.format('%.0f', tonumber(id) + 1)
+    from, newest = string.format('%.0f', tonumber(id) + 1), id
   end
 until #found < 100
 if size == 0 then return redis.call('DEL', messages, tags) end
-redis.call('HSET', ids, 'first', first, 'last', lowest, 'jump', lowest, 'edge', last, 'hole', hole)
+redis.call('HSET', ids, 'first', first, 'last', last, 'jump', last, 'edge', newest, 'hole', hole)
 redis.call('ZADD', sizes, size, room)
 redis.call('ZADD', posted, at, room)
 for _, key in ipairs({ids, sizes, posted}) do redis.call('PEXPIRE', key, ttl) end
@@ -258,12 +259,11 @@ class RedisRooms:
                 where = f" (process {report.pid} on {report.host})" if report else ""
                 raise InUse(f"relayd uses Redis{where}: stop every relayd with this Redis first")
 
-    async def stage(self, records: Iterable[Record], lowest: int) -> AsyncIterator[int]:
+    async def stage(self, records: Iterable[Record]) -> AsyncIterator[int]:
         """Writes rooms beside those that relayd uses.
 
         Args:
             records: of rooms.
-            lowest: no room goes on with a lower id.
 
         Yields:
             How many messages were written.
@@ -284,15 +284,14 @@ class RedisRooms:
                 words += (tag.mark, tag.id)
             await server.run(_STAGE, (messages, tags), words)
             if part.kept is not None:
-                await self._close(server, part.name, part.kept, lowest)
+                await self._close(server, part.name, part.kept)
             yield len(part.messages)
 
-    async def _close(self, server: RedisServer, room: str, kept: Kept, lowest: int) -> None:
+    async def _close(self, server: RedisServer, room: str, kept: Kept) -> None:
         messages, ids = self._staged.of(room)
         sizes, posted, _, _ = self._index(f"{self._prefix}:{_NAME}")
         keys = (messages, self._staged.tags(room), ids, sizes, posted)
-        facts = (kept.first, kept.oldest, kept.last, kept.hole)
-        words = (_STAGED, room, *facts, max(kept.last, lowest), kept.posted)
+        words = (_STAGED, room, kept.first, kept.oldest, kept.last, kept.hole, kept.posted)
         await server.run(_CLOSE, keys, words)
 
     async def commit(self, lowest: int, *, replace: bool, lifetime: int, tags_kept: int) -> None:

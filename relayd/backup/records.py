@@ -253,3 +253,18 @@ def split(records: Iterator[Record]) -> tuple[Iterator[Record], Iterator[Record]
         yield from records
 
     return tables(), rooms()
+
+
+def lifted(records: Iterable[Record], lowest: int, *, lost: bool) -> Iterator[Record]:
+    """Lets all rooms among records go on above an id.
+
+    Args:
+        records: of rooms.
+        lowest: no room goes on with a lower id.
+        lost: whether messages may have been lost up to there.
+    """
+    for record in records:
+        if isinstance(record, Kept):
+            record.last = max(record.last, lowest)
+            record.hole = record.last if lost else record.hole
+        yield record

@@ -23,6 +23,7 @@ from relayd.backup.records import (
     NotEmpty,
     Sums,
     floor,
+    lifted,
     split,
 )
 from relayd.config import Config
@@ -138,17 +139,22 @@ async def _rooms(config: Config, redis: Redis, reactor: Any) -> RedisRooms:
 @click.command(short_help="Put the data of a backup into the stores.")
 @click.argument("name", metavar="FILE")
 @click.option("--replace", is_flag=True, help="Delete what the stores have first.")
+@click.option(
+    "--moved", is_flag=True,
+    help="Nothing was said since FILE was written, with relayd stopped: clients are told no gap.",
+)  # fmt: skip
 @click.option("--check", "check_only", is_flag=True, help="Only check FILE, and say what it has.")
 @json_option
 @click.pass_context
 @expected
 def restore(
-    context: click.Context, name: str, replace: bool, check_only: bool, as_json: bool
+    context: click.Context, name: str, replace: bool, moved: bool, check_only: bool, as_json: bool
 ) -> None:
     """Puts the quizzes, actions and chat rooms of FILE into the stores of the configuration.
 
     All of it or nothing: a broken FILE, stores that are not empty (without --replace) and a relayd
-    that runs change nothing. The ids of later messages are above all that were given before.
+    that runs change nothing. The ids of later messages are above all that were given before, and
+    clients that return with ?since= are told that messages after the backup may be missing.
     """
     try:
         with open(name, "rb") as stream:
@@ -156,7 +162,7 @@ def restore(
             with progress("checking") as update:
                 found = file.check(stream, lambda _: update(stream.tell(), total))
             if not check_only:
-                _restore(context, stream, found, replace=replace)
+                _restore(context, stream, found, replace=replace, lost=not moved)
     except OSError as error:
         raise WrongInput(f"{name}: {error.strerror}") from error
     except BackupError as error:
@@ -177,7 +183,7 @@ def restore(
 
 
 def _restore(
-    context: click.Context, stream: IO[bytes], found: file.Checked, *, replace: bool
+    context: click.Context, stream: IO[bytes], found: file.Checked, *, replace: bool, lost: bool
 ) -> None:
     config = read_config(context)
     _require_stopped(context)
@@ -193,10 +199,11 @@ def _restore(
             stream.seek(0)
             tables, rooms = split(file.read(stream))
             target.put_tables(tables)
+            rooms = lifted(rooms, lowest, lost=lost)
             done = sums.quizzes + sums.actions
             update(done, total)
             if chat:
-                for count in target.put_rooms(rooms, lowest):
+                for count in target.put_rooms(rooms):
                     done += count
                     update(done, total)
             else:
@@ -233,7 +240,7 @@ def _restore_to_redis(
         rooms = await _rooms(config, redis, reactor)
         await rooms.require_idle()
         try:
-            async for _ in rooms.stage(records, lowest):
+            async for _ in rooms.stage(records):
                 pass
             await rooms.commit(
                 lowest, replace=replace, lifetime=lifetime,

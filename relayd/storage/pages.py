@@ -11,7 +11,7 @@ from relayd.wire import ChatEntry, ChatPage
 # the messages that do not fit are looked at.
 _PAGE = """
     WITH room AS (
-        SELECT name, first_id, oldest_id, last_id, {after} AS after_id
+        SELECT name, first_id, oldest_id, last_id, hole_id, {after} AS after_id
         FROM chat_rooms WHERE name = %s
     ),
     found AS (
@@ -20,7 +20,8 @@ _PAGE = """
         ORDER BY m.id LIMIT %s
     ),
     summed AS (SELECT id, size, SUM(size) OVER (ORDER BY id) AS total FROM found)
-    SELECT room.first_id, room.oldest_id, room.last_id, room.after_id, m.id, m.body FROM room
+    SELECT room.first_id, room.oldest_id, room.last_id, room.hole_id, room.after_id, m.id, m.body
+    FROM room
     LEFT JOIN summed ON summed.total <= %s OR summed.total = summed.size
     LEFT JOIN chat_messages m ON m.room = room.name AND m.id = summed.id
     ORDER BY m.id
@@ -63,20 +64,22 @@ class Pages:
         """The room's last id (0 without a room), and the page as `history.History.since`."""
         id = max(0, min(id, _LARGEST))
         cursor.execute(self._since, (id, id, id, room, limit, size))
-        (first, oldest, last, after), page = _read(cursor)
-        gap = oldest > first if id == 0 else after != id
+        (first, oldest, last, hole, after), page = _read(cursor)
+        gap = after != id or id < hole
+        if id == 0:
+            gap = oldest > first or hole >= first
         return last, ChatPage(page.entries, gap, page.more)
 
 
-def _read(cursor: Cursor) -> tuple[tuple[int, int, int, int], ChatPage]:
-    """The room's first, oldest and last id and the one asked for, and its messages.
+def _read(cursor: Cursor) -> tuple[tuple[int, int, int, int, int], ChatPage]:
+    """The room's first, oldest, last and lost id and the one asked for, and its messages.
 
-    Without a room, the numbers are 1, 1, 0 and 0; the one asked for is 0 if it is not held.
+    Without a room, the numbers are 1, 1, 0, 0 and 0; the one asked for is 0 if it is not held.
     """
     rows = cursor.fetchall()
     if not rows:
-        return (1, 1, 0, 0), ChatPage([])
-    first, oldest, last, after = rows[0][:4]
-    entries = [ChatEntry(row[4], row[5].encode()) for row in rows if row[4] is not None]
+        return (1, 1, 0, 0, 0), ChatPage([])
+    first, oldest, last, hole, after = rows[0][:5]
+    entries = [ChatEntry(row[5], row[6].encode()) for row in rows if row[5] is not None]
     more = bool(entries) and entries[-1].id < last
-    return (first, oldest, last, after), ChatPage(entries, more=more)
+    return (first, oldest, last, hole, after), ChatPage(entries, more=more)
