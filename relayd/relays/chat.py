@@ -93,6 +93,7 @@ class ChatProtocol(MemberProtocol):
     async def _catch_up(self) -> None:
         """Sends the history at the pace of the reader, then goes live."""
         position = 0 if self._part.gap or self._since is None else self._since
+        self._told_gap = self._part.gap
         if self._part.gap:
             # the client's position is not of this history
             self.send_payload(wire.GAP)
@@ -139,10 +140,16 @@ class ChatProtocol(MemberProtocol):
             self.send_error(error.code, error.sentence)
             self.close(CloseCode.RESTART, "history unavailable, resume with since")
             return
-        # in a room with a lost part every page has a gap; here nothing can be missing
-        if page.gap and not (page.entries and page.entries[0].id == position + 1):
+        if page.gap and not self._goes_on(page, position):
+            self._told_gap = True
             self.send_payload(wire.GAP)
         self._turn_to(page)
+
+    def _goes_on(self, page: ChatPage, position: int) -> bool:
+        """Whether nothing more is missing: in a room with a lost part every page has a gap."""
+        if not page.entries:
+            return self._told_gap
+        return page.entries[0].id == position + 1
 
     def _go_live(self, position: int) -> None:
         """Replaces the stand-in and sends the frames it collected, in one turn of the reactor."""

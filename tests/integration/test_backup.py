@@ -134,6 +134,8 @@ def test_a_fresh_machine_has_all_that_was_acknowledged_before_the_backup(
             assert gap["error"] == "gap"
             assert [(one["id"], one["message"]) for one in got] == rest
         assert read(connect(daemon, "/ws/chat/Zürich"))["message"] == 'odd \\ " é😀'
+        late = connect(daemon, f"/ws/chat/busy?since={middle}")
+        assert len(frames(late, last)) == 1 + len(taken.before) - 71
         # what was lost is told
         lost = taken.after[0][0]
         client = connect(daemon, f"/ws/chat/busy?since={lost}")
@@ -147,6 +149,8 @@ def test_a_fresh_machine_has_all_that_was_acknowledged_before_the_backup(
         new = read(sender)
         assert new["message"] == "new"
         assert frames(client, "new")[-1] == new
+        # without a second gap
+        assert all("id" in frame for frame in frames(late, "new"))
         assert new["id"] > max(id for id, _ in taken.after)
         assert relayctl("quiz", "import", "-", stdin="difficulty\n5\n").returncode == 0
         assert "\n8,," in relayctl("quiz", "export", "-").stdout
