@@ -9,7 +9,7 @@ and it never learns of a part that is built later. A frame goes through `frontdo
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ _log = Logger()
 
 def assemble(
     config: Config,
-    read: Callable[[], Loaded],
+    read: Callable[[Mapping[str, str] | None], Loaded],
     reactor: Any,
     command: Callable[[int], list[str]],
 ) -> Node | Supervisor:
@@ -88,7 +88,8 @@ def assemble(
 
     Args:
         config: the configuration at the start.
-        read: reads the configuration again, from the same sources. Raises ConfigError.
+        read: reads the configuration again, from the same sources, with the secrets that root has
+            handed over. Raises ConfigError.
         reactor: the reactor.
         command: returns the command line of a worker, by its number.
 
@@ -113,8 +114,8 @@ def assemble(
                 places=", ".join(endpoints),
             )
 
-    def read_again() -> Loaded:
-        loaded = read()
+    def read_again(handed: Mapping[str, str] | None) -> Loaded:
+        loaded = read(handed)
         return msgspec.structs.replace(loaded, config=with_sockets(loaded.config, systemd))
 
     try:
@@ -123,7 +124,7 @@ def assemble(
         raise SystemExit(f"relayd: {error}") from error
     notifier = Notifier(reactor, systemd)
     reloader = Reloader(read_again, current, notifier.reloading)
-    drift = Drift(read_again, current, partial(replaced, systemd))
+    drift = Drift(reloader.read, current, partial(replaced, systemd))
     listener = listener_of(reactor, systemd, current.config)
     service: Node | Supervisor
     if config.server.workers == 1:
@@ -202,7 +203,10 @@ def build_node(
     limits = config.limits
     hub = Hub(Batching(poller.calls, limits.coalesce), limits.group_messages_per_second)
     database = _build_database(config, reactor)
+    current.watch(lambda: database.log_in_anew(current.config.database.url), "database")
     redis = _build_redis(config, reactor)
+    if redis is not None:
+        current.watch(lambda: redis.log_in_anew(_redis_targets(current.config)), "redis")
     # with Redis, only quizzes are in the database
     disk = DiskWatch(reactor, database.file, 0 if redis else config.database.min_free)
     brokers: Brokers
@@ -289,7 +293,7 @@ def build_node(
         certificates=certificates,
         door=door,
         handover=handover,
-        preparation=Preparation(reactor, config.database, database.health),
+        preparation=Preparation(reactor, current, database.health),
         database=database,
         brokers=brokers,
         redis=redis,
@@ -342,7 +346,7 @@ def build_supervisor(
         end=end,
         lifecycle=lifecycle,
         ports=Ports(listener, config.endpoints, private.close_alone, Certificates(reactor)),
-        preparation=Preparation(reactor, config.database),
+        preparation=Preparation(reactor, current),
         figures=figures,
         control=control,
         control_socket=ControlSocket(
@@ -391,7 +395,11 @@ def _build_redis(config: Config, reactor: Any) -> Redis | None:
     if not settings.url:
         return None
     return Redis(
-        urls.parse_all(settings.url.split()),
+        _redis_targets(config),
         reactor,
         RedisSettings(ca_file=settings.ca_file, verify=settings.verify, deadline=settings.deadline),
     )
+
+
+def _redis_targets(config: Config) -> tuple[urls.Target, ...]:
+    return urls.parse_all(config.redis.url.split())

@@ -6,6 +6,7 @@ which builds the service.
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from twisted.application.service import IService
@@ -96,16 +97,19 @@ setting."""
             sys.exit(0)
         self._set_up_log()
 
-    def read_again(self) -> Loaded:
+    def read_again(self, handed: Mapping[str, str] | None = None) -> Loaded:
         """Reads the configuration from where it came from at the start.
+
+        Args:
+            handed: the secrets that root has handed over since (`config.read`).
 
         Raises:
             ConfigError: the configuration is wrong; the text says where.
         """
         # twistd may have changed the working directory
-        return self._read(self._folder)
+        return self._read(self._folder, handed)
 
-    def _read(self, folder: str = "") -> Loaded:
+    def _read(self, folder: str = "", handed: Mapping[str, str] | None = None) -> Loaded:
         """Reads the configuration; `folder` is the base of relative paths, "" the working one."""
         return read(
             self["config"],
@@ -113,6 +117,7 @@ setting."""
             dotenv=read_dotenv(folder),
             listen=self["listen"],
             folder=folder,
+            handed=handed,
         )
 
     def _answer_until_right(self, error: ConfigError) -> None:

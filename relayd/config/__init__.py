@@ -16,7 +16,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from relayd.config.checks import is_loopback
-from relayd.config.secret_files import follow, is_open, read_credentials, warn_of_open_file
+from relayd.config.secret_files import (
+    OURS,
+    follow,
+    is_open,
+    read_credentials,
+    read_handed,
+    warn_of_open_file,
+)
 from relayd.config.sections import (
     SECTIONS,
     Api,
@@ -139,6 +146,7 @@ def read(
     listen: Sequence[str] = (),
     folder: str = "",
     credentials: Sequence[str] | None = None,
+    handed: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
 ) -> Loaded:
     """Reads a configuration from all its sources.
@@ -152,6 +160,8 @@ def read(
         folder: the base of relative paths; "" for the working directory.
         credentials: folders with secrets; later ones override earlier ones. None for the folder
             that systemd names in the environment.
+        handed: secrets by name that root has handed over since the start, in the place of those
+            that systemd copied from a folder; None for none.
         only: the sections to read; the others keep their defaults, and their errors are ignored.
             Empty for all sections.
 
@@ -172,8 +182,12 @@ def read(
         credentials = (
             [environ["CREDENTIALS_DIRECTORY"]] if environ.get("CREDENTIALS_DIRECTORY") else []
         )
+    prefixes: tuple[str, ...] = (OURS, "")
+    if handed is not None:
+        found += read_handed(handed)
+        prefixes = ("",)
     for secrets in credentials:
-        found += read_credentials(secrets)
+        found += read_credentials(secrets, prefixes)
     for name, text in by_strength(merged):
         found.append(read_variable("environment" if name in environ else ".env", name, text))
     of_dotenv = [setting for setting in found if setting.place == ".env"]

@@ -7,7 +7,7 @@ each reload; since then somebody may have written to the files.
 import enum
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -65,7 +65,7 @@ class Drift:
     """Compares the present configuration with that in the files.
 
     Args:
-        read: reads the files, as at the start. Raises ConfigError.
+        read: reads the files, as at the start (`reload.Reloader.read`). Raises ConfigError.
         current: holds the present configuration.
         ignored: returns the settings of the files that something else replaces.
         now: seconds, by a clock that is not set.
@@ -73,7 +73,7 @@ class Drift:
 
     def __init__(
         self,
-        read: Callable[[], Loaded],
+        read: Callable[[Mapping[str, str] | None], Loaded],
         current: Current,
         ignored: Callable[[Loaded], Iterable[Change]],
         now: Callable[[], float] = time.monotonic,
@@ -86,10 +86,14 @@ class Drift:
         self._counts = Counter[Remedy]()
         current.watch_reloads(self._forget)
 
-    def find(self) -> list[Difference]:
-        """The differences at this moment; reads the files, which takes about 2 ms."""
+    def find(self, handed: Mapping[str, str] | None = None) -> list[Difference]:
+        """The differences at this moment; reads the files, which takes about 2 ms.
+
+        Args:
+            handed: the secrets as root reads them; None for those that this process knows.
+        """
         try:
-            loaded = self._read()
+            loaded = self._read(handed)
         except ConfigError as error:
             return [Difference(str(error), str(error), Remedy.CORRECT)]
         outcome = compare(self._current.config, loaded.config)

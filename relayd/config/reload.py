@@ -5,7 +5,7 @@ setting is applied; a test keeps it complete.
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
@@ -16,6 +16,8 @@ from relayd.config.sections import Django
 from relayd.config.settings import in_toml
 from relayd.errors import ConfigError
 from relayd.logs import Logger
+from relayd.redis import urls
+from relayd.urls import databases
 
 
 class When(enum.Enum):
@@ -42,16 +44,19 @@ WHEN: dict[str, dict[str, When]] = {
     # the files themselves are watched: what changes in them is for new connections
     "tls": dict.fromkeys(("certificate", "key", "listen"), RESTART),
     "proxy": {"trusted": NOW, "header": NOW},
-    "database": dict.fromkeys(
+    # another login at the same store is for new connections (`_LOGINS`)
+    "database": {"url_file": NEW}
+    | dict.fromkeys(
         (
-            *("url", "url_file", "migrate", "samples", "pool_size"),
+            *("url", "migrate", "samples", "pool_size"),
             *("connect_timeout", "statement_timeout", "deadline", "min_free"),
         ),
         RESTART,
     ),
-    "redis": dict.fromkeys(
+    "redis": {"url_file": NEW}
+    | dict.fromkeys(
         (
-            *("url", "url_file", "ca_file", "verify", "prefix", "deadline", "history_age"),
+            *("url", "ca_file", "verify", "prefix", "deadline", "history_age"),
             *("wait_replicas", "django_channels", "django_prefix"),
         ),
         RESTART,
@@ -120,6 +125,12 @@ WHEN: dict[str, dict[str, When]] = {
 }
 """When a change of each setting is applied."""
 
+_LOGINS = {
+    ("database", "url"): databases.differ_in_login_only,
+    ("redis", "url"): urls.differ_in_login_only,
+}
+"""Tell whether two values of a setting name the same store, with another user or password."""
+
 
 class Change(msgspec.Struct, frozen=True):
     """A setting that has changed; secrets and passwords are hidden.
@@ -187,6 +198,8 @@ def compare(running: Config, new: Config, warnings: Sequence[str] = ()) -> Outco
             if before == after:
                 continue
             old_value, new_value = in_toml(section, key, before), in_toml(section, key, after)
+            if (section, key) in _LOGINS and _LOGINS[section, key](before, after):
+                when = NEW
             change = Change(section, key, old_value, new_value, when)
             if when is RESTART:
                 restart.append(change)
@@ -201,8 +214,12 @@ def compare(running: Config, new: Config, warnings: Sequence[str] = ()) -> Outco
 class Reloader:
     """Reads the configuration again and applies it.
 
+    Systemd copies credentials at the start of a service and never again. So root hands over what
+    their files hold now; that is kept in memory, for every later reading.
+
     Args:
-        read: reads it from the same sources as at the start. Raises ConfigError.
+        read: reads it from the same sources as at the start, with the secrets that were handed
+            over, or None. Raises ConfigError.
         current: holds the present configuration, and gets the changes that can be applied.
         announced: returns a context manager for each reload, which notifies systemd of it.
     """
@@ -211,27 +228,43 @@ class Reloader:
 
     def __init__(
         self,
-        read: Callable[[], Loaded],
+        read: Callable[[Mapping[str, str] | None], Loaded],
         current: Current,
         announced: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._read = read
         self._current = current
         self._announced = announced
+        self._handed: Mapping[str, str] | None = None
 
-    def reload(self) -> Outcome:
+    def read(self, handed: Mapping[str, str] | None = None) -> Loaded:
+        """Reads the configuration, and applies nothing.
+
+        Args:
+            handed: secrets by name; None for those that were handed over last.
+
+        Raises:
+            ConfigError: something is wrong.
+        """
+        return self._read(self._handed if handed is None else handed)
+
+    def reload(self, handed: Mapping[str, str] | None = None) -> Outcome:
         """Reads the configuration, applies it as far as possible, and logs the outcome.
+
+        Args:
+            handed: secrets by name that root hands over; None for those handed over last.
 
         Raises:
             ConfigError: something is wrong, so nothing has changed.
         """
         with self._announced():
             try:
-                loaded = self._read()
+                loaded = self.read(handed)
             except ConfigError as error:
                 self._log.error("reload: nothing has changed: {why}", why=str(error))
                 raise
             outcome = compare(self._current.config, loaded.config, loaded.warnings)
+            self._handed = self._handed if handed is None else handed
             beside = self._current.replace(outcome.config)
         self._log_lines(outcome)
         return msgspec.structs.replace(outcome, beside=tuple(beside))

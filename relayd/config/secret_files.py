@@ -9,7 +9,7 @@ service alone.
 import itertools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from relayd.config.settings import Setting, holds_a_secret
@@ -22,23 +22,30 @@ SECRETS = (
 )
 """Section and key of the settings that may be in files of their own."""
 
+OURS = "relayd_"
+"""The prefix of the credentials that come from a folder."""
+
 
 class _Missing(ValueError):
     """There is no such file."""
 
 
-def read_credentials(directory: str) -> list[Setting]:
+def read_credentials(directory: str, prefixes: Sequence[str] = (OURS, "")) -> list[Setting]:
     """The secrets among systemd's credentials.
 
     They are `database_url`, `redis_url`, `api_key`, `auth_keys` and so on (SECRETS), or
     `relayd_database_url`, as a unit names them with a folder:
     `LoadCredential=relayd:/etc/relayd/credentials`.
 
+    Args:
+        directory: the folder of the credentials.
+        prefixes: of the files to read; later ones override earlier ones.
+
     Raises:
         ConfigError: a credential exists and cannot be used.
     """
     found = []
-    for prefix, (section, key) in itertools.product(("relayd_", ""), SECRETS):
+    for prefix, (section, key) in itertools.product(prefixes, SECRETS):
         path = Path(directory, f"{prefix}{section}_{key}")
         try:
             text = _read(path)
@@ -48,6 +55,19 @@ def read_credentials(directory: str) -> list[Setting]:
             raise ConfigError(f"{path}: {error}") from error
         found.append(Setting(str(path), f"[{section}] {key}", section, key, text))
     return found
+
+
+def read_handed(handed: Mapping[str, str]) -> list[Setting]:
+    """The secrets that root has handed over; they take the place of the credentials of a folder.
+
+    Args:
+        handed: the text by the name, such as `database_url`; others than SECRETS are ignored.
+    """
+    return [
+        Setting(f"credential {name}", f"[{section}] {key}", section, key, handed[name])
+        for section, key in SECRETS
+        if (name := f"{section}_{key}") in handed
+    ]
 
 
 def follow(found: Iterable[Setting], folder: str, warnings: list[str]) -> list[Setting]:

@@ -228,6 +228,18 @@ class LogLevel(msgspec.Struct, kw_only=True):
     missing: list[int] = []
 
 
+class Secrets(msgspec.Struct, kw_only=True):
+    """What root hands over for a reload: the secrets of the service's credentials, by name."""
+
+    credentials: dict[str, str]
+
+
+class Differences(msgspec.Struct, kw_only=True):
+    """What stands in the files, the secrets that root reads among them, and does not run."""
+
+    found: list[Difference]
+
+
 class Reloaded(msgspec.Struct, kw_only=True):
     """The outcome of a reload (`config.reload.Outcome`), and the same in lines for people."""
 

@@ -36,6 +36,7 @@ from relayd.control.messages import (
     Publish,
     Reloaded,
     Room,
+    Secrets,
     Selection,
     Status,
     in_order,
@@ -258,10 +259,10 @@ class Parent(Reloading):
         _, missing = await self._ask_all("POST", "/log-level", LogLevel, bodies)
         return LogLevel(level=wanted.level, missing=missing)
 
-    async def reload(self) -> Reloaded:
+    async def reload(self, secrets: Secrets | None) -> Reloaded:
         """Reads the configuration again, for all workers. Raises Refusal: 400 if it is wrong."""
         before = logs.get_level()
-        done = await super().reload()
+        done = await super().reload(secrets)
         if logs.get_level() != before:
             self._level = None  # workers that start later read it from the configuration
         return done

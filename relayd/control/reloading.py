@@ -2,7 +2,7 @@
 
 from relayd.config.drift import Difference, Drift
 from relayd.config.reload import Reloader
-from relayd.control.messages import Reloaded
+from relayd.control.messages import Differences, Reloaded, Secrets
 from relayd.errors import ConfigError, ErrorCode, Refusal
 
 
@@ -22,8 +22,17 @@ class Reloading:
         """What stands in the files and does not run."""
         return [] if self._drift is None else self._drift.find()
 
-    async def reload(self) -> Reloaded:
+    async def compare(self, secrets: Secrets | None) -> Differences:
+        """The same, with the secrets as root reads them."""
+        if self._drift is None:
+            return Differences(found=[])
+        return Differences(found=self._drift.find(_known(secrets)))
+
+    async def reload(self, secrets: Secrets | None) -> Reloaded:
         """Reads the configuration again.
+
+        Args:
+            secrets: what root hands over; None to use what is known.
 
         Raises:
             Refusal: 400 if the configuration is wrong (nothing has changed), or in a worker.
@@ -31,7 +40,11 @@ class Reloading:
         if self._reloader is None:
             raise Refusal(ErrorCode.BAD_REQUEST, "The parent of this worker reloads.")
         try:
-            outcome = self._reloader.reload()
+            outcome = self._reloader.reload(_known(secrets))
         except ConfigError as error:
             raise Refusal(ErrorCode.BAD_REQUEST, f"nothing has changed: {error}") from error
         return Reloaded.of(outcome)
+
+
+def _known(secrets: Secrets | None) -> dict[str, str] | None:
+    return None if secrets is None else secrets.credentials

@@ -12,12 +12,13 @@ import msgspec
 
 from relayd.access.denials import Denial
 from relayd.cluster import Seen
-from relayd.control.listener import describe_peer
+from relayd.control.listener import describe_peer, read_peer
 from relayd.control.live import View
 from relayd.control.messages import (
     Client,
     Deletion,
     Denied,
+    Differences,
     Done,
     Drain,
     Kept,
@@ -28,6 +29,7 @@ from relayd.control.messages import (
     Publish,
     Reloaded,
     Room,
+    Secrets,
     Selection,
     Status,
 )
@@ -62,7 +64,8 @@ class Operations(Protocol):
     async def undrain(self) -> Done: ...
     async def log_level(self) -> LogLevel: ...
     async def set_log_level(self, wanted: LogLevel) -> LogLevel: ...
-    async def reload(self) -> Reloaded: ...
+    async def reload(self, secrets: Secrets | None) -> Reloaded: ...
+    async def compare(self, secrets: Secrets | None) -> Differences: ...
     async def publish(self, publish: Publish) -> dict[str, Any]: ...
     async def figures(self) -> FigureReport: ...
     async def cluster(self) -> Listing[Seen]: ...
@@ -113,7 +116,8 @@ class ControlSite(RoutedSite):
                 GET=_query(operations.log_level),
                 POST=self._command(operations.set_log_level, LogLevel),
             ),
-            Route.at("/reload", POST=self._bare_command(operations.reload)),
+            Route.at("/reload", POST=self._reload(operations)),
+            Route.at("/differences", POST=_compare(operations)),
             Route.at("/publish", POST=self._command(operations.publish, Publish)),
         ]
 
@@ -158,6 +162,15 @@ class ControlSite(RoutedSite):
 
         return answer
 
+    def _reload(self, operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
+        async def answer(request: Request) -> Answer:
+            secrets = _secrets_of_root(request)
+            with_them = "" if secrets is None else ", ".join(sorted(secrets.credentials)) or "none"
+            self._log_command(request, with_them and f"secrets handed over: {with_them}")
+            return json_answer(await operations.reload(secrets))
+
+        return answer
+
     def _log_command(self, request: Request, summary: str) -> None:
         if self._logs:
             transport: Any = request.channel.transport
@@ -174,6 +187,32 @@ def _query(execute: Callable[[], Awaitable[Any]]) -> Callable[[Request], Awaitab
         return json_answer(await execute())
 
     return answer
+
+
+def _compare(operations: Operations) -> Callable[[Request], Awaitable[Answer]]:
+    async def answer(request: Request) -> Answer:
+        return json_answer(await operations.compare(_secrets_of_root(request)))
+
+    return answer
+
+
+def _secrets_of_root(request: Request) -> Secrets | None:
+    """The secrets in the body of a request; None without a body.
+
+    Raises:
+        ClientError: `bad_json`; the text shows nothing of the body.
+        Refusal: 403, the peer is not root.
+    """
+    body = request.body()
+    if not body:
+        return None
+    transport: Any = request.channel.transport
+    if read_peer(transport.getHandle())[1] != 0:
+        raise Refusal(ErrorCode.FORBIDDEN, "Only root may hand over the secrets of the service.")
+    try:
+        return msgspec.json.decode(body, type=Secrets)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ClientError(ErrorCode.BAD_JSON, "These are no secrets.") from None
 
 
 def _metrics(operations: Operations) -> Callable[[Request], Awaitable[Answer]]:

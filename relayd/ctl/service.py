@@ -11,7 +11,7 @@ import pwd
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from relayd.config.secret_files import SECRETS
+from relayd.config.secret_files import read_credentials
 from relayd.errors import ConfigError
 
 VARIABLE = "RELAYCTL_SERVICE"
@@ -57,16 +57,19 @@ class Service:
             return [self._given]
         return [str(one) for one in (self.handed, self.credentials) if _readable(one)]
 
-    def changed(self) -> list[Path]:
-        """Files with secrets that differ from those of the running service."""
-        if not _readable(self.handed) or not _readable(self.credentials):
-            return []
-        names = [f"{section}_{key}" for section, key in SECRETS]
-        return [
-            self.credentials / name
-            for name in names
-            if _content(self.credentials / name) != _content(self.handed / f"{self.name}_{name}")
-        ]
+    def secrets(self) -> dict[str, str] | None:
+        """What the service gets at its next start, by name, to be handed over now.
+
+        Returns:
+            None if the caller is not root, or the service has no such folder.
+
+        Raises:
+            ConfigError: a file cannot be used.
+        """
+        if os.geteuid() != 0 or not _readable(self.credentials):
+            return None
+        found = read_credentials(str(self.credentials), ("",))
+        return {f"{one.section}_{one.key}": one.value for one in found}
 
 
 def find(environ: Mapping[str, str]) -> Service | None:
@@ -118,10 +121,3 @@ def require_secrets(environ: Mapping[str, str]) -> None:
 
 def _readable(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.X_OK)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes().strip()
-    except OSError:
-        return b""

@@ -10,7 +10,7 @@ import click
 
 from relayd.config import Config
 from relayd.config.settings import in_toml
-from relayd.control.messages import Reloaded
+from relayd.control.messages import Reloaded, Secrets
 from relayd.ctl import service
 from relayd.ctl.common import Failed, WrongInput, echo_json, expected, json_option, load
 from relayd.ctl.control_client import reach
@@ -64,22 +64,17 @@ def reload(context: click.Context, quiet: bool, as_json: bool) -> None:
     """Makes the running relayd read its configuration again, while its clients stay connected.
 
     Prints the changes that were applied, and those that need a restart. If the configuration is
-    wrong, nothing changes, and the exit code is 2.
+    wrong, nothing changes, and the exit code is 2. Run by root, it hands over the secrets of the
+    service as they are now, which relayd itself gets at its start only.
     """
     looked_after = service.find(os.environ)
-    # systemd passes credentials at the start of the service only
-    later = [] if looked_after is None else [str(path) for path in looked_after.changed()]
-    try:
-        found = reach(context).post("/reload", None, Reloaded)
-    except ConfigError as error:
-        files = ", ".join(later)
-        hint = f"; {files}: relayd gets it at a restart" if later else ""
-        raise ConfigError(f"{error}{hint}") from error
+    secrets = None if looked_after is None else looked_after.secrets()
+    handed = None if secrets is None else Secrets(credentials=secrets)
+    found = reach(context).post("/reload", handed, Reloaded)
     if as_json:
-        names = ("applied", "restart", "warnings")
-        echo_json({**{name: getattr(found, name) for name in names}, "secrets": later})
+        echo_json({name: getattr(found, name) for name in ("applied", "restart", "warnings")})
     elif not quiet:
-        click.echo("\n".join([*found.lines, *(f"needs a restart: {file}" for file in later)]))
+        click.echo("\n".join(found.lines))
 
 
 def _setting(section: str, key: str, value: str) -> str:

@@ -15,10 +15,10 @@ import msgspec
 from relayd.cluster import Seen
 from relayd.config import Config
 from relayd.config.drift import Difference, Remedy
-from relayd.control.messages import Process, Status
+from relayd.control.messages import Differences, Process, Secrets, Status
 from relayd.ctl import cluster, service
 from relayd.ctl.common import counted, echo_json, expected, json_option, load, table
-from relayd.ctl.control_client import Refused, Unreachable, reach
+from relayd.ctl.control_client import ControlClient, Refused, Unreachable, reach
 from relayd.errors import ConfigError, RelaydError
 
 _HEAD = ("PROCESS", "PID", "VERSION", "UP", "CLIENTS", "GROUPS", "IN/S", "DELIVERIES/S", "DROPS",
@@ -84,8 +84,9 @@ def status(context: click.Context, forget: str | None, as_json: bool) -> None:
 def _ask(context: click.Context) -> tuple[Status | None, RelaydError | None]:
     """The status of the running relayd, or the reason why there is none."""
     try:
-        found = reach(context).get("/status", Status)
-        return msgspec.structs.replace(found, differs=[*found.differs, *changed_secrets()]), None
+        client = reach(context)
+        found = client.get("/status", Status)
+        return msgspec.structs.replace(found, differs=find_differences(client, found)), None
     except (Unreachable, Refused) as error:
         return None, error
 
@@ -103,11 +104,16 @@ def _with_others(processes: Sequence[Seen], local: Status | None, config: Config
     )
 
 
-def changed_secrets() -> list[Difference]:
-    """The secrets of the service that differ from those that it runs with, as root sees them."""
+def find_differences(client: ControlClient, status: Status) -> list[Difference]:
+    """What stands in the files and does not run, the secrets that root reads among them."""
     found = service.find(os.environ)
-    changed = [] if found is None else found.changed()
-    return [Difference(str(path), str(path), Remedy.RESTART) for path in changed]
+    try:
+        secrets = None if found is None else found.secrets()
+    except ConfigError as error:
+        return [*status.differs, Difference(str(error), str(error), Remedy.CORRECT)]
+    if secrets is None:
+        return status.differs
+    return client.post("/differences", Secrets(credentials=secrets), Differences).found
 
 
 def describe_differences(differences: Iterable[Difference]) -> str:

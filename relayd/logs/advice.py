@@ -182,6 +182,11 @@ ADVICE = (
     ),
     # configuration and TLS
     Advice(
+        "{label}: the new login does not work yet, trying again, with the one before in use: {why}",
+        "Give the store the user or password of the new URL (`ALTER ROLE`, `ACL SETUSER`), or "
+        "correct the URL and reload again.",
+    ),
+    Advice(
         "reload: nothing has changed: {why}",
         "Correct the configuration (`relayctl check-config`), and reload again.",
     ),

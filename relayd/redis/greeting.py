@@ -52,6 +52,12 @@ async def greet_sentinel(connection: Connection, credentials: Credentials, name:
     await _ask(connection, _login(credentials), [("CLIENT", "SETNAME", name)])
 
 
+def log_in_anew(connection: Connection, credentials: Credentials) -> None:
+    """Gives a connection that is in use another user; a refusal is noted as any other."""
+    for words in _login(credentials):
+        connection.send(pack(words)).addErrback(lambda _: None)
+
+
 def _login(credentials: Credentials) -> list[tuple[Word, ...]]:
     words: list[tuple[Word, ...]] = [("PING",)]  # is refused while Redis is loading its data
     if credentials.user:

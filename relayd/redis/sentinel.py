@@ -69,6 +69,10 @@ class Masters:
         if self._watching is not None:
             self._watching.cancel()
 
+    def log_in_anew(self, target: Sentinels) -> None:
+        """Uses the credentials of `target` for new connections."""
+        self._target = target
+
     async def find(self) -> TCP:
         """Queries the sentinels until one names the master.
 

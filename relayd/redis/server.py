@@ -1,39 +1,35 @@
 """One Redis, as relayd sees it: commands, publishing, subscriptions, availability.
 
-Stands on `link`, `subscriptions` and `sentinel`; `shards` has one for each URL. A server has two
+Stands on `link`, `subscriptions` and `access`; `shards` has one for each URL. A server has two
 connections to the same Redis process, because a connection with subscriptions may do little else.
 Redis' access lists must allow, besides the commands and channels that relayd uses: PING, TIME,
 SUBSCRIBE, UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is
 detected only when it refuses to write; without INFO, one address of two servers is not detected.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from relayd.errors import RedisUnanswered, RedisUnavailable
 from relayd.logs import Logger
+from relayd.redis.access import Access
 from relayd.redis.commands import Script, Word, pack, pack_publish
 from relayd.redis.connection import Connection, SubscriberConnection
-from relayd.redis.dial import Dialer
 from relayd.redis.evaluation import evaluate
-from relayd.redis.greeting import greet
+from relayd.redis.greeting import log_in_anew
 from relayd.redis.link import Link, Stats
 from relayd.redis.replies import RedisRefused, state_of
-from relayd.redis.sentinel import Masters
 from relayd.redis.settings import Settings
 from relayd.redis.store_clock import LATE
 from relayd.redis.subscriptions import Receive, Subscriptions
-from relayd.redis.urls import TCP, Address, Sentinels, Target
+from relayd.redis.urls import TCP, Target
 from relayd.stores import states
 from relayd.stores.health import Health
+from relayd.stores.logins import Logins
 from relayd.stores.states import State, Store
 from relayd.tally import Buckets
-
-_SENTINEL_DEADLINE = 1.0  # seconds for one sentinel; another may know the master
 
 
 class RedisServer:
@@ -63,15 +59,10 @@ class RedisServer:
         label = f"Redis {self.name}"
         self.health = Health(Store.REDIS, label, reactor, self.log, probe=self._probe)
         self._needs: Callable[[], Awaitable[None]] | None = None
-        self._target = target
+        self._logins = Logins(label, reactor)
         self._clock = reactor
         self._settings = settings
-        self._dialer = Dialer(reactor, settings)
-        self._masters: Masters | None = None
-        if isinstance(target, Sentinels):
-            short = replace(settings, deadline=min(settings.deadline, _SENTINEL_DEADLINE))
-            dialer = Dialer(reactor, short)
-            self._masters = Masters(target, dialer, reactor, short, self._moved)
+        self._access = Access(target, reactor, settings, self._moved)
         self._stats, subscriber_stats = Stats(), Stats()
         self._both_stats = (self._stats, subscriber_stats)
         self._subscriptions = Subscriptions(self.name)
@@ -158,17 +149,41 @@ class RedisServer:
 
     def start(self) -> None:
         """Begins to connect; once only."""
-        if self._masters is not None:
-            self._masters.start()
+        self._access.start()
         self._commands.start()
         self._subscriber.start()
+
+    def log_in_anew(self, target: Target) -> None:
+        """Uses another user or password for the same server, as soon as that takes them.
+
+        Until then all goes on as before; an attempt that fails is made again.
+
+        Args:
+            target: as in the constructor, but for the credentials.
+        """
+
+        async def attempt() -> None:
+            (await self.dial("relayd-login", target)).abort("it was tried")
+
+        def adopt() -> None:
+            self._access.target = target
+            # this connection keeps its commands in their order. One with subscriptions takes no
+            # AUTH: it stays, also when its password is not valid any more, until Redis ends it
+            if self._commands.connection is not None:
+                log_in_anew(self._commands.connection, target.credentials)
+
+        self._access.ask_sentinels_as(target)
+        if target != self._access.target:
+            self._logins.change(attempt, adopt)
+        else:
+            self._logins.stop()
 
     def stop(self) -> "Deferred[None]":
         """Ends it. The Deferred fires when both connections are closed."""
         self._stopping = True
         self.health.stop()
-        if self._masters is not None:
-            self._masters.stop()
+        self._logins.stop()
+        self._access.stop()
         both = gatherResults([self._commands.stop(), self._subscriber.stop()])
         return both.addCallback(lambda _: None)
 
@@ -287,17 +302,22 @@ class RedisServer:
         """Ends the subscription of a channel, if there is one, and removes its receiver."""
         self._subscriptions.unsubscribe(_encode(channel))
 
-    async def dial(self, name: str = "relayd-commands") -> Connection:
-        """A connection for commands that its caller ends. Raises RedisUnavailable."""
-        address = await self._address()
+    async def dial(self, name: str = "relayd-commands", target: Target | None = None) -> Connection:
+        """A connection for commands that its caller ends. Raises RedisUnavailable.
+
+        Args:
+            name: of the connection in CLIENT LIST.
+            target: the credentials to use; those of this server if None.
+        """
+        address = await self._access.find()
         connection = Connection(str(address), self._clock, self._settings, self._refused)
-        with self._abort_unless_ready(connection):
-            await self._open(address, connection, name)
+        with self._access.abort_unless_ready(connection):
+            await self._access.open(address, connection, name, target)
             await connection.learn_time()
         return connection
 
     async def _connect_subscriber(self) -> Connection:
-        address = await self._address()
+        address = await self._access.find()
         connection = SubscriberConnection(
             str(address),
             self._clock,
@@ -305,30 +325,10 @@ class RedisServer:
             self._subscriptions.receivers,
             self._refused,
         )
-        with self._abort_unless_ready(connection):
-            await self._open(address, connection, "relayd-subscriber")
+        with self._access.abort_unless_ready(connection):
+            await self._access.open(address, connection, "relayd-subscriber")
             await self._subscriptions.restore(connection)
         return connection
-
-    async def _address(self) -> Address:
-        if isinstance(self._target, Sentinels):
-            assert self._masters is not None
-            return await self._masters.find()
-        return self._target.address
-
-    async def _open(self, address: Address, connection: Connection, name: str) -> None:
-        await self._dialer.connect(address, connection)
-        await greet(connection, self._target.credentials, self._target.db, name)
-
-    @contextmanager
-    def _abort_unless_ready(self, connection: Connection) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            connection.abort("it could not be made ready")
-            if self._masters is not None:
-                self._masters.doubt()
-            raise
 
     def _link_up(self, link: Link, other: Link) -> None:
         mine, theirs = link.connection, other.connection

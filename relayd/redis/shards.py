@@ -68,6 +68,11 @@ class Redis:
             return self.servers[0]
         return self.servers[self._ring.find(key)]
 
+    def log_in_anew(self, targets: Sequence[Target]) -> None:
+        """Uses other users or passwords for the same servers (`RedisServer.log_in_anew`)."""
+        for server, target in zip(self.servers, targets, strict=True):
+            server.log_in_anew(target)
+
     def start(self) -> None:
         """Begins to connect to all of them; once only."""
         for server in self.servers:

@@ -26,7 +26,7 @@ so `#`, `?`, `[` and `@` in a password may stand as they are. IPv6 addresses sta
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 from urllib.parse import unquote
 
@@ -227,6 +227,24 @@ def _sentinels(
         hops in ("both", "master"),
         tls_name,
     )
+
+
+def differ_in_login_only(one: str, other: str) -> bool:
+    """Whether two lists of URLs name the same servers, with other users or passwords.
+
+    Raises:
+        ValueError: a URL cannot be used.
+    """
+    if not one.split() or not other.split():
+        return False
+    first, second = ([_place(each) for each in parse_all(text.split())] for text in (one, other))
+    return first == second
+
+
+def _place(target: Target) -> Target:
+    if isinstance(target, Sentinels):
+        return replace(target, credentials=Credentials(), sentinel_credentials=Credentials())
+    return replace(target, credentials=Credentials())
 
 
 def _credentials(userinfo: str) -> Credentials:

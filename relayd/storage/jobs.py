@@ -59,10 +59,25 @@ class Pool(adbapi.ConnectionPool):
     def __init__(self, engine: Engine, give_up_all: Callable[[], None], **options: Any) -> None:
         super().__init__(engine.module, *engine.arguments, **engine.keywords, **options)
         self._give_up_all = give_up_all
+        self._login = 0
+        self._logins: dict[int, int] = {}  # of the connection of each thread
         # a thread that cannot be freed must not keep the process alive
         self.threadpool.threadFactory = functools.partial(  # type: ignore[assignment]
             threading.Thread, daemon=True
         )
+
+    def log_in_anew(self, engine: Engine) -> None:
+        """Uses the engine from now on: each thread for its next job, on a new connection."""
+        self.connkw = dict(engine.keywords)
+        self._login += 1
+
+    def connect(self) -> Any:
+        """This thread's connection, unless that has an earlier login; else a new one."""
+        thread, login = self.threadID(), self._login
+        if self._logins.get(thread, login) != login:
+            self.disconnect(self.connections.get(thread))
+        self._logins[thread] = login
+        return super().connect()
 
     def finalClose(self) -> None:
         """At the reactor's end: joins the threads, so frees them first."""

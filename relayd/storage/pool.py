@@ -22,10 +22,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from relayd.errors import DatabaseUnavailable, NotStorable
 from relayd.logs import Logger
 from relayd.storage import engines
-from relayd.storage.engines import Bounds, Cursor
+from relayd.storage.engines import Bounds, Cursor, Engine
 from relayd.storage.jobs import Job, Pool
 from relayd.storage.place import PLACES
 from relayd.stores.health import Health
+from relayd.stores.logins import Logins
 from relayd.stores.states import State
 from relayd.tally import Buckets
 
@@ -90,9 +91,9 @@ class Database:
         deadline: float = 4.0,
         foreign: bool = False,
     ) -> None:
-        self.engine = engines.engine(
-            url, Bounds(connect_timeout, statement_timeout), foreign=foreign
-        )
+        self._bounds = Bounds(connect_timeout, statement_timeout)
+        self.engine = engines.engine(url, self._bounds, foreign=foreign)
+        self._logins = Logins(self.engine.label, reactor)
         self.deadline = deadline
         self.stats: dict[str, Stats] = {}
         self._reactor = reactor
@@ -152,6 +153,30 @@ class Database:
     def call_later(self, seconds: float, call: Callable[[], object]) -> None:
         """Calls something in the reactor's thread after a while."""
         self._reactor.callLater(seconds, call)
+
+    def log_in_anew(self, url: str) -> None:
+        """Uses another user or password for the same database, as soon as the database takes them.
+
+        Every thread then makes a new connection before its next interaction. Until then all goes on
+        as before; an attempt that fails is made again.
+
+        Args:
+            url: as in the constructor, but for user and password.
+        """
+        engine = engines.engine(url, self._bounds)
+
+        async def attempt() -> None:
+            await self._start(_log_in, (), False, None, fresh=True, engine=engine)
+
+        def adopt() -> None:
+            self.engine = engine
+            self._pool.log_in_anew(engine)
+            self.health.ask_soon()
+
+        if engine.keywords != self.engine.keywords:
+            self._logins.change(attempt, adopt)
+        else:
+            self._logins.stop()
 
     def needs(self, attempt: Callable[[Cursor], object], *, write: bool = False) -> None:
         """Adds something that relayd needs of the database, for the probes of `health`.
@@ -226,6 +251,7 @@ class Database:
         if self._closed is None:
             self._closed = Deferred()
             self.health.stop()
+            self._logins.stop()
             await self._jobs_end(self.deadline + _GRACE)
             self._end_pool()
             self._closed.callback(None)
@@ -256,13 +282,14 @@ class Database:
         timeout: float | None,
         *,
         fresh: bool = False,
+        engine: Engine | None = None,
     ) -> "Deferred[T]":
         answer: Deferred[T] = Deferred()
         if self._closed is not None or len(self._jobs) >= self._max_jobs:
             reason = "closed" if self._closed is not None else "too many interactions wait"
             answer.errback(DatabaseUnavailable(f"{self.engine.label}: {reason}", State.SLOW))
             return answer
-        job = Job(self.engine, interaction, args, write, fresh=fresh)
+        job = Job(engine or self.engine, interaction, args, write, fresh=fresh)
         limit = self.deadline if timeout is None else max(0.0, min(timeout, self.deadline))
         work: Deferred[Any] = self._pool.runWithConnection(job)
         self._jobs[job] = work
@@ -320,6 +347,10 @@ class Database:
     def _attempt(self, cursor: Cursor) -> None:
         for attempt in (*self._reads, *self._writes):
             attempt(cursor)
+
+
+def _log_in(cursor: Cursor) -> None:
+    cursor.execute("SELECT 1")
 
 
 def _check_schema(cursor: Cursor) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from relayd.config import Database
+from relayd.config.current import Current
 from relayd.errors import DatabaseUnavailable
 from relayd.logs import Logger
 from relayd.storage import engines, samples, schema
@@ -28,7 +29,7 @@ class Preparation:
 
     Args:
         reactor: provides IReactorTime and IReactorFromThreads.
-        settings: the section `[database]`.
+        current: holds the section `[database]`, whose login may change while relayd waits.
         health: of the database, where this process uses it.
 
     Raises:
@@ -37,12 +38,16 @@ class Preparation:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: Database, health: Health | None = None) -> None:
+    def __init__(self, reactor: Any, current: Current, health: Health | None = None) -> None:
         self._reactor = reactor
         self._health = health
-        self._settings = settings
-        self._embedded = engines.engine(settings.url).dialect == "sqlite"
+        self._current = current
+        self._embedded = engines.engine(self._settings.url).dialect == "sqlite"
         self._preparing: Deferred[None] | None = None
+
+    @property
+    def _settings(self) -> Database:
+        return self._current.config.database
 
     def prepare_embedded(self) -> None:
         """Prepares the database if it is an embedded one. Blocks.

@@ -104,6 +104,25 @@ def parse(url: str) -> Place:
     _refuse(f"{other[1].lower()} is another store" if other else "it begins with something else")
 
 
+def differ_in_login_only(one: str, other: str) -> bool:
+    """Whether two URLs name the same database of a server, with another user or password.
+
+    Raises:
+        ValueError: a URL cannot be used.
+    """
+    first, second = parse(one), parse(other)
+    if not isinstance(first, Server) or not isinstance(second, Server):
+        return False
+    user, another = first.keywords.get("user"), second.keywords.get("user")
+    if user != another and not first.keywords.get("dbname"):
+        return False  # libpq connects to the database with the name of the user
+    return first.schema == second.schema and _place(first.keywords) == _place(second.keywords)
+
+
+def _place(keywords: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in keywords.items() if name not in ("user", "password")}
+
+
 def _file(url: str) -> File:
     start, path = url[: len("sqlite:///")], unquote(url[len("sqlite:///") :])
     if start.lower() != "sqlite:///" or path in ("", ":memory:") or "?" in url or "\0" in path:

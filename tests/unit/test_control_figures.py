@@ -24,7 +24,7 @@ from relayd.metrics.exchange import Family, pack
 from relayd.metrics.families import counter
 from tests.unit.fakes import failure, has_fired, logged_failures, success
 
-NONE = Drift(lambda: Loaded(Config(), (), ()), Current(Config()), lambda loaded: ())
+NONE = Drift(lambda handed: Loaded(Config(), (), ()), Current(Config()), lambda loaded: ())
 """What runs stands in the files."""
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from relayd.ctl import common
 from relayd.ctl.service import Service, as_its_user, find
+from relayd.errors import ConfigError
 
 
 @pytest.fixture
@@ -41,13 +42,20 @@ def test_the_service_itself_reads_the_folder_that_systemd_names(tmp_path: Path) 
     assert Service("relayd", tmp_path, given="/run/given").folders() == ["/run/given"]
 
 
-def test_secrets_added_changed_or_removed_since_the_start_are_named(service: Service) -> None:
-    assert service.changed() == []
-    hand_over(service, redis_url="redis://a", api_key="key\n", auth_secret="gone")
-    for name, secret in (("redis_url", "redis://b"), ("api_key", "key"), ("database_url", "new")):
+def test_root_alone_hands_over_the_secrets_of_the_next_start(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert service.secrets() == {}
+    hand_over(service, redis_url="redis://a", auth_secret="gone")
+    for name, secret in (("redis_url", "redis://b\n"), ("api_key", "key"), ("other", "new")):
         (service.credentials / name).write_text(secret)
-    names = [path.name for path in service.changed()]
-    assert names == ["database_url", "redis_url", "auth_secret"]
+    assert service.secrets() == {"redis_url": "redis://b", "api_key": "key"}
+    (service.credentials / "api_key").write_text("")
+    with pytest.raises(ConfigError, match="api_key: the file is empty"):
+        service.secrets()
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    assert service.secrets() is None
 
 
 def test_relayctl_keeps_its_user_without_a_service() -> None:

@@ -1,5 +1,7 @@
 """What stands in the files and does not run: which settings, and what each needs."""
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
@@ -28,7 +30,7 @@ class Files:
         self.current = Current(Config())
         self.drift = Drift(self.read, self.current, lambda loaded: (), lambda: self.now)
 
-    def read(self) -> Loaded:
+    def read(self, handed: Mapping[str, str] | None) -> Loaded:
         self.reads += 1
         if self.config is None:
             raise ConfigError("relayd.toml: [chat] histroy: no such setting")

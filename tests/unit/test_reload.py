@@ -1,7 +1,7 @@
 """A reload: settings applied at once, settings that need a restart, and its course in a process."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -32,6 +32,10 @@ def test_every_setting_is_in_the_reload_table() -> None:
 
 def other(section: str, key: str) -> Any:
     """A value that a setting does not have by default."""
+    if (section, key) == ("database", "url"):
+        return "postgresql://h/d"
+    if (section, key) == ("redis", "url"):
+        return "redis://h"
     default = getattr(SECTIONS[section](), key)
     hint = get_type_hints(SECTIONS[section])[key]
     match default:
@@ -199,6 +203,7 @@ class Process:
         self.calls: list[Any] = []
         self.current = Current(Config())
         self.current.watch(lambda: self.calls.append(self.current.config))
+        self.handed: list[Mapping[str, str] | None] = []
         self.reloader = Reloader(self.read, self.current, self.announced)
 
     @contextmanager
@@ -209,7 +214,8 @@ class Process:
         finally:
             self.calls.append("after")
 
-    def read(self) -> Loaded:
+    def read(self, handed: Mapping[str, str] | None) -> Loaded:
+        self.handed.append(handed)
         if self.wrong:
             raise ConfigError(self.wrong)
         found = Setting("file", "[chat] history", "chat", "history", 1)
@@ -255,3 +261,57 @@ def test_the_table_in_the_operators_guide_equals_the_reload_table() -> None:
                 keys = list(WHEN[section]) if cell == "all" else re.findall(r"`(\w+)`", cell)
                 shown |= {(section, key): when for key in keys}
     assert shown == {(section, key): WHEN[section][key] for section, key in SETTINGS}
+
+
+def test_secrets_that_were_handed_over_are_used_at_every_later_reload_unless_they_were_wrong() -> (
+    None
+):
+    process = Process()
+    process.reloader.reload()
+    process.reloader.reload({"redis_url": "redis://a"})
+    process.reloader.reload()
+    process.wrong = "nothing of this can be used"
+    with pytest.raises(ConfigError):
+        process.reloader.reload({"redis_url": "redis://wrong"})
+    process.wrong = ""
+    process.reloader.read()
+    known = {"redis_url": "redis://a"}
+    assert process.handed == [None, known, known, {"redis_url": "redis://wrong"}, known]
+
+
+@pytest.mark.parametrize(
+    ("section", "before", "after", "when"),
+    [
+        ("database", "postgresql://a:b@h/d", "postgresql://a:c@h/d", When.NEW),
+        ("database", "postgresql://a:b@h/d", "host=h dbname=d user=x password=c", When.NEW),
+        ("database", "postgresql://a:b@h/d", "postgresql://a:b@i/d", When.RESTART),
+        ("database", "postgresql://a:b@h/d", "postgresql://a:b@h/e", When.RESTART),
+        ("database", "postgresql://a:b@h", "postgresql://x:b@h", When.RESTART),
+        ("database", "", "postgresql://x:b@h/d", When.RESTART),
+        ("redis", "redis://:b@h", "redis://a:c@h", When.NEW),
+        ("redis", "redis://:b@h redis://:b@i", "redis://:c@h redis://:c@i", When.NEW),
+        ("redis", "redis://:b@h redis://:b@i", "redis://:b@i redis://:b@h", When.RESTART),
+        ("redis", "redis://:b@h", "redis://:b@h/1", When.RESTART),
+        ("redis", "redis://:b@h", "rediss://:b@h", When.RESTART),
+        ("redis", "", "redis://:b@h", When.RESTART),
+        (
+            "redis",
+            "sentinel://a:b@h/s?sentinel_password=c",
+            "sentinel://a:x@h/s?sentinel_password=y",
+            When.NEW,
+        ),
+    ],
+)
+def test_another_login_at_the_same_store_needs_no_restart(
+    section: str, before: str, after: str, when: When
+) -> None:
+    [old, new] = (
+        msgspec.structs.replace(
+            Config(), **{section: msgspec.structs.replace(getattr(Config(), section), url=url)}
+        )
+        for url in (before, after)
+    )
+    outcome = compare(old, new)
+    [change] = outcome.applied + outcome.restart
+    assert change.when is when
+    assert outcome.config == (old if when is When.RESTART else new)

@@ -104,8 +104,10 @@ class Scene:
             self.reactor,
             lifecycle=self,
             listener=self.reactor,
-            reloader=Reloader(lambda: Loaded(self.config, (), ()), self.current),
-            drift=Drift(lambda: Loaded(self.config, (), ()), self.current, lambda loaded: ()),
+            reloader=Reloader(lambda handed: Loaded(self.config, (), ()), self.current),
+            drift=Drift(
+                lambda handed: Loaded(self.config, (), ()), self.current, lambda loaded: ()
+            ),
             command=lambda number: [f"--worker-{number}"],
             end=self._end,
             heartbeat_timeout=heartbeat_timeout,

@@ -16,7 +16,7 @@ from relayd.ctl.bench.target import Target
 from relayd.ctl.control_client import ControlClient, Refused, Unreachable
 from relayd.ctl.doctor.facts import Facts, read_number
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
-from relayd.ctl.status import changed_secrets
+from relayd.ctl.status import find_differences
 from relayd.edge.ports import BACKLOG, NAMED_BACKLOG
 from relayd.edge.seats import files_for_clients, share_of
 
@@ -48,7 +48,7 @@ def look_at_differences(facts: Facts) -> Iterator[Finding]:
     if facts.status is None:
         yield skipped("the running relayd cannot be asked for its configuration")
         return
-    found = [*facts.status.differs, *changed_secrets()]
+    found = find_differences(ControlClient(facts.config), facts.status)
     for one in found:
         yield warn(f"{one.text}: {one.remedy.sentence}", _REMEDIES[one.remedy])
     if not found:
