@@ -6,7 +6,6 @@ import re
 import ssl
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -15,48 +14,15 @@ from websockets.sync.client import ClientConnection
 from tests.daemon import tls_client
 from tests.integration.raw import handshake
 from tests.package.container import PATIENCE, Container
-
-ROOT = Path(__file__).resolve().parents[2]
-READY = 'systemctl is-active --quiet relayd && /usr/lib/relayd/bin/python -c "$READYZ"'
-READYZ = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz', timeout=5)"
-SKIPPED = ("/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/cache", "/root")
-
-
-def wait_until_ready(debian: Container) -> None:
-    """Returns when /readyz says yes."""
-    debian.eventually(f'READYZ="{READYZ}"\n{READY}')
-
-
-def files(debian: Container) -> set[str]:
-    """All paths, but for those that come and go in any system."""
-    pruned = " -o ".join(f"-path {path}" for path in SKIPPED)
-    return set(debian.shell(f"find / -xdev \\( {pruned} \\) -prune -o -print").splitlines())
-
-
-def documented(chapter: str) -> str:
-    """The commands of a chapter of docs/install.md, but for those that need a network."""
-    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-    (section,) = re.findall(rf"(?ms)^## {re.escape(chapter)}$(.*?)(?=^## |\Z)", text)
-    commands = "\n".join(re.findall(r"(?ms)^```sh\n(.*?)^```", section))
-    return re.sub(r"(?m)^apt install [a-z-]+$", "", commands)
-
-
-def echo_works(client: ClientConnection) -> None:
-    """A pose comes back."""
-    client.send('{"x": 1, "y": 2, "z": 3}')
-    assert json.loads(client.recv(timeout=PATIENCE)) == {"x": 1, "y": 2, "z": 3}
-
-
-def close_code(client: ClientConnection) -> int:
-    """Reads up to the end; the code of the server's close, 1006 if there was none."""
-    try:
-        while True:
-            client.recv(timeout=PATIENCE)
-    except ConnectionClosed as closed:
-        return closed.rcvd.code if closed.rcvd else 1006
-
-
-before: set[str] = set()
+from tests.package.story import (
+    ROOT,
+    before,
+    close_code,
+    documented,
+    echo_works,
+    files,
+    wait_until_ready,
+)
 
 
 def test_the_package_installs_without_a_network_and_runs(debian: Container) -> None:
@@ -433,16 +399,21 @@ def test_an_operator_without_the_secrets_may_look_and_is_told_which_commands_nee
         assert (ran.returncode, "use sudo" in ran.stdout) == (2, True), ran.stdout
 
 
-def test_a_secret_that_changed_since_the_start_is_named_by_a_reload(debian: Container) -> None:
-    debian.shell("(umask 077; openssl rand -hex 32 >/etc/relayd/credentials/auth_secret)")
-    assert "needs a restart: /etc/relayd/credentials/auth_secret" in debian.shell("relayctl reload")
-    debian.shell("systemctl restart relayd")
-    wait_until_ready(debian)
-    assert "auth_secret" not in debian.shell("relayctl reload")
-    made = debian.shell("relayctl token create --user ann")
-    with debian.connect(f"/ws/chat/secrets?token={made}&history=0") as client:
-        client.send('{"message": "Hello."}')
-        assert json.loads(client.recv(timeout=PATIENCE))["user"] == "ann"
+def test_a_changed_secret_is_handed_over_by_a_reload_run_by_root(debian: Container) -> None:
+    """By relayctl and by systemd; `status` and `doctor` of root name it before, and not after."""
+    main = debian.shell("systemctl show -P MainPID relayd")
+    for reload in ("relayctl reload", "systemctl reload relayd"):
+        debian.shell("(umask 077; openssl rand -hex 32 >/etc/relayd/credentials/auth_secret)")
+        assert "[auth] secret (a reload does it)" in debian.shell("relayctl status")
+        assert "[auth] secret" in debian.try_shell("relayctl doctor").stdout
+        debian.shell(reload)
+        assert "differs" not in debian.shell("relayctl status")
+        made = debian.shell("relayctl token create --user ann")
+        with debian.connect(f"/ws/chat/secrets?token={made}&history=0") as client:
+            client.send('{"message": "Hello."}')
+            assert json.loads(client.recv(timeout=PATIENCE))["user"] == "ann"
+    assert debian.shell("systemctl show -P MainPID relayd") == main
+    debian.eventually("journalctl -u relayd --no-pager | grep 'handed over: auth_secret'")
 
 
 def test_a_restart_with_workers_refuses_no_client(debian: Container) -> None:
@@ -470,34 +441,3 @@ def test_the_service_starts_after_a_reboot(debian: Container, tls: ssl.SSLContex
     wait_until_ready(debian)
     with debian.connect("/ws/chat/stores", 443, ssl=tls) as client:
         assert json.loads(client.recv(timeout=PATIENCE))["message"] == "Hello."
-
-
-# -- the end
-
-
-def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: Container) -> None:
-    debian.shell("rm /etc/nginx/conf.d/relayd.conf /etc/nginx/relayd.*; systemctl reload nginx")
-    with debian.connect("/ws/camera") as client:
-        debian.shell("apt-get remove --yes relayd")
-        assert close_code(client) == 1001
-    with pytest.raises(ConnectionRefusedError):
-        debian.dial(8080)
-    debian.shell("test -e /etc/relayd/relayd.toml -a -e /etc/relayd/credentials/redis_url")
-    debian.shell("test -e /var/lib/relayd/relayd.db -a ! -e /usr/lib/relayd")
-
-
-def test_a_purged_package_leaves_no_file_no_unit_no_process_and_no_user(debian: Container) -> None:
-    debian.shell("apt-get purge --yes relayd")
-    left = {path for path in files(debian) - before if "relayd" in path}
-    assert left == set()
-    changed = files(debian) - before
-    assert {path for path in changed if path.startswith(("/etc", "/usr", "/lib"))} == set()
-    assert debian.try_shell("systemctl list-unit-files --no-legend 'relayd*'").stdout == ""
-    # systemd may remember the name of a unit that is not there any more: "not-found inactive dead"
-    units = debian.try_shell("systemctl list-units --all --plain --no-legend 'relayd*'").stdout
-    assert {tuple(line.split()[1:4]) for line in units.splitlines()} <= {
-        ("not-found", "inactive", "dead")
-    }
-    assert debian.shell("find / -xdev \\( -nouser -o -nogroup \\) -print") == ""
-    assert debian.try_shell("getent passwd relayd || getent group relayd").returncode != 0
-    assert debian.try_shell("pgrep -f /usr/lib/relayd").returncode != 0
