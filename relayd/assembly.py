@@ -88,8 +88,7 @@ def assemble(
 
     Args:
         config: the configuration at the start.
-        read: reads the configuration again, from the same sources, with the secrets that root has
-            handed over. Raises ConfigError.
+        read: reads the configuration again, with secrets handed over. Raises ConfigError.
         reactor: the reactor.
         command: returns the command line of a worker, by its number.
 
@@ -206,7 +205,7 @@ def build_node(
     current.watch(lambda: database.log_in_anew(current.config.database.url), "database")
     redis = _build_redis(config, reactor)
     if redis is not None:
-        current.watch(lambda: redis.log_in_anew(_redis_targets(current.config)), "redis")
+        current.watch(lambda: redis.log_in_anew(current.config.redis.url), "redis")
     # with Redis, only quizzes are in the database
     disk = DiskWatch(reactor, database.file, 0 if redis else config.database.min_free)
     brokers: Brokers
@@ -395,11 +394,7 @@ def _build_redis(config: Config, reactor: Any) -> Redis | None:
     if not settings.url:
         return None
     return Redis(
-        _redis_targets(config),
+        urls.parse_all(settings.url.split()),
         reactor,
         RedisSettings(ca_file=settings.ca_file, verify=settings.verify, deadline=settings.deadline),
     )
-
-
-def _redis_targets(config: Config) -> tuple[urls.Target, ...]:
-    return urls.parse_all(config.redis.url.split())

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from relayd.redis.ring import Ring
 from relayd.redis.server import RedisServer
 from relayd.redis.settings import Settings
-from relayd.redis.urls import Target
+from relayd.redis.urls import Target, parse_all
 from relayd.stores.health import Trouble, first_trouble
 
 
@@ -68,9 +68,13 @@ class Redis:
             return self.servers[0]
         return self.servers[self._ring.find(key)]
 
-    def log_in_anew(self, targets: Sequence[Target]) -> None:
-        """Uses other users or passwords for the same servers (`RedisServer.log_in_anew`)."""
-        for server, target in zip(self.servers, targets, strict=True):
+    def log_in_anew(self, url: str) -> None:
+        """Uses other users or passwords for the same servers (`RedisServer.log_in_anew`).
+
+        Args:
+            url: `[redis] url`.
+        """
+        for server, target in zip(self.servers, parse_all(url.split()), strict=True):
             server.log_in_anew(target)
 
     def start(self) -> None:
