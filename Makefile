@@ -308,6 +308,8 @@ package-test-tools: package-tools
 	@$(install)
 	missing=()
 	need() { command -v "$$2" >/dev/null || missing+=("$$1"); }
+	need apt-utils apt-ftparchive
+	need gpg gpg
 	need lintian lintian
 	need mmdebstrap mmdebstrap
 	need systemd-container systemd-nspawn
