@@ -4,6 +4,7 @@ On `storage.engines`. A relayd that ran on would go on with ids and sums that it
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from relayd.stores.states import State
 BOUNDS = Bounds(connect=5.0, statement=3600.0, lock=5.0)
 """For backups and restores: their statements are short, except where a table is cleared."""
 
+_GOODBYE = 3.0  # seconds until PostgreSQL has noticed that a connection was closed, at most
 _USERS = """
     SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
     AND application_name = 'relayd' AND pid <> pg_backend_pid()
@@ -85,8 +87,15 @@ def writing(url: str) -> Iterator[tuple[Engine, Any]]:
 
 
 def _take_postgresql(engine: Engine, cursor: Any) -> None:
-    cursor.execute(_USERS)
-    if count := cursor.fetchone()[0]:
+    until = time.monotonic() + _GOODBYE
+    while True:
+        cursor.execute(_USERS)
+        count = cursor.fetchone()[0]
+        if not count or time.monotonic() > until:
+            break
+        time.sleep(0.1)
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+    if count:
         raise InUse(
             f"{engine.label} is in use: relayd has {count} connections to it; stop every relayd "
             "on it first"

@@ -133,6 +133,15 @@ for _, room in ipairs(old) do
   kept = kept + redis.call('EXISTS', head .. room .. '}:messages')
 end
 if kept > 0 and replace ~= '1' then return kept end
+-- a script is not taken back: what may be refused is tried before anything is deleted
+local top = math.max(tonumber(lowest), tonumber(redis.call('HGET', epoch, 'top') or 0))
+redis.call('HSET', epoch, 'top', text(top), 'at', text(now))
+if redis.call('EXISTS', new_posted) == 1 then
+  redis.call('RENAME', new_posted, new_posted .. ':tried')
+  redis.call('RENAME', new_posted .. ':tried', new_posted)
+  redis.call('PERSIST', new_posted)
+  redis.call('PEXPIRE', new_posted, 60000)
+end
 for _, room in ipairs(old) do
   for _, part in ipairs(parts) do redis.call('DEL', head .. room .. '}:' .. part) end
 end
@@ -154,9 +163,6 @@ for i = 1, #rooms, 2 do
 end
 name(new_sizes, sizes)
 name(new_posted, posted)
-if tonumber(lowest) > tonumber(redis.call('HGET', epoch, 'top') or 0) then
-  redis.call('HSET', epoch, 'top', lowest, 'at', text(now))
-end
 return -1
 """
 )

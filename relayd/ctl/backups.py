@@ -43,9 +43,11 @@ from relayd.ctl.common import (
 from relayd.ctl.control_client import Refused, Unreachable, reach
 from relayd.ctl.output import written
 from relayd.ctl.redis import run_with_redis
+from relayd.redis.replies import RedisRefused
 from relayd.redis.shards import Redis
 from relayd.relays.paths import KINDS
 from relayd.storage import engines, schema
+from relayd.stores.states import Store, remedy
 
 _MODE = 0o600  # chat is private
 _PATIENCE = 10.0  # seconds for further servers of Redis
@@ -78,6 +80,8 @@ def backup(context: click.Context, name: str, as_json: bool) -> None:
         raise Failed(f"{name}: {error.strerror}; nothing was written") from error
     except BackupError as error:
         raise Failed(f"{error}; nothing was written") from error
+    except RedisRefused as error:
+        raise Failed(f"{_refusal(error)}; nothing was written") from error
     if skipped:
         click.echo(f"Warning: {skipped} messages of other programs are left out", err=True)
     if as_json:
@@ -171,6 +175,8 @@ def restore(
         raise Failed(f"{error}; nothing was changed: --replace deletes them first") from error
     except InUse as error:
         raise Failed(f"{error}; nothing was changed") from error
+    except RedisRefused as error:
+        raise Failed(f"{_refusal(error)}; nothing was changed") from error
     header, sums = found
     if as_json:
         echo_json({"file": name, "made": header.made / 1000, **_members(sums)})
@@ -258,6 +264,12 @@ def _compare(there: Sums, wanted: Sums, *, chat: bool) -> None:
     for name in names:
         if getattr(there, name) != getattr(wanted, name):
             raise BackupError(f"the database has {getattr(there, name)} {name} of it only")
+
+
+def _refusal(error: RedisRefused) -> str:
+    """What Redis refuses, and the remedy."""
+    advice = f"; {remedy(Store.REDIS, error.state)}" if error.state else ""
+    return f"Redis refuses: {error}{advice}"
 
 
 def _members(sums: Sums) -> dict[str, int]:

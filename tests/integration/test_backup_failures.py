@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from relayd.backup.file import Writer
 from relayd.backup.records import Header, Kept, Message, Record, Room, Row, Table
 from relayd.storage.tables import QUIZZES
+from tests.backups import MADE, write_backup
 from tests.integration.relayctl import Operator, check_failed
 from tests.integration.waiting import eventually
 from tests.processes import Process
@@ -22,30 +22,6 @@ from tests.redis_servers import Redis
 from tests.servers import PostgreSQL
 
 STORES = ("sqlite", "postgresql", "redis")
-_MADE = 1_800_000_000_000
-
-
-def write_backup(path: Path, rooms: int, messages: int, length: int = 10) -> Path:
-    """A backup with so many rooms of so many messages."""
-    records: list[Record] = [
-        Header(format=1, version="1", made=_MADE, database="x", chat="x", top=_MADE),
-        Table(name="quizzes", columns=QUIZZES.columns, last_id=1),
-        Row((1, f"of {path.name}", 1, "", "", "")),
-    ]
-    for room in range(rooms):
-        records.append(Room(f"room{room:04}"))
-        for id in range(_MADE, _MADE + messages):
-            text = secrets.token_hex(length)
-            time = "2026-11-29T05:20:00.000Z"
-            records.append(Message(id, json.dumps({"message": text, "id": id, "time": time})))
-        last = _MADE + messages
-        records.append(Kept(first=_MADE, oldest=_MADE, last=last, hole=0, posted=last))
-    with path.open("wb") as stream:
-        writer = Writer(stream)
-        for record in records:
-            writer.add(record)
-        writer.end()
-    return path
 
 
 def content(relayctl: Operator) -> list[bytes]:
@@ -154,6 +130,59 @@ def test_a_broken_a_cut_off_and_a_later_file_change_nothing(stores: Stores) -> N
             check_failed(relayctl("restore", name, *options), 2, name, "nothing was changed")
     check_failed(relayctl("restore", "missing"), 2, "missing: No such file")
     assert content(relayctl) == stores.before
+
+
+def test_messages_that_were_trimmed_while_they_were_read_are_left_out(stores: Stores) -> None:
+    relayctl = stores.relayctl
+    messages = [Message(MADE + n, json.dumps({"message": "x", "id": MADE + n})) for n in range(5)]
+    kept = Kept(first=MADE, oldest=MADE + 3, last=MADE + 4, hole=0, posted=MADE)
+    header = Header(format=1, version="1", made=MADE, database="x", chat="x", top=MADE)
+    with (relayctl.folder / "trimmed").open("wb") as stream:
+        writer = Writer(stream)
+        records: list[Record] = [header, Room("r"), *messages, kept]
+        for record in records:
+            writer.add(record)
+        writer.end()
+    assert relayctl("restore", "--replace", "trimmed").returncode == 0
+    found = [json.loads(line) for line in content(relayctl)]
+    assert [one["id"] for one in found if one["type"] == "message"] == [MADE + 3, MADE + 4]
+    assert [one["oldest"] for one in found if one["type"] == "kept"] == [MADE + 3]
+
+
+def test_the_rooms_of_several_servers_of_redis_are_in_one_backup(
+    tmp_path: Path, postgresql: PostgreSQL
+) -> None:
+    database = postgresql.url(postgresql.create())
+    write_backup(tmp_path / "file", 20, 3)
+    with Redis() as one, Redis() as other:
+        urls = f"unix://{one.socket} unix://{other.socket}"
+        both = Operator(tmp_path, DATABASE_URL=database, redis_url=urls, chat_room_age=0)
+        assert both("restore", "--moved", "file").returncode == 0
+        shares = [int(server.tell("ZCARD", "relayd:rooms:bytes")) for server in (one, other)]
+        assert min(shares) > 0
+        assert sum(shares) == 20
+        found = [json.loads(line) for line in content(both)]
+        assert sum(one["type"] == "message" for one in found) == 60
+        check_failed(both("restore", "file"), 1, "already")
+        other.kill()
+        check_failed(both("backup", "again"), 1, "Redis")
+        assert not (tmp_path / "again").exists()
+
+
+def test_a_text_that_the_database_cannot_hold_changes_nothing(
+    tmp_path: Path, postgresql: PostgreSQL
+) -> None:
+    with ExitStack() as stack:
+        stores = Stores("postgresql", tmp_path, postgresql, stack)
+        with (tmp_path / "odd").open("wb") as stream:
+            writer = Writer(stream)
+            writer.add(Header(format=1, version="1", made=MADE, database="x", chat="x", top=MADE))
+            writer.add(Table(name="quizzes", columns=QUIZZES.columns, last_id=1))
+            writer.add(Row((1, "a\0b", 1, "", "", "")))
+            writer.end()
+        done = stores.relayctl("restore", "--replace", "odd")
+        check_failed(done, 2, "odd: quizzes cannot hold a text", "nothing was changed")
+        assert content(stores.relayctl) == stores.before
 
 
 def test_a_backup_that_is_killed_leaves_no_file_and_the_one_before(

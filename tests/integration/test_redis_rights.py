@@ -4,10 +4,11 @@ import re
 import shlex
 from pathlib import Path
 
+from tests.backups import write_backup
 from tests.daemon import Daemon
 from tests.integration.clients import read, say
 from tests.integration.conftest import KEY, Connect, Spawn
-from tests.integration.relayctl import Operator
+from tests.integration.relayctl import Operator, check_failed
 from tests.integration.waiting import eventually
 from tests.redis_servers import Redis
 
@@ -77,3 +78,23 @@ def test_the_documented_rights_are_those_that_relayd_uses(
         daemon.stop()
     assert redis.tell("ACL", "LOG") == []
     assert used(redis) == {word[1:] for word in words if word.startswith("+")}
+
+
+def test_a_backup_needs_no_further_right_and_a_restore_the_two_that_the_page_names(
+    redis: Redis, tmp_path: Path, postgresql_url: str
+) -> None:
+    (more,) = re.findall(r"`relayctl restore` also needs `([^`]+)`", PAGE.read_text())
+    assert redis.tell(*words_of_the_page()) == b"OK"
+    url = f"redis://relayd:pw@127.0.0.1:{redis.port}/1"
+    relayctl = Operator(tmp_path, redis_url=url, DATABASE_URL=postgresql_url, chat_room_age=0)
+    write_backup(tmp_path / "file", 2, 3)
+    assert redis.tell("ACL", "SETUSER", "relayd", *more.split()) == b"OK"
+    assert relayctl("restore", "file").returncode == 0
+    for word in more.replace("+", "-").split():
+        assert redis.tell("ACL", "SETUSER", "relayd", word) == b"OK"
+        done = relayctl("restore", "--replace", "file")
+        check_failed(done, 1, "rights of its user", "nothing was changed")
+    redis.tell("ACL", "LOG", "RESET")
+    # a script is not taken back
+    assert "2 rooms with 6 messages" in relayctl("backup", "again").stdout
+    assert redis.tell("ACL", "LOG") == []
