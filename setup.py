@@ -99,7 +99,7 @@ setup(
     package_data={
         "relayd": ["py.typed"],
         "relayd.native": ["*.pyi"],
-        "relayd.web": ["static/**/*"],
+        "relayd.web": ["static/**/*", "html/*", "languages/*.json"],
     },
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,

@@ -5,7 +5,7 @@ path of relayd uses, or a small page for a browser.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,12 +27,14 @@ class Answer:
         body: the whole body; answers are small. An endless answer is a `Stream`.
         content_type: of the body.
         headers: further headers, beside those of every answer.
+        cookies: values of `Set-Cookie`, one line each (RFC 6265 section 3).
     """
 
     status: int = 200
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Sequence[str] = ()
 
 
 class Sink(Protocol):
@@ -92,6 +94,11 @@ def redirect(location: str, status: int = 308) -> Answer:
     return Answer(status, body, "text/plain; charset=utf-8", {"Location": location})
 
 
+def host_of(header: str | None) -> str:
+    """The Host header, if it is a plain name or IPv4 address, perhaps with a port; else empty."""
+    return header if header and _HOST.fullmatch(header) else ""
+
+
 def security_headers(host: str | None) -> dict[str, str]:
     """The headers of every answer.
 
@@ -99,7 +106,8 @@ def security_headers(host: str | None) -> dict[str, str]:
         host: the Host header; it names the WebSocket origin in the policy, because Safari before
             15.4 does not let `connect-src 'self'` cover ws: and wss: (CSP3 section 6.7.2.8 does).
     """
-    sockets = f" ws://{host} wss://{host}" if host and _HOST.fullmatch(host) else ""
+    named = host_of(host)
+    sockets = f" ws://{named} wss://{named}" if named else ""
     return {
         "Content-Security-Policy": (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

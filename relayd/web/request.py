@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Protocol, cast
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -29,14 +29,14 @@ from relayd.web.answers import (
 )
 from relayd.web.pace import Pace
 from relayd.web.stream import LineWriter
-from relayd.web.templates import error_page
+from relayd.web.templates import View
 
 # After the answer "too large", up to so many bytes of a body are read and dropped, so that the
 # client gets the answer instead of a reset connection (RFC 9112 section 9.6).
 MOST_DROPPED = 4 * 1024 * 1024
 
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/]*)", re.IGNORECASE)
-_FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static)(/|$)")
+_FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static|clients)(/|$)")
 
 
 class Answering(Protocol):
@@ -108,6 +108,12 @@ class Request(server.Request):
         _, _, query = self.uri.decode("utf-8", "replace").partition("?")
         values = parse_qs(query, keep_blank_values=True).get(name)
         return values[0] if values else None
+
+    @property
+    def safe_query(self) -> str:
+        """The query with its question mark, safe in a Location header; empty without one."""
+        _, mark, query = self.uri.decode("latin-1").partition("?")
+        return mark + quote(query, safe="%&=+~;:@/?!*'(),")
 
     def header(self, name: str) -> str | None:
         """A header of the request as text."""
@@ -279,7 +285,7 @@ class Request(server.Request):
             self.channel.persistent = False
             self.responseHeaders.setRawHeaders("Connection", ["close"])
         if answer.status >= 400 and answer.content_type != HTML and self._is_for_people():
-            answer = error_page(answer)
+            answer = View.of(self).error(answer)
         self._write(answer)
         self.finish()
 
@@ -306,6 +312,8 @@ class Request(server.Request):
         for name, value in headers.items():
             # Connection is a list, which may contain "close" already
             self.responseHeaders.addRawHeader(name, value)
+        for cookie in answer.cookies:
+            self.responseHeaders.addRawHeader("Set-Cookie", cookie)
         self.write(answer.body)
 
 

@@ -1,7 +1,6 @@
 """The table of the public paths and their handlers; the rest of relayd calls `build_site`.
 
-The top module of `web`. The pages of the chat redirect to the path with a slash at its end, because
-their links are relative.
+The top module of `web`. The routes of the pages are in `pages`.
 """
 
 import re
@@ -20,7 +19,7 @@ from relayd.web.backend import Backend
 from relayd.web.cors import answer_preflight, cors_headers
 from relayd.web.health import Health
 from relayd.web.metrics import Metrics
-from relayd.web.pages import Pages
+from relayd.web.pages import page_routes
 from relayd.web.request import Request
 from relayd.web.routes import Mounted, Route, RoutedSite
 from relayd.web.static_files import StaticFiles
@@ -157,15 +156,11 @@ class Site(RoutedSite):
 
     def _build_routes(self, clock: Any) -> list[Route]:
         files = StaticFiles()
-        pages = Pages(self._backend, clock)
         health = Health(self._backend, clock)
         return [
-            Route.at("/", GET=pages.home),
-            Route.at("/chat", GET=pages.to_lobby),
-            Route.at("/chat/", GET=pages.lobby),
-            Route.at("/chat/{room}", GET=pages.to_room),
-            Route.at("/chat/{room}/", GET=pages.room),
+            *page_routes(self._backend, clock),
             Route.at("/static/{name}", GET=files.serve),
+            Route.at("/static/{inside}/{name}", GET=files.serve),
             Route.at("/healthz[/]", GET=health.alive),
             Route.at("/readyz[/]", GET=health.ready),
             Route.at("/metrics[/]", GET=Metrics(self._backend).serve),

@@ -1,8 +1,7 @@
 """Stylesheet, scripts and icon, read once at the start and served from memory.
 
 A name is looked up in a table, never in the file system, so a request cannot leave the folder or
-list it. Only files with a type in `TYPES` are served; the templates of `pages` are in the same
-folder and are not served.
+list it. Folders go one deep. Only files with a type in `TYPES` are served.
 """
 
 import hashlib
@@ -26,16 +25,23 @@ class StaticFiles:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._answers = {
-            path.name: _whole(path) for path in folder.iterdir() if path.suffix in TYPES
+            path.relative_to(folder).as_posix(): _whole(path)
+            for path in folder.rglob("*")
+            if path.suffix in TYPES
         }
 
-    def serve(self, request: Request, name: str) -> Answer:
+    def serve(self, request: Request, name: str, inside: str = "") -> Answer:
         """Serves a file, or 304 if the client has it already (RFC 9110 section 13.1.2).
 
         Browsers cache a file but revalidate it each time (`no-cache`), so that a page never runs
         with the script of an older relayd.
+
+        Args:
+            request: the request.
+            name: of the file.
+            inside: of its folder; empty for a file that stands flat.
         """
-        whole = self._answers.get(name)
+        whole = self._answers.get(f"{inside}/{name}" if inside else name)
         if whole is None:
             raise Refusal(ErrorCode.NOT_FOUND, "There is no such file.")
         known = re.findall(r'"[^"]*"|\*', request.header("If-None-Match") or "")

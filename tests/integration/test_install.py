@@ -170,7 +170,8 @@ def test_the_wheel_carries_what_relayd_reads(wheel: Path, tree: Path) -> None:
     expected = {"relayd/_etc/relayd.toml", "twisted/plugins/relayd_plugin.py"}
     for folder, target in (("schema", "relayd/_schema"), ("relayd", "relayd")):
         for path in (tree / folder).rglob("*"):
-            if path.suffix in (".sql", ".py") or ("static" in path.parts and path.is_file()):
+            is_data = path.is_file() and {"static", "html", "languages"} & {*path.parts}
+            if path.suffix in (".sql", ".py") or is_data:
                 expected.add(f"{target}/{path.relative_to(tree / folder).as_posix()}")
     dist_info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     compiled = {name for name in names if name.startswith("relayd/native/")} - expected

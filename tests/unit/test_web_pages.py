@@ -1,15 +1,23 @@
 """The pages and static files: what they say, where they lead, what they do not let in or out."""
 
+import json
 import re
 from html.parser import HTMLParser
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from relayd import __version__
 from relayd.config import Api, Auth, Config, Echo, Limits
+from relayd.errors import ErrorCode
+from relayd.relays.paths import KINDS
+from relayd.web import catalogues, templates
+from relayd.web.catalogues import CATALOGUES
+from relayd.web.pages.home import CARDS
 from relayd.web.static_files import FOLDER, TYPES
-from tests.unit.web_fakes import FakeBackend, ask
+from tests.unit.web_fakes import FakeBackend, Reply, ask
+from tests.web_pages import PAGES
 
 HTML = "Accept: text/html\r\n"
 
@@ -28,6 +36,10 @@ class Tags(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.found if name == tag]
 
+    def by_id(self, name: str) -> dict[str, str | None]:
+        [found] = [attributes for _, attributes in self.found if attributes.get("id") == name]
+        return found
+
 
 def get(path: str, config: Config | None = None, status: int = 200) -> str:
     """The text of a page."""
@@ -37,34 +49,193 @@ def get(path: str, config: Config | None = None, status: int = 200) -> str:
     return reply.body.decode()
 
 
-def test_the_first_page_names_the_version_and_links_every_enabled_page() -> None:
+def test_the_first_page_names_the_version_and_shows_each_page_with_its_connections() -> None:
     page = get("/")
     assert __version__ in page
     links = {link["href"] for link in Tags(page).all("a")}
-    assert {"/chat/", "/chat/lobby/", "/healthz", "/readyz"} <= links
+    assert {*(templates.NAVIGATION[card] for card in CARDS), "/developers", "/readyz"} <= links
+    assert [each["data-count"] for each in Tags(page).all("p") if "data-count" in each] == [
+        *CARDS.values()
+    ]
+    assert "Connected now: 12" in page
+
+
+def test_the_page_for_developers_names_every_path_and_the_host_of_the_request() -> None:
+    reply = ask(FakeBackend(), "GET", "/developers", headers=HTML, host="relay.test:81")
+    page = reply.body.decode()
     for path in ("/ws/camera", "/ws/difficulty", "/ws/chat", "/ws/push", "/ws/echo", "/api/push"):
         assert path in page
-    assert ">41<" in page  # connections to /ws/camera
+    assert '<span data-origin="ws">ws://relay.test:81</span>/ws/camera/demo' in page
+    assert "HOST" not in page
 
 
-def test_the_first_page_names_disabled_features() -> None:
-    off = get("/")
-    on = get("/", Config(echo=Echo(enabled=True), api=Api(key="k")))
+def test_a_host_that_is_no_name_is_not_put_into_the_examples() -> None:
+    page = ask(FakeBackend(), "GET", "/developers", headers=HTML, host="<b>").body.decode()
+    assert "ws://relay.example" in page
+    assert "<b>" not in page
+
+
+def test_the_page_for_developers_names_disabled_features() -> None:
+    off = get("/developers")
+    on = get("/developers", Config(echo=Echo(enabled=True), api=Api(key="k")))
     assert off.count(">off<") == 2
     assert on.count(">off<") == 0
 
 
-@pytest.mark.parametrize("path", ["/", "/chat/", "/chat/?room=a+b", "/chat/lobby/", "/nothing"])
-def test_no_page_has_inline_script_or_style(path: str) -> None:
-    page = ask(FakeBackend(), "GET", path, headers=HTML).body.decode()
+@pytest.mark.parametrize("path", [*PAGES.values(), "/chat/?room=a+b"])
+@pytest.mark.parametrize("language", CATALOGUES)
+def test_no_page_has_inline_script_or_style(path: str, language: str) -> None:
+    headers = f"{HTML}Accept-Language: {language}\r\n"
+    page = ask(FakeBackend(), "GET", path, headers=headers).body.decode()
     tags = Tags(page)
     assert tags.all("style") == []
     for script in tags.all("script"):
-        assert re.fullmatch(r"/static/\w+\.js", script["src"] or "")
+        if script["type"] == "application/json":  # data, which no browser runs
+            assert script.get("src") is None
+        else:
+            assert re.fullmatch(r"/static/\w+\.js", script["src"] or "")
     for tag, attributes in tags.found:
         assert "style" not in attributes, tag
         assert not any(name.startswith("on") for name in attributes), tag
-    assert "$" not in page  # no hole is left
+    assert not re.search(r"\$[a-z]", page)  # no hole is left
+
+
+@pytest.mark.parametrize("path", PAGES.values())
+def test_a_page_with_its_styles_and_scripts_is_below_60_kb(path: str) -> None:
+    backend = FakeBackend()
+    page = ask(backend, "GET", path, headers=HTML).body
+    sizes = {path: len(page)}
+    waiting = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.decode())
+    while waiting:
+        file = waiting.pop()
+        if file not in sizes:
+            body = ask(backend, "GET", file).body
+            sizes[file] = len(body)
+            found = re.findall(rb'from "\./([\w/.]+)"', body)
+            waiting += [f"/static/{name.decode()}" for name in found]
+    assert sum(sizes.values()) < 60 * 1024, sizes
+
+
+# Languages
+
+
+def texts(tag: str) -> set[str]:
+    return set(CATALOGUES[tag].texts)
+
+
+@pytest.mark.parametrize("tag", CATALOGUES)
+def test_all_catalogues_have_the_same_keys_with_the_same_holes(tag: str) -> None:
+    assert texts(tag) == texts("en")
+    for key, text in CATALOGUES[tag].texts.items():
+        holes = re.findall(r"\{\w+\}", CATALOGUES["en"].texts[key])
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(holes), key
+
+
+def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
+    used = {f"nav.{name}" for name in templates.NAVIGATION} | {"language"}
+    used |= {f"theme.{theme}" for theme in templates.THEMES}
+    used |= {f"home.{card}{end}" for card in CARDS for end in ("", "_about")}
+    used |= {f"example.{path.stem[8:]}" for path in templates.FOLDER.glob("example_*.txt")}
+    for path in templates.FOLDER.glob("*.html"):
+        used |= set(re.findall(r"\$([a-z_]+\.[a-z0-9_.]*[a-z0-9_])", path.read_text("utf-8")))
+    for path in [*FOLDER.rglob("*.js"), *templates.FOLDER.parent.rglob("*.py")]:
+        used |= set(re.findall(r'"([a-z]+\.(?:js\.)?[a-z_.]+)"', path.read_text("utf-8"))) & texts(
+            "en"
+        )
+        called = re.findall(r'\b(?:text|inLanguage)\("([\w.]+)"', path.read_text("utf-8"))
+        used |= set(called)
+    used |= {key for key in texts("en") if key.startswith("js.refusal.")}  # by the error's code
+    assert used == texts("en")
+
+
+def test_a_refusal_with_a_text_of_its_own_has_a_code_of_relayd() -> None:
+    codes = {key.rpartition(".")[2] for key in texts("en") if key.startswith("js.refusal.")}
+    assert codes <= {code.value for code in ErrorCode}
+
+
+@pytest.mark.parametrize("tag", set(CATALOGUES) - {"en"})
+def test_a_translated_sentence_is_one_that_relayd_says(tag: str) -> None:
+    said = {phrase.phrase for phrase in HTTPStatus} | {code.sentence for code in ErrorCode}
+    for kind in KINDS:
+        said |= {kind.purpose, kind.example, kind.published}
+    sources = "".join(path.read_text("utf-8") for path in templates.FOLDER.parents[1].rglob("*.py"))
+    joined = re.sub(r'"\n\s+"', "", sources)
+    for sentence in CATALOGUES[tag].sentences:
+        assert sentence in said or f'"{sentence}"' in joined, sentence
+    assert {kind.purpose for kind in KINDS} - {""} <= set(CATALOGUES[tag].sentences)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "tag"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("ja", "ja"),
+        ("ja-JP", "ja"),
+        ("JA", "ja"),
+        ("de, ja;q=0.5, en;q=0.4", "ja"),
+        ("en;q=0.4,ja;q=0.5", "ja"),
+        ("en-GB, ja", "en"),
+        ("ja;q=0, *", "en"),
+        ("en;q=0, *;q=0.1", "ja"),
+        ("*", "en"),
+        ("fr, de", "en"),
+        ("ja;q=1.5, en", "en"),
+        (";;;,ja;q=,\xff", "en"),
+        ("ja;q=0.001", "ja"),
+        ("-", "en"),
+    ],
+)
+def test_the_language_follows_accept_language(accepted: str | None, tag: str) -> None:
+    assert catalogues.choose(accepted).tag == tag
+
+
+def ask_page(path: str, headers: str) -> Reply:
+    return ask(FakeBackend(), "GET", path, headers=HTML + headers)
+
+
+def test_a_page_says_its_language_and_that_it_depends_on_the_visitor() -> None:
+    reply = ask_page("/chat/", "Accept-Language: ja\r\n")
+    assert '<html lang="ja" data-theme="system">' in reply.body.decode()
+    assert reply.headers["content-language"] == "ja"
+    assert reply.headers["vary"] == "Accept-Language, Cookie"
+    assert reply.headers["cache-control"] == "private, no-cache"
+    assert "set-cookie" not in reply.headers
+
+
+def test_a_switch_in_the_page_sets_a_cookie_that_holds_on_the_next_page() -> None:
+    reply = ask_page("/?lang=ja&x=1", "")
+    cookie = reply.headers["set-cookie"]
+    assert cookie == "relayd_lang=ja; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly"
+    assert reply.headers["content-language"] == "ja"
+    kept = ask_page("/chat/", f"Cookie: a=b; {cookie.partition(';')[0]}\r\nAccept-Language: en\r\n")
+    assert kept.headers["content-language"] == "ja"
+    dark = ask_page("/chat/?theme=dark", "")
+    assert 'data-theme="dark"' in dark.body.decode()
+    assert 'href="?theme=light"' in dark.body.decode()
+
+
+@pytest.mark.parametrize("asked", ["xx", "", "../en", "ja%0d%0aSet-Cookie:%20a=b"])
+def test_an_unknown_choice_is_ignored(asked: str) -> None:
+    reply = ask_page(f"/?lang={asked}&theme={asked}", f"Cookie: relayd_lang={asked}; ;=;x\r\n")
+    assert reply.status == 200
+    assert reply.headers["content-language"] == "en"
+    assert "set-cookie" not in reply.headers
+
+
+def test_an_error_page_is_in_the_language_of_the_visitor() -> None:
+    reply = ask_page("/nowhere", "Accept-Language: ja\r\n")
+    page = reply.body.decode()
+    assert reply.status == 404
+    assert "<h1>404 見つかりません</h1>" in page
+    assert reply.headers["cache-control"] == "no-store"
+
+
+def test_a_script_gets_the_texts_of_its_page_as_data_that_cannot_end_early() -> None:
+    page = ask_page("/chat/lobby/", "Accept-Language: ja\r\n").body.decode()
+    [data] = re.findall(r'<script type="application/json" id="texts">(.*?)</script>', page)
+    assert json.loads(data)["js.connected"] == CATALOGUES["ja"].texts["js.connected"]
+    assert not any(key.startswith("developers.") for key in json.loads(data))
 
 
 @pytest.mark.parametrize(
@@ -98,22 +269,22 @@ def test_the_form_says_what_is_wrong_with_a_name(asked: str) -> None:
 
 def test_the_requested_path_is_shown_as_text() -> None:
     page = get("/chat/?room=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", status=400)
-    assert Tags(page).all("script") == []
+    assert "<script" not in page
     [room] = [field for field in Tags(page).all("input") if field["id"] == "room"]
     assert room["value"] == '"><script>alert(1)</script>'
 
 
 def test_a_room_hands_its_settings_to_its_script() -> None:
     config = Config(limits=Limits(max_message_size=77))
-    [main] = Tags(get("/chat/Gr%C3%BC%C3%9Fe/", config)).all("main")
-    assert main["data-room"] == "Grüße"
-    assert main["data-limit"] == "77"
-    assert main["data-tokens"] == "yes"
+    room = Tags(get("/chat/Gr%C3%BC%C3%9Fe/", config)).by_id("chat")
+    assert room["data-room"] == "Grüße"
+    assert room["data-limit"] == "77"
+    assert room["data-tokens"] == "yes"
 
 
 def test_a_room_for_users_of_a_site_asks_for_no_token() -> None:
-    [main] = Tags(get("/chat/lobby/", Config(auth=Auth(chat="django")))).all("main")
-    assert main["data-tokens"] == "no"
+    room = Tags(get("/chat/lobby/", Config(auth=Auth(chat="django")))).by_id("chat")
+    assert room["data-tokens"] == "no"
 
 
 @pytest.mark.parametrize("room", ["a%20b", "%3Cb%3E", "a.b", "x" * 101, "%ff", "%E2%82%AC"])
@@ -125,12 +296,12 @@ def test_a_bad_room_is_answered_400(room: str, slash: str) -> None:
 # Static files
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
-def test_a_file_is_served_with_its_type_or_not_at_all(path: Path) -> None:
-    reply = ask(FakeBackend(), "GET", f"/static/{path.name}")
-    if path.suffix == ".html":
-        assert reply.status == 404
-        return
+FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_is_served_with_its_type(path: Path) -> None:
+    reply = ask(FakeBackend(), "GET", f"/static/{path.relative_to(FOLDER).as_posix()}")
     assert (reply.status, reply.body) == (200, path.read_bytes())
     assert reply.headers["content-type"] == TYPES[path.suffix]
 
@@ -159,6 +330,8 @@ def test_a_file_is_revalidated_each_time_and_sent_once() -> None:
         "/static/.",
         "/static/room.js%00.css",
         "/static/room.js/",
+        "/static/../html/layout.html",
+        "/static/layout.html",
     ],
 )
 def test_a_path_cannot_leave_the_folder_and_no_listing_is_served(path: str) -> None:
@@ -167,7 +340,7 @@ def test_a_path_cannot_leave_the_folder_and_no_listing_is_served(path: str) -> N
 
 
 def test_the_scripts_never_turn_text_into_markup() -> None:
-    for path in FOLDER.glob("*.js"):
+    for path in FOLDER.rglob("*.js"):
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b",
             path.read_text(encoding="utf-8"),

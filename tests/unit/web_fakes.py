@@ -37,7 +37,7 @@ class FakeBackend:
     banned: tuple[str, ...] = ()
 
     def connection_counts(self) -> dict[str, int]:
-        return {"camera": 41}
+        return {"camera": 41, "chat": 12}
 
     def publish(self, group: str, payload: bytes) -> int:
         self.published.append((group, payload))
@@ -138,12 +138,17 @@ class Client:
 
 
 def ask(
-    backend: FakeBackend, method: str, path: str, body: bytes = b"", headers: str = ""
+    backend: FakeBackend,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: str = "",
+    host: str = "relay.example:8080",
 ) -> Reply:
     """Sends one request on a connection of its own and returns its answer."""
     client = Client(build_site(backend, Clock()))
     length = f"Content-Length: {len(body)}\r\n" if body else ""
-    head = f"{method} {path} HTTP/1.1\r\nHost: relay.example:8080\r\n{length}{headers}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}{headers}\r\n"
     client.send(head.encode() + body)
     [reply] = client.replies(head=method == "HEAD")
     return reply

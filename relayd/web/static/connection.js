@@ -6,6 +6,8 @@
 // frame instead: 4000 + the status, the error code as its reason; before it comes an error frame. It
 // can set no header either, so a token is offered as a subprotocol.
 
+import { has, text } from "./texts.js";
+
 const FIRST_WAIT = 1000; // ms, the longest one before the first try; doubles from try to try
 const LONGEST_WAIT = 30_000;
 const RETRY_AFTER = 5000; // what relayd says with 429 and 503, which a browser does not show
@@ -13,21 +15,6 @@ const CONNECT_LIMIT = 15_000;
 const ACCEPTED_AFTER = 250; // a refusal follows the opening at once
 const SETTLED_AFTER = 1000; // this long nothing: the history is through
 const STABLE_AFTER = 5000; // only then the next wait is the first one again
-
-const SENTENCES = {
-  bad_name: "This room name is not allowed.",
-  not_found: "There is no such room.",
-  unauthorized: "You need a valid token for this room.",
-  forbidden: "You may not enter this room.",
-  origin_not_allowed: "This page may not connect: its address is not among the allowed origins.",
-  host_not_allowed: "This server does not answer for the host in the address of this page.",
-  too_many_connections: "There are too many connections at the moment.",
-  banned: "You may not connect to this server.",
-  overloaded: "The server has too much to do at the moment.",
-  draining: "The server is restarting.",
-  store_unavailable: "The history cannot be read at the moment.",
-  database_unavailable: "The history cannot be read at the moment.",
-};
 
 export class Connection extends EventTarget {
   // What the page shows: name is "connecting", "connected", "lost" or "refused"; code is the error
@@ -138,16 +125,17 @@ export class Connection extends EventTarget {
     this.#leave();
     const status = code - 4000;
     if (status >= 400 && status < 600) {
-      const told = early?.message ?? `The server refused: ${reason || status}.`;
-      const sentence = SENTENCES[reason] ?? told;
+      const told = early?.message ?? text("js.refused", { reason: reason || status });
+      const known = `js.refusal.${reason}`;
+      const sentence = has(known) ? text(known) : told;
       if (status === 429 || status === 503) this.#wait(sentence, RETRY_AFTER);
       else if (status >= 500) this.#wait(sentence);
       else this.#become("refused", sentence, 0, reason);
     } else if (code === 1000 || code === 1002 || code === 4001) {
-      this.#become("refused", "The server has ended the connection.");
+      this.#become("refused", text("js.ended"));
     } else {
       if (code === 1009 || code === 1007) {
-        this.#tell("problem", { error: "too_large", message: "The server did not take this." });
+        this.#tell("problem", { error: "too_large", message: text("js.too_large") });
       }
       this.#wait("");
     }
@@ -158,7 +146,7 @@ export class Connection extends EventTarget {
     const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries);
     const wait = least + Math.random() * longest;
     this.#tries += 1;
-    const lost = this.#wasConnected ? "Connection lost." : "The server does not answer.";
+    const lost = text(this.#wasConnected ? "js.lost" : "js.silent");
     this.#become("lost", sentence || lost, Date.now() + wait);
     this.#after("retry", wait, () => this.connect());
   }

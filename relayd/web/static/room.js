@@ -3,6 +3,7 @@
 
 import { Connection } from "./connection.js";
 import { Outgoing } from "./outgoing.js";
+import { text as inLanguage } from "./texts.js";
 import { keep, subprotocols, takeFromAddress } from "./token.js";
 
 const MOST_SHOWN = 1000;
@@ -10,9 +11,10 @@ const TAGGED = 40; // bytes that a tag adds to a frame, at most
 const byId = (id) => document.getElementById(id);
 const { room, limit, tokens } = byId("chat").dataset;
 const [messages, pending, scroll, input] = ["messages", "pending", "scroll", "text"].map(byId);
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const language = document.documentElement.lang;
+const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
+const calendar = new Intl.DateTimeFormat(language, { dateStyle: "full" });
+const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 
 const connection = new Connection(room, subprotocols);
 const outgoing = new Outgoing(connection, showPending);
@@ -72,7 +74,7 @@ function showPending() {
     const item = element("li", "message", "");
     const body = element("span", "text", text);
     body.dir = "auto";
-    item.append(element("span", "note", "sending…"), body);
+    item.append(element("span", "note", inLanguage("chat.js.sending")), body);
     return item;
   });
   pending.replaceChildren(...items);
@@ -102,7 +104,7 @@ connection.addEventListener("message", ({ detail }) => {
 });
 connection.addEventListener("repeated", ({ detail }) => outgoing.seen(detail.tag));
 connection.addEventListener("gap", () => {
-  append(element("li", "gap", "Older messages are missing here: they are no longer kept."));
+  append(element("li", "gap", inLanguage("chat.js.gap")));
 });
 connection.addEventListener("settled", () => {
   scroll.ariaBusy = "false";
@@ -111,7 +113,7 @@ connection.addEventListener("settled", () => {
 
 // The status line
 
-const TITLES = { connecting: "Connecting…", connected: "Connected" };
+const TITLES = { connecting: inLanguage("js.connecting"), connected: inLanguage("js.connected") };
 
 function showState() {
   const { name, sentence, retryAt, code } = connection.state;
@@ -119,9 +121,9 @@ function showState() {
   byId("status").textContent = sentence || TITLES[name];
   if (name !== "connecting") askForToken(NEEDS_TOKEN.has(code) && tokens === "yes");
   byId("retry").hidden = !byId("enter").hidden || (name !== "lost" && name !== "refused");
-  byId("retry").textContent = name === "refused" ? "Try again" : "Try now";
+  byId("retry").textContent = inLanguage(name === "refused" ? "js.again" : "js.now");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-  byId("countdown").textContent = name === "lost" ? `Reconnecting in ${seconds} s` : "";
+  byId("countdown").textContent = name === "lost" ? inLanguage("js.countdown", { seconds }) : "";
 }
 
 connection.addEventListener("state", showState);
@@ -145,7 +147,7 @@ function askForToken(asks) {
 byId("enter").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!keep(byId("token").value.trim())) {
-    showProblem("This is no token: a token has three parts with dots between them.");
+    showProblem(inLanguage("chat.js.bad_token"));
     return;
   }
   byId("token").value = "";
@@ -174,7 +176,7 @@ byId("form").addEventListener("submit", (event) => {
   if (text.trim() === "") return;
   const size = new TextEncoder().encode(JSON.stringify({ message: text })).length + TAGGED;
   if (size > Number(limit)) {
-    showProblem(`This is too long: ${size} of at most ${limit} bytes.`);
+    showProblem(inLanguage("chat.js.too_long", { size, limit }));
     return;
   }
   showProblem("");

@@ -1,0 +1,13 @@
+"""The table of the pages that the tests and `make screenshots` open: a new page is one line.
+
+Every page here is opened in both languages, light and dark, on a phone and a desktop.
+"""
+
+PAGES = {
+    "home": "/",
+    "developers": "/developers",
+    "chat": "/chat/",
+    "room": "/chat/lobby/",
+    "error": "/nowhere",
+}
+"""Paths by the name of the page, which its screenshots have, too."""
