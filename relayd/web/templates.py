@@ -122,7 +122,7 @@ class View:
             section: the entry of `NAVIGATION` that it belongs to.
             status: the HTTP status.
             script: the name of a module in `/static/`, or empty. It gets the texts whose keys
-                begin with `<section>.js.` and `js.` (see `static/texts.js`).
+                begin with `<section>.js.`, if there are any, and `js.` (see `static/texts.js`).
             shape: `narrow` for a form, `full` for a page that fills the window.
         """
         text = self.fill(
@@ -163,7 +163,8 @@ class View:
         return Answer(built.status, built.body, built.content_type, headers, built.cookies)
 
     def _script(self, script: str, section: str) -> str:
-        texts = self.catalogue.group(("js.", f"{section}.js."))
+        own = f"{section}.js."
+        texts = self.catalogue.group((own,)) and self.catalogue.group(("js.", own))
         return self.fill(
             "script",
             path=f"/static/{script}",

@@ -422,10 +422,10 @@ def test_the_form_leads_to_the_room_and_stops_at_a_bad_name(
     assert browser.violations() == []
 
 
-def test_the_first_page_shows_its_own_address_in_the_examples(
+def test_the_page_for_developers_shows_its_own_address_in_the_examples(
     daemon: Daemon, browser: Browser
 ) -> None:
-    browser.open(daemon.url + "/")
+    browser.open(daemon.url + "/developers")
     examples = " ".join(browser.texts("pre"))
     assert f"{daemon.ws_url}/ws/camera" in examples
     assert f"{daemon.url}/api/push/demo" in examples
