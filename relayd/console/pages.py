@@ -6,6 +6,7 @@ in it, so that the browser's cache has none either.
 
 import html
 from collections.abc import Mapping
+from dataclasses import replace
 
 from relayd import __version__
 from relayd.console.content import TABLES
@@ -14,9 +15,9 @@ from relayd.console.sessions import PATH, Session
 from relayd.errors import ErrorCode, Refusal
 from relayd.relays.paths import KINDS
 from relayd.storage.tables import Table
-from relayd.web import templates
 from relayd.web.answers import Answer
 from relayd.web.request import Request
+from relayd.web.templates import View
 
 _TABS = ("overview", "clients", *TABLES)
 
@@ -42,21 +43,23 @@ class Pages:
             problem = f'<p class="problem" role="alert">{html.escape(text)}</p>'
             status = 403 if wrong else refusal.status
             headers |= {name: value for name, value in refusal.headers.items() if not wrong}
-        content = templates.fill("console-login", html_values={"problem": problem})
-        return _private(templates.page("relayd console", content, status), headers)
+        view = View.of(request).english
+        content = view.fill("console-login", html_values={"problem": problem})
+        page = view.page(content, title="relayd console", status=status, shape="narrow")
+        return _private(page, headers)
 
     def _overview(self, session: Session, request: Request) -> Answer:
         """The processes, charts and warnings."""
         values = {"header": _header("overview")}
-        content = templates.fill("console", version=__version__, html_values=values)
-        return _page("Overview", content, "console.js")
+        content = View().fill("console", version=__version__, html_values=values)
+        return _page(request, "Overview", content, "console.js")
 
     def _clients(self, session: Session, request: Request) -> Answer:
         """The search for clients."""
         kinds = "".join(f"<option>{html.escape(kind.name)}</option>" for kind in KINDS)
         values = {"header": _header("clients"), "kinds": kinds}
-        content = templates.fill("console-clients", html_values=values)
-        return _page("Clients", content, "console-clients.js")
+        content = View().fill("console-clients", html_values=values)
+        return _page(request, "Clients", content, "console-clients.js")
 
     def _content(self, table: Table) -> Guarded:
         """The page of a table."""
@@ -64,19 +67,17 @@ class Pages:
         heads = "".join(f"<th{_numeric(name)}>{name}" for name in table.columns)
         fields = "".join(_field(name) for name in table.columns[1:])
         values = {"header": _header(table.name), "heads": heads, "fields": fields}
-        content = templates.fill(
-            "console-content", title=title, table=table.name, html_values=values
-        )
+        content = View().fill("console-content", title=title, table=table.name, html_values=values)
 
         def page(session: Session, request: Request) -> Answer:
-            return _page(title, content, "console-content.js")
+            return _page(request, title, content, "console-content.js")
 
         return page
 
 
 def _header(current: str) -> str:
     marks = {name: ' aria-current="page"' if name == current else "" for name in _TABS}
-    return templates.fill("console-header", html_values=marks)
+    return View().fill("console-header", html_values=marks)
 
 
 def _numeric(name: str) -> str:
@@ -92,9 +93,10 @@ def _field(name: str) -> str:
     )
 
 
-def _page(title: str, content: str, script: str) -> Answer:
-    return _private(templates.page(f"{title} · relayd console", content, script=script), PRIVATE)
+def _page(request: Request, title: str, content: str, script: str) -> Answer:
+    view, title = View.of(request).english, f"{title} · relayd console"
+    return _private(view.page(content, title=title, script=script, shape="console"), PRIVATE)
 
 
 def _private(answer: Answer, headers: Mapping[str, str]) -> Answer:
-    return Answer(answer.status, answer.body, answer.content_type, {**answer.headers, **headers})
+    return replace(answer, headers={**answer.headers, **headers})

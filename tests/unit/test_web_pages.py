@@ -93,7 +93,7 @@ def test_no_page_has_inline_script_or_style(path: str, language: str) -> None:
         if script["type"] == "application/json":  # data, which no browser runs
             assert script.get("src") is None
         else:
-            assert re.fullmatch(r"/static/\w+\.js", script["src"] or "")
+            assert re.fullmatch(r"/static/[\w-]+\.js", script["src"] or "")
     for tag, attributes in tags.found:
         assert "style" not in attributes, tag
         assert not any(name.startswith("on") for name in attributes), tag
