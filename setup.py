@@ -29,7 +29,8 @@ class BuildWithData(build_py):
     """Puts what relayd reads at run time, and a checkout keeps at its root, inside the package.
 
     `schema/<dialect>/*.sql` goes to `relayd/_schema/<dialect>/`, `etc/relayd.toml` to
-    `relayd/_etc/`. An editable install copies nothing: the files at the root are used.
+    `relayd/_etc/`, the module of `clients/web/`, which pages import, to `relayd/_clients/`. An
+    editable install copies nothing: the files at the root are used.
     """
 
     def run(self) -> None:
@@ -37,7 +38,7 @@ class BuildWithData(build_py):
         super().run()
         if self.editable_mode:
             return
-        for folder in ("_schema", "_etc"):
+        for folder in ("_schema", "_etc", "_clients"):
             shutil.rmtree(Path(self.build_lib, "relayd", folder), ignore_errors=True)
         for source, target in self.data().items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +58,8 @@ class BuildWithData(build_py):
             for path in sorted(schema.rglob("*.sql"))
         }
         files[ROOT / "etc" / "relayd.toml"] = package / "_etc" / "relayd.toml"
+        for name in ("relayd.js", "relayd.d.ts"):
+            files[ROOT / "clients" / "web" / name] = package / "_clients" / name
         return files
 
 

@@ -6,6 +6,9 @@ Every page here is opened in both languages, light and dark, on a phone and a de
 PAGES = {
     "home": "/",
     "developers": "/developers",
+    "cameras": "/camera/",
+    "camera": "/camera/demo/",
+    "camera_send": "/camera/demo/send",
     "chat": "/chat/",
     "room": "/chat/lobby/",
     "error": "/nowhere",

@@ -22,7 +22,7 @@ from relayd.web.metrics import Metrics
 from relayd.web.pages import page_routes
 from relayd.web.request import Request
 from relayd.web.routes import Mounted, Route, RoutedSite
-from relayd.web.static_files import StaticFiles
+from relayd.web.static_files import StaticFiles, clients_folder
 
 __all__ = ["NOTHING", "Backend", "Site", "build_site"]
 
@@ -156,11 +156,14 @@ class Site(RoutedSite):
 
     def _build_routes(self, clock: Any) -> list[Route]:
         files = StaticFiles()
+        # imported by pages of other sites (Fetch standard, section 3.3), which is why it is there
+        clients = StaticFiles(clients_folder(), {"Access-Control-Allow-Origin": "*"})
         health = Health(self._backend, clock)
         return [
             *page_routes(self._backend, clock),
             Route.at("/static/{name}", GET=files.serve),
             Route.at("/static/{inside}/{name}", GET=files.serve),
+            Route.at("/clients/{name}", GET=clients.serve),
             Route.at("/healthz[/]", GET=health.alive),
             Route.at("/readyz[/]", GET=health.ready),
             Route.at("/metrics[/]", GET=Metrics(self._backend).serve),

@@ -6,6 +6,7 @@ list it. Folders go one deep. Only files with a type in `TYPES` are served.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from relayd.errors import ErrorCode, Refusal
@@ -17,15 +18,28 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".ts": "text/plain; charset=utf-8",
 }
 
 
-class StaticFiles:
-    """The files below `/static/`."""
+def clients_folder() -> Path:
+    """The module for pages of other sites: in the package if it is installed, else at the root."""
+    package = Path(__file__).parents[1]
+    installed = package / "_clients"
+    return installed if installed.is_dir() else package.parent / "clients" / "web"
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+
+class StaticFiles:
+    """The files of a folder.
+
+    Args:
+        folder: the folder.
+        headers: further headers of each of them.
+    """
+
+    def __init__(self, folder: Path = FOLDER, headers: Mapping[str, str] | None = None) -> None:
         self._answers = {
-            path.relative_to(folder).as_posix(): _whole(path)
+            path.relative_to(folder).as_posix(): _whole(path, headers or {})
             for path in folder.rglob("*")
             if path.suffix in TYPES
         }
@@ -50,8 +64,8 @@ class StaticFiles:
         return whole
 
 
-def _whole(path: Path) -> Answer:
+def _whole(path: Path, more: Mapping[str, str]) -> Answer:
     body = path.read_bytes()
     tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    headers = {"ETag": tag, "Cache-Control": "no-cache", **more}
     return Answer(200, body, TYPES[path.suffix], headers)

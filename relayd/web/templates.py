@@ -20,7 +20,7 @@ from typing import Protocol
 from relayd.web.answers import HTML, Answer
 from relayd.web.catalogues import CATALOGUES, DEFAULT, Catalogue, choose
 
-NAVIGATION = {"chat": "/chat/", "developers": "/developers"}
+NAVIGATION = {"camera": "/camera/", "chat": "/chat/", "developers": "/developers"}
 """The pages in the head of every page, with their paths; the key `nav.<name>` has the text."""
 THEMES = ("system", "dark", "light")
 
@@ -169,6 +169,14 @@ class View:
         built = self.page(content, title=title, status=answer.status, shape="narrow")
         headers = {**built.headers, **answer.headers}
         return Answer(built.status, built.body, built.content_type, headers, built.cookies)
+
+    def problem(self, error: Exception) -> str:
+        """Markup for what is wrong with a form."""
+        return f'<p class="problem" role="alert">{self.sentence(str(error))}</p>'
+
+    def connection_parts(self) -> dict[str, str]:
+        """The values `status` and `token` of a template whose script calls `follow`."""
+        return {"status": self.fill("status"), "token": self.fill("token")}
 
     def _script(self, script: str, section: str) -> str:
         own = f"{section}.js."

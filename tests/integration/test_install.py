@@ -167,7 +167,8 @@ def test_a_stale_plugin_cache_hides_nothing(from_wheel: Installed) -> None:
 
 def test_the_wheel_carries_what_relayd_reads(wheel: Path, tree: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {"relayd/_etc/relayd.toml", "twisted/plugins/relayd_plugin.py"}
+    clients = {"relayd/_clients/relayd.js", "relayd/_clients/relayd.d.ts"}
+    expected = clients | {"relayd/_etc/relayd.toml", "twisted/plugins/relayd_plugin.py"}
     for folder, target in (("schema", "relayd/_schema"), ("relayd", "relayd")):
         for path in (tree / folder).rglob("*"):
             is_data = path.is_file() and {"static", "html", "languages"} & {*path.parts}

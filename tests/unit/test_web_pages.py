@@ -105,14 +105,17 @@ def test_a_page_with_its_styles_and_scripts_is_below_60_kb(path: str) -> None:
     backend = FakeBackend()
     page = ask(backend, "GET", path, headers=HTML).body
     sizes = {path: len(page)}
-    waiting = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.decode())
+    waiting = re.findall(r'(?:src|href)="(/(?:static|clients)/[^"]+)"', page.decode())
     while waiting:
         file = waiting.pop()
         if file not in sizes:
             body = ask(backend, "GET", file).body
             sizes[file] = len(body)
-            found = re.findall(rb'from "\./([\w/.]+)"', body)
-            waiting += [f"/static/{name.decode()}" for name in found]
+            found = re.findall(rb'from "(\./|/clients/)([\w/.]+)"', body)
+            waiting += [
+                ("/static/" if where == b"./" else "/clients/") + name.decode()
+                for where, name in found
+            ]
     assert sum(sizes.values()) < 60 * 1024, sizes
 
 
@@ -242,6 +245,8 @@ def test_a_script_gets_the_texts_of_its_page_as_data_that_cannot_end_early() -> 
     ("path", "location"),
     [
         ("/chat", "chat/"),
+        ("/camera", "camera/"),
+        ("/camera/a.b?x=1", "a.b/?x=1"),
         ("/chat?x=1", "chat/?x=1"),
         ("/chat/lobby", "lobby/"),
         ("/chat/lobby?x=%20", "lobby/?x=%20"),
@@ -293,7 +298,31 @@ def test_a_bad_room_is_answered_400(room: str, slash: str) -> None:
     assert "<h1>400" in get(f"/chat/{room}{slash}", status=400)
 
 
+def test_the_form_leads_to_the_camera_group() -> None:
+    reply = ask(FakeBackend(), "GET", "/camera/?group=+a.b+")
+    assert (reply.status, reply.headers["location"]) == (303, "a.b/")
+    assert 'role="alert"' in get("/camera/?group=a/b", status=400)
+    for slash in ("", "/", "/send"):
+        assert "<h1>400" in get(f"/camera/a%20b{slash}", status=400)
+
+
 # Static files
+
+
+def test_the_module_for_other_sites_may_be_imported_by_pages_of_any_origin() -> None:
+    reply = ask(
+        FakeBackend(), "GET", "/clients/relayd.js", headers="Origin: https://other.test\r\n"
+    )
+    assert reply.status == 200
+    assert reply.headers["access-control-allow-origin"] == "*"
+    assert reply.headers["content-type"] == "text/javascript; charset=utf-8"
+    tag = reply.headers["etag"]
+    again = ask(FakeBackend(), "GET", "/clients/relayd.js", headers=f"If-None-Match: {tag}\r\n")
+    assert (again.status, again.headers["access-control-allow-origin"]) == (304, "*")
+    for path in ("/static/room.js", "/chat/"):
+        assert "access-control-allow-origin" not in ask(FakeBackend(), "GET", path).headers
+    for path in ("/clients/", "/clients/package.json", "/clients/../setup.py"):
+        assert ask(FakeBackend(), "GET", path).status == 404
 
 
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())

@@ -62,20 +62,18 @@ class Chat:
             limit=config.limits.max_message_size,
             # a token is of no use where the session of a site counts
             tokens="no" if config.auth.chat == "django" else "yes",
+            html_values=view.connection_parts(),
         )
         title = f"{name} · {view.text('nav.chat')} · relayd"
         return view.page(content, title=title, section="chat", script="room.js", shape="full")
 
     def _lobby(self, request: Request, asked: str, refusal: Refusal | None = None) -> Answer:
         view = View.of(request)
-        problem = ""
-        if refusal is not None:
-            problem = f'<p class="problem" role="alert">{view.sentence(str(refusal))}</p>'
         content = view.fill(
             "lobby",
             asked=asked,
             default_room=self._backend.config.chat.default_room,
-            html_values={"problem": problem},
+            html_values={"problem": "" if refusal is None else view.problem(refusal)},
         )
         status = refusal.status if refusal else 200
         title = f"{view.text('nav.chat')} · relayd"

@@ -1,23 +1,22 @@
-// The page of a chat room: shows what `connection.js` hears and hands over what is written.
+// The page of a chat room: shows what comes to its client (clients/relayd.js), hands over what is written.
 // Everything that others wrote goes in as text nodes, never as markup.
 
-import { Connection } from "./connection.js";
-import { Outgoing } from "./outgoing.js";
+import { Chat } from "/clients/relayd.js";
+import { explain, follow, showProblem } from "./status.js";
 import { text as inLanguage } from "./texts.js";
-import { keep, subprotocols, takeFromAddress } from "./token.js";
+import { token } from "./token.js";
 
 const MOST_SHOWN = 1000;
 const TAGGED = 40; // bytes that a tag adds to a frame, at most
 const byId = (id) => document.getElementById(id);
-const { room, limit, tokens } = byId("chat").dataset;
+const { room, limit } = byId("chat").dataset;
 const [messages, pending, scroll, input] = ["messages", "pending", "scroll", "text"].map(byId);
 const language = document.documentElement.lang;
 const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
 const calendar = new Intl.DateTimeFormat(language, { dateStyle: "full" });
 const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 
-const connection = new Connection(room, subprotocols);
-const outgoing = new Outgoing(connection, showPending);
+const connection = new Chat(location.origin, room, { token });
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -70,7 +69,7 @@ function notice() {
 
 function showPending() {
   notice();
-  const items = outgoing.texts.map((text) => {
+  const items = connection.outgoing.map(({ text }) => {
     const item = element("li", "message", "");
     const body = element("span", "text", text);
     body.dir = "auto";
@@ -98,76 +97,25 @@ scroll.addEventListener("scroll", () => {
 byId("newer").addEventListener("click", toEnd);
 new ResizeObserver(() => following && toEnd()).observe(scroll); // a phone's keyboard came up
 
-connection.addEventListener("message", ({ detail }) => {
-  showMessage(detail);
-  outgoing.seen(detail.tag);
-});
-connection.addEventListener("repeated", ({ detail }) => outgoing.seen(detail.tag));
+connection.addEventListener("message", ({ detail }) => showMessage(detail));
+connection.addEventListener("outgoing", showPending);
 connection.addEventListener("gap", () => {
   append(element("li", "gap", inLanguage("chat.js.gap")));
 });
 connection.addEventListener("settled", () => {
   scroll.ariaBusy = "false";
-  byId("empty").hidden = messages.childElementCount + outgoing.texts.length > 0;
+  byId("empty").hidden = messages.childElementCount + connection.outgoing.length > 0;
 });
-
-// The status line
-
-const TITLES = { connecting: inLanguage("js.connecting"), connected: inLanguage("js.connected") };
-
-function showState() {
-  const { name, sentence, retryAt, code } = connection.state;
-  byId("chat").dataset.state = name;
-  byId("status").textContent = sentence || TITLES[name];
-  if (name !== "connecting") askForToken(NEEDS_TOKEN.has(code) && tokens === "yes");
-  byId("retry").hidden = !byId("enter").hidden || (name !== "lost" && name !== "refused");
-  byId("retry").textContent = inLanguage(name === "refused" ? "js.again" : "js.now");
-  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-  byId("countdown").textContent = name === "lost" ? inLanguage("js.countdown", { seconds }) : "";
-}
-
-connection.addEventListener("state", showState);
-setInterval(() => connection.state.name === "lost" && showState(), 1000);
-byId("retry").addEventListener("click", () => connection.connect());
-addEventListener("online", () => connection.hurry());
-addEventListener("offline", () => connection.drop());
-document.addEventListener("visibilitychange", () => document.hidden || connection.hurry());
-
-// A token
-
-const NEEDS_TOKEN = new Set(["unauthorized", "forbidden"]);
-
-function askForToken(asks) {
-  if (asks === !byId("enter").hidden) return;
-  byId("enter").hidden = !asks;
-  byId("form").hidden = asks;
-  (asks ? byId("token") : input).focus();
-}
-
-byId("enter").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (!keep(byId("token").value.trim())) {
-    showProblem(inLanguage("chat.js.bad_token"));
-    return;
-  }
-  byId("token").value = "";
-  showProblem("");
-  connection.connect();
-});
-// somebody has followed a link within this page
-addEventListener("hashchange", () => takeFromAddress() && connection.connect());
 
 // Writing
 
-function showProblem(sentence) {
-  byId("problem").textContent = sentence;
-  byId("problem").hidden = !sentence;
-}
-
+// A message that the server does not take goes back into the field, to be written anew.
 connection.addEventListener("problem", ({ detail }) => {
-  showProblem(detail.message);
-  const text = outgoing.refused(detail.error);
-  if (text !== null && input.value === "") input.value = text;
+  showProblem(explain(detail));
+  for (const message of connection.outgoing.filter(({ state }) => state === "failed")) {
+    connection.discard(message);
+    if (input.value === "") input.value = message.text;
+  }
 });
 
 byId("form").addEventListener("submit", (event) => {
@@ -182,13 +130,15 @@ byId("form").addEventListener("submit", (event) => {
   showProblem("");
   input.value = "";
   toEnd();
-  outgoing.add(text);
+  connection.say(text);
 });
 
 addEventListener("beforeunload", (event) => {
-  if (outgoing.texts.length > 0) event.preventDefault();
+  if (connection.outgoing.length > 0) event.preventDefault();
 });
 
 scroll.ariaBusy = "true";
-takeFromAddress();
-connection.connect();
+follow(connection, byId("chat"), (asks) => {
+  byId("form").hidden = asks;
+  if (!asks) input.focus();
+});

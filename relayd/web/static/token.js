@@ -7,18 +7,21 @@
 const PLACE = "relayd token";
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/; // RFC 7519; anything else is no subprotocol, perhaps
 
-let token = null;
+let kept = null;
 
 try {
-  token = sessionStorage.getItem(PLACE);
+  kept = sessionStorage.getItem(PLACE);
 } catch {
   // the browser keeps nothing for this page
 }
 
+// The token, or null.
+export const token = () => kept;
+
 // Keeps a token. Returns whether the text is one.
 export function keep(text) {
   if (!JWT.test(text)) return false;
-  token = text;
+  kept = text;
   try {
     sessionStorage.setItem(PLACE, text);
   } catch {
@@ -34,6 +37,3 @@ export function takeFromAddress() {
   history.replaceState(history.state, "", location.pathname + location.search);
   return keep(found.trim());
 }
-
-// The subprotocols that a WebSocket offers: a browser can send a token in no other header.
-export const subprotocols = () => (token === null ? [] : ["relayd", token]);
