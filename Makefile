@@ -255,6 +255,7 @@ test-tools:
 	need haproxy haproxy
 	need caddy caddy
 	need curl curl
+	need npm npm
 	need redis-server redis-server
 	need redis-sentinel redis-sentinel
 	need pgbouncer pgbouncer

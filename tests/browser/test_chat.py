@@ -1,134 +1,20 @@
-"""The pages in a real Chromium, against a real relayd."""
+"""The pages of the chat in a real Chromium, against a real relayd."""
 
-import contextlib
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jwt
 import pytest
-from selenium.common.exceptions import JavascriptException
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.daemon import Daemon, daemon
-
-__all__ = ["daemon"]  # a fixture
+from tests.chromium import Browser
+from tests.daemon import Daemon
 
 KEY = {"Authorization": "Bearer a-key-for-tests"}
-ARGUMENTS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-# While `deaf` is set, no WebSocket of the page hears anything; `hear` tells it what it missed.
-DEAF = """
-window.deaf = false;
-window.missed = [];
-window.hear = () => {
-  deaf = false;
-  for (const [socket, data] of missed.splice(0))
-    socket.dispatchEvent(new MessageEvent("message", { data }));
-};
-window.WebSocket = class extends WebSocket {
-  constructor(...all) {
-    super(...all);
-    this.addEventListener("message", (event) => {
-      if (!window.deaf) return;
-      event.stopImmediatePropagation();
-      missed.push([this, event.data]);
-    });
-  }
-};
-"""
-
-
-class Browser:
-    """One Chromium with a profile of its own, and what a person sees in it."""
-
-    def __init__(self, profile: Path) -> None:
-        options = ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-        self.console: list[str] = []
-
-    def open(self, url: str) -> "Browser":
-        self.driver.get(url)
-        return self
-
-    def can_be_deaf(self) -> None:
-        """Puts DEAF into every page that is opened from now on, before its own scripts."""
-        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})
-
-    def wait_for(self, what: Callable[[], object], seconds: float = 20) -> None:
-        WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: what())
-
-    def wait_for_state(self, state: str) -> None:
-        """Until the chat shows the state, also on a page that the browser has yet to load."""
-        script = "return document.getElementById('chat')?.dataset.state"
-
-        def is_shown() -> bool:
-            with contextlib.suppress(JavascriptException):  # the browser leaves the page
-                return bool(self.driver.execute_script(script) == state)
-            return False
-
-        self.wait_for(is_shown)
-
-    def texts(self, where: str = "#messages .text") -> list[str]:
-        """The texts of all elements that a selector finds, in one moment."""
-        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
-        found: list[str] = self.driver.execute_script(script, where)
-        return found
-
-    def shown(self, selector: str) -> str:
-        """What a person can read of an element; empty while it is hidden."""
-        return self.driver.find_element(By.CSS_SELECTOR, selector).text
-
-    def say(self, text: str) -> None:
-        self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
-
-    def network(self, *, offline: bool) -> None:
-        self.driver.execute_cdp_cmd("Network.enable", {})
-        self.driver.execute_cdp_cmd(
-            "Network.emulateNetworkConditions",
-            {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
-        )
-
-    def violations(self) -> list[str]:
-        """What the Content-Security-Policy has stopped."""
-        self.console += [entry["message"] for entry in self.driver.get_log("browser")]
-        return [line for line in self.console if "Content Security Policy" in line]
-
-
-@pytest.fixture
-def start_browser(tmp_path: Path) -> Iterator[Callable[[], Browser]]:
-    running: list[Browser] = []
-
-    def start() -> Browser:
-        running.append(Browser(tmp_path / f"profile{len(running)}"))
-        return running[-1]
-
-    yield start
-    for browser in running:
-        browser.driver.quit()
-
-
-@pytest.fixture
-def browser(start_browser: Callable[[], Browser]) -> Browser:
-    return start_browser()
 
 
 def test_two_browsers_see_each_other_and_after_a_reload_the_history(
@@ -329,12 +215,12 @@ def test_waits_before_a_new_try_are_random_longer_each_time_and_bounded(
         """
         const done = arguments[arguments.length - 1];
         const source = performance.getEntriesByType("resource").map((each) => each.name);
-        import(source.find((name) => name.includes("/connection"))).then(({ Connection }) => {
+        import(source.find((name) => name.includes("/clients/"))).then(({ Connection }) => {
           const now = Date.now();
           Date.now = () => now;
           const drops = (random, tries) => {
             Math.random = () => random;
-            const connection = new Connection("lobby");
+            const connection = new Connection(location.origin, "/ws/chat/lobby");
             return Array.from({ length: tries }, () => {
               connection.drop();
               return connection.state.retryAt - now;
@@ -362,7 +248,7 @@ def test_a_page_waits_as_long_as_a_refusal_asks_for_and_a_random_time_more(
         """
         const [code, done] = arguments;
         const source = performance.getEntriesByType("resource").map((each) => each.name);
-        import(source.find((name) => name.includes("/connection"))).then(({ Connection }) => {
+        import(source.find((name) => name.includes("/clients/"))).then(({ Connection }) => {
           const now = Date.now();
           Date.now = () => now;
           Math.random = () => 0.5;
@@ -371,7 +257,7 @@ def test_a_page_waits_as_long_as_a_refusal_asks_for_and_a_random_time_more(
             constructor() { super(); socket = this; }
             close() {}
           };
-          const connection = new Connection("lobby");
+          const connection = new Connection(location.origin, "/ws/chat/lobby");
           connection.connect();
           socket.dispatchEvent(new CloseEvent("close", { code }));
           done(connection.state.retryAt - now);
