@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
@@ -16,6 +17,61 @@ SKIPPED = ("/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/cache", "/
 
 before: set[str] = set()
 """The files before the package was installed."""
+
+
+class Transcript(NamedTuple):
+    """A command of a page, and what the page says that it prints.
+
+    Attributes:
+        command: as root types it.
+        output: the lines below it; `...` stands for any lines.
+    """
+
+    command: str
+    output: tuple[str, ...]
+
+    @property
+    def looks(self) -> bool:
+        """Whether the command changes nothing."""
+        return bool(
+            re.match(
+                "journalctl|relayctl (status|doctor)|systemctl status",
+                self.command.partition("; ")[2],
+            )
+        )
+
+    def shows(self, printed: str) -> bool:
+        """Whether it has printed that, but for numbers, times and the name of the machine."""
+        wanted = [
+            r"(?:[^\n]*\n)*" if line == "..." else re.escape(_plain(line)) + "\n"
+            for line in self.output
+        ]
+        lines = "".join(f"{_plain(line)}\n" for line in printed.splitlines())
+        return re.fullmatch("".join(wanted), lines) is not None
+
+
+def _plain(line: str) -> str:
+    line = re.sub(r"^\w{3} \d\d \d\d:\d\d:\d\d \S+ ", "", line)
+    return " ".join(re.sub(r"\d+(?:\.\d+)?", "0", line).split())
+
+
+def transcripts(chapter: str, folder: str = "/root") -> list[Transcript]:
+    """The commands of a chapter of docs/operate.md with their output.
+
+    Args:
+        chapter: of the first hour. Commands that need a network are left out: apt's, and
+            those of a public certificate.
+        folder: where they are typed.
+    """
+    text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"(?ms)^### {re.escape(chapter)}$(.*?)(?=^##)", text)
+    found = []
+    for block in re.findall(r"(?ms)^```\n(# .*?)^```", section):
+        for part in re.split(r"(?m)^# ", block)[1:]:
+            command, *output = part.splitlines()
+            if not command.startswith("apt install") and " --url https:" not in command:
+                found.append(Transcript(f"cd {folder}; {command}", tuple(output)))
+    return found
 
 
 def wait_until_ready(debian: Container) -> None:

@@ -89,13 +89,11 @@ def judge_service(unit: Unit, uptime: float | None = None) -> Iterator[Finding]:
     age = now - int(unit["ExecMainStartTimestampMonotonic"] or 0) / 1e6
     times = counted(restarts, "time", "times")
     text = f"{name} has ended by itself, and systemd has started it again, {times}"
-    remedy = f"journalctl -u {name} says why"
+    remedy = f"journalctl -u {name} says why; systemctl restart {name} resets the count"
     if age < _LATELY:
         yield fault(f"{text}, the last one {age / 60:.0f} min ago", remedy)
     else:
-        yield warn(
-            f"{text}, the last one {age / 3600:.1f} h ago", f"{remedy}; a restart resets the count"
-        )
+        yield warn(f"{text}, the last one {age / 3600:.1f} h ago", remedy)
 
 
 def _show(*names: str) -> list[Unit]:
