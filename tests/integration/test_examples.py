@@ -100,7 +100,7 @@ def test_compose_gives_relayd_the_time_to_drain_and_no_rights(services: dict[str
 def test_composes_settings_trust_the_address_of_its_nginx(
     services: dict[str, Any], tmp_path: Path
 ) -> None:
-    loaded = settings(tmp_path, (EXAMPLES / "compose" / "relayd.toml").read_text())
+    loaded = settings(tmp_path, (EXAMPLES / "compose" / "conf.d" / "50-relayd.toml").read_text())
     nginx = services["nginx"]["networks"]["front"]["ipv4_address"]
     assert loaded.config.proxy.trusted == (nginx,)
     assert loaded.config.server.workers == 2
