@@ -317,4 +317,6 @@ package-test-tools: package-tools
 	need systemd systemd-analyze
 	need podman podman
 	need runc runc
+	need catatonit catatonit  # the first process of a pod
+	[ -e /usr/lib/podman/netavark ] || missing+=(netavark)
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
