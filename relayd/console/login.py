@@ -103,6 +103,5 @@ def _read_password(body: bytes) -> str:
 def _see(place: str, cookie: str = "") -> Answer:
     answer = redirect(place, 303)
     headers = {**answer.headers, **PRIVATE}
-    if cookie:
-        headers["Set-Cookie"] = cookie
-    return Answer(answer.status, answer.body, answer.content_type, headers)
+    cookies = (cookie,) if cookie else ()
+    return Answer(answer.status, answer.body, answer.content_type, headers, cookies)

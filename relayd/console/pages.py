@@ -1,7 +1,6 @@
-"""The pages of the console: frames that their modules in `static/` fill with data.
+"""The pages of the console: frames that their modules in `web/static/` fill with data.
 
-Under `console`, on `web.templates`. A page without its session is never built, and no page has data
-in it, so that the browser's cache has none either.
+Under `console`, on `web.templates`. No page has data in it, so a browser's cache has none either.
 """
 
 import html
@@ -19,6 +18,7 @@ from relayd.web.answers import Answer
 from relayd.web.request import Request
 from relayd.web.templates import View
 
+_TITLES = {"quizzes": "console.quizzes", "actions": "console.actions"}
 _TABS = ("overview", "clients", *TABLES)
 
 
@@ -36,48 +36,53 @@ class Pages:
 
     def login(self, request: Request, refusal: Refusal | None) -> Answer:
         """The form for the password, with the reason why it was refused."""
-        problem, status, headers = "", 200, dict(PRIVATE)
+        view, problem, status, headers = View.of(request), "", 200, dict(PRIVATE)
         if refusal is not None:
             wrong = refusal.code is ErrorCode.UNAUTHORIZED
-            text = "This is not the password." if wrong else refusal.message
-            problem = f'<p class="problem" role="alert">{html.escape(text)}</p>'
+            told = html.escape(view.text("console.wrong"))
+            reason = told if wrong else view.sentence(refusal.message)
+            problem = f'<p class="problem" role="alert">{reason}</p>'
             status = 403 if wrong else refusal.status
             headers |= {name: value for name, value in refusal.headers.items() if not wrong}
-        view = View.of(request).english
-        content = view.fill("console-login", html_values={"problem": problem})
-        page = view.page(content, title="relayd console", status=status, shape="narrow")
-        return _private(page, headers)
+        content = view.fill("console_login", html_values={"problem": problem})
+        title = f"{view.text('console.title')} · relayd"
+        answer = view.page(content, title=title, section="console", status=status, shape="narrow")
+        return _private(answer, headers)
 
     def _overview(self, session: Session, request: Request) -> Answer:
         """The processes, charts and warnings."""
-        values = {"header": _header("overview")}
-        content = View().fill("console", version=__version__, html_values=values)
-        return _page(request, "Overview", content, "console.js")
+        view = View.of(request)
+        values = {"tabs": _tabs(view, "overview")}
+        content = view.fill("console_overview", version=__version__, html_values=values)
+        return _page(view, "console.overview", content, "console.js")
 
     def _clients(self, session: Session, request: Request) -> Answer:
         """The search for clients."""
+        view = View.of(request)
         kinds = "".join(f"<option>{html.escape(kind.name)}</option>" for kind in KINDS)
-        values = {"header": _header("clients"), "kinds": kinds}
-        content = View().fill("console-clients", html_values=values)
-        return _page(request, "Clients", content, "console-clients.js")
+        values = {"tabs": _tabs(view, "clients"), "kinds": kinds}
+        content = view.fill("console_clients", html_values=values)
+        return _page(view, "console.clients", content, "console_clients.js")
 
     def _content(self, table: Table) -> Guarded:
         """The page of a table."""
-        title = table.name.capitalize()
         heads = "".join(f"<th{_numeric(name)}>{name}" for name in table.columns)
         fields = "".join(_field(name) for name in table.columns[1:])
-        values = {"header": _header(table.name), "heads": heads, "fields": fields}
-        content = View().fill("console-content", title=title, table=table.name, html_values=values)
 
         def page(session: Session, request: Request) -> Answer:
-            return _page(request, title, content, "console-content.js")
+            view, title = View.of(request), _TITLES[table.name]
+            values = {"tabs": _tabs(view, table.name), "heads": heads, "fields": fields}
+            content = view.fill(
+                "console_content", title=view.text(title), table=table.name, html_values=values
+            )
+            return _page(view, title, content, "console_content.js")
 
         return page
 
 
-def _header(current: str) -> str:
+def _tabs(view: View, current: str) -> str:
     marks = {name: ' aria-current="page"' if name == current else "" for name in _TABS}
-    return View().fill("console-header", html_values=marks)
+    return view.fill("console_tabs", html_values=marks)
 
 
 def _numeric(name: str) -> str:
@@ -93,10 +98,12 @@ def _field(name: str) -> str:
     )
 
 
-def _page(request: Request, title: str, content: str, script: str) -> Answer:
-    view, title = View.of(request).english, f"{title} · relayd console"
-    return _private(view.page(content, title=title, script=script, shape="console"), PRIVATE)
+def _page(view: View, title: str, content: str, script: str) -> Answer:
+    title = f"{view.text(title)} · {view.text('console.title')} · relayd"
+    page = view.page(content, title=title, section="console", script=script, shape="console")
+    return _private(page, PRIVATE)
 
 
 def _private(answer: Answer, headers: Mapping[str, str]) -> Answer:
+    """The answer with further headers."""
     return replace(answer, headers={**answer.headers, **headers})

@@ -11,7 +11,7 @@ page), else from the cookie that such a link sets, else from `Accept-Language` a
 import html
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
@@ -55,13 +55,11 @@ class View:
         catalogue: the texts in the visitor's language.
         theme: one of `THEMES`.
         cookies: those that the answer sets, since the visitor has just chosen.
-        has_languages: whether its pages exist in every language.
     """
 
     catalogue: Catalogue = field(default_factory=lambda: CATALOGUES[DEFAULT])
     theme: str = THEMES[0]
     cookies: tuple[str, ...] = ()
-    has_languages: bool = True
 
     @classmethod
     def of(cls, visitor: Visitor) -> "View":
@@ -80,11 +78,6 @@ class View:
         accepted = visitor.whole_header("Accept-Language")
         catalogue = choose(accepted) if language is None else CATALOGUES[language]
         return cls(catalogue, theme or THEMES[0], tuple(cookies))
-
-    @property
-    def english(self) -> "View":
-        """The same for pages that exist in English alone."""
-        return replace(self, catalogue=CATALOGUES[DEFAULT], has_languages=False)
 
     def text(self, key: str, **values: object) -> str:
         """A text of the catalogue, not escaped; `{name}` in it is replaced by a value."""
@@ -193,7 +186,7 @@ class View:
         return f'<a href="{NAVIGATION[name]}"{current}>{text}</a>'
 
     def _language(self, other: Catalogue) -> str:
-        if other.tag == self.catalogue.tag or not self.has_languages:
+        if other.tag == self.catalogue.tag:
             return ""
         name = html.escape(other.texts["language"])
         return f'<a href="?lang={other.tag}" lang="{other.tag}" hreflang="{other.tag}">{name}</a>'

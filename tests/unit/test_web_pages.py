@@ -141,7 +141,7 @@ def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
     used |= {f"example.{path.stem[8:]}" for path in templates.FOLDER.glob("example_*.txt")}
     for path in templates.FOLDER.glob("*.html"):
         used |= set(re.findall(r"\$([a-z_]+\.[a-z0-9_.]*[a-z0-9_])", path.read_text("utf-8")))
-    for path in [*FOLDER.rglob("*.js"), *templates.FOLDER.parent.rglob("*.py")]:
+    for path in [*FOLDER.rglob("*.js"), *templates.FOLDER.parents[1].rglob("*.py")]:
         used |= set(re.findall(r'"([a-z]+\.(?:js\.)?[a-z_.]+)"', path.read_text("utf-8"))) & texts(
             "en"
         )

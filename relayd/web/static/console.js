@@ -1,23 +1,47 @@
 // The overview: polls the live figures every few seconds, draws them, drains and publishes.
 
-import { api, byId, bytes, count, duration, latency, make, moment, row, tell } from "/static/console-base.js";
-import { Chart } from "/static/console-chart.js";
+import {
+  api,
+  byId,
+  bytes,
+  count,
+  duration,
+  latency,
+  make,
+  moment,
+  row,
+  tell,
+} from "./console_base.js";
+import { Chart } from "./console_chart.js";
+import { text } from "./texts.js";
 
 const SPAN = 300; // seconds that the charts show
 const LISTS = 10_000; // milliseconds between two looks at open lists
 
 const charts = {
   clients: new Chart(byId("chart-clients"), {
-    title: "Clients", names: ["clients"], format: count, span: SPAN,
+    title: text("console.js.chart_clients"),
+    names: [text("console.js.clients")],
+    format: count,
+    span: SPAN,
   }),
   rates: new Chart(byId("chart-rates"), {
-    title: "Frames per second", names: ["received", "delivered"], format: count, span: SPAN,
+    title: text("console.js.chart_rates"),
+    names: [text("console.js.received"), text("console.js.delivered")],
+    format: count,
+    span: SPAN,
   }),
   latency: new Chart(byId("chart-latency"), {
-    title: "Latency of a delivery", names: ["median", "99 %"], format: latency, span: SPAN,
+    title: text("console.js.chart_latency"),
+    names: [text("console.js.median"), "99 %"],
+    format: latency,
+    span: SPAN,
   }),
   lost: new Chart(byId("chart-lost"), {
-    title: "Lost per second", names: ["dropped", "refused"], format: count, span: SPAN,
+    title: text("console.js.chart_lost"),
+    names: [text("console.js.dropped"), text("console.js.refused")],
+    format: count,
+    span: SPAN,
   }),
 };
 
@@ -50,10 +74,10 @@ function show(view) {
   const clients = sum(processes.map((each) => sum(Object.values(each.connections))));
   draining = processes.length > 0 && processes.every((each) => each.draining);
   byId("state").textContent = draining
-    ? "Draining: no new clients are admitted."
-    : `Serving, ${workers ?? 1} ${(workers ?? 1) === 1 ? "process" : "workers"} here, ${count(clients)} clients.`;
+    ? text("console.js.draining")
+    : text("console.js.serving", { workers: workers ?? 1, clients: count(clients) });
   byId("state").dataset.state = draining ? "busy" : "good";
-  byId("drain").textContent = draining ? "Admit clients again" : "Admit no new clients";
+  byId("drain").textContent = text(draining ? "console.js.undrain" : "console.js.drain");
   showTroubles(processes, missing, differs);
   showCharts();
   showProcesses(view);
@@ -64,13 +88,21 @@ function show(view) {
 function showTroubles(processes, missing, differs) {
   const found = new Set();
   for (const each of processes) {
-    for (const [name, part] of [["Database", each.database], ["Redis", each.redis]]) {
-      if (part.state !== "ok" && part.state !== "off") found.add(`${name}: ${part.message || part.state}`);
+    for (const [name, part] of [
+      [text("console.js.database"), each.database],
+      ["Redis", each.redis],
+    ]) {
+      if (part.state !== "ok" && part.state !== "off")
+        found.add(`${name}: ${part.message || part.state}`);
     }
-    if (each.dropped_for_files) found.add(`Worker ${each.worker ?? each.pid} has dropped ${each.dropped_for_files} connections, since no open file was left: raise LimitNOFILE.`);
+    if (each.dropped_for_files)
+      found.add(
+        text("console.js.no_files", { worker: each.worker ?? each.pid, n: each.dropped_for_files }),
+      );
   }
-  for (const number of missing) found.add(`Worker ${number} does not answer; its figures are missing.`);
-  for (const each of differs) found.add(`[${each.section}] ${each.key} differs from the files: run relayctl ${each.when === "at the next start" ? "restart" : "reload"}.`);
+  for (const number of missing) found.add(text("console.js.missing", { worker: number }));
+  for (const each of differs)
+    found.add(text("console.js.differs", { name: `[${each.section}] ${each.key}` }));
   byId("troubles").replaceChildren(...[...found].map((text) => make("li", { text })));
   byId("troubles").hidden = found.size === 0;
 }
@@ -89,10 +121,17 @@ function showCharts() {
     );
   }
   const latest = samples.at(-1)?.latencies ?? {};
-  const parts = [["draw", "draw of quizzes"], ["database", "database"], ["redis", "Redis"], ["lag", "lag of the loop"]];
+  const parts = [
+    ["draw", text("console.js.draw")],
+    ["database", text("console.js.database")],
+    ["redis", "Redis"],
+    ["lag", text("console.js.lag")],
+  ];
   byId("latencies").replaceChildren(
     ...parts.map(([name, label]) =>
-      make("li", { text: `${label}: ${latest[name] ? `${latency(latest[name][0])}, 99 % ${latency(latest[name][1])}` : "–"}` }),
+      make("li", {
+        text: `${label}: ${latest[name] ? `${latency(latest[name][0])}, 99 % ${latency(latest[name][1])}` : "–"}`,
+      }),
     ),
   );
 }
@@ -100,7 +139,9 @@ function showCharts() {
 function showProcesses(view) {
   const own = new Map(view.status.processes.map((each) => [each.id, each]));
   const elsewhere = view.cluster.filter((each) => !own.has(each.id));
-  const rows = [...own.values()].map((each) => process(each, each.draining ? "draining" : "ok", each, view.time));
+  const rows = [...own.values()].map((each) =>
+    process(each, each.draining ? "draining" : "ok", each, view.time),
+  );
   for (const seen of elsewhere) rows.push(process(seen.report ?? {}, seen.state, null, view.time));
   byId("processes").replaceChildren(...rows);
 }
@@ -108,29 +149,56 @@ function showProcesses(view) {
 function process(report, state, own, now) {
   const clients = sum(Object.values(report.connections ?? {}));
   return row([
-    ["Process", `${report.host ?? "?"} ${report.pid ?? ""}${report.worker ? ` w${report.worker}` : ""}`],
-    ["State", own ? [state, own.database.state !== "ok" && "database", !["ok", "off"].includes(own.redis.state) && "Redis"].filter(Boolean).join(", ") : state],
-    ["Version", report.version],
-    ["Up", report.started ? duration(now - report.started) : ""],
-    ["Clients", count(clients), "number"],
-    ["Groups", count(report.groups ?? 0), "number"],
-    ["Deliveries/s", count(report.deliveries_per_second ?? 0), "number"],
-    ["Drops", count(sum(Object.values(report.drops ?? {}))), "number"],
-    ["Waiting", own ? bytes(own.waiting) : "", "number"],
+    [
+      text("console.js.process"),
+      `${report.host ?? "?"} ${report.pid ?? ""}${report.worker ? ` w${report.worker}` : ""}`,
+    ],
+    [
+      text("console.js.state"),
+      own
+        ? [
+            stateName(state),
+            own.database.state !== "ok" && text("console.js.database"),
+            !["ok", "off"].includes(own.redis.state) && "Redis",
+          ]
+            .filter(Boolean)
+            .join(", ")
+        : stateName(state),
+    ],
+    [text("console.js.version"), report.version],
+    [text("console.js.up"), report.started ? duration(now - report.started) : ""],
+    [text("console.js.clients"), count(clients), "number"],
+    [text("console.js.groups"), count(report.groups ?? 0), "number"],
+    [text("console.js.deliveries"), count(report.deliveries_per_second ?? 0), "number"],
+    [text("console.js.drops"), count(sum(Object.values(report.drops ?? {}))), "number"],
+    [text("console.js.buffered"), own ? bytes(own.waiting) : "", "number"],
   ]);
 }
 
 function showCounts(counts) {
   const words = {
-    connections: "Clients now", drops: "Frames dropped", refused: "Handshakes refused",
-    address_refusals: "Refused by limits of an address", errors: "Error frames", closes_sent: "Closed by relayd",
-    closes_received: "Closed by clients",
+    connections: text("console.js.now"),
+    drops: text("console.js.frames_dropped"),
+    refused: text("console.js.handshakes"),
+    address_refusals: text("console.js.limits"),
+    errors: text("console.js.error_frames"),
+    closes_sent: text("console.js.closes_sent"),
+    closes_received: text("console.js.closes_received"),
   };
   byId("counts").replaceChildren(
     ...Object.entries(words).map(([name, title]) => {
       const found = Object.entries(counts[name] ?? {}).sort((one, other) => other[1] - one[1]);
-      const lines = found.slice(0, 20).map(([label, value]) => [make("dt", { text: label }), make("dd", { text: count(value) })]);
-      return make("section", {}, make("h3", { text: title }), lines.length ? make("dl", {}, ...lines.flat()) : make("p", { class: "hint", text: "none" }));
+      const lines = found
+        .slice(0, 20)
+        .map(([label, value]) => [make("dt", { text: label }), make("dd", { text: count(value) })]);
+      return make(
+        "section",
+        {},
+        make("h3", { text: title }),
+        lines.length
+          ? make("dl", {}, ...lines.flat())
+          : make("p", { class: "hint", text: text("console.js.none") }),
+      );
     }),
   );
 }
@@ -139,28 +207,62 @@ function showWarnings(warnings) {
   byId("no-warnings").hidden = warnings.length > 0;
   byId("warnings").replaceChildren(
     ...warnings.map((each) =>
-      make("li", { class: each.level },
-        make("p", {}, make("strong", { text: each.level }), ` ${moment(each.last)}${each.worker ? ` w${each.worker}` : ""}${each.count > 1 ? `, ${count(each.count)} times` : ""}`),
-        make("p", { text: each.text }),
-        ...(each.remedy ? [make("p", { class: "remedy", text: `→ ${each.remedy}` })] : []),
+      make(
+        "li",
+        { class: each.level },
+        make(
+          "p",
+          {},
+          make("strong", { text: LEVELS[each.level] }),
+          ` ${moment(each.last)}${each.worker ? ` w${each.worker}` : ""}${each.count > 1 ? text("console.js.times", { n: count(each.count) }) : ""}`,
+        ),
+        make("p", { text: each.text, lang: "en" }),
+        ...(each.remedy
+          ? [make("p", { class: "remedy", lang: "en", text: `→ ${each.remedy}` })]
+          : []),
       ),
     ),
   );
 }
 
+const LEVELS = {
+  warning: text("console.js.warning"),
+  error: text("console.js.error"),
+  critical: text("console.js.fault"),
+};
+const STATES = {
+  ok: text("console.js.ok"),
+  draining: text("console.js.drains"),
+  gone: text("console.js.gone"),
+};
+
+const stateName = (state) => STATES[state] ?? state;
+const yes = (is) => text(is ? "console.js.yes" : "console.js.no");
 const sum = (values) => values.reduce((one, other) => one + other, 0);
 
 async function showLists() {
   const lists = {
-    rooms: (each) => row([["Name", each.group], ["Members", count(each.members), "number"]]),
-    pairs: (each) => row([["UUID", each.uuid], ["Headset", each.headset ? "yes" : "no"], ["Phone", each.phone ? "yes" : "no"]]),
+    rooms: (each) =>
+      row([
+        [text("console.js.name"), each.group],
+        [text("console.js.members"), count(each.members), "number"],
+      ]),
+    pairs: (each) =>
+      row([
+        ["UUID", each.uuid],
+        [text("console.js.headset"), yes(each.headset)],
+        [text("console.js.phone"), yes(each.phone)],
+      ]),
   };
   for (const [name, build] of Object.entries(lists)) {
     if (!byId(name).closest("details").open || document.hidden) continue;
     try {
       const { found, total } = await api(name);
       byId(name).replaceChildren(...found.map(build));
-      byId(`${name}-total`).textContent = total > found.length ? `The first ${found.length} of ${count(total)}.` : `${count(total)} in all.`;
+      byId(`${name}-total`).textContent =
+        total > found.length
+          ? text("console.js.first", { n: found.length, total: count(total) })
+          : text("console.js.in_all", { total: count(total) });
     } catch (error) {
       byId(`${name}-total`).textContent = error.message;
     }
@@ -168,7 +270,7 @@ async function showLists() {
 }
 
 byId("drain").addEventListener("click", async () => {
-  if (!draining && !confirm("Admit no new clients, on all workers here, until you undo it?")) return;
+  if (!draining && !confirm(text("console.js.confirm_drain"))) return;
   try {
     await api(draining ? "undrain" : "drain", { method: "POST", body: {} });
     poll();
@@ -181,8 +283,16 @@ byId("publish").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   try {
-    const done = await api("publish", { method: "POST", body: { target: form.target.value.trim(), text: form.text.value } });
-    tell(byId("published"), done.clients === undefined ? `Posted as message ${done.id}.` : `Sent to ${count(done.clients)} clients here.`);
+    const done = await api("publish", {
+      method: "POST",
+      body: { target: form.target.value.trim(), text: form.text.value },
+    });
+    tell(
+      byId("published"),
+      done.clients === undefined
+        ? text("console.js.posted", { id: done.id })
+        : text("console.js.sent", { n: count(done.clients) }),
+    );
     form.text.value = "";
   } catch (error) {
     tell(byId("published"), error.message);

@@ -1,5 +1,7 @@
 // Shared by the pages of the console: requests with their errors, elements, numbers and times.
 
+import { text } from "./texts.js";
+
 const API = "/console/api/";
 
 /** An answer of relayd that is no success; the message is for people. */
@@ -11,28 +13,31 @@ export class Refused extends Error {
 }
 
 /** The JSON of a request below /console/api/; the login, where the session has ended. */
-export async function api(path, { method = "GET", body, text, signal } = {}) {
-  const response = await request(path, { method, body, text, signal });
+export async function api(path, options) {
+  const response = await request(path, options);
   return response.json();
 }
 
 /** The response to a request; throws Refused. */
-export async function request(path, { method = "GET", body, text, signal } = {}) {
-  const sent = text ?? (body === undefined ? undefined : JSON.stringify(body));
+export async function request(path, { method = "GET", body, file, signal } = {}) {
+  const sent = file ?? (body === undefined ? undefined : JSON.stringify(body));
   let response;
   try {
     response = await fetch(API + path, { method, body: sent, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "relayd does not answer.");
+    throw new Refused(0, text("console.js.no_answer"));
   }
   if (response.status === 401) {
     location.assign("/console/login");
-    throw new Refused(401, "The session has ended.");
+    throw new Refused(401, text("console.js.session_ended"));
   }
   if (!response.ok) {
     const said = await response.json().catch(() => ({}));
-    throw new Refused(response.status, said.message ?? `relayd answers ${response.status}.`);
+    throw new Refused(
+      response.status,
+      said.message ?? text("console.js.status", { status: response.status }),
+    );
   }
   return response;
 }
@@ -41,14 +46,14 @@ export async function request(path, { method = "GET", body, text, signal } = {})
 export const byId = (id) => document.getElementById(id);
 
 /** A new element; texts are never markup. `{ class, text, on: { click }, ... attributes }` */
-export function make(tag, { text, on = {}, ...attributes } = {}, ...children) {
+export function make(tag, { text: words, on = {}, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== undefined && value !== null && value !== false)
       element.setAttribute(name, value === true ? "" : value);
   }
   for (const [name, act] of Object.entries(on)) element.addEventListener(name, act);
-  if (text !== undefined && text !== null) element.textContent = text;
+  if (words !== undefined && words !== null) element.textContent = words;
   element.append(...children);
   return element;
 }
@@ -94,10 +99,17 @@ export function latency(seconds) {
 
 /** How long ago, or for how long. */
 export function duration(seconds) {
-  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+  if (seconds < 60) return text("console.js.seconds", { s: Math.max(0, Math.round(seconds)) });
+  if (seconds < 3600) return text("console.js.minutes", { m: Math.floor(seconds / 60) });
+  if (seconds < 86400)
+    return text("console.js.hours", {
+      h: Math.floor(seconds / 3600),
+      m: Math.floor((seconds % 3600) / 60),
+    });
+  return text("console.js.days", {
+    d: Math.floor(seconds / 86400),
+    h: Math.floor((seconds % 86400) / 3600),
+  });
 }
 
 /** Bytes for people. */

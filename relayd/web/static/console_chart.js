@@ -1,5 +1,7 @@
 // A line chart in SVG that follows a series: one or two lines, a scale, a sentence for screen readers.
 
+import { text as words } from "./texts.js";
+
 const NS = "http://www.w3.org/2000/svg";
 const WIDTH = 320;
 const HEIGHT = 120;
@@ -41,7 +43,9 @@ export class Chart {
   /** Draws points: `[time, [value, ...]]`, of which a value may be null; the times ascend. */
   show(points) {
     const end = points.at(-1)?.[0] ?? 0;
-    const minutes = Math.ceil(Math.min(this.span, Math.max(60, end - (points[0]?.[0] ?? end))) / 60);
+    const minutes = Math.ceil(
+      Math.min(this.span, Math.max(60, end - (points[0]?.[0] ?? end))) / 60,
+    );
     const shown = points.filter(([time]) => time >= end - minutes * 60);
     const most = Math.max(0, ...shown.flatMap(([, values]) => values.map((value) => value ?? 0)));
     const top = ceiling(most);
@@ -54,8 +58,16 @@ export class Chart {
       const label = { class: "scale", x: LEFT - 5, y: level + 4, "text-anchor": "end" };
       parts.push(draw("text", label, this.format(top * share)));
     }
-    parts.push(draw("text", { class: "scale", x: LEFT, y: HEIGHT - 4 }, `−${minutes} min`));
-    parts.push(draw("text", { class: "scale", x: WIDTH, y: HEIGHT - 4, "text-anchor": "end" }, "0"));
+    parts.push(
+      draw(
+        "text",
+        { class: "scale", x: LEFT, y: HEIGHT - 4 },
+        `−${words("console.js.minutes", { m: minutes })}`,
+      ),
+    );
+    parts.push(
+      draw("text", { class: "scale", x: WIDTH, y: HEIGHT - 4, "text-anchor": "end" }, "0"),
+    );
     this.names.forEach((name, index) => {
       let path = "";
       let before = null;
