@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package package-test pin log-page \
+.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package package-test pin log-page screenshots \
 	test-tools fuzz-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
@@ -89,6 +89,7 @@ help:
 	make package-test  install it in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make log-page write docs/log.md anew, from the lists in the code
+	make screenshots  take the pictures in docs/images of every page; ARGS="room" for one page
 	make clean    remove what make made; ./var, the embedded database, stays
 	JOBS=1 lets make test run one test at a time, not $(JOBS); JOBS=0 in one process, for a debugger.
 	PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
@@ -196,6 +197,9 @@ pin: $(VENV)/.made
 
 log-page: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.log_page
+
+screenshots: test-tools $(VENV)/.test
+	@$(VENV)/bin/python -m tests.screenshots $(ARGS)
 
 bench: bench-tools $(VENV)/.test
 	@$(VENV)/bin/python -m bench.run $(ARGS)

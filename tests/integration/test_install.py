@@ -102,7 +102,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a package is built from, with a stale dropin.cache in it."""
     copy = tmp_path_factory.mktemp("tree")
     skip = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info", "*.c", "*.so")
-    for name in ("relayd", "schema", "etc", "twisted"):
+    for name in ("relayd", "schema", "etc", "twisted", "clients"):
         shutil.copytree(ROOT / name, copy / name, ignore=skip)
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         if (ROOT / name).exists():

@@ -55,7 +55,7 @@ needs=("groups",), fanned_out=True, published="Shouts.")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of relayd, compiled modules and all, that has one kind of path more."""
     tree = tmp_path_factory.mktemp("tree")
-    for folder in ("relayd", "twisted", "schema", "etc"):
+    for folder in ("relayd", "twisted", "schema", "etc", "clients"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tree / "relayd" / "relays" / "shout.py").write_text(MODULE)
     table = tree / "relayd" / "relays" / "paths.py"
@@ -118,7 +118,7 @@ def test_one_process_relays_shows_and_counts_a_path_of_its_own(
         assert (answer.status, answer.json["error"]) == (404, "not_found")
         assert answer.json["message"].endswith(sentence)
     assert daemon.get("/ws/shout/a")[0] == 426
-    page = daemon.get("/")[1]
+    page = daemon.get("/developers")[1]
     for words in ("/ws/shout/{name}", "Everybody in capitals.", "POST /api/shout/{name}"):
         assert words in page
 

@@ -35,10 +35,10 @@ UUID = "123e4567-e89b-42d3-a456-426614174000"
 
 
 def connected(daemon: Daemon) -> int:
-    """How many WebSocket connections the page / counts."""
-    status, page = daemon.get("/")
+    """How many WebSocket connections the metrics count."""
+    status, text = daemon.get("/metrics")
     assert status == 200
-    return sum(map(int, re.findall(r'data-label="Connected">(\d+)<', page)))
+    return sum(int(float(n)) for n in re.findall(r"(?m)^relayd_connections\{[^}]*\} (\S+)$", text))
 
 
 def open_sockets(daemon: Daemon) -> int:
