@@ -200,7 +200,7 @@ def build_node(
     ports = Ports(listener, config.endpoints, poller.watch, certificates)
     handover = None if worker is None else worker.handover(reactor, poller.entrance, ports, current)
     limits = config.limits
-    hub = Hub(Batching(poller.calls, limits.coalesce), limits.group_messages_per_second)
+    hub = Hub(Batching(poller.calls, limits.coalesce), limits.group_messages_per_second, process)
     database = _build_database(config, reactor)
     current.watch(lambda: database.log_in_anew(current.config.database.url), "database")
     redis = _build_redis(config, reactor)

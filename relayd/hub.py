@@ -8,8 +8,10 @@ serves other work between them.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Protocol
 
+from relayd import wire
 from relayd.native.batching import Batching
 from relayd.native.fanout import Deliveries, Group, Publisher
 from relayd.sockets.outbox import Item
@@ -80,6 +82,7 @@ class Hub:
         batching: says when a group is served.
         rate: messages a second that a group takes from connections; their senders wait beyond it. 0
             for no limit.
+        process: the unique id of this process, for the names of senders.
 
     Attributes:
         latency: seconds from a frame's arrival to its delivery to the last member. Samples are the
@@ -87,11 +90,12 @@ class Hub:
             a group the first and then one in 16.
     """
 
-    def __init__(self, batching: Batching, rate: float = 0) -> None:
+    def __init__(self, batching: Batching, rate: float = 0, process: str = "") -> None:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
         self._batching = batching
-        self._deliveries = Deliveries(self.latency, rate)
+        self._deliveries = Deliveries(self.latency, rate, self._label)
+        self._process = process.encode()
 
     @property
     def delivered(self) -> int:
@@ -160,6 +164,20 @@ class Hub:
         """The number of members that the group has in this process."""
         group = self._groups.get(name)
         return 0 if group is None else group.size()
+
+    def _label(self, key: Hashable | None, payload: bytes) -> bytes:
+        """A payload with the name of its sender: the same in every process.
+
+        Args:
+            key: the number of a connection of this process, or the id of another process as JSON
+                and a number there; None if no connection sent it.
+            payload: a JSON object.
+        """
+        if key is None:
+            return wire.add_sender(payload, None)
+        origin, number = key if isinstance(key, tuple) else (self._process, key)
+        connection = b"%b %d" % (origin.strip(b'"'), number)
+        return wire.add_sender(payload, blake2b(connection, digest_size=6).hexdigest())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._groups)

@@ -4,7 +4,8 @@ Sits between `errors` (below) and `hub`/`relays` (above). The protocol in one gr
 being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
 
     camera      in   {"x": number|null, "y": number|null, "z": number|null}   missing = null
-                out  the same three, to every member, the sender once
+                out  the same three, to every member, the sender once; behind them, if the member
+                     asked: "sender": string|null
     android     in   {"difficulty": integer, "tag"?: string}
          answers     {"status": "received", "tag"?: string}
                      {"status": "error", "error": code, "message": sentence, "tag"?: string}
@@ -282,6 +283,19 @@ def _read_tag(payload: bytes) -> str | None:
 def decode_chat(payload: bytes) -> ChatInput | None:
     """Reads a chat frame; None for a blank one. Raises ClientError: `bad_json`, `bad_message`."""
     return _decode(_chat_decoder, payload, ErrorCode.BAD_MESSAGE)
+
+
+def add_sender(payload: bytes, sender: str | None) -> bytes:
+    """A JSON object with a last member `sender`, which counts if there is another (RFC 8259).
+
+    Args:
+        payload: the object.
+        sender: of ASCII letters and digits; None if it is unknown.
+    """
+    members = payload.rstrip()[:-1].rstrip()
+    comma = b"" if members.endswith(b"{") else b","
+    value = b"null" if sender is None else b'"%b"' % sender.encode()
+    return b'%b%b"sender":%b}' % (members, comma, value)
 
 
 def check_object(payload: bytes) -> bytes:

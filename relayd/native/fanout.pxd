@@ -5,13 +5,13 @@ from relayd.native.source cimport Source
 
 cdef class Place:
     cdef object member
-    cdef Recipient recipient
-    cdef long long mark
-    cdef bint left
+    cdef Recipient recipient  # the member, if it is one
+    cdef long long mark  # the number of a frame before which it has got all
+    cdef bint left  # whether it has left the group; a batch that is being sent may still have it
 
 
 cdef class Deliveries:
-    cdef object observe
+    cdef object observe, label
     cdef readonly long long delivered, batches
     cdef readonly double rate
 
@@ -19,8 +19,8 @@ cdef class Deliveries:
 cdef class Group(Batched):
     cdef readonly dict members
     cdef Deliveries _deliveries
-    cdef bint _compresses  # whether it is the one within another group
-    cdef Group _deflated  # serves those members that get compressed frames; None without any
+    cdef bint _compresses, _labels  # whether it is one within another group, for such members
+    cdef list _parts  # the groups within it, with members each; never changed; None without any
     cdef list _items  # not yet sent to everyone
     cdef long long _first  # the number of the first of them; all are counted
     cdef list _round  # the places of those that get the batch that is being sent
@@ -40,6 +40,7 @@ cdef class Group(Batched):
     cdef bytes _joined
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1
+    cdef Group _part_for(self, Recipient recipient)
     cdef int _hold(self, Source source) except -1
     cdef int _let_go(self) except -1
     cdef int _over_rate(self) except -1

@@ -1,4 +1,4 @@
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from relayd.hub import Member
 from relayd.native.batching import Batched, Batching
@@ -7,7 +7,12 @@ from relayd.tally import Buckets
 class Deliveries:
     delivered: int
     batches: int
-    def __init__(self, latency: Buckets, rate: float = 0) -> None: ...
+    def __init__(
+        self,
+        latency: Buckets,
+        rate: float = 0,
+        label: Callable[[Hashable | None, bytes], bytes] | None = None,
+    ) -> None: ...
 
 class Group(Batched):
     members: dict[Member, object]

@@ -40,14 +40,7 @@ _log = Logger(namespace="relayd.hub")
 
 
 cdef class Place:
-    """The place of a member in a group.
-
-    Attributes:
-        member: who.
-        recipient: the member if it is a `Recipient`, else None.
-        mark: the number of a frame before which it has got all.
-        left: whether it has left the group; a batch that is being sent may still have its place.
-    """
+    """The place of a member in a group."""
 
 
 cdef class Deliveries:
@@ -56,14 +49,16 @@ cdef class Deliveries:
     Args:
         latency: counts seconds (`tally.Buckets`).
         rate: messages a second that a group takes from connections; 0 for no limit.
+        label: puts the name of the sender into a payload, given the key and the payload.
 
     Attributes:
         delivered: frames handed to members so far, counted once for each member.
         batches: how often a group was served.
     """
 
-    def __init__(self, object latency, double rate=0):
+    def __init__(self, object latency, double rate=0, object label=None):
         self.observe = latency.observe
+        self.label = label
         self.rate = rate
 
 
@@ -83,7 +78,7 @@ cdef class Group(Batched):
 
     Attributes:
         members: `hub.Member`s in the order in which they came, each with its place. Those that get
-            compressed frames are in a group of their own within this one.
+            other frames than most are in groups of their own within this one (`_part_for`).
     """
 
     def __init__(self, Batching batching not None, Deliveries deliveries not None):
@@ -107,11 +102,15 @@ cdef class Group(Batched):
             How many members it goes to.
         """
         cdef bytes frame = text_frame(payload)
-        cdef Group others = self._deflated
-        if others is None:
+        cdef Py_ssize_t count = 0
+        cdef Group part
+        if self._parts is None:
             return self._accept(key, frame)
-        # compressed once, for all of them
-        cdef Py_ssize_t count = others._accept(key, deflated(frame))
+        for part in self._parts:
+            if part._compresses:
+                count += part._accept(key, deflated(frame))
+            else:
+                count += part.fan_out(key, self._deliveries.label(key, payload))
         return count + self._accept(key, frame) if self.members else count
 
     cdef Py_ssize_t _accept(self, object key, bytes frame) except -1:
@@ -191,46 +190,58 @@ cdef class Group(Batched):
     def add(self, object member):
         """A member gets what is sent from now on. No effect if it is in the group."""
         cdef Place place
-        if isinstance(member, Recipient) and (<Recipient> member).deflates and not self._compresses:
-            if self._deflated is None:
-                self._deflated = Group(self._batching, self._deliveries)
-                self._deflated._compresses = True
-            self._deflated.add(member)
+        cdef Recipient recipient = member if isinstance(member, Recipient) else None
+        cdef Group part = None if recipient is None else self._part_for(recipient)
+        if part is not None:
+            part.add(member)
             return
         if member in self.members:
             return
         place = Place()
         place.member = member
-        if isinstance(member, Recipient):
-            place.recipient = member
+        place.recipient = recipient
         place.mark = self._first + <long long> len(self._items)
         self.members[member] = place
 
+    cdef Group _part_for(self, Recipient recipient):
+        """The group within this one for members that get such frames; None if they are usual."""
+        cdef Group part
+        cdef bint labels = recipient.labelled and not self._labels
+        cdef bint compresses = recipient.deflates and not self._compresses and not labels
+        if not (labels or compresses):
+            return None
+        for part in self._parts or ():
+            if part._compresses == compresses:
+                return part
+        part = Group(self._batching, self._deliveries)
+        part._labels, part._compresses = labels or self._labels, compresses
+        self._parts = [*(self._parts or ()), part]
+        return part
+
     def remove(self, object member):
         """A member gets nothing more. No effect if it is not in the group."""
-        cdef Group others = self._deflated
         place = self.members.pop(member, None)
         if place is not None:
             (<Place> place).left = True
-        elif others is not None:
-            others.remove(member)
-            if not others.members:
-                self._deflated = None
-                others.cancel()
+        elif self._parts is not None:
+            for part in self._parts:
+                part.remove(member)
+                if not part.size():
+                    part.cancel()
+            self._parts = [part for part in self._parts if part.size()] or None
 
     def catch_up(self, object member):
         """Sends a member what waits for the next batch, now. No effect on who is no member."""
-        cdef Group others = self._deflated
         place = self.members.get(member)
         if place is not None:
             self._catch_up(<Place> place)
-        elif others is not None:
-            others.catch_up(member)
+        for part in self._parts or ():
+            part.catch_up(member)
 
     def cancel(self):
         """Cancels the next batch, or the next turn of the current one: the group has ended."""
-        if self._deflated is not None:
-            self._deflated.cancel()
+        for part in self._parts or ():
+            part.cancel()
         self._cancel()
         refill, self._refill = self._refill, None
         if refill is not None and refill.active():
@@ -240,13 +251,11 @@ cdef class Group(Batched):
 
     def has(self, object member):
         """Whether it is in the group."""
-        return member in self.members or (
-            self._deflated is not None and member in self._deflated.members
-        )
+        return member in self.members or any([part.has(member) for part in self._parts or ()])
 
     def size(self):
         """The number of members."""
-        return len(self.members) + (0 if self._deflated is None else len(self._deflated.members))
+        return len(self.members) + sum([part.size() for part in self._parts or ()])
 
     def due(self):
         """The next batch is due, or the next turn of the one that is being sent."""

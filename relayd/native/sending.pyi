@@ -8,6 +8,8 @@ class Sender:
 class Recipient:
     direct: Callable[[bytes], int] | None
     deflates: bool
+    labelled: bool
+    keeps_all: bool
 
 class Frames(list[tuple[Hashable | None, bytes]]):
     def settle(self) -> tuple[list[bytes], int, dict[Hashable, bytes], int]: ...

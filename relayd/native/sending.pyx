@@ -64,6 +64,8 @@ cdef class Recipient:
     Attributes:
         direct: a `Sender`, or what can be called like one; None while there is no straight way.
         deflates: whether its frames are compressed (`framing.deflated`); set before it joins.
+        labelled: whether its payloads name their senders; set before it joins.
+        keeps_all: whether no newer frame may replace an older one that waits for it.
     """
 
 

@@ -5,6 +5,8 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 
 from relayd import wire
 from relayd.brokers.interface import Publish
+from relayd.errors import ErrorCode, Refusal
+from relayd.names import Place
 from relayd.native.inlet import Passage
 from relayd.relays.member import MemberFactory, MemberProtocol
 from relayd.relays.paths import KINDS
@@ -16,6 +18,31 @@ class CameraProtocol(MemberProtocol):
     entry = KINDS["camera"]
     factory: "CameraFactory"
     _publish: Publish | None = None
+    _labelled = False
+
+    async def admit(self, place: Place, params: dict[str, list[str]]) -> None:
+        """Reads whether the viewer asks for the names of senders; prepares the group.
+
+        Raises:
+            Refusal: 400 `bad_request`, `senders` is neither 0 nor 1.
+            Unavailable: the group cannot be connected to other processes.
+        """
+        senders = params.get("senders", ["0"])[-1]
+        if senders not in ("0", "1"):
+            raise Refusal(ErrorCode.BAD_REQUEST, "The parameter senders is 0 or 1.")
+        self._labelled = senders == "1"
+        await super().admit(place, params)
+
+    async def join(self) -> None:
+        """Joins the group: with the names of senders or without, with every pose or the newest.
+
+        Raises:
+            Unavailable: the group cannot be connected to other processes.
+        """
+        assert self.outbox is not None
+        self.outbox.labelled = self._labelled
+        self.outbox.keeps_all = not self.factory.latest
+        await super().join()
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Publishes a pose to the group.
@@ -30,8 +57,7 @@ class CameraProtocol(MemberProtocol):
             return
         if self._publish is None:
             self.check_may_send()
-            key = self._number if self.factory.latest else None
-            self._publish = self.factory.groups.publisher(self.group, key)
+            self._publish = self.factory.groups.publisher(self.group, self._number)
             if self.may_view:
                 self.shorten(
                     Passage(wire.decode_short_pose, wire.encode, self._publish, self.received)
@@ -49,5 +75,5 @@ class CameraFactory(MemberFactory):
 
     @property
     def latest(self) -> bool:
-        """Whether a newer pose of a sender replaces an older one that waits for a slow viewer."""
+        """Whether a newer pose of a sender replaces an older one that waits for a new viewer."""
         return self.context.current.config.camera.slow_viewers == "latest"

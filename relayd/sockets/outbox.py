@@ -130,6 +130,9 @@ class Outbox(Recipient):
             return
         if self._observer is not None:
             self._observer.sent(frames, True)
+        if self.keeps_all:
+            self._keep([frame for _, frame in items], len(frames))
+            return
         if isinstance(items, Frames):
             ordered, size, newest, replaced = items.settle()
             if ordered:

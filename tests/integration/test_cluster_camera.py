@@ -67,6 +67,20 @@ def test_every_member_in_both_processes_gets_every_pose_once_in_order(
     assert read_rest(*clients) == [[], [], [], []]
 
 
+def test_a_sender_has_the_same_name_in_every_process_and_another_than_every_other_sender(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    here, there = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(2))
+    viewers = [connect(daemon, "/ws/camera?senders=1") for daemon in (here, there)]
+    senders = [connect(daemon, "/ws/camera") for daemon in (here, there, here)]
+    for number, sender in enumerate(senders):
+        say(sender, pose(number))
+    seen = [{frame["x"]: frame["sender"] for frame in read_many(viewer, 3)} for viewer in viewers]
+    assert seen[0] == seen[1]
+    assert len(set(seen[0].values())) == 3
+    assert [frame.keys() for frame in read_many(senders[0], 3)] == [pose(0).keys()] * 3
+
+
 def test_a_slow_viewer_of_another_process_gets_the_newest_pose(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:

@@ -22,6 +22,7 @@ from relayd.native.batching import Batching
 from relayd.native.framing import binary_frame, deflated, read_frames, text_frame
 from relayd.relays.echo import EchoFactory
 from relayd.sockets.outbox import build_outbox
+from relayd.wire import add_sender
 from tests.frames import PING, TEXT, frame
 from tests.unit.fakes import Client, Transport, World, make_world
 from tests.unit.opening_ways import OFFERED, Ways, head
@@ -279,10 +280,11 @@ def test_a_frame_that_would_not_become_shorter_is_left_as_it_is() -> None:
 class Box:
     """An outbox in memory."""
 
-    def __init__(self, clock: Clock, deflates: bool) -> None:
+    def __init__(self, clock: Clock, deflates: bool, labelled: bool = False) -> None:
         self.transport = Transport(clock)
         self.outbox = build_outbox(self.transport, 1_000_000, lambda: None, Drops())
         self.outbox.deflates = deflates
+        self.outbox.labelled = labelled
 
     @property
     def arrived(self) -> bytes:
@@ -312,14 +314,14 @@ def test_a_group_compresses_a_payload_for_those_members_that_agreed_on_it() -> N
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=40), st.booleans())
-def test_every_member_gets_every_payload_in_its_order_compressed_or_not(
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=40), st.booleans())
+def test_every_member_gets_every_payload_in_its_order_compressed_or_not_named_or_not(
     steps: list[tuple[int, int]], batches: bool
 ) -> None:
     """Members come, go and catch up while payloads are published."""
     clock = Clock()
     hub = Hub(Batching(clock, 0.005 if batches else 0, 1.0))
-    boxes = [Box(clock, number % 2 == 1) for number in range(4)]
+    boxes = [Box(clock, number % 2 == 1, number >= 4) for number in range(8)]
     expected: list[list[bytes]] = [[] for _ in boxes]
     inside: set[int] = set()
     got: list[list[bytes]] = [[] for _ in boxes]
@@ -333,10 +335,11 @@ def test_every_member_gets_every_payload_in_its_order_compressed_or_not(
         elif what == 2:
             hub.catch_up("g", boxes[which].outbox)
         else:
-            payload = LONG + b"%d" % number
-            assert hub.fan_out("g", payload) == len(inside)
+            payload = b'{"long":"%b","number":%d}' % (LONG, number)
+            assert hub.fan_out("g", payload) == hub.size("g") == len(inside)
             for each in inside:
-                expected[each].append(payload)
+                named = add_sender(payload, None)
+                expected[each].append(named if boxes[each].outbox.labelled else payload)
         if which == 3:
             clock.advance(0.003)
     clock.advance(1)

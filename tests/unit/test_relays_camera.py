@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 
 import jwt
@@ -127,6 +128,74 @@ def test_a_viewer_that_falls_behind_gets_the_newest_pose_of_each_sender(camera: 
     assert [pose["x"] for pose in slow.objects()] == [99, -99]
     assert slow.server.outbox.replaced == 198
     assert len(first.objects()) == len(second.objects()) == 200
+
+
+def test_a_viewer_that_asks_gets_the_name_of_each_sender_and_the_others_what_they_always_got(
+    camera: Camera,
+) -> None:
+    senders, plain = [camera.connect(), camera.connect()], camera.connect("/ws/camera?senders=0")
+    asking, asking_too = (camera.connect("/ws/camera?senders=1") for _ in range(2))
+    for x in range(4):
+        senders[x % 2].send({"x": x})
+    poses = asking.objects()
+    assert poses == asking_too.objects()
+    names = [pose.pop("sender") for pose in poses]
+    assert all(re.fullmatch("[0-9a-f]{12}", name) for name in names)
+    assert names[:2] == names[2:]
+    assert names[0] != names[1]
+    assert poses == plain.objects() == [{"x": x, "y": None, "z": None} for x in range(4)]
+
+
+def test_poses_are_encoded_with_names_only_while_the_group_has_a_viewer_that_asks(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[bytes] = []
+    add_sender = wire.add_sender
+
+    def count(payload: bytes, sender: str | None) -> bytes:
+        named.append(payload)
+        return add_sender(payload, sender)
+
+    monkeypatch.setattr(wire, "add_sender", count)
+    sender = camera.connect()
+    camera.connect("/ws/camera/other?senders=1")
+    sender.send({"x": 1})
+    assert named == []
+    asking = [camera.connect("/ws/camera?senders=1") for _ in range(3)]
+    sender.send({"x": 2})
+    assert [json.loads(payload)["x"] for payload in named] == [2]
+    for viewer in asking:
+        viewer.begin_close()
+    sender.send({"x": 3})
+    assert len(named) == 1
+    assert camera.hub.size("camera/Camera_group") == 1
+
+
+def test_a_pose_that_no_connection_sent_has_no_name(camera: Camera) -> None:
+    viewer = camera.connect("/ws/camera?senders=1")
+    camera.hub.fan_out("camera/Camera_group", b'{"x":1}')
+    assert viewer.objects() == [{"x": 1, "sender": None}]
+
+
+@pytest.mark.parametrize("value", ["", "2", "true", "1%20"])
+def test_senders_is_0_or_1(camera: Camera, value: str) -> None:
+    assert camera.connect(f"/ws/camera?senders={value}").refusal == (400, "bad_request")
+
+
+def test_a_slow_viewer_that_asked_gets_the_newest_pose_of_each_sender_with_its_name(
+    camera: Camera,
+) -> None:
+    first, second = camera.connect(), camera.connect()
+    slow = camera.connect("/ws/camera?senders=1", peer_reads=False)
+    slow.server.send(PING * (BUFFER // len(PING) + 1))
+    for x in range(100):
+        first.send({"x": x})
+        second.send({"x": -x})
+    slow.transport.read()
+    slow.pump()
+    poses = slow.objects()
+    assert [pose["x"] for pose in poses] == [99, -99]
+    assert len({pose["sender"] for pose in poses}) == 2
 
 
 @pytest.mark.parametrize("camera", ["close"], indirect=True)

@@ -187,6 +187,19 @@ def test_nesting_of_a_usual_depth_is_accepted() -> None:
     assert wire.decode_pose(payload) == wire.Pose(x=1)
 
 
+@given(
+    st.dictionaries(st.text(max_size=8) | st.just("sender"), st.integers() | st.just({})),
+    st.sampled_from(["", " ", "\n\t "]),
+    st.none() | st.just("9c1f0a6b72de"),
+)
+def test_the_name_of_a_sender_is_one_more_member_of_any_object(
+    value: dict[str, Any], blank: str, sender: str | None
+) -> None:
+    text = json.dumps(value)
+    payload = f"{text[:-1]}{blank}}}{blank}".encode()
+    assert json.loads(wire.add_sender(payload, sender)) == {**value, "sender": sender}
+
+
 def test_the_last_of_two_equal_coordinate_names_counts() -> None:
     """RFC 8259 section 4 leaves it open; browsers and Python take the last one."""
     assert wire.decode_pose(b'{"x":1,"y":5,"x":2}') == wire.Pose(x=2, y=5)

@@ -8,6 +8,9 @@ server that the group's name belongs to:
     ["process", key or null, payload, key or null, payload, ...]    from a relayd
     {...}                                                           one payload, from anybody else
 
+A key is the number of the sending connection in its process; from the two, every process makes the
+same name for viewers that ask (`hub`), so that nothing else need travel.
+
 The first local member of a group makes the process subscribe; the subscription outlives the last
 local member by a second (after centrifuge). While Redis is unavailable, a group goes on inside the
 process, and is subscribed when Redis is back; of most kinds, it cannot get its first member then.
