@@ -93,7 +93,7 @@ class Preparation:
                 "that one takes it back",
                 names=", ".join(newer),
             )
-        encoding = schema.encoding(url)
+        encoding = schema.encoding(engines.engine(url))
         if encoding != schema.UTF8:
             self._log.warn(
                 "the database's encoding is {encoding}, which cannot hold every character: chat "

@@ -122,9 +122,8 @@ def rollback(url: str, steps: int = 1) -> list[str]:
         return [backend.carry_out(migration, "rollback") for migration in _applied(backend)[:steps]]
 
 
-def encoding(url: str) -> str:
-    """The encoding of a database, as PostgreSQL calls it. Raises as migrate."""
-    engine = engines.engine(url, _BOUNDS)
+def encoding(engine: engines.Engine) -> str:
+    """The encoding of a database, as PostgreSQL calls it. Raises DatabaseUnavailable."""
     if isinstance(engine, engines.SQLite):
         return UTF8
     with engine.connected() as connection:

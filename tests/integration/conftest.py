@@ -19,6 +19,7 @@ from tests.daemon import Daemon
 from tests.integration.polling import Pair
 from tests.integration.raw import Raw
 from tests.integration.workers import wait_for_workers
+from tests.pairs_scene import quiet_log
 from tests.redis_servers import Redis
 
 Spawn = Callable[..., Daemon]
@@ -160,6 +161,13 @@ def redis() -> Iterator[Redis]:
     """A Redis for one test."""
     with Redis() as server:
         yield server
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What the parts of relayd that run in this process log."""
+    with quiet_log() as lines:
+        yield lines
 
 
 @pytest.fixture

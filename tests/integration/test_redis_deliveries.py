@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,24 +20,12 @@ from tests.pairs_scene import (
     logged,
     nodes,
     pause,
-    quiet_log,
     told,
     until,
 )
 from tests.redis_servers import Redis
 
-
-@pytest.fixture
-def redis() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[list[str]]:
-    """What relayd logs."""
-    with quiet_log() as lines:
-        yield lines
+pytestmark = pytest.mark.usefixtures("log")
 
 
 @pytest_twisted.ensureDeferred

@@ -6,7 +6,7 @@ The contract that all kinds of pairs share runs here, too (`TestPairs`).
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -41,24 +41,12 @@ from tests.pairs_scene import (
     keys,
     nodes,
     pause,
-    quiet_log,
     told,
     until,
 )
 from tests.redis_servers import Redis
 
-
-@pytest.fixture
-def redis() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[list[str]]:
-    """What relayd logs."""
-    with quiet_log() as lines:
-        yield lines
+pytestmark = pytest.mark.usefixtures("log")
 
 
 @pytest_twisted.async_yield_fixture

@@ -1,7 +1,6 @@
 """`RedisPairs` while Redis is away, stopped, empty when it comes back, or says no."""
 
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -22,24 +21,12 @@ from tests.pairs_scene import (
     keys,
     nodes,
     pause,
-    quiet_log,
     told,
     until,
 )
 from tests.redis_servers import Redis
 
-
-@pytest.fixture
-def redis() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[list[str]]:
-    """What relayd logs."""
-    with quiet_log() as lines:
-        yield lines
+pytestmark = pytest.mark.usefixtures("log")
 
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["with its data", "without its data"])

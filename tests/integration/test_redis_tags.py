@@ -1,6 +1,5 @@
 """`RedisPairs`: requests with a tag, whose answers, or the frames between processes, are lost."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,27 +20,15 @@ from tests.pairs_scene import (
     gated,
     nodes,
     pause,
-    quiet_log,
     told,
     until,
 )
 from tests.redis_servers import Redis
 
+pytestmark = pytest.mark.usefixtures("log")
+
 TAGS = f"{PREFIX}:{{pair/{UUID}}}:tags"
 WITHIN: dict[str, Any] = {"within": 1.0}
-
-
-@pytest.fixture
-def redis() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[list[str]]:
-    """What relayd logs."""
-    with quiet_log() as lines:
-        yield lines
 
 
 def states(redis: Redis) -> list[bytes]:

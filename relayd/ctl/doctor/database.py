@@ -88,11 +88,11 @@ def look_at_use(facts: Facts) -> Iterator[Finding]:
 
 
 def _judge_encoding(engine: engines.Engine) -> Finding:
-    if isinstance(engine, engines.PostgreSQL):
-        rows = _query(engine, "SHOW server_encoding")
-        if not isinstance(rows, DatabaseUnavailable) and rows[0][0] != schema.UTF8:
+    with contextlib.suppress(DatabaseUnavailable):
+        encoding = schema.encoding(engine)
+        if encoding != schema.UTF8:
             return warn(
-                f"the database's encoding is {rows[0][0]}: chat messages with a character that it "
+                f"the database's encoding is {encoding}: chat messages with a character that it "
                 "lacks are refused",
                 "createdb --encoding UTF8 --template template0, and pg_dump to move the tables",
             )
