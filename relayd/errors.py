@@ -64,8 +64,8 @@ class ErrorCode(StrEnum):
     )
     GAP = (
         *("gap", None, FRAME),
-        "The history does not reach back to the id you gave; messages before the next one may be "
-        "missing.",
+        "The history does not hold all that was said after the id you gave; messages may be "
+        "missing before or between those that follow.",
     )
     KICKED = "kicked", None, FRAME, "The operator of this server has closed your connection."
     NO_CONTENT = "no_content", None, FRAME, "There is no quiz or no action of this difficulty."

@@ -1,7 +1,8 @@
 """Reads the record of a run, and says what the contract does not allow.
 
 The promises, for chat rooms: an id names one message; a client gets ids that grow, none twice; a
-message whose sender got its copy reaches every member, or a `gap` says that some are missing; a
+message whose sender got its copy reaches every member, or a `gap` after it says that some are
+missing, before or among those that follow; a
 refused message is never seen; a tag stands for one message, however often it was sent. For pairs:
 one answer for each request, in their order; `received` only where the headset got the frame; an
 error that is certain only where it did not; no frame twice.
@@ -62,7 +63,7 @@ class _Room:
     Attributes:
         messages: tag and text by id, as they were seen first.
         seen: when each id of a tag was seen first.
-        acknowledged: the ids whose senders got their copies.
+        acknowledged: the ids whose senders got their copies, and when.
     """
 
     def __init__(self, record: Record, room: str) -> None:
@@ -71,7 +72,7 @@ class _Room:
         self.lossy = _lossy(record)
         self.messages: dict[int, tuple[str | None, str]] = {}
         self.seen: dict[str, dict[int, float]] = defaultdict(dict)
-        self.acknowledged: set[int] = set()
+        self.acknowledged: dict[int, float] = {}
         self.owners = {each.data["tag"]: each.who for each in self.events if each.what == "sent"}
         self.requests = _Requests(self.events)
         self.room = room
@@ -102,11 +103,12 @@ class _Room:
             if tag is not None:
                 self.seen[tag].setdefault(number, event.at)
                 if self.owners.get(tag) == event.who:
-                    self.acknowledged.add(number)
+                    self.acknowledged.setdefault(number, event.at)
 
     def _member(self, who: str) -> Iterator[str]:
         last: int | None = None
         gap = False
+        told = -1.0  # of what was lost until then, before or among the messages that follow
         known: set[int] = set()
         for event in self.events:
             if event.who != who:
@@ -115,7 +117,8 @@ class _Room:
                 last = None
             if event.what != "frame":
                 continue
-            gap = gap or event.data.get("error") == "gap"
+            if event.data.get("error") == "gap":
+                gap, told = True, event.at
             if "id" not in event.data:
                 continue
             number, tag = event.data["id"], event.data.get("tag")
@@ -126,14 +129,20 @@ class _Room:
                     yield f"{self.room} {event.at:.1f} s: {who} got {number} {how}, after {last}"
                 continue
             if last is not None and not gap:
-                yield from self._missing(who, last, number, event.at)
+                yield from self._missing(who, last, number, event.at, told)
             known.add(number)
             last, gap = number, False
         if last is not None and not gap:
-            yield from self._missing(who, last, max(self.messages) + 1, self.events[-1].at)
+            end = self.events[-1].at
+            yield from self._missing(who, last, max(self.messages) + 1, end, told)
 
-    def _missing(self, who: str, after: int, before: int, at: float) -> Iterator[str]:
-        missing = [number for number in self.acknowledged if after < number < before]
+    def _missing(
+        self, who: str, after: int, before: int, at: float, told: float
+    ) -> Iterator[str]:
+        missing = [
+            number for number, when in self.acknowledged.items()
+            if after < number < before and when > told
+        ]  # fmt: skip
         if missing:
             yield (
                 f"{self.room} {at:.1f} s: {who} never got {len(missing)} acknowledged messages, "
