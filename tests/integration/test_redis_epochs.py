@@ -299,6 +299,34 @@ async def test_a_process_without_members_may_speak_before_the_one_that_knows_the
 
 
 @pytest_twisted.ensureDeferred
+async def test_members_who_were_shown_what_follows_a_loss_are_told_when_it_is_proven(
+    store: Store, processes: Processes
+) -> None:
+    """Their process was cut off when the lost messages were said, so it vouched for Redis."""
+    knows, believes = await processes.start(), await processes.start()
+    members = [await knows.join(), await believes.join()]
+    await knows.say("1")
+    store.save()
+    theirs = store.lead_nowhere(1)
+    for kind in ("normal", "pubsub"):
+        store.server.tell("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    await until(lambda: not believes.redis.servers[0].available)
+    await knows.watch.until(True)
+    await knows.say("lost")
+    ours = store.lead_nowhere(0)
+    store.go_back()
+    store.lead(store.server, theirs)
+    await believes.watch.until(True)
+    await believes.say("a")
+    assert await members[1].said(until="a") == ["1", "cut off", "restored", "a"]
+    store.lead(store.server, ours)
+    assert (await members[0].said(until="a")).count("gap") == 1
+    assert await members[1].said(until="gap") == ["gap"]
+    await knows.say("b")
+    assert await members[1].said(until="b") == ["b"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_process_that_only_posted_knows_that_messages_of_others_rooms_are_lost(
     store: Store, processes: Processes
 ) -> None:

@@ -136,9 +136,7 @@ class _Room:
             end = self.events[-1].at
             yield from self._missing(who, last, max(self.messages) + 1, end, told)
 
-    def _missing(
-        self, who: str, after: int, before: int, at: float, told: float
-    ) -> Iterator[str]:
+    def _missing(self, who: str, after: int, before: int, at: float, told: float) -> Iterator[str]:
         missing = [
             number for number, when in self.acknowledged.items()
             if after < number < before and when > told

@@ -202,6 +202,10 @@ class Epochs:
         """Registers the callback for a server that has lost acknowledged messages."""
         self._lost = lost
 
+    def base(self, server: RedisServer) -> str:
+        """The base of the epoch that was seen last; empty before the first."""
+        return self._seen[server].base
+
     def words(self, server: RedisServer) -> tuple[str, str]:
         """The arguments `known` and `facts` of `EPOCH`."""
         seen = self._seen[server]

@@ -182,6 +182,10 @@ class RedisHistory:
         self.tally = RoomTally()
         self.replicas: Replicas | None = None
 
+    def epoch(self, room: str) -> str:
+        """The epoch of a room's server, as this process knows it."""
+        return self._epochs.base(self._redis.find(self._kind.group(room)))
+
     async def append(
         self,
         room: str,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from relayd import wire
 from relayd.brokers.django.channels import DjangoChannels
@@ -20,6 +20,7 @@ from relayd.brokers.interface import PAGE_SIZE
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import DELETED
+from relayd.brokers.over_redis.local_room import LocalRoom
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.reads import Reads, in_time
 from relayd.errors import RedisUnavailable, StoreUnavailable
@@ -38,31 +39,6 @@ _PAGE = 500
 _RETRY = 1.0
 _MOST_EARLY = 1000
 _DAY = 86400.0
-
-
-class _Room:
-    """A room that has members in this process.
-
-    Attributes:
-        position: the last id that was delivered to them; None until the history has been read.
-        newest: the last entry that was delivered, if any was.
-        early: entries from the channel that are not delivered yet.
-        catching_up: whether missed entries are being fetched now.
-        again: whether to fetch once more afterwards.
-        retry: the timer of the next attempt.
-        cut_off: whether the members were sent CUT_OFF.
-        waiting: ids, each with a Deferred that fires when the id has been delivered.
-    """
-
-    def __init__(self) -> None:
-        self.position: int | None = None
-        self.newest: ChatEntry | None = None
-        self.early: list[ChatEntry] = []
-        self.catching_up = False
-        self.again = False
-        self.retry: IDelayedCall | None = None
-        self.cut_off = False
-        self.waiting: list[tuple[int, Deferred[None]]] = []
 
 
 class RedisRooms:
@@ -114,7 +90,7 @@ class RedisRooms:
         self._foreign = foreign
         self._django = django
         self._reads = Reads(late=late)
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, LocalRoom] = {}
         self._outgoing = outgoing
         groups.delegate(kind.name, self)
         for server in redis.servers:
@@ -232,7 +208,7 @@ class RedisRooms:
 
     async def began(self, group: str) -> None:
         room = split_group(group)[1]
-        state = self._rooms[room] = self._rooms.get(room) or _Room()
+        state = self._rooms[room] = self._rooms.get(room) or LocalRoom()
         # a client that joins reads the history after this, and older messages come from there
         last, _ = await self._history.since(room, 2**53, 1, 1)
         state.position = last
@@ -251,7 +227,7 @@ class RedisRooms:
             self._deleted(room)
         state = self._rooms.get(room)
         if state is None:
-            state = self._rooms[room] = _Room()
+            state = self._rooms[room] = LocalRoom()
         state.early += entries
         if len(state.early) > _MOST_EARLY:
             # the history has them
@@ -276,7 +252,7 @@ class RedisRooms:
             for _, shown in state.waiting:
                 shown.cancel()
 
-    def _release(self, room: str, state: _Room) -> None:
+    def _release(self, room: str, state: LocalRoom) -> None:
         """Delivers the entries that came through the channel.
 
         Fetches what the channel skipped first, and what was dropped because too much waited.
@@ -292,11 +268,11 @@ class RedisRooms:
         if state.again:
             Deferred.fromCoroutine(self._catch_up(room, state))
 
-    def _is_first(self, state: _Room, entry: ChatEntry) -> bool:
+    def _is_first(self, state: LocalRoom, entry: ChatEntry) -> bool:
         """Whether it may be the room's first message: ids begin with the Unix time in ms."""
         return state.position == 0 and abs(entry.id / 1000 - self._now()) < _DAY
 
-    def _deliver(self, room: str, state: _Room, entry: ChatEntry) -> None:
+    def _deliver(self, room: str, state: LocalRoom, entry: ChatEntry) -> None:
         if state.position is not None and entry.id <= state.position:
             return
         state.position = entry.id
@@ -313,9 +289,14 @@ class RedisRooms:
     # -- outages of Redis
 
     def lost(self, server: RedisServer) -> None:
-        """A server has lost messages; reading the histories tells the members."""
+        """A server has lost messages; the members are told with the next read.
+
+        The read itself may find nothing: another process had vouched for the server, and they have
+        got messages from behind the hole since.
+        """
         for room, state in tuple(self._rooms.items()):
             if self._redis.find(self._kind.group(room)) is server:
+                state.lost = state.told != self._history.epoch(room)
                 Deferred.fromCoroutine(self._catch_up(room, state))
 
     def _changed(self, server: RedisServer, available: bool) -> None:
@@ -328,7 +309,7 @@ class RedisRooms:
                 state.cut_off = True
                 self._hub.fan_out(self._kind.group(room), wire.CUT_OFF)
 
-    async def _catch_up(self, room: str, state: _Room) -> None:
+    async def _catch_up(self, room: str, state: LocalRoom) -> None:
         """Delivers the entries that did not come through the channel."""
         if state.catching_up:
             state.again = True
@@ -361,12 +342,12 @@ class RedisRooms:
         if state.position is not None:
             self._release(room, state)
 
-    def _retry(self, room: str, state: _Room) -> None:
+    def _retry(self, room: str, state: LocalRoom) -> None:
         state.retry = None
         if self._rooms.get(room) is state:
             Deferred.fromCoroutine(self._catch_up(room, state))
 
-    async def _check_early(self, room: str, state: _Room) -> None:
+    async def _check_early(self, room: str, state: LocalRoom) -> None:
         """Fetches what is missing. Entries of the channel that the history does not have go.
 
         The script that publishes a message has stored it before.
@@ -384,14 +365,16 @@ class RedisRooms:
             if entry.id > state.position:
                 self._foreign.drop(self._kind.group(room), f"{entry.id} is no id of the room")
 
-    async def _fetch(self, room: str, state: _Room) -> None:
+    async def _fetch(self, room: str, state: LocalRoom) -> None:
         more = state.position is not None
         while more and self._rooms.get(room) is state:
             position = state.position or 0
             last, page = await self._history.since(room, position, _PAGE, PAGE_SIZE, state.newest)
             entries = page.entries
-            if page.gap:
+            if page.gap or state.lost:
+                state.lost, state.told = False, self._history.epoch(room)
                 self._hub.fan_out(self._kind.group(room), wire.GAP)
+            if page.gap:
                 # delivered entries are not delivered again; without any ids, new ones are above all
                 before = entries[0].id - 1 if entries else last
                 state.position = max(position, before) if last else 0
