@@ -73,8 +73,8 @@ class Podman:
     def build(self, folder: Path, name: str) -> None:
         """Builds the image of a folder with a Dockerfile; pip trusts whom it trusts here."""
         mounted = []
-        certificates = os.environ.get("PIP_CERT", "")
-        if certificates:
+        certificates = Path(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"))
+        if certificates.exists():
             settings = self._store / "pip.conf"
             settings.write_text("[global]\ncert = /etc/pip.pem\n")
             for source, target in ((settings, "/etc/pip.conf"), (certificates, "/etc/pip.pem")):

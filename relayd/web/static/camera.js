@@ -13,8 +13,9 @@ const frame = byId("camera");
 
 const camera = new Camera(location.origin, frame.dataset.group, { token, query: { senders: 1 } });
 const field = new Field(byId("map"));
-const senders = new Map(); // name -> {name, colour, x, y, z, seen, count, row}
+const senders = new Map(); // name -> {name, label, colour, x, y, z, seen, count, row}
 let names = 0;
+let labels = 0; // people read a number more easily than the name of a connection
 
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y, a.z - b.z);
 
@@ -39,7 +40,10 @@ camera.addEventListener("pose", ({ detail }) => {
   const at = { x: detail.x ?? 0, y: detail.y ?? 0, z: detail.z ?? 0 };
   const name = nameOf(detail, at);
   let sender = senders.get(name);
-  if (!sender) senders.set(name, (sender = { name, colour: colour(name), count: 0, row: null }));
+  if (!sender) {
+    sender = { name, label: String(++labels), colour: colour(name), count: 0, row: null };
+    senders.set(name, sender);
+  }
   Object.assign(sender, at, { seen: performance.now() });
   sender.count += 1;
   field.moved(sender, sender.seen);
@@ -85,7 +89,8 @@ function addRow(sender) {
   const swatch = document.createElement("span");
   swatch.className = "swatch";
   swatch.style.color = sender.colour;
-  sender.row.cells[0].append(swatch, sender.name);
+  sender.row.cells[0].append(swatch, sender.label);
+  sender.row.title = sender.name;
   byId("senders").append(sender.row);
 }
 

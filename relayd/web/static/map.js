@@ -256,7 +256,7 @@ export class Field {
       context.fill();
       if (!names) continue;
       context.fillStyle = this.#colours.text;
-      context.fillText(circle.sender.name, x(circle.across), y(circle.up) - radius - 5);
+      context.fillText(circle.sender.label, x(circle.across), y(circle.up) - radius - 5);
     }
   }
 
