@@ -66,11 +66,13 @@ from relayd.signals import end_once, ignore_hangup, reload_at_hangup
 from relayd.sockets.poller import Poller
 from relayd.storage.disk import DiskWatch
 from relayd.storage.draws import Draws
+from relayd.storage.lookup import Lookup
 from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Lifecycle, Notifier, Systemd
 from relayd.tls.served import Certificates
 from relayd.web.site import build_site
+from relayd.web.texts import Texts
 from relayd.workers.roster import Roster, count
 from relayd.workers.supervisor import Supervisor
 from relayd.workers.worker import HEARTBEAT_INTERVAL, FromParent, Heartbeat, Worker
@@ -269,17 +271,15 @@ def build_node(
     )  # fmt: skip
     # the socket of a worker is for its parent alone, and replaces that of a worker before it
     control_socket = ControlSocket(
-        reactor,
-        place,
-        ControlSite(control, reactor, logs=worker is None),
-        mode=FOR_THE_GROUP if worker is None else FOR_ITS_PARENT,
-        takes_over=worker is not None,
-    )
+        reactor, place, ControlSite(control, reactor, logs=worker is None),
+        mode=FOR_THE_GROUP if worker is None else FOR_ITS_PARENT, takes_over=worker is not None,
+    )  # fmt: skip
     console = Console(
         current, reactor, denials=context.admission.denials, database=database,
         operations=control if worker is None else ParentOperations(reactor, parent_place),
     )  # fmt: skip
-    site, unknown = build_site(application, reactor, [console]), UnknownFactory(context)
+    texts = Texts(application, context.admission, Lookup(database))
+    site, unknown = build_site(application, reactor, [console, texts]), UnknownFactory(context)
     door = FrontDoorFactory(
         current, reactor, context.seats, relays, unknown, site, context.tally, handover
     )

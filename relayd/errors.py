@@ -183,7 +183,7 @@ class ErrorCode(StrEnum):
         "Something went wrong in the server; its log says what.",
     )
     DATABASE_UNAVAILABLE = (
-        *("database_unavailable", 503, FRAME | HANDSHAKE),
+        *("database_unavailable", 503, FRAME | HANDSHAKE | HTTP),
         "The database does not answer; try again in a moment.",
     )
     MISCONFIGURED = (

@@ -98,6 +98,19 @@ class Admission:
         check_hosts(asked, server.names)
         if not is_allowed(asked, server.allowed_origins):
             raise Refusal(ErrorCode.ORIGIN_NOT_ALLOWED)
+        return await self.identify(kind, token=token, cookies=cookies)
+
+    async def identify(self, kind: str, *, token: str | None, cookies: str | None) -> Identity:
+        """Finds out whose a token or a session is, and whether it is good for a kind of path.
+
+        Args:
+            kind: as of `admit`.
+            token: as of `admit`.
+            cookies: as of `admit`.
+
+        Raises:
+            Refusal: 401 no or bad token, 403 rights, 503 no keys.
+        """
         if getattr(self._current.config.auth, kind, "") == "django":
             if self.sessions is None:  # a reload has set it, and the site is not known yet
                 raise Refusal(ErrorCode.STORE_UNAVAILABLE, "The server has to be restarted first.")

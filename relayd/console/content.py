@@ -28,7 +28,6 @@ from relayd.web.request import Request
 TABLES = {table.name: table for table in (tables.QUIZZES, tables.ACTIONS)}
 MOST_WAITING = 4
 """Files that wait for the thread."""
-_GREATEST = 2**31 - 1
 
 T = TypeVar("T")
 
@@ -95,7 +94,7 @@ class Content:
         """`POST {table}/delete`: deletes rows by their ids."""
         found = _find(table)
         ids = read_message(request, Deletion).ids
-        if not 1 <= len(ids) <= MOST_SHOWN or not all(0 < id <= _GREATEST for id in ids):
+        if not 1 <= len(ids) <= MOST_SHOWN or not all(0 < id <= tables.GREATEST for id in ids):
             raise ClientError(ErrorCode.BAD_MESSAGE, f"Send 1 to {MOST_SHOWN} ids.")
         count = await self._contents.delete(found, ids)
         self._note(request, "deleted {count} rows of {table}", count=count, table=table)

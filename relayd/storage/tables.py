@@ -20,7 +20,7 @@ from relayd.storage.engines import Bounds, Engine
 _BOUNDS = Bounds(connect=5.0, statement=600.0, lock=10.0)
 _ROWS = 500  # rows of one statement
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-_GREATEST = 2**31 - 1  # of an INTEGER column in PostgreSQL
+GREATEST = 2**31 - 1  # of an INTEGER column in PostgreSQL
 _TEXT = 255  # characters
 
 
@@ -269,7 +269,7 @@ def _check_header(table: Table, header: Sequence[str]) -> None:
 def read_cell(column: str, cell: str) -> int | str:
     """The value of a cell. Raises ValueError: the text says what is wrong."""
     if column == "difficulty":
-        return read_integer(cell, -_GREATEST - 1)
+        return read_integer(cell, -GREATEST - 1)
     if len(cell) > _TEXT:
         raise ValueError(f"{len(cell)} characters; at most {_TEXT} are allowed")
     if "\0" in cell:
@@ -282,8 +282,8 @@ def read_integer(cell: str, smallest: int) -> int:
     text = cell.strip()
     if not text:
         raise ValueError("is empty; a whole number is needed")
-    if not _INTEGER.fullmatch(text) or not smallest <= int(text) <= _GREATEST:
-        raise ValueError(f"{text[:50]!r} is not a whole number from {smallest} to {_GREATEST}")
+    if not _INTEGER.fullmatch(text) or not smallest <= int(text) <= GREATEST:
+        raise ValueError(f"{text[:50]!r} is not a whole number from {smallest} to {GREATEST}")
     return int(text)
 
 

@@ -4,6 +4,7 @@ The handlers in `pages`, `health` and `api` return one. Errors are the flat JSON
 path of relayd uses, or a small page for a browser.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from relayd.errors import ErrorCode, Refusal
 
 LINES = "application/x-ndjson"
 HTML = "text/html; charset=utf-8"
+_TAGS = re.compile(r'"[^"]*"|\*')
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
@@ -35,6 +37,11 @@ class Answer:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: Sequence[str] = ()
+
+    def unless_known(self, known: str | None) -> "Answer":
+        """Itself, or 304 if its ETag is in `If-None-Match` (RFC 9110 section 13.1.2)."""
+        tags = _TAGS.findall(known or "")
+        return Answer(304, headers=self.headers) if {"*", self.headers["ETag"]} & {*tags} else self
 
 
 class Sink(Protocol):
@@ -63,6 +70,21 @@ def json_answer(message: Any, status: int = 200, **headers: str) -> Answer:
     """A message as JSON. A keyword `retry_after="5"` sets the header `Retry-After: 5`."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
     return Answer(status, wire.encode(message), JSON, {"Cache-Control": "no-store", **named})
+
+
+def tagged_answer(
+    body: bytes, content_type: str = JSON, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """A body with its ETag, which a cache keeps, but revalidates each time (`no-cache`).
+
+    Args:
+        body: the body.
+        content_type: of the body.
+        headers: further headers, in place of these, too.
+    """
+    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+    all_headers = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
+    return Answer(200, body, content_type, all_headers)
 
 
 def error_answer(

@@ -16,7 +16,7 @@ from relayd.web.request import Request
 _PATHS = re.compile(r"/(api|healthz|readyz)(/|$)")
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
     "Access-Control-Max-Age": "600",
 }
 
@@ -34,7 +34,7 @@ def cors_headers(request: Request, allowed: Sequence[str]) -> dict[str, str]:
     origin = request.whole_header("Origin")
     if origin is not None and origin.isascii() and is_allowed(Asked(origin), allowed):
         headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = "Retry-After, WWW-Authenticate"
+        headers["Access-Control-Expose-Headers"] = "ETag, Retry-After, WWW-Authenticate"
     return headers
 
 

@@ -40,7 +40,7 @@ class Route:
 
 
 class Mounted(Protocol):
-    """Paths of a part of relayd above `web`, which the public site offers beside its own.
+    """Paths of a part that `assembly` builds, which the public site offers beside its own.
 
     Attributes:
         routes: its paths; all of them begin with its prefix.

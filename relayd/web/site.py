@@ -121,6 +121,8 @@ class Site(RoutedSite):
     def admit(self, request: Request) -> Answer | None:
         """Checks the head of a request, before its body: address, host, key of the API, rate.
 
+        A mounted part below `/api` needs no key: it decides by itself who may use it.
+
         Probes of health are free: they cost no more than a refusal, and have to be answered.
 
         Raises:
@@ -138,11 +140,11 @@ class Site(RoutedSite):
             self._backend.check_request(self._client(request))
             return preflight
         path = request.target
-        if path == "/api" or path.startswith("/api/"):
+        part = self._find_mounted(path)
+        if part is None and (path == "/api" or path.startswith("/api/")):
             return self._api.refused(request, client)
         if not path.startswith(("/healthz", "/readyz")):
             self._backend.check_request(client)
-        part = self._find_mounted(path)
         return None if part is None else part.admit(request)
 
     def max_body(self, target: str) -> int:

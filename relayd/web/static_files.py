@@ -4,13 +4,11 @@ A name is looked up in a table, never in the file system, so a request cannot le
 list it. Folders go one deep. Only files with a type in `TYPES` are served.
 """
 
-import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from relayd.errors import ErrorCode, Refusal
-from relayd.web.answers import Answer
+from relayd.web.answers import Answer, tagged_answer
 from relayd.web.request import Request
 
 FOLDER = Path(__file__).parent / "static"
@@ -58,14 +56,8 @@ class StaticFiles:
         whole = self._answers.get(f"{inside}/{name}" if inside else name)
         if whole is None:
             raise Refusal(ErrorCode.NOT_FOUND, "There is no such file.")
-        known = re.findall(r'"[^"]*"|\*', request.header("If-None-Match") or "")
-        if whole.headers["ETag"] in known or "*" in known:
-            return Answer(304, headers=whole.headers)
-        return whole
+        return whole.unless_known(request.header("If-None-Match"))
 
 
 def _whole(path: Path, more: Mapping[str, str]) -> Answer:
-    body = path.read_bytes()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", **more}
-    return Answer(200, body, TYPES[path.suffix], headers)
+    return tagged_answer(path.read_bytes(), TYPES[path.suffix], more)

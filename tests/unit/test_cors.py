@@ -37,6 +37,7 @@ def test_an_allowed_page_reads_answers_and_errors(
 ) -> None:
     reply = ask(backend(*allowed), method, path, b"{}", headers=f"Origin: {PAGE}\r\n{headers}")
     assert (reply.status, allows(reply), reply.headers["vary"]) == (status, PAGE, "Origin")
+    assert "ETag" in reply.headers["access-control-expose-headers"]
 
 
 @pytest.mark.parametrize("path", ["/api/push/x", "/api/nothing", "/healthz", "/readyz/"])
@@ -44,7 +45,8 @@ def test_a_preflight_is_answered_without_a_key(path: str) -> None:
     reply = ask(backend(PAGE), "OPTIONS", path, headers=ASKS)
     assert (reply.status, reply.body, allows(reply)) == (204, b"", PAGE)
     assert reply.headers["access-control-allow-methods"] == "GET, HEAD, POST"
-    assert "Authorization" in reply.headers["access-control-allow-headers"]
+    allowed = reply.headers["access-control-allow-headers"]
+    assert allowed == "Authorization, Content-Type, If-None-Match"
     assert reply.headers["vary"] == "Origin"
 
 
