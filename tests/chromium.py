@@ -2,19 +2,18 @@
 
 import contextlib
 import functools
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from selenium.common.exceptions import JavascriptException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.npm import npm_package
 
 ARGUMENTS = (
     "--headless=new",
@@ -50,23 +49,12 @@ window.WebSocket = class extends WebSocket {
 
 SCREENS = {"phone": (390, 844, True), "desktop": (1280, 800, False)}
 """Width and height in CSS pixels, and whether it is a touch screen."""
-AXE = "axe-core@4.14.1"
-CACHE = Path(__file__).resolve().parents[1] / "build" / "npm"
 
 
 @functools.cache
 def axe_source() -> str:
-    """axe-core, which npm fetches once, in this version, into build/npm of the checkout."""
-    folder = CACHE / AXE
-    source = folder / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.fail("npm is missing; make test installs it")
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(folder), "--no-save", "--ignore-scripts", AXE]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return source.read_text(encoding="utf-8")
+    """axe-core, the script."""
+    return (npm_package("axe-core", "4.14.1") / "axe.min.js").read_text(encoding="utf-8")
 
 
 class Browser:
