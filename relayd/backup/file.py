@@ -220,7 +220,8 @@ class _Order:
         self._width = len(table.columns)
 
     def _check_row(self, row: Row) -> None:
-        if len(row.cells) != self._width or self._room or type(row.cells[0]) is not int:
+        fits = self._tables and len(row.cells) == self._width and not self._room
+        if not fits or type(row.cells[0]) is not int:
             raise ValueError("is no row of the table before it")
 
     def _check_room(self, room: Room) -> None:

@@ -6,7 +6,7 @@ read: messages below `oldest` are left out when it is restored.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,14 @@ FORMAT = 1
 
 STEP = 3_600_000
 """An hour in ms, and so of ids: how far ahead of the clock Redis begins an epoch (`epochs`)."""
+
+
+_INTEGER = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # as databases have them
+_MOMENT = Annotated[int, msgspec.Meta(ge=0, le=2**47)]  # before the year 6430
+# what clients count in (2^53), but for 278 years of ids, which a restore may add
+_TOP = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 2**43)]
+# printed to a terminal, so without control characters
+_VERSION = Annotated[str, msgspec.Meta(max_length=100, pattern=r"\A[!-~]*\Z")]
 
 
 class BackupError(RelaydError):
@@ -44,11 +52,11 @@ class Header(msgspec.Struct, tag="header", kw_only=True):
     """
 
     format: int
-    version: str
-    made: int
+    version: _VERSION
+    made: _MOMENT
     database: str
     chat: str
-    top: int
+    top: _TOP
 
 
 class Table(msgspec.Struct, tag="table", kw_only=True):
@@ -62,13 +70,13 @@ class Table(msgspec.Struct, tag="table", kw_only=True):
 
     name: str
     columns: tuple[str, ...]
-    last_id: int
+    last_id: _INTEGER
 
 
 class Row(msgspec.Struct, tag="row"):
     """A row of the table before it."""
 
-    cells: tuple[str | int | float | None, ...]
+    cells: tuple[str | _INTEGER | float | None, ...]
 
 
 class Room(msgspec.Struct, tag="room"):
@@ -88,7 +96,7 @@ class Message(msgspec.Struct, tag="message", omit_defaults=True):
 
     id: int
     body: str
-    time: int = 0
+    time: _INTEGER = 0
 
 
 class Tag(msgspec.Struct, tag="tag"):
@@ -102,7 +110,7 @@ class Tag(msgspec.Struct, tag="tag"):
 
     mark: str
     id: int
-    time: int
+    time: _INTEGER
 
 
 class Kept(msgspec.Struct, tag="kept", kw_only=True):
@@ -120,7 +128,7 @@ class Kept(msgspec.Struct, tag="kept", kw_only=True):
     oldest: int
     last: int
     hole: int
-    posted: int
+    posted: _INTEGER
 
 
 class Sums(msgspec.Struct):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relayd.backup.file import Writer, check, read
 from relayd.backup.records import (
@@ -139,6 +140,19 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     "outside": (written([HEADER, message(1)]), "out of place"),
     "row outside": (changed(lambda all: all.insert(1, all[2])), "no row"),
     "row width": (written([*RECORDS[:2], Row((1, "a"))]), "no row"),
+    "row without cells": (
+        changed(lambda all: all.insert(1, b'{"type":"row","cells":[]}\n')), "line 2: is no row",
+    ),
+    "row of a huge id": (written([*RECORDS[:2], Row((2**64, "a", 1, "", "", ""))]), "no record"),
+    "last id": (
+        written([HEADER, Table(name="quizzes", columns=QUIZZES.columns, last_id=2**63)]), "line 2",
+    ),
+    "posted": (written([HEADER, Room("a"), kept(8, posted=2**63)]), "line 3: is no record"),
+    "tag time": (written([HEADER, Room("a"), Tag("f", 1, 2**63), kept(8)]), "line 3: is no record"),
+    "made": (written([replace(HEADER, made=10**30)]), "line 1: is no record"),
+    "made before": (written([replace(HEADER, made=-1)]), "line 1: is no record"),
+    "top": (written([replace(HEADER, top=2**53 - 1)]), "line 1: is no record"),
+    "version": (written([replace(HEADER, version="\x1b[2J")]), "line 1: is no record"),
     "row id": (written([*RECORDS[:2], Row(("x", "a", 1, "", "", ""))]), "no row"),
     "table": (written([HEADER, Table(name="users", columns=("id",), last_id=0)]), "users"),
     "columns": (written([HEADER, Table(name="actions", columns=("id",), last_id=0)]), "actions"),
