@@ -70,6 +70,8 @@ class Content:
         except ValueError as error:
             raise Refusal(ErrorCode.BAD_REQUEST, f"after: {error}.") from error
         text = (request.argument("text") or "").strip()[:255]
+        if "\0" in text:  # PostgreSQL has no such text
+            raise Refusal(ErrorCode.BAD_REQUEST, "text: holds the character U+0000.")
         difficulty = (request.argument("difficulty") or "").strip()
         return json_answer(await self._contents.find(_find(table), text, difficulty, number))
 

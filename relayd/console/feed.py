@@ -20,6 +20,7 @@ from relayd.errors import ClientError, ErrorCode, Refusal
 from relayd.logs import Logger
 from relayd.web.answers import Answer, Sink, Stream, json_answer
 from relayd.web.request import Request
+from relayd.wire import UNDECODABLE
 
 MOST_SHOWN = 100
 """Entries of a list."""
@@ -178,5 +179,5 @@ def read_message(request: Request, kind: type[T]) -> T:
     """The body of a request as a message. Raises ClientError: `bad_json`."""
     try:
         return msgspec.json.decode(request.body(), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ClientError(ErrorCode.BAD_JSON, f"{error}.") from error

@@ -41,6 +41,7 @@ from relayd.metrics.exchange import to_text
 from relayd.web.answers import Answer, Stream, json_answer
 from relayd.web.request import Request
 from relayd.web.routes import Route, RoutedSite
+from relayd.wire import UNDECODABLE
 
 T = TypeVar("T")
 _LARGEST_BODY = 16 * 1024 * 1024  # a kick of all clients names each
@@ -144,7 +145,7 @@ class ControlSite(RoutedSite):
         async def answer(request: Request) -> Answer:
             try:
                 message = msgspec.json.decode(request.body(), type=kind)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 raise ClientError(ErrorCode.BAD_JSON, f"{error}.") from error
             self._log_command(request, summarize(message))
             return json_answer(await execute(message))
@@ -211,7 +212,7 @@ def _secrets_of_root(request: Request) -> Secrets | None:
         raise Refusal(ErrorCode.FORBIDDEN, "Only root may hand over the secrets of the service.")
     try:
         return msgspec.json.decode(body, type=Secrets)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise ClientError(ErrorCode.BAD_JSON, "These are no secrets.") from None
 
 

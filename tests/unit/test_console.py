@@ -380,10 +380,12 @@ def test_a_list_is_searched_and_cut_on_the_server() -> None:
 def test_a_wrong_command_is_refused_with_its_reason() -> None:
     scene = Scene()
     scene.login()
-    for body in (b"", b"[]", b'{"ids":1}', b'{"ids":["c1"],"code":"x"}', b"\xff"):
+    deep = b'{"x":' + b"[" * 3000
+    for body in (b"", b"[]", b'{"ids":1}', b'{"ids":["c1"],"code":"x"}', b"\xff", deep):
         reply = scene.ask("POST", "/console/api/kick", body)
         assert (reply.status, reply.json["error"]) == (400, "bad_json")
     assert scene.ask("GET", "/console/api/live?since=nan").status == 400
+    assert scene.ask("GET", "/console/api/quizzes?text=a%00").status == 400
     assert scene.ask("GET", "/console/api/kick").status == 405
     assert scene.ask("GET", "/console/api/nothing").status == 404
 
