@@ -22,6 +22,7 @@ A, B = "chat r/0", "chat r/1"
 JOINED = [(who, "joined", {"since": None}) for who in (A, B)]
 SENT = [(A, "sent", {"tag": tag, "text": f"text of {tag}"}) for tag in ("a", "b", "c")]
 LOSSY: Step = ("world", "lossy", {})
+BACK: Step = (B, "joined", {"since": 8})
 GAP = {"gap": True, "error": "gap"}
 
 
@@ -43,6 +44,8 @@ ALL = [_copy(7, "a"), _copy(8, "b"), _copy(9, "c")]
         [*SENT, *_frames(A, *ALL), *_frames(B, ALL[0], GAP, ALL[2])],
         [*SENT, *_frames(A, *ALL), *_frames(B, ALL[0], GAP)],
         [*SENT, *_frames(A, *ALL), *_frames(B, ALL[2])],  # joined late
+        # all that is kept follows a gap that comes first
+        [*SENT, *_frames(A, *ALL), *_frames(B, *ALL[:2]), BACK, *_frames(B, GAP, *ALL)],
         [*SENT, _refused("b"), *_frames(A, ALL[0]), *_frames(B, ALL[0])],
         [*SENT, _refused("a", "outcome_unknown"), *_frames(A, *ALL), *_frames(B, *ALL)],
         # answered again, to the sender alone
@@ -61,6 +64,8 @@ def test_a_sound_record_of_a_room_breaks_nothing(steps: list[Step]) -> None:
         ([*_frames(A, *ALL), *_frames(B, ALL[0])], "never got 2 acknowledged messages, 8 to 9"),
         ([*_frames(A, *ALL), *_frames(B, ALL[0], ALL[0], *ALL[1:])], "got 7 twice"),
         ([*_frames(A, *ALL), *_frames(B, ALL[1], ALL[0], ALL[2])], "got 7 late"),
+        ([*_frames(A, *ALL), *_frames(B, *ALL), BACK, *_frames(B, ALL[2])], "got 9 twice"),
+        ([*_frames(A, *ALL), *_frames(B, *ALL, GAP, ALL[2])], "got 9 twice"),
         ([*_frames(A, *ALL), *_frames(B, _copy(7, "x"), *ALL[1:])], "which was"),
         ([_refused("a"), *_frames(A, *ALL), *_frames(B, *ALL)], "a was refused, and seen"),
         ([*_frames(A, *ALL, _copy(10, "a")), *_frames(B, *ALL)], "a was kept as 7 and as 10"),
