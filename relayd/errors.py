@@ -200,7 +200,7 @@ class ErrorCode(StrEnum):
         "This server takes no new connections now; try again in a moment.",
     )
     KEYS_UNAVAILABLE = (
-        *("keys_unavailable", 503, HANDSHAKE),
+        *("keys_unavailable", 503, HANDSHAKE | HTTP),
         "The keys that tokens are checked with cannot be fetched now; try again in a moment.",
     )
     OUTCOME_UNKNOWN = (

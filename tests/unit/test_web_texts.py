@@ -136,6 +136,7 @@ def test_anything_but_a_list_of_ids_is_answered_400(wanted: str) -> None:
 
 
 def test_more_ids_than_the_bound_are_answered_400() -> None:
+    assert MOST == 50  # as docs/protocol.md says
     scene = Scene()
     wanted = [str(id) for id in range(1, 2 * MOST + 2, 2)]
     assert scene.ask(f"/api/quizzes/{','.join(wanted)}").status == 400
