@@ -6,24 +6,17 @@ is above all that were given out, as long as a room has fewer than 1,000 message
 """
 
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple
 
 _AHEAD = 86_400_000  # ms; an id that a client names is believed up to a day ahead of the clock
 _ROOMS = 10_000  # rooms that are remembered; one that is forgotten jumps once more
-
-
-class _Joined(NamedTuple):
-    """The database that has got a room's messages of this process, and the last one's id."""
-
-    lineage: Hashable
-    last: int
 
 
 class Epochs:
     """The rooms in which this process has stored messages, and in which database that was."""
 
     def __init__(self) -> None:
-        self._joined: dict[str, _Joined] = {}
+        # the database that has a room's messages of this process, and the last one's id
+        self._joined: dict[str, tuple[Hashable, int]] = {}
         self._floors: dict[str, int] = {}
 
     def leap(self, room: str, lineage: Hashable, next_id: int, now: int) -> int:
@@ -36,7 +29,7 @@ class Epochs:
             now: Unix time in ms.
         """
         joined = self._joined.get(room)
-        if joined is not None and joined.lineage == lineage:
+        if joined is not None and joined[0] == lineage:
             return 0
         return max(0, now - next_id, self._floors.get(room, 0) + 1 - next_id)
 
@@ -49,13 +42,13 @@ class Epochs:
             last: the id of the room's last message; 0 if there is no such room.
         """
         joined = self._joined.get(room)
-        return joined is not None and joined.lineage != lineage and last < joined.last
+        return joined is not None and joined[0] != lineage and last < joined[1]
 
     def stored(self, rooms: Mapping[str, tuple[Hashable, int]]) -> None:
         """Notes after the COMMIT which database each room's messages are in, and the last id."""
         if len(self._joined) + len(rooms) > _ROOMS:
             self._joined.clear()
-        self._joined.update((room, _Joined(*found)) for room, found in rooms.items())
+        self._joined.update(rooms)
         for room in rooms.keys() & self._floors.keys():
             del self._floors[room]
 

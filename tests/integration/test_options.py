@@ -111,7 +111,7 @@ def test_the_file_that_shows_every_setting_is_good(tmp_path: Path) -> None:
         ("[chat]\ncolour = 'red'", ["[chat] colour", "red", "default_room, history"]),
         ("[chats]\nhistory = 1", ["[chats]", "chat", "keepalive"]),
         ("history = 1", ["history = 1", "section"]),
-        ("chat = 1", ["chat = 1", "section", "chat, control"]),
+        ("chat = 1", ["chat = 1", "section", "chat, console, control"]),
         ("[server]\nlisten = ['tpc:80']", ["[server] listen", "tpc:80", "tcp:"]),
         ("[server]\nlisten = ['tcp:http:']", ["[server] listen", "tcp:http:", "tcp:"]),
         ("[server]\nlisten = []", ["[server] listen", "tcp:"]),

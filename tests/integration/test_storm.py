@@ -188,7 +188,7 @@ def test_clients_beyond_the_limit_of_open_files_are_dropped_and_the_others_serve
     metrics = scrape(daemon)
     assert value(metrics, "relayd_tcp_connections_dropped_total", reason="files") >= 80
     # one warning a minute, however many they are
-    assert daemon.log.count("no open file is left of") == 1
+    assert daemon.log.count("open files none is left for clients") == 1
     assert "EMFILE" not in daemon.log
     found = json.loads(Operator(daemon.folder)("doctor", "--json").stdout)["findings"]
     [finding] = [one for one in found if one["check"] == "files" and one["state"] == "fault"]

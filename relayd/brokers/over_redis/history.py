@@ -75,7 +75,7 @@ local first_kept = oldest()
 
 -- A client has seen an id of which nobody else knows: the next ones are above it. It may also be a
 -- stranger's word, so it counts up to a day ahead. The ids skip one more, for the `gap` of others.
-local function surpass()
+local function surpass(id)
   local clock = redis.call('TIME')
   if id > clock[1] * 1000 + 86400000 then return end
   if room.last > 0 then
@@ -99,14 +99,13 @@ if whole and room.last > 0 and shown >= first_kept and shown > room.hole then
 end
 join(store, epoch, messages, ids, room, tonumber(ARGV[8]))
 if #redis.call('XRANGE', messages, '-', '+', 'COUNT', 1) == 0 then first_kept = room.last + 1 end
-if id > room.last then
-  surpass()
-  id = 0
-end
+local asked = id
+if id > room.last then id = 0 end
 local met = id == room.last or id == room.edge or id == room.jump or id == first_kept - 1
 met = met or at(text(id))
 local answer = {text(room.first), text(first_kept), text(room.last), text(room.hole),
   met and 1 or 0, store.mark, store.serial, store.verdict}
+if asked > room.last then surpass(asked) end
 return page(answer, messages, text(id + 1), tonumber(ARGV[2]), tonumber(ARGV[3]))
 """
 )
