@@ -24,6 +24,7 @@ def npm_package(name: str, version: str) -> Path:
         if npm is None:
             pytest.fail("npm is missing; make test installs it")
         folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(folder), "--no-save", "--ignore-scripts", wanted]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        quiet = ("--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=5")
+        command = [npm, "install", "--prefix", str(folder), *quiet, wanted]
+        subprocess.run(command, check=True, capture_output=True, timeout=400)
     return package
