@@ -110,32 +110,28 @@ class _Room:
         gap = False
         told = -1.0  # of what was lost until then, before or among the messages that follow
         known: set[int] = set()
-        joining = whole = False  # a gap that comes first is followed by all messages that are kept
         for event in self.events:
             if event.who != who:
                 continue
-            if event.what == "joined":
-                joining, whole = True, False
-                last = None if event.data["since"] is None else last
+            if event.what == "joined" and event.data["since"] is None:
+                last = None
             if event.what != "frame":
                 continue
             if event.data.get("error") == "gap":
                 gap, told = True, event.at
-                whole = whole or joining
-            joining = False
             if "id" not in event.data:
                 continue
             number, tag = event.data["id"], event.data.get("tag")
             if last is not None and number <= last:
                 again = tag and self.owners.get(tag) == who and self.requests.sent[tag] > 1
-                if not again and not whole:
+                if not again:
                     how = "twice" if number in known else "late"
                     yield f"{self.room} {event.at:.1f} s: {who} got {number} {how}, after {last}"
                 continue
             if last is not None and not gap:
                 yield from self._missing(who, last, number, event.at, told)
             known.add(number)
-            last, gap, whole = number, False, False
+            last, gap = number, False
         if last is not None and not gap:
             end = self.events[-1].at
             yield from self._missing(who, last, max(self.messages) + 1, end, told)

@@ -59,7 +59,7 @@ end
 local function settle(epoch, known, facts)
   local found = redis.call('HMGET', epoch, 'mark', 'top', 'serial', 'verdict', 'lost', 'at')
   local store = {mark = found[1], top = tonumber(found[2] or 0), serial = found[3] or '0',
-    verdict = found[4], lost = found[5]}
+    verdict = found[4], lost = found[5], at = tonumber(found[6])}
   local line, base = split(store.mark)
   store.base = base
   if store.mark == known then return store end
@@ -79,13 +79,13 @@ local function settle(epoch, known, facts)
     -- other programs may have written anything
     local above = math.min(math.max(tonumber(highest), tonumber(seen) or 0), now + ten_years)
     -- without a time, an earlier version of relayd has written the top
-    local passed = found[6] and math.max(0, now - tonumber(found[6])) or step
+    local passed = store.at and math.max(0, now - store.at) or step
     local clear = now + (store.mark and step or 2 * step)
     store.top = math.max(clear, store.top + passed, above) + 1
     base, store.verdict = text(store.top), verdict
     store.base, store.mark, store.lost = base, line .. ' ' .. base, lost or base
-    found[6] = text(now)
-    redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'at', found[6], 'verdict', verdict,
+    store.at = now
+    redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'at', text(now), 'verdict', verdict,
       'past', past, 'lost', store.lost)
   end
 

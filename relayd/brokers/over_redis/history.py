@@ -80,7 +80,6 @@ local function surpass(id)
   if id > clock[1] * 1000 + 86400000 then return end
   if room.last > 0 then
     redis.pcall('HSET', ids, 'last', text(id + 1), 'jump', text(id + 1), 'edge', text(room.last))
-    room.edge, room.last, room.jump = room.last, id + 1, id + 1
   end
   if id >= store.top then redis.pcall('HSET', epoch, 'top', text(id + 1)) end
 end

@@ -193,8 +193,8 @@ redis.call('HSET', ids, 'last', text(last))
 -- new rooms begin above the top
 if last >= store_now then era.top = math.max(era.top, last) end
 era.serial = text(tonumber(era.serial) + 1)
-redis.call('HSET', epoch, 'serial', era.serial, 'top', text(era.top))
-if era.top >= store_now then redis.call('HSET', epoch, 'at', text(math.floor(store_now))) end
+local ahead = era.top >= store_now and {'at', text(math.floor(store_now))} or {}
+redis.call('HSET', epoch, 'serial', era.serial, 'top', text(era.top), unpack(ahead))
 local over = redis.call('XLEN', messages) - keep
 if over > 0 then size = size - drop(messages, over, 0, over) end
 if age > 0 then
