@@ -95,11 +95,14 @@ class ChatPage(NamedTuple):
         entries: the messages, oldest first.
         gap: whether messages before these are missing.
         more: whether the room had later messages when this was read.
+        from_start: the room has not reached the id that was asked for, so these begin with the
+            oldest one.
     """
 
     entries: Sequence[ChatEntry]
     gap: bool = False
     more: bool = False
+    from_start: bool = False
 
 
 class ChatDraft(msgspec.Struct, frozen=True):

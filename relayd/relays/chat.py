@@ -92,10 +92,10 @@ class ChatProtocol(MemberProtocol):
 
     async def _catch_up(self) -> None:
         """Sends the history at the pace of the reader, then goes live."""
-        position = 0 if self._part.gap or self._since is None else self._since
+        position = 0 if self._part.from_start or self._since is None else self._since
         self._told_gap = self._part.gap
         if self._part.gap:
-            # the client's position is not of this history
+            # something after the client's position is missing
             self.send_payload(wire.GAP)
         while self._part.entries:
             for entry in self._part.entries:
@@ -143,7 +143,8 @@ class ChatProtocol(MemberProtocol):
         if page.gap and not self._goes_on(page, position):
             self._told_gap = True
             self.send_payload(wire.GAP)
-        self._turn_to(page)
+        if not page.from_start:
+            self._turn_to(page)
 
     def _goes_on(self, page: ChatPage, position: int) -> bool:
         """Whether nothing more is missing: in a room with a lost part every page has a gap."""

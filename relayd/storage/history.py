@@ -223,8 +223,8 @@ class History:
             size: their bytes at most; the page has at least one message, if there is any.
 
         Returns:
-            The messages after `id`. With something missing, or an `id` that the history does not
-            hold (it was lost), the first of all that are kept.
+            The messages after `id`, with a gap if something is missing or the history does not
+            hold `id` (it was lost); for an `id` that the room has not reached, the first of all.
 
         Raises:
             DatabaseUnavailable: the history cannot be read.

@@ -524,8 +524,10 @@ class TestRooms:
     ) -> None:
         entries = [await cluster.here.rooms.post("a", str(number)) for number in range(3)]
         position = entries[-1].id + 1
-        assert await cluster.there.rooms.since("a", position, 99) == ChatPage(entries, gap=True)
-        assert await cluster.there.rooms.since("nobody", 1, 99) == ChatPage([], gap=True)
+        page = await cluster.there.rooms.since("a", position, 99)
+        assert page == ChatPage(entries, gap=True, from_start=True)
+        page = await cluster.there.rooms.since("nobody", 1, 99)
+        assert page == ChatPage([], gap=True, from_start=True)
 
 
 class TestPairs(PairsContract):

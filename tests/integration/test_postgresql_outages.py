@@ -97,7 +97,7 @@ async def test_requests_fail_while_postgresql_hangs_and_work_after_it_resumes(
         own_postgresql.resume()
     await DeferredList(under_way, consumeErrors=True)
     await works(draws, history)
-    entries, gap, _ = await history.since("a", 0)
+    entries, gap, *_ = await history.since("a", 0)
     ids = [entry.id for entry in entries]
     assert not gap
     assert ids == list(range(ids[0], ids[0] + len(ids)))

@@ -515,6 +515,7 @@ class FakeHistory:
             is kept.
         error: what everything fails with, if it fails.
         pages: position and limit of each `since`.
+        hole: the last id of a lost part; 0 for none.
     """
 
     def __init__(self, keep: int = 10_000) -> None:
@@ -523,6 +524,7 @@ class FakeHistory:
         self.before_read: list[Deferred[None]] | None = None
         self.after_read: list[Deferred[None]] | None = None
         self.kept: list[tuple[Deferred[ChatEntry], ChatEntry]] | None = None
+        self.hole = 0
         self.error: Exception | None = None
         self.pages: list[tuple[int, int]] = []
         self._settling: list[Deferred[None]] = []
@@ -588,10 +590,10 @@ class FakeHistory:
         self.pages.append((id, limit))
         entries = self._entries.get(room, [])
         first, last = (entries[0].id, entries[-1].id) if entries else (1, 0)
-        gap = not first - 1 <= id <= last
-        page = _page([entry for entry in entries if gap or entry.id > id], limit, size)
+        gap = not first - 1 <= id <= last or id < self.hole
+        page = _page([entry for entry in entries if id > last or entry.id > id], limit, size)
         await self._wait(self.after_read)
-        return page._replace(gap=gap)
+        return page._replace(gap=gap, from_start=id > last)
 
     async def _wait(self, place: "list[Deferred[None]] | None") -> None:
         if self.error is not None:

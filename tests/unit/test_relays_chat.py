@@ -498,6 +498,20 @@ def test_the_first_frame_announces_a_history_that_does_not_reach_back() -> None:
         assert ids(room.connect("?since=20")) == list(range(21, 31))
 
 
+def test_a_client_below_a_lost_part_gets_a_gap_and_nothing_that_it_has(room: Room) -> None:
+    """It has got the 4th message from another process, before this one shows it."""
+    room.post(1, 2, 3)
+    room.history.hole = 10
+    room.history.before_read = []
+    client = room.connect("?since=4")
+    room.post(4)
+    let_go(room.history.before_read)
+    room.post(5)
+    gap, *rest = client.objects()
+    assert gap["gap"] is True
+    assert [message["id"] for message in rest] == [5]
+
+
 @pytest.mark.parametrize("earlier", [0, 3])
 def test_an_id_of_a_lost_history_gives_a_gap_and_every_stored_message(
     room: Room, earlier: int

@@ -67,11 +67,11 @@ local messages, ids, epoch = unpack(KEYS)
 local id, shown, known, facts = tonumber(ARGV[1]), tonumber(ARGV[4]), ARGV[6], ARGV[7]
 local store, room = settle(epoch, known, facts), look(ids)
 local function at(place) return redis.call('XRANGE', messages, place, place)[1] end
-local function oldest()
-  local found = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
-  return found and tonumber(string.match(found[1], '%d+')) or room.last + 1
+local function kept(command, from, to)
+  local found = redis.call(command, messages, from, to, 'COUNT', 1)[1]
+  return found and tonumber(string.match(found[1], '%d+'))
 end
-local first_kept = oldest()
+local first_kept = kept('XRANGE', '-', '+') or room.last + 1
 
 -- A client has seen an id of which nobody else knows: the next ones are above it. It may also be a
 -- stranger's word, so it counts up to a day ahead. The ids skip one more, for the `gap` of others.
@@ -87,8 +87,8 @@ end
 -- a message that was shown is missing, or its id is another's now
 local whole = room.epoch == store.base or store.verdict == '1'
 if whole and room.last > 0 and shown >= first_kept and shown > room.hole then
-  local kept = shown <= room.last and at(text(shown))
-  if not kept or ARGV[5] ~= '' and kept[2][4] ~= ARGV[5] then
+  local found = shown <= room.last and at(text(shown))
+  if not found or ARGV[5] ~= '' and found[2][4] ~= ARGV[5] then
     local line = string.match(known, '^%S*')
     local serial, highest = string.match(facts, '(%d+) (%d+)')
     highest = text(math.max(tonumber(highest), shown))
@@ -97,13 +97,13 @@ if whole and room.last > 0 and shown >= first_kept and shown > room.hole then
   end
 end
 join(store, epoch, messages, ids, room, tonumber(ARGV[8]))
-if #redis.call('XRANGE', messages, '-', '+', 'COUNT', 1) == 0 then first_kept = room.last + 1 end
+if not kept('XRANGE', '-', '+') then first_kept = room.last + 1 end
 local asked = id
 if id > room.last then id = 0 end
 local met = id == room.last or id == room.edge or id == room.jump or id == first_kept - 1
 met = met or at(text(id))
 local answer = {text(room.first), text(first_kept), text(room.last), text(room.hole),
-  met and 1 or 0, store.mark, store.serial, store.verdict}
+  met and 1 or 0, text(kept('XREVRANGE', '+', '-') or 0), store.mark, store.serial, store.verdict}
 if asked > room.last then surpass(asked) end
 return page(answer, messages, text(id + 1), tonumber(ARGV[2]), tonumber(ARGV[3]))
 """
@@ -280,7 +280,7 @@ class RedisHistory:
 
     async def since(
         self, room: str, id: int, limit: int, size: int, shown: ChatEntry | None = None
-    ) -> tuple[int, ChatPage]:
+    ) -> tuple[int, ChatPage, int]:
         """The first page after an id; 0 for all messages there ever were.
 
         Args:
@@ -292,8 +292,9 @@ class RedisHistory:
                 it, a new epoch begins.
 
         Returns:
-            The newest id of the room (0: it never had a message), and the page. With something
-            missing, or an `id` that the room has not reached, its messages begin with the oldest.
+            The newest id of the room (0: it never had a message), the page, and the newest kept
+            message that its reader has then. With an `id` that the room has not reached, the
+            messages begin with the oldest.
 
         Raises:
             RedisUnavailable: the history cannot be read.
@@ -305,20 +306,22 @@ class RedisHistory:
             keys = (*self._keys(room), self._epochs.key)
             answer: list[Any] = await server.run(_SINCE, keys, (*words, self._bounds.lifetime))
             if after == id:
-                first, oldest, last, hole, met = map(int, answer[:5])
+                first, oldest, last, hole, met, kept = map(int, answer[:6])
             self._epochs.saw(server, int(answer[2]))
-            self._epochs.note(server, *answer[5:8])
-            entries, newest = self._read(room, answer[8:])
+            self._epochs.note(server, *answer[6:9])
+            entries, newest = self._read(room, answer[9:])
             if entries or newest >= last or newest <= after:
                 break
             after = newest  # none of these is a message
         if not last:
-            return 0, ChatPage([], gap=id > 0)
+            return 0, ChatPage([], gap=id > 0, from_start=id > 0), 0
         gap = oldest > first or hole >= first
         if id:
             gap = not oldest - 1 <= id <= last or id < hole or not met
-        page = ChatPage(entries, gap=gap, more=bool(entries) and newest < last)
-        return await self._confirmed(room, last, page)
+        more = bool(entries) and newest < last
+        page = ChatPage(entries, gap=gap, more=more, from_start=id > last)
+        last, page = await self._confirmed(room, last, page)
+        return last, page, page.entries[-1].id if page.entries else min(id, kept, last)
 
     async def last(self, room: str, count: int, limit: int, size: int) -> ChatPage:
         """The first page of the last `count` messages. Raises RedisUnavailable.
@@ -356,7 +359,7 @@ class RedisHistory:
             return last, page
         entries = [entry for entry in page.entries if entry.id <= seen]
         more = page.more and len(entries) == len(page.entries)
-        return seen, ChatPage(entries, gap=page.gap, more=more)
+        return seen, page._replace(entries=entries, more=more)
 
     def _read(self, room: str, answer: list[bytes]) -> tuple[list[ChatEntry], int]:
         """The messages in an answer of `page`, and the last id in it; 0 if it is empty."""

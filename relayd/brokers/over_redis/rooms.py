@@ -128,7 +128,7 @@ class RedisRooms:
         return await self._reads.read(
             room,
             ("last", count, limit, size),
-            lambda: self._read(room, self._history.last(room, count, limit, size)),
+            lambda: self._read(room, self._last(room, count, limit, size)),
             joins=True,
         )
 
@@ -138,29 +138,33 @@ class RedisRooms:
         return await self._reads.read(
             room,
             ("since", position, limit, size),
-            lambda: self._read(room, self._since(room, position, limit, size), position),
+            lambda: self._read(room, self._since(room, position, limit, size)),
             joins=joins,
         )
 
-    async def _since(self, room: str, position: int, limit: int, size: int) -> ChatPage:
+    async def _last(self, room: str, count: int, limit: int, size: int) -> tuple[ChatPage, int]:
+        page = await self._history.last(room, count, limit, size)
+        return page, page.entries[-1].id if page.entries else 0
+
+    async def _since(self, room: str, position: int, limit: int, size: int) -> tuple[ChatPage, int]:
         state = self._rooms.get(room)
         shown = state.newest if state else None
-        return (await self._history.since(room, position, limit, size, shown))[1]
+        _, page, reached = await self._history.since(room, position, limit, size, shown)
+        return page, reached
 
     async def _read(
-        self, room: str, reading: Coroutine[Any, Any, ChatPage], position: int = 0
+        self, room: str, reading: Coroutine[Any, Any, tuple[ChatPage, int]]
     ) -> ChatPage:
-        """Reads the history, then waits until the entries have reached the members.
+        """Reads the history, then waits until all that its reader has has reached the members.
 
-        So have all that are older than them: a reader at `position` may have got those from another
-        process, whose subscription was faster.
+        A reader may have got messages from another process, whose subscription was faster: without
+        the wait, it would get them a second time.
         """
         try:
-            page = await reading
+            page, reached = await reading
         except (RedisUnavailable, RedisRefused) as error:
             raise StoreUnavailable(str(error)) from error
-        reached = 0 if page.gap else position
-        await self._delivered(room, page.entries[-1].id if page.entries else reached)
+        await self._delivered(room, reached)
         return page
 
     async def _delivered(self, room: str, id: int) -> None:
@@ -210,7 +214,7 @@ class RedisRooms:
         room = split_group(group)[1]
         state = self._rooms[room] = self._rooms.get(room) or LocalRoom()
         # a client that joins reads the history after this, and older messages come from there
-        last, _ = await self._history.since(room, 2**53, 1, 1)
+        last, _, _ = await self._history.since(room, 2**53, 1, 1)
         state.position = last
         self._release(room, state)
 
@@ -369,7 +373,9 @@ class RedisRooms:
         more = state.position is not None
         while more and self._rooms.get(room) is state:
             position = state.position or 0
-            last, page = await self._history.since(room, position, _PAGE, PAGE_SIZE, state.newest)
+            last, page, _ = await self._history.since(
+                room, position, _PAGE, PAGE_SIZE, state.newest
+            )
             entries = page.entries
             if page.gap or state.lost:
                 state.lost, state.told = False, self._history.epoch(room)
