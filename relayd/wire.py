@@ -97,12 +97,15 @@ class ChatPage(NamedTuple):
         more: whether the room had later messages when this was read.
         from_start: the room has not reached the id that was asked for, so these begin with the
             oldest one.
+        lost: there is a gap only because a part was lost after the id that was asked for. Every
+            page up to that part says so.
     """
 
     entries: Sequence[ChatEntry]
     gap: bool = False
     more: bool = False
     from_start: bool = False
+    lost: bool = False
 
 
 class ChatDraft(msgspec.Struct, frozen=True):

@@ -93,7 +93,8 @@ class ChatProtocol(MemberProtocol):
     async def _catch_up(self) -> None:
         """Sends the history at the pace of the reader, then goes live."""
         position = 0 if self._part.from_start or self._since is None else self._since
-        self._told_gap = self._part.gap
+        # the last n messages were asked for: nothing is said about what is missing among them
+        self._told_gap = self._part.gap or self._since is None
         if self._part.gap:
             # something after the client's position is missing
             self.send_payload(wire.GAP)
@@ -140,17 +141,11 @@ class ChatProtocol(MemberProtocol):
             self.send_error(error.code, error.sentence)
             self.close(CloseCode.RESTART, "history unavailable, resume with since")
             return
-        if page.gap and not self._goes_on(page, position):
+        if page.gap and not (page.lost and self._told_gap):
             self._told_gap = True
             self.send_payload(wire.GAP)
         if not page.from_start:
             self._turn_to(page)
-
-    def _goes_on(self, page: ChatPage, position: int) -> bool:
-        """Whether nothing more is missing: in a room with a lost part every page has a gap."""
-        if not page.entries:
-            return self._told_gap
-        return page.entries[0].id == position + 1
 
     def _go_live(self, position: int) -> None:
         """Replaces the stand-in and sends the frames it collected, in one turn of the reactor."""

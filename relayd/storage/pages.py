@@ -68,7 +68,8 @@ class Pages:
         cursor.execute(self._since, (id, id, id, id, room, limit, size))
         (first, oldest, last, hole, held), page = _read(cursor)
         gap = oldest > first or hole >= first if id == 0 else not held or id < hole
-        return last, ChatPage(page.entries, gap, page.more, from_start=id > last)
+        lost = gap and held == 1
+        return last, ChatPage(page.entries, gap, page.more, from_start=id > last, lost=lost)
 
 
 def _read(cursor: Cursor) -> tuple[tuple[int, int, int, int, int], ChatPage]:

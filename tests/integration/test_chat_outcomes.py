@@ -254,6 +254,6 @@ async def test_a_reader_waits_until_this_process_has_shown_what_the_reader_has(
         await slow.rooms.since("another", 0, 1)
         assert not reading.called
         subscriber._transport.resumeProducing()
-        assert await reading == ChatPage([], gap=hole)
+        assert await reading == ChatPage([], gap=hole, lost=hole)
         assert len(await member.inbox.take(0)) == 3
         slow.groups.leave("chat/r", member)

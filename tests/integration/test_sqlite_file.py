@@ -58,7 +58,7 @@ async def test_an_acknowledged_message_survives_kill_9(sqlite_url: str) -> None:
         writer.stdout.close()
     database = Database(sqlite_url, reactor=reactor)
     try:
-        entries, gap, _ = await History(database).since("a", 0)
+        entries, gap, *_ = await History(database).since("a", 0)
         kept = [(entry.id, entry.body.decode()) for entry in entries]
         assert not gap
         assert set(acknowledged) <= set(kept)

@@ -516,6 +516,7 @@ class FakeHistory:
         error: what everything fails with, if it fails.
         pages: position and limit of each `since`.
         hole: the last id of a lost part; 0 for none.
+        skipped: how many ids the next message skips.
     """
 
     def __init__(self, keep: int = 10_000) -> None:
@@ -525,6 +526,7 @@ class FakeHistory:
         self.after_read: list[Deferred[None]] | None = None
         self.kept: list[tuple[Deferred[ChatEntry], ChatEntry]] | None = None
         self.hole = 0
+        self.skipped = 0
         self.error: Exception | None = None
         self.pages: list[tuple[int, int]] = []
         self._settling: list[Deferred[None]] = []
@@ -549,6 +551,7 @@ class FakeHistory:
             deferred.callback(ChatEntry(again.id, again.body, repeated=True))
             return deferred
         id = entries[-1].id + 1 if entries else 1
+        id, self.skipped = id + self.skipped, 0
         entries.append(ChatDraft.of(message, 1_767_323_045_678, user, tag).entry(id))
         if tag:
             self._tagged[tag] = entries[-1]
@@ -590,10 +593,11 @@ class FakeHistory:
         self.pages.append((id, limit))
         entries = self._entries.get(room, [])
         first, last = (entries[0].id, entries[-1].id) if entries else (1, 0)
-        gap = not first - 1 <= id <= last or id < self.hole
+        unmet = not first - 1 <= id <= last
+        lost = not unmet and id < self.hole
         page = _page([entry for entry in entries if id > last or entry.id > id], limit, size)
         await self._wait(self.after_read)
-        return page._replace(gap=gap, from_start=id > last)
+        return page._replace(gap=unmet or lost, from_start=id > last, lost=lost)
 
     async def _wait(self, place: "list[Deferred[None]] | None") -> None:
         if self.error is not None:

@@ -512,6 +512,24 @@ def test_a_client_below_a_lost_part_gets_a_gap_and_nothing_that_it_has(room: Roo
     assert [message["id"] for message in rest] == [5]
 
 
+@pytest.mark.parametrize(("query", "gaps"), [("since=100", 1), ("since=0", 1), ("history=500", 0)])
+def test_a_gap_is_told_once_however_many_pages_follow_and_where_ids_jump(
+    room: Room, query: str, gaps: int
+) -> None:
+    room.post(*range(1, 201))
+    room.history.hole = 10_000
+    room.history.before_read = []
+    client = room.connect(f"?{query}", peer_reads=False)
+    room.history.skipped = 5000
+    room.post("after a start")
+    let_all_go(room)
+    room.history.before_read = None
+    client.transport.read()
+    got = client.objects()
+    assert sum("gap" in frame for frame in got) == gaps
+    assert got[-1]["id"] == 5201
+
+
 @pytest.mark.parametrize("earlier", [0, 3])
 def test_an_id_of_a_lost_history_gives_a_gap_and_every_stored_message(
     room: Room, earlier: int

@@ -315,11 +315,12 @@ class RedisHistory:
             after = newest  # none of these is a message
         if not last:
             return 0, ChatPage([], gap=id > 0, from_start=id > 0), 0
-        gap = oldest > first or hole >= first
+        unmet, lost = oldest > first, hole >= first
         if id:
-            gap = not oldest - 1 <= id <= last or id < hole or not met
+            unmet, lost = not oldest - 1 <= id <= last or not met, id < hole
         more = bool(entries) and newest < last
-        page = ChatPage(entries, gap=gap, more=more, from_start=id > last)
+        gap, lost = unmet or lost, lost and not unmet
+        page = ChatPage(entries, gap=gap, more=more, from_start=id > last, lost=lost)
         last, page = await self._confirmed(room, last, page)
         return last, page, page.entries[-1].id if page.entries else min(id, kept, last)
 
