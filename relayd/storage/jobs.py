@@ -40,6 +40,10 @@ class Connections:
         """This thread's connection; connects if there is none. Raises the module's errors."""
         return self._pool.connect()
 
+    def get_fresh(self, engine: Engine) -> Any:
+        """A connection of the engine that no other job uses. Raises the module's errors."""
+        return self._pool.open(engine)
+
     def throw_away(self) -> None:
         """Closes this thread's connection."""
         self._pool.disconnect(self._pool.connections.get(self._pool.threadID()))
@@ -61,14 +65,24 @@ class Pool(adbapi.ConnectionPool):
         self._give_up_all = give_up_all
         self._login = 0
         self._logins: dict[int, int] = {}  # of the connection of each thread
+        self._engine = engine
+        self._other: Engine | None = None
         # a thread that cannot be freed must not keep the process alive
         self.threadpool.threadFactory = functools.partial(  # type: ignore[assignment]
             threading.Thread, daemon=True
         )
 
+    def also_try(self, engine: Engine | None) -> None:
+        """Makes a connection with the engine's login if the database refuses the one in use.
+
+        Between the change of a password in the database and the next attempt with the new one, a
+        thread may need a new connection.
+        """
+        self._other = engine
+
     def log_in_anew(self, engine: Engine) -> None:
         """Uses the engine from now on: each thread for its next job, on a new connection."""
-        self.connkw = dict(engine.keywords)
+        self._engine, self._other = engine, None
         self._login += 1
 
     def connect(self) -> Any:
@@ -77,7 +91,19 @@ class Pool(adbapi.ConnectionPool):
         if self._logins.get(thread, login) != login:
             self.disconnect(self.connections.get(thread))
         self._logins[thread] = login
-        return super().connect()
+        if thread not in self.connections:
+            self.connections[thread] = self.open(self._engine)
+        return self.connections[thread]
+
+    def open(self, engine: Engine) -> Any:
+        """A new connection, with the other login if the engine's is refused."""
+        other = self._other
+        try:
+            return engine.open()
+        except engine.errors as error:
+            if other is None or engine.state_of(error) is not State.FORBIDDEN:
+                raise
+            return other.open()
 
     def finalClose(self) -> None:
         """At the reactor's end: joins the threads, so frees them first."""
@@ -167,7 +193,7 @@ class Job:
             raise DatabaseUnavailable("given up before a thread was free")
         engine = self._engine
         try:
-            connection = engine.open() if self._fresh else connections.get()
+            connection = connections.get_fresh(engine) if self._fresh else connections.get()
         except engine.errors as error:
             if (away := engine.unavailable(error)) is not None:
                 raise away from error

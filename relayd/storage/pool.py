@@ -119,7 +119,6 @@ class Database:
             cp_min=1,
             cp_max=pool_size,
             cp_name="database",
-            cp_openfun=self.engine.opened,
         )
 
     @property
@@ -174,8 +173,10 @@ class Database:
             self.health.ask_soon()
 
         if engine.keywords != self.engine.keywords:
+            self._pool.also_try(engine)
             self._logins.change(attempt, adopt)
         else:
+            self._pool.also_try(None)
             self._logins.stop()
 
     def needs(self, attempt: Callable[[Cursor], object], *, write: bool = False) -> None:

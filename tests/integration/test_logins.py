@@ -15,17 +15,24 @@ from typing import Any
 
 import psycopg2
 import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
 from websockets.exceptions import InvalidStatus
 
 from relayd.ctl.control_client import UnixConnection
+from relayd.storage.engines import Cursor
+from relayd.storage.pool import Database
+from relayd.stores import logins
 from tests.daemon import Daemon
 from tests.integration.clients import read, say
 from tests.integration.conftest import Connect, Spawn
 from tests.integration.relayctl import Operator
 from tests.integration.waiting import eventually
 from tests.integration.workers import wait_for_workers
+from tests.redis_scene import until
 from tests.redis_servers import Redis
 from tests.servers import PostgreSQL
+from tests.unit.fakes import logged_lines
 
 IN_USE = "the new login is in use"
 
@@ -134,6 +141,39 @@ def test_a_rotated_password_of_postgresql_costs_no_message(
     # another database is no login
     status, outcome = ask(daemon, "/reload", database_url=new.replace("guarded", "postgres"))
     assert [one["key"] for one in outcome["restart"]] == ["url"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thread_that_needs_a_connection_takes_the_login_that_postgresql_takes(
+    guarded: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password is changed already; the next attempt with the new one is a minute away."""
+    from twisted.internet import reactor
+
+    monkeypatch.setattr(logins, "RETRY", 60.0)
+    old = guarded.url("guarded").replace("relayd@", "app:first-word@")
+    new = old.replace("first-word", "second-word")
+    database = Database(old, reactor=reactor, pool_size=2)
+
+    def user(cursor: Cursor) -> str:
+        cursor.execute("SELECT current_user")
+        return str(cursor.fetchone()[0])
+
+    def wait(cursor: Cursor) -> None:
+        cursor.execute("SELECT pg_sleep(1)")
+
+    try:
+        assert await database.run("user", user) == "app"
+        with logged_lines("relayd.stores.logins") as lines:
+            database.log_in_anew(new)
+            await until(lambda: "does not work yet" in " ".join(lines))
+        guarded.execute("ALTER ROLE app PASSWORD 'second-word'")
+        busy = Deferred.fromCoroutine(database.run("wait", wait))
+        assert await database.run("user", user) == "app"
+        assert not busy.called
+        await busy
+    finally:
+        await database.close()
 
 
 def test_a_secret_that_cannot_be_used_changes_nothing(spawn: Spawn) -> None:

@@ -360,7 +360,7 @@ class RedisHistory:
             return last, page
         entries = [entry for entry in page.entries if entry.id <= seen]
         more = page.more and len(entries) == len(page.entries)
-        return seen, page._replace(entries=entries, more=more)
+        return seen, ChatPage(entries, page.gap, more, page.from_start, page.lost)
 
     def _read(self, room: str, answer: list[bytes]) -> tuple[list[ChatEntry], int]:
         """The messages in an answer of `page`, and the last id in it; 0 if it is empty."""
