@@ -7,6 +7,7 @@ database nor answer `/healthz` or `relayctl`.
 import contextlib
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -156,12 +157,12 @@ def test_a_relayd_with_64_files_says_so_and_leaves_no_client_without_a_count(
         refused = dropped = 0
         with contextlib.ExitStack() as stack:
             crowd = []
+            os.kill(node.pid, signal.SIGSTOP)  # all of them come at once
             for _ in range(100):
                 client = socket.create_connection(("127.0.0.1", node.port), PATIENCE)
                 crowd.append(stack.enter_context(client))
-            for client in crowd:
-                with contextlib.suppress(ConnectionError):
-                    client.sendall(handshake("/ws/camera/crowd"))
+                client.sendall(handshake("/ws/camera/crowd"))
+            os.kill(node.pid, signal.SIGCONT)
             for client in crowd:
                 answer = b""
                 with contextlib.suppress(ConnectionError):
