@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import re
 import signal
@@ -372,6 +373,20 @@ def test_a_drain_ends_connections_of_http_2(tmp_path: Path) -> None:
         secure.daemon.stop()
         ended.join(PATIENCE)
         assert not ended.is_alive()
+
+
+def test_a_slow_head_within_tls_is_answered_with_408(tmp_path: Path) -> None:
+    secure = Secure(tmp_path)
+    secure.daemon.env["RELAYD_KEEPALIVE_HANDSHAKE_TIMEOUT"] = "2"
+    with running(secure), secure.shake() as first, secure.shake() as second:
+        first.sendall(b"G")
+        second.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
+        for client in (first, second):
+            answer = b""
+            while part := client.recv(4096):
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "timeout"
 
 
 def _read_all(client: ssl.SSLSocket) -> None:
