@@ -9,14 +9,14 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        binutils ca-certificates gcc libc6-dev libpq-dev python3.11 python3.11-dev python3.11-venv \
+        binutils ca-certificates gcc libc6-dev libpq-dev python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore \
     PIP_NO_COMPILE=1 PIP_NO_DEPS=1 PIP_NO_BUILD_ISOLATION=0 PIP_QUIET=1
 WORKDIR /src
 # the libraries first: this layer is built again only when a version changes
 COPY debian/requirements.txt debian/build-requirements.txt debian/
-RUN python3.11 -m venv /usr/lib/relayd \
+RUN $(readlink -f /usr/bin/python3) -m venv /usr/lib/relayd \
     && /usr/lib/relayd/bin/pip install --require-hashes --requirement debian/build-requirements.txt \
     && /usr/lib/relayd/bin/pip install --require-hashes --requirement debian/requirements.txt --no-binary=psycopg2 \
     && /usr/lib/relayd/bin/pip check

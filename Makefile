@@ -85,7 +85,7 @@ help:
 	make lint     ruff and mypy
 	make format   let ruff put the code in order
 	make bench    relayd beside its peers, about 25 minutes; ARGS="--quick" for a first look
-	make package  the Debian package, in ./dist; made with Debian's python3.11
+	make package  the Debian package, in ./dist; SUITE=trixie for another Debian, in ./dist/trixie
 	make package-test  install it in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make log-page write docs/log.md anew, from the lists in the code
@@ -149,8 +149,11 @@ format: $(VENV)/.lint
 	$(VENV)/bin/ruff format .
 
 # In a copy, so that nothing is left in the tree. VERSION=0.1.1 builds it as another version: to try
-# an upgrade.
-package: package-tools
+# an upgrade. SUITE=trixie builds it in a Debian of that release, for it, and leaves it in dist/trixie.
+SUITE :=
+DIST := dist$(SUITE:%=/%)
+BUILDS_WITH := build-essential debhelper dpkg-dev libpq-dev python3 python3-dev python3-venv
+package: $(if $(SUITE),build/debian/$(SUITE).made,package-tools)
 	@folder=$$(mktemp -d)
 	trap 'rm -rf "$$folder"' EXIT
 	mkdir "$$folder/relayd"
@@ -165,33 +168,60 @@ package: package-tools
 		sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' relayd/__init__.py
 		sed -i '1s/(.*)/($(VERSION))/' debian/changelog
 	fi
-	echo "package: dpkg-buildpackage, the log is in dist/build.log"
-	mkdir -p "$(CURDIR)/dist"
-	if ! dpkg-buildpackage --build=binary --no-sign >"$(CURDIR)/dist/build.log" 2>&1; then
-		tail -n 40 "$(CURDIR)/dist/build.log" >&2
-		echo "make: the package could not be built; the whole output is in dist/build.log" >&2
+	echo "package: dpkg-buildpackage, the log is in $(DIST)/build.log"
+	mkdir -p "$(CURDIR)/$(DIST)"
+	inside=()
+	if [ -n "$(SUITE)" ]; then
+		inside=(systemd-nspawn --quiet --register=no --keep-unit --pipe --resolv-conf=bind-host)
+		inside+=(--directory="$(CURDIR)/build/debian/$(SUITE)" --bind="$$folder:/src" --chdir=/src/relayd)
+		# pip asks whom it asks here
+		for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL http_proxy https_proxy no_proxy; do
+			if [ -n "$${!name:-}" ]; then inside+=(--setenv="$$name"); fi
+		done
+		if [ -n "$${PIP_CERT:-}" ]; then inside+=(--bind-ro="$$PIP_CERT:/etc/pip.pem" --setenv=PIP_CERT=/etc/pip.pem); fi
+	fi
+	if ! "$${inside[@]}" dpkg-buildpackage --build=binary --no-sign >"$(CURDIR)/$(DIST)/build.log" 2>&1; then
+		tail -n 40 "$(CURDIR)/$(DIST)/build.log" >&2
+		echo "make: the package could not be built; the whole output is in $(DIST)/build.log" >&2
 		exit 1
 	fi
 	for built in ../*.deb; do
 		name=$$(basename "$$built")
-		cp "$$built" "$(CURDIR)/dist/$$name"
-		echo "package: dist/$$name, $$(( $$(stat -c %s "$$built") / 1024 )) KB"
+		cp "$$built" "$(CURDIR)/$(DIST)/$$name"
+		echo "package: $(DIST)/$$name, $$(( $$(stat -c %s "$$built") / 1024 )) KB"
 	done
 
-# BUILT=1 takes the package that is in dist.
+# What another release builds the package with; made again when that changes.
+build/debian/%.made: debian/control debian/bootstrap
+	@$(install)
+	if [ "$$(id -u)" != 0 ]; then
+		echo "make: SUITE=$* is built in a container, which only root can: sudo make package SUITE=$*" >&2
+		exit 1
+	fi
+	missing=()
+	if ! command -v mmdebstrap >/dev/null; then missing+=(mmdebstrap); fi
+	if ! command -v systemd-nspawn >/dev/null; then missing+=(systemd-container); fi
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+	echo "package: making a Debian in build/debian/$*"
+	mkdir -p build/debian
+	rm -rf build/debian/$*
+	debian/bootstrap $* build/debian/$* ca-certificates $(BUILDS_WITH)
+	touch $@
+
+# BUILT=1 takes the package that is in dist. SUITE=trixie tests the package of that release in a Debian of it.
 package-test: package-test-tools $(if $(BUILT),,package) $(VENV)/.test
 	@if [ "$$(id -u)" != 0 ]; then
 		echo "make: package-test boots a container, which only root can: sudo make package-test" >&2
 		exit 1
 	fi
-	deb=$$(ls dist/relayd_$$(dpkg-parsechangelog --show-field Version)_*.deb)
+	deb=$$(ls $(DIST)/relayd_$$(dpkg-parsechangelog --show-field Version)+*.deb)
 	echo "package-test: pytest tests/package, with $$deb"
-	PACKAGE_TO_TEST="$$deb" $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
+	PACKAGE_TO_TEST="$$deb" SUITE=$(SUITE) $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
 
 pin: $(VENV)/.made
-	@if [ ! -x build/pin/bin/pip-compile ]; then
-		/usr/bin/python3.11 -m venv build/pin
-		build/pin/bin/python -m pip --disable-pip-version-check --no-input install -qq pip-tools
+	@if [ ! -x build/pin/bin/uv ]; then
+		$(PYTHON) -m venv build/pin
+		build/pin/bin/python -m pip --disable-pip-version-check --no-input install -qq uv
 	fi
 	debian/pin build/pin
 
@@ -303,8 +333,7 @@ package-tools:
 	@$(install)
 	missing=()
 	need() { dpkg-query --show --showformat '$${db:Status-Status}\n' "$$1" 2>/dev/null | grep -qx installed || missing+=("$$1"); }
-	for package in build-essential debhelper dh-virtualenv dpkg-dev libpq-dev python3.11 \
-		python3.11-dev python3.11-venv; do
+	for package in $(BUILDS_WITH); do
 		need "$$package"
 	done
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi

@@ -1,4 +1,4 @@
-"""The Debian package, in a Debian 12 that boots: only where `make package-test` asks for it."""
+"""The Debian package, in a Debian that boots: only where `make package-test` asks for it."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def newer(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Debian 12 with what the package needs and is used with, but without the package."""
+    """A Debian with what the package needs and is used with, but without the package."""
     folder = tmp_path_factory.mktemp("debian")
     try:
         yield make_root(folder)

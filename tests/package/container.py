@@ -1,6 +1,6 @@
-"""A Debian that is made by mmdebstrap and booted by systemd-nspawn, with a loopback of its own.
+"""A Debian that is made by debian/bootstrap and booted by systemd-nspawn, with its own loopback.
 
-Made from this machine's own apt configuration. Once it is made it needs no network, and has none.
+Once it is made it needs no network, and has none.
 """
 
 import contextlib
@@ -18,9 +18,13 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+BOOTSTRAP = Path(__file__).resolve().parents[2] / "debian" / "bootstrap"
 PATIENCE = 60.0
+SUITE = os.environ.get("SUITE") or platform.freedesktop_os_release()["VERSION_CODENAME"]
+"""The release of Debian, this machine's own if `make package-test` names none."""
+
 PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "procps", "sudo", "openssl", "python3.11", "libpq5"),
+    *("systemd", "systemd-sysv", "dbus", "procps", "sudo", "openssl", "python3", "libpq5"),
     *("nginx-light", "postgresql", "redis-server", "python3-apt"),
 )
 _CLONE_NEWNET = 0x40000000
@@ -34,24 +38,7 @@ def make_root(folder: Path) -> Path:
 
 def bootstrap(target: Path, *packages: str) -> Path:
     """Makes a Debian with apt and these packages: a folder, or an archive if it is named .tar."""
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    sources = [
-        path
-        for path in (
-            Path("/etc/apt/sources.list"),
-            *sorted(Path("/etc/apt/sources.list.d").glob("*.list")),
-            *sorted(Path("/etc/apt/sources.list.d").glob("*.sources")),
-        )
-        if path.exists() and suite in path.read_text().split()
-    ]
-    settings = target.parent / "apt.conf"
-    asked = ["apt-config", "dump", "--format", '%F "%v";%n', "Acquire::http", "Acquire::https"]
-    settings.write_text(subprocess.run(asked, check=True, text=True, stdout=subprocess.PIPE).stdout)
-    include = [f"--include={','.join(packages)}"] if packages else []
-    command = [
-        *("mmdebstrap", "--quiet", "--variant=apt", *include),
-        *(f"--aptopt={settings}", suite, str(target), *map(str, sources)),
-    ]
+    command = [str(BOOTSTRAP), SUITE, str(target), *packages]
     made = subprocess.run(command, check=False, text=True, capture_output=True)
     assert made.returncode == 0, made.stderr
     return target

@@ -5,9 +5,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.package.container import PATIENCE, bootstrap
+from tests.package.container import PATIENCE, SUITE, bootstrap
 
-BASE = "localhost/debian:bookworm-slim"
+BASE = f"localhost/debian:{SUITE}-slim"
 # Limits of files and processes that need no right to raise them; nothing of systemd.
 _SETTINGS = """
 [containers]

@@ -33,7 +33,7 @@ def test_every_file_has_the_same_version(unpacked: Path) -> None:
     changelog = (ROOT / "debian" / "changelog").read_text()
     metadata = next(libraries(unpacked).glob("relayd-*.dist-info/METADATA")).read_text()
     for found in (
-        re.search(r"(?m)^Version: (.*)$", control),
+        re.search(r"(?m)^Version: (.*)\+debian\d+$", control),
         re.match(r"relayd \((.*)\)", changelog),
         re.search(r"(?m)^Version: (.*)$", metadata),
     ):
