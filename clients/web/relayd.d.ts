@@ -14,6 +14,8 @@ export interface Options {
   query?: Record<string, string | number>;
   /** A JWT, or a function that returns one; its argument says that the last one has expired. */
   token?: string | null | ((renew: boolean) => string | null | Promise<string | null>);
+  /** For tests: below 1, every wait is shorter by it. */
+  pace?: number;
 }
 
 export interface PairOptions extends Options {

@@ -69,6 +69,7 @@ export class Connection extends EventTarget {
   #path;
   #query;
   #token;
+  #pace;
   #offered = null; // the token of the last try
   #fresh = null; // a new one for the next try
   #socket = null;
@@ -76,12 +77,15 @@ export class Connection extends EventTarget {
   #tries = 0;
   #timers = {};
   #early = null; // an error frame that came first: of a refusal, if the close follows
+  #farewell = null; // an error frame about the connection: a close with its code follows
 
   // base: the address of relayd, http: or ws:; path: "/ws/camera/demo"; options: `query`, parameters
   // of the path; `token`, a JWT, or a function that returns one or a promise of one: it is called with
-  // true when the last one has expired. A function may return null.
-  constructor(base, path, { query = {}, token = null } = {}) {
+  // true when the last one has expired. A function may return null. `pace`: tests set it below 1, and
+  // every wait is shorter by it.
+  constructor(base, path, { query = {}, token = null, pace = 1 } = {}) {
     super();
+    this.#pace = pace;
     this.#base = base;
     this.#path = path;
     this.#query = query;
@@ -113,6 +117,7 @@ export class Connection extends EventTarget {
     socket.addEventListener("open", current(() => this.#opened()));
     socket.addEventListener("message", current((event) => this.#received(event.data)));
     socket.addEventListener("close", current((event) => this.#closed(event)));
+    socket.addEventListener("error", () => {}); // a close follows; without a listener Node ends
     this.#after("limit", CONNECT_LIMIT, () => this.drop());
   }
 
@@ -167,6 +172,11 @@ export class Connection extends EventTarget {
     return Boolean(frame.error) && !frame.gap;
   }
 
+  // As setTimeout, at the pace of this client.
+  later(wait, action) {
+    return setTimeout(action, wait * this.#pace);
+  }
+
   tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
@@ -205,11 +215,12 @@ export class Connection extends EventTarget {
       return;
     }
     this.#accepted();
+    if (OF_CONNECTION.has(frame.error)) this.#farewell = frame;
     this.received(frame);
   }
 
   #closed({ code, reason }) {
-    const early = this.#early ?? {};
+    const early = this.#early ?? (code >= 4000 ? this.#farewell : null) ?? {};
     const status = code >= 4400 && code < 4600 ? code - 4000 : 0;
     const error = new RelaydError(early.message ?? "", {
       code: early.error ?? (status ? reason : ""),
@@ -256,14 +267,16 @@ export class Connection extends EventTarget {
   }
 
   #later(name, error, wait) {
-    this.#become(name, error, Date.now() + wait);
-    this.#after("retry", wait, () => this.connect());
+    const paced = wait * this.#pace;
+    this.#become(name, error, Date.now() + paced);
+    this.#after("retry", paced, () => this.connect());
   }
 
   #leave() {
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#timers = {};
     this.#early = null;
+    this.#farewell = null;
     this.#attempt += 1;
     const socket = this.#socket;
     this.#socket = null;
@@ -373,7 +386,7 @@ export class Phone extends Connection {
     const request = this.#requests.get(frame.tag);
     if (!request) return;
     if (frame.error === "outcome_unknown") {
-      setTimeout(() => this.#requests.has(frame.tag) && this.send(request.frame), TRY_AGAIN_AFTER);
+      this.later(TRY_AGAIN_AFTER, () => this.#requests.has(frame.tag) && this.send(request.frame));
       return;
     }
     this.#requests.delete(frame.tag);
@@ -476,7 +489,7 @@ export class Chat extends Connection {
     if (message && !OF_CONNECTION.has(error.code)) {
       clearTimeout(this.#deadline);
       if (PASSING.has(error.code)) {
-        this.#deadline = setTimeout(() => this.#transmit(message), TRY_AGAIN_AFTER);
+        this.#deadline = this.later(TRY_AGAIN_AFTER, () => this.#transmit(message));
       } else {
         Object.assign(message, { state: "failed", error });
         this.#changed();
@@ -514,7 +527,7 @@ export class Chat extends Connection {
   #transmit(message) {
     if (!this.send({ message: message.text, tag: message.tag })) return;
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.drop(), COPY_WITHIN);
+    this.#deadline = this.later(COPY_WITHIN, () => this.drop());
   }
 
   #changed() {
