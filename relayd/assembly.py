@@ -228,12 +228,10 @@ def build_node(
     relays = build_factories(
         context,
         {
-            "groups": brokers.groups,
-            "rooms": brokers.rooms,
-            "pairs": brokers.pairs,
-            "draws": draws,
+            "groups": brokers.groups, "rooms": brokers.rooms, "presence": brokers.presence,
+            "pairs": brokers.pairs, "draws": draws,
         },
-    )
+    )  # fmt: skip
     parts = Parts(
         context=context, factories=tuple(relays.values()), hub=hub, brokers=brokers, disk=disk,
         database=database, draws=draws, redis=redis, lag=lag, certificates=certificates,

@@ -18,6 +18,10 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
                       string}
                      {"gap": true, "error": "gap", "message": sentence}
                      {"status": "restored", "message": sentence}
+     if it asked     {"presence": "here", "count": integer, "anonymous": integer,
+                      "users"?: [string]}
+                     {"presence": "changed", "count": integer, "anonymous": integer,
+                      "joined"?: [string], "left"?: [string]}
     push        in   anything, answered with read_only
                 out  what was published, as it is
     any path    out  {"error": code, "message": sentence, "tag"?: string}
@@ -351,6 +355,33 @@ def encode_not_received(code: ErrorCode, message: str, tag: str) -> bytes:
 def encode_notice(code: ErrorCode, message: str) -> bytes:
     """An error object for a phone that answers no request, since requests are counted."""
     return _encoder.encode(_StatusError(status="notice", error=code.value, message=message))
+
+
+def encode_present(count: int, anonymous: int, users: list[str] | None) -> bytes:
+    """The members of a room, for one that asked.
+
+    Args:
+        count: people with names and connections without.
+        anonymous: the connections without a name.
+        users: the names; None if they are not listed.
+    """
+    names = {} if users is None else {"users": users}
+    return encode({"presence": "here", "count": count, "anonymous": anonymous, **names})
+
+
+def encode_presence_change(
+    count: int, anonymous: int, joined: list[str] | None, left: list[str] | None
+) -> bytes:
+    """How the members of a room have changed, for those that asked.
+
+    Args:
+        count: as of `encode_present`.
+        anonymous: as of `encode_present`.
+        joined: the names of people who have come since the last such frame; None if not listed.
+        left: those of people who have left; None if not listed.
+    """
+    names = {} if joined is None or left is None else {"joined": joined, "left": left}
+    return encode({"presence": "changed", "count": count, "anonymous": anonymous, **names})
 
 
 def read_position(frame: bytes) -> int:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from websockets.frames import Opcode
 
-from relayd.brokers.interface import Groups, Pairs, Rooms
+from relayd.brokers.interface import Groups, Pairs, Presence, Rooms
 from relayd.sockets.outbox import Item
 from tests.unit.fakes import parse_frames
 
@@ -27,6 +27,7 @@ class Process:
     groups: Groups
     rooms: Rooms
     pairs: Pairs
+    presence: Presence
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The interface of a broker to the relays: groups, rooms and pairs.
+"""The interface of a broker to the relays: groups, rooms, presence and pairs.
 
 Sits between the relays (which reach other connections only through these) and an implementation
 (`memory`: everything inside this process). Every group of a process is named `kind/name`
@@ -166,6 +166,33 @@ class Rooms(Protocol):
         """
 
 
+class Presence(Protocol):
+    """The members of all rooms; those who watch a room get its joins and leaves, in frames."""
+
+    def enter(self, room: str, user: str | None) -> None:
+        """Counts a connection as a member of a room.
+
+        Args:
+            room: the room's name, in its canonical form.
+            user: the name that a token gave it, if one did.
+        """
+
+    def leave(self, room: str, user: str | None) -> None:
+        """Undoes one `enter` with the same arguments."""
+
+    def watch(self, room: str, watcher: Member, send: Callable[[bytes], None]) -> None:
+        """Sends a member the presence of a room, as docs/protocol.md has it.
+
+        Args:
+            room: the room's name, in its canonical form.
+            watcher: gets the frames after its first.
+            send: sends it one payload, its first.
+        """
+
+    def unwatch(self, room: str, watcher: Member) -> None:
+        """Ends `watch`; no effect if the member does not watch the room."""
+
+
 class Headset(Protocol):
     """The Unity side of a pair, as the broker sees it."""
 
@@ -257,13 +284,16 @@ class Pairs(Protocol):
 
 
 class Brokers(Protocol):
-    """The groups, rooms and pairs of a process, started and stopped together."""
+    """The groups, rooms, presence and pairs of a process, started and stopped together."""
 
     @property
     def groups(self) -> Groups: ...
 
     @property
     def rooms(self) -> Rooms: ...
+
+    @property
+    def presence(self) -> Presence: ...
 
     @property
     def pairs(self) -> Pairs: ...

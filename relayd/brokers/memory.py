@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from relayd import wire
 from relayd.brokers.duels import Duels
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
+from relayd.brokers.presence import Presence
 from relayd.brokers.reads import Reads, in_time
 from relayd.brokers.tags import Tags, mark_of
 from relayd.config import Config
@@ -228,7 +229,7 @@ class MemoryBrokers:
         reactor: for the upkeep of the history.
         hub: delivers to the members.
         database: has the history.
-        config: the section `chat`.
+        config: the sections `chat` and `limits`.
         disk: is watched from the start to the stop.
         kinds: the table of paths.
         new_rooms_per_hour: returns how many rooms an address may create in an hour.
@@ -261,6 +262,7 @@ class MemoryBrokers:
         )
         self.groups = MemoryGroups(hub)
         self.rooms = MemoryRooms(hub, history, kinds.history, creators, late)
+        self.presence = Presence(reactor, config.limits.coalesce)
         self.pairs = MemoryPairs(reactor.seconds)
         self._upkeep = Upkeep(
             reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms

@@ -124,7 +124,8 @@ class Kind:
         factory: the class in `relays/<name>.py` that builds its connections.
         directions: those of `DIRECTIONS` that rights may tell apart on its paths; none if its
             paths need both.
-        needs: the factory's arguments beside the context: `groups`, `rooms`, `pairs`, `draws`.
+        needs: the factory's arguments beside the context: `groups`, `rooms`, `presence`, `pairs`,
+            `draws`.
         fanned_out: whether its names are groups of the brokers.
         keeps_history: whether its groups are the brokers' rooms; true for one kind.
         content: the content that is published to its groups.

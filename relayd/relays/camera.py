@@ -5,10 +5,9 @@ A relay: sits between the WebSocket adapter and the broker's groups.
 
 from relayd import wire
 from relayd.brokers.interface import Publish
-from relayd.errors import ErrorCode, Refusal
 from relayd.names import Place
 from relayd.native.inlet import Passage
-from relayd.relays.member import MemberFactory, MemberProtocol
+from relayd.relays.member import MemberFactory, MemberProtocol, read_flag
 from relayd.relays.paths import KINDS
 
 
@@ -27,10 +26,7 @@ class CameraProtocol(MemberProtocol):
             Refusal: 400 `bad_request`, `senders` is neither 0 nor 1.
             Unavailable: the group cannot be connected to other processes.
         """
-        senders = params.get("senders", ["0"])[-1]
-        if senders not in ("0", "1"):
-            raise Refusal(ErrorCode.BAD_REQUEST, "The parameter senders is 0 or 1.")
-        self._labelled = senders == "1"
+        self._labelled = read_flag(params, "senders")
         await super().admit(place, params)
 
     async def join(self) -> None:

@@ -1,8 +1,9 @@
 """`/ws/chat[/{room}]`: rooms with a history; a message is stored before it is delivered.
 
-A relay: sits between the WebSocket adapter, the broker's groups (live messages) and its rooms
-(the history). A client that joins gets the history and then the live messages. Between the two, no
-message is lost and none comes twice: a stand-in collects new messages while the history is read.
+A relay: sits between the WebSocket adapter, the broker's groups (live messages), its rooms (the
+history) and its presence. A client that joins gets the history and then the live messages. Between
+the two, no message is lost and none comes twice: a stand-in collects new messages while the history
+is read.
 """
 
 from collections.abc import Sequence
@@ -11,14 +12,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from relayd import wire
-from relayd.brokers.interface import PAGE_SIZE, Groups, Rooms
+from relayd.brokers.interface import PAGE_SIZE, Groups, Presence, Rooms
 from relayd.close_codes import CloseCode
 from relayd.config import Limits
 from relayd.connection.context import Context
 from relayd.errors import ClientError, ErrorCode, Refusal, StoreUnavailable, Unavailable
 from relayd.hub import Listener
 from relayd.names import Place
-from relayd.relays.member import MemberFactory, MemberProtocol
+from relayd.relays.member import MemberFactory, MemberProtocol, read_flag
 from relayd.relays.paths import KINDS
 from relayd.sockets.outbox import Item
 from relayd.sockets.patience import wait_patiently
@@ -37,6 +38,7 @@ class ChatProtocol(MemberProtocol):
     _since: int | None = None
     _part = ChatPage(())
     _stand_in: "_StandIn | None" = None
+    _watches = _present = False
 
     @property
     def waiting(self) -> int:
@@ -48,7 +50,7 @@ class ChatProtocol(MemberProtocol):
         """Begins to collect the room's new messages, then reads the first page of its history.
 
         Raises:
-            Refusal: 400 `bad_since` or `bad_request`.
+            Refusal: 400 `bad_since`, or `bad_request` for another parameter.
             Unavailable: the room cannot be connected to other processes, or its history cannot be
                 read.
         """
@@ -59,6 +61,7 @@ class ChatProtocol(MemberProtocol):
         self._since = _natural(params, "since", ErrorCode.BAD_SINCE)
         wanted = _natural(params, "history", ErrorCode.BAD_REQUEST)
         count = min(config.history if wanted is None else wanted, _MOST)
+        self._watches = read_flag(params, "presence")
         if not self.may_view:
             await factory.groups.prepare(self.group)
             return
@@ -87,7 +90,11 @@ class ChatProtocol(MemberProtocol):
 
     def opened(self) -> None:
         """Sends the history, then joins; neither if the client may not view."""
+        self._present = True
+        self.factory.presence.enter(self.room, self.identity.user)
         if self.may_view:
+            if self._watches and self.outbox is not None:
+                self.factory.presence.watch(self.room, self.outbox, self.send_payload)
             self.spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
@@ -214,6 +221,11 @@ class ChatProtocol(MemberProtocol):
     def left(self) -> None:
         """Leaves the room, and removes the stand-in from it."""
         super().left()
+        if self._present:
+            self._present = False
+            if self._watches and self.outbox is not None:
+                self.factory.presence.unwatch(self.room, self.outbox)
+            self.factory.presence.leave(self.room, self.identity.user)
         self._part = ChatPage(())
         if self._stand_in is not None:
             self.factory.groups.leave(self.group, self._stand_in)
@@ -268,9 +280,10 @@ class ChatFactory(MemberFactory):
 
     protocol = ChatProtocol
 
-    def __init__(self, context: Context, groups: Groups, rooms: Rooms) -> None:
+    def __init__(self, context: Context, groups: Groups, rooms: Rooms, presence: Presence) -> None:
         super().__init__(context, groups)
         self.rooms = rooms
+        self.presence = presence
 
     def post(
         self,

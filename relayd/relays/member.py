@@ -6,7 +6,7 @@ Sits between the WebSocket adapter and the broker's groups.
 from relayd.brokers.interface import Groups
 from relayd.connection.context import Context
 from relayd.connection.websocket import RelayFactory, RelayProtocol
-from relayd.errors import ClientError, ErrorCode
+from relayd.errors import ClientError, ErrorCode, Refusal
 from relayd.names import Place
 
 
@@ -67,3 +67,11 @@ class MemberFactory(RelayFactory):
     def __init__(self, context: Context, groups: Groups) -> None:
         super().__init__(context)
         self.groups = groups
+
+
+def read_flag(params: dict[str, list[str]], name: str) -> bool:
+    """A query parameter that is 0, as without it, or 1. Raises Refusal: 400 `bad_request`."""
+    value = params.get(name, ["0"])[-1]
+    if value not in ("0", "1"):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"The parameter {name} is 0 or 1.")
+    return value == "1"

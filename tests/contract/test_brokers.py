@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -19,6 +20,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from relayd import wire
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
 from relayd.brokers.over_redis.brokers import RedisBrokers
+from relayd.brokers.presence import Presence
 from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
@@ -59,7 +61,7 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     hub = Hub(Batching(reactor, 0))
     creators = Creators(reactor.seconds, history.tally, per_hour=lambda: 3, most=QUOTAS.max_rooms)
     rooms = MemoryRooms(hub, history, KINDS.history, creators)
-    process = Process(MemoryGroups(hub), rooms, MemoryPairs(reactor.seconds))
+    process = Process(MemoryGroups(hub), rooms, MemoryPairs(reactor.seconds), Presence(reactor))
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
 
@@ -87,7 +89,9 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
             made.start()
             await watch.until(True)
             brokers.append(made)
-        here, there = (Process(made.groups, made.rooms, made.pairs) for made in brokers)
+        here, there = (
+            Process(made.groups, made.rooms, made.pairs, made.presence) for made in brokers
+        )
         yield Cluster(here, there)
         for made in brokers:
             await made.stop()
@@ -142,6 +146,11 @@ def members(cluster: Cluster) -> Iterable[Members]:
 
 
 BARRIER = b'{"barrier":true}'
+
+
+async def take_objects(listener: Listener) -> list[dict[str, Any]]:
+    """The JSON objects that a member has got; waits for one if there is none yet."""
+    return [json.loads(cast(bytes, item)) for item in await listener.inbox.take(1)]
 
 
 class TestGroups:
@@ -240,6 +249,43 @@ class TestGroups:
         for _ in range(2):
             await members.join(cluster.here, "push/a")
         assert cluster.here.groups.publish("push/a", b'{"n":1}') == 2
+
+
+class TestPresence:
+    @pytest_twisted.ensureDeferred
+    async def test_a_watcher_gets_the_members_of_all_processes_then_joins_and_leaves(
+        self, cluster: Cluster
+    ) -> None:
+        here, there, watcher = cluster.here.presence, cluster.there.presence, Listener()
+        there.enter("a", "ben")
+        there.enter("a", None)
+        here.enter("a", "ana")
+        here.enter("b", "eve")
+        here.watch("a", watcher, watcher.inbox.put)
+        assert await take_objects(watcher) == [
+            {"presence": "here", "count": 3, "anonymous": 1, "users": ["ana", "ben"]}
+        ]
+        there.leave("a", "ben")
+        here.enter("a", "ben")
+        there.enter("a", "cyn")
+        there.leave("a", None)
+        frames: list[dict[str, Any]] = []
+        users = {"ana", "ben"}
+        # between the two reports, ben may seem to have left
+        while users != {"ana", "ben", "cyn"} or frames[-1]["count"] != 3:
+            for frame in await take_objects(watcher):
+                frames.append(frame)
+                users = users - set(frame["left"]) | set(frame["joined"])
+        assert {frame["presence"] for frame in frames} == {"changed"}
+        assert frames[-1]["anonymous"] == 0
+        here.unwatch("a", watcher)
+        there.enter("a", "dan")
+        assert await watcher.inbox.take(0) == []
+        for process, room, user in [
+            (here, "a", "ana"), (here, "b", "eve"), (here, "a", "ben"), (there, "a", "cyn"),
+            (there, "a", "dan"),
+        ]:  # fmt: skip
+            process.leave(room, user)
 
 
 class TestRooms:

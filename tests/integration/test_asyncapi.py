@@ -173,6 +173,13 @@ def play_chat(scene: Scene, channel: str) -> list[Party]:
     late = scene.enter(channel, "?since=1")
     late.read("gap")
     assert late.read("chatMessage") == first
+    watcher = scene.enter(channel, "?history=0&presence=1")
+    assert watcher.read("present")["users"] == ["ann"]
+    guest = scene.enter(channel, token(sub="cyn"))
+    assert watcher.read("presenceChanged")["joined"] == ["cyn"]
+    guest.client.close()
+    assert watcher.read("presenceChanged")["left"] == ["cyn"]
+    watcher.client.close()
     return [ann, bob, scene.enter(channel, "?history=0")]
 
 

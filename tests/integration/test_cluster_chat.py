@@ -345,3 +345,23 @@ def test_a_process_that_publishes_by_api_reaches_the_clients_of_all(
     for client in listeners:
         assert read_many(client, 2) == [{"done": 2}, {"done": 3}]
     assert read_rest(*listeners, *rooms) == [[], [], [], []]
+
+
+def test_presence_counts_members_of_all_processes_and_a_killed_one_loses_its_members(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    here, there, dies = (spawn(REDIS_URL=f"unix://{redis.socket}") for _ in range(3))
+    plain = connect(there, "/ws/chat/r?history=0")
+    for _ in range(2):
+        connect(dies, "/ws/chat/r?history=0")
+    watcher = connect(here, "/ws/chat/r?history=0&presence=1")
+    assert read(watcher) == {"presence": "here", "count": 4, "anonymous": 4, "users": []}
+    dies.kill()
+    assert read(watcher)["count"] == 2
+    redis.kill()
+    redis.start()
+    for daemon in (here, there):
+        daemon.wait_until_ready()
+    plain.close()
+    while read(watcher).get("count") != 1:  # after the frames about the outage
+        pass

@@ -11,6 +11,7 @@ from twisted.logger import LogEvent
 
 from relayd import wire
 from relayd.brokers.memory import MemoryGroups, MemoryRooms
+from relayd.brokers.presence import INTERVAL, Presence
 from relayd.config import Auth, Chat, Config, Limits
 from relayd.errors import DatabaseUnavailable, OutcomeUnknown, StoreUnavailable
 from relayd.hub import Hub
@@ -55,6 +56,7 @@ class Room:
             MemoryRooms(
                 self.hub, cast(History, self.history), KINDS.history, make_creators(world.clock)
             ),
+            Presence(world.clock),
         )
 
     def connect(self, query: str = "", *, path: str = "/ws/chat", **options: Any) -> Client:
@@ -697,3 +699,42 @@ def test_a_client_that_may_not_view_gets_the_copies_of_its_own_messages_alone(ro
     reader.send({"message": "theirs"})
     assert [each["message"] for each in blind.objects()] == ["mine"]
     assert [each["message"] for each in reader.objects()] == ["mine", "theirs"]
+
+
+# Presence
+
+
+def test_clients_that_ask_for_presence_get_it_and_plain_ones_get_nothing_of_it(room: Room) -> None:
+    token = jwt.encode({"sub": "ada"}, SECRET, algorithm="HS256")
+    plain, asks = room.connect(), room.connect("?presence=1")
+    room.world.clock.advance(INTERVAL)
+    asks.pump()
+    named = room.connect(f"?presence=0&token={token}")
+    room.world.clock.advance(INTERVAL)
+    named.transport.end()
+    room.world.clock.advance(INTERVAL)
+    asks.pump()
+    assert asks.objects() == [
+        {"presence": "here", "count": 2, "anonymous": 2, "users": []},
+        {"presence": "changed", "count": 3, "anonymous": 2, "joined": ["ada"], "left": []},
+        {"presence": "changed", "count": 2, "anonymous": 2, "joined": [], "left": ["ada"]},
+    ]
+    plain.pump()
+    assert (plain.objects(), named.objects()) == ([], [])
+
+
+def test_a_client_that_may_not_view_is_present_and_gets_no_presence(room: Room) -> None:
+    claims = {"sub": "bot", "scope": "chat/*:send"}
+    token = jwt.encode(claims, SECRET, algorithm="HS256")
+    bot, asks = room.connect(f"?presence=1&token={token}"), room.connect("?presence=1")
+    room.world.clock.advance(INTERVAL)
+    for client in (asks, bot):
+        client.pump()
+    assert [frame["users"] for frame in asks.objects()] == [["bot"]]
+    assert bot.objects() == []
+
+
+def test_another_value_of_presence_is_refused(room: Room) -> None:
+    refused = room.connect("?presence=yes").response
+    assert refused is not None
+    assert refused.status_code == 400

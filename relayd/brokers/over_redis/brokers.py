@@ -1,4 +1,4 @@
-"""The brokers of many processes: groups, rooms and pairs over Redis.
+"""The brokers of many processes: groups, rooms, presence and pairs over Redis.
 
 Implements `brokers.interface.Brokers`; top of the package.
 """
@@ -20,9 +20,11 @@ from relayd.brokers.over_redis.keeping import Bounds, Keys
 from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import MEMORY, RedisPairs
+from relayd.brokers.over_redis.presence_link import PresenceLink
 from relayd.brokers.over_redis.probe import needs
 from relayd.brokers.over_redis.replicas import Replicas
 from relayd.brokers.over_redis.rooms import RedisRooms
+from relayd.brokers.presence import Presence
 from relayd.brokers.reads import in_time
 from relayd.config import Config
 from relayd.drops import Drops
@@ -160,6 +162,15 @@ class RedisBrokers:
         memory = max(MEMORY, 5 * settings.deadline)
         self.pairs = RedisPairs(redis, clock, process, settings.prefix, foreign, memory=memory)
 
+        self.presence = Presence(clock, config.limits.coalesce)
+        self._link = PresenceLink(
+            self.presence,
+            redis,
+            clock=clock,
+            process=process,
+            prefix=settings.prefix,
+            foreign=foreign,
+        )
         self._history = history
         self._counting = LoopingCall(lambda: Deferred.fromCoroutine(self._count()))
         self._counting.clock = clock
@@ -167,6 +178,7 @@ class RedisBrokers:
     def start(self) -> None:
         self._redis.start()
         self.pairs.start()
+        self._link.start()
         self._counting.start(_INTERVAL, now=False)
 
     def stop(self) -> "Deferred[None]":
@@ -185,7 +197,7 @@ class RedisBrokers:
             self._counting.stop()
         if self._history.replicas is not None:
             self._history.replicas.stop()
-        for stop in (self.pairs.stop, self._redis.stop):
+        for stop in (self._link.stop, self.pairs.stop, self._redis.stop):
             try:
                 await stop()
             except Exception:
