@@ -21,6 +21,7 @@ from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
 from relayd.hub import Hub
 from relayd.native.batching import Batching
+from relayd.quotas.usage import TAGGED
 from relayd.redis import urls
 from relayd.redis.settings import Settings
 from relayd.redis.shards import Redis
@@ -362,6 +363,22 @@ async def test_after_a_restart_that_lost_nothing_nobody_is_told_a_gap(
         assert texts == ["1", "2", "3", "round 0", "round 1", "round 2"]
     ids = [entry.id for entry in kept]
     assert ids == sorted(set(ids))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tag_is_found_again_where_ids_have_jumped(
+    store: Store, processes: Processes
+) -> None:
+    """They do, to the present, in each epoch of Redis: by more than the tags that a room keeps."""
+    here = await processes.start()
+    first = await here.rooms.post("r", "once", tag="x")
+    store.server.tell("HSET", "relayd:{chat/r}:ids", "last", first.id + TAGGED)
+    later = await here.rooms.post("r", "another", tag="y")
+    assert later.id > first.id + TAGGED
+    again = await here.rooms.post("r", "once", tag="x")
+    assert again == ChatEntry(first.id, first.body, repeated=True)
+    page = await here.rooms.since("r", 0, 9)
+    assert [json.loads(entry.body)["message"] for entry in page.entries] == ["once", "another"]
 
 
 @pytest_twisted.ensureDeferred

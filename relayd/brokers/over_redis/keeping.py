@@ -186,7 +186,7 @@ if #bodies == 0 then
   return {answer, repeated, {era.mark, era.serial, era.verdict}}
 end
 if next(marks) and tags_kept > 0 then
-  redis.call('ZREMRANGEBYSCORE', tags, '-inf', text(last - TAGGED))
+  redis.call('ZREMRANGEBYRANK', tags, 0, -1 - TAGGED)  -- not by ids, which jump
   redis.call('PEXPIRE', tags, text(tags_kept))
 end
 redis.call('HSET', ids, 'last', text(last))
