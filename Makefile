@@ -294,6 +294,9 @@ test-tools:
 	need redis-sentinel redis-sentinel
 	need pgbouncer pgbouncer
 	need prometheus promtool
+	need mono-mcs mcs
+	need mono-runtime mono
+	[ -e /usr/lib/mono/4.5/System.Core.dll ] || missing+=(libmono-system4.0-cil libmono-system-core4.0-cil)
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 
 # The compiler whose coverage atheris reads, and the part of it that links the sanitizer.

@@ -15,7 +15,7 @@ import pytest
 from relayd.access.tokens import LEEWAY
 from tests.cable import Cable
 from tests.conformance.driver import Driver
-from tests.conformance.kits import KITS, Kit
+from tests.conformance.kits import KITS, WEB, Kit
 from tests.daemon import Daemon
 from tests.integration.clients import read, say
 
@@ -43,7 +43,8 @@ def connect(kit: Kit, request: pytest.FixtureRequest) -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def start(kind: str, url: str, name: str, **options: object) -> Driver:
-            return stack.enter_context(Driver(kit, kind, url, name, **options))
+            user = WEB if kind in kit.lacks else kit
+            return stack.enter_context(Driver(user, kind, url, name, **options))
 
         yield start
 
