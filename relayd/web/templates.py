@@ -20,7 +20,12 @@ from typing import Protocol
 from relayd.web.answers import HTML, Answer
 from relayd.web.catalogues import CATALOGUES, DEFAULT, Catalogue, choose
 
-NAVIGATION = {"camera": "/camera/", "chat": "/chat/", "developers": "/developers"}
+NAVIGATION = {
+    "camera": "/camera/",
+    "pair": "/pair/",
+    "chat": "/chat/",
+    "developers": "/developers",
+}
 """The pages in the head of every page, with their paths; the key `nav.<name>` has the text."""
 THEMES = ("system", "dark", "light")
 

@@ -158,7 +158,7 @@ def test_a_room_that_needs_a_token_takes_it_from_the_form_or_the_address(
     try:
         url = f"{daemon.url}/chat/lobby/"
         browser.open(url).wait_for_state("refused")
-        assert browser.shown("#status") == "You need a valid token for this room."
+        assert browser.shown("#status") == "You need a valid token here."
         assert (browser.shown("#retry"), browser.shown("#form")) == ("", "")
         field = browser.driver.find_element(By.ID, "token")
         field.send_keys("no token", Keys.ENTER)
@@ -182,7 +182,7 @@ def test_a_room_that_needs_a_token_takes_it_from_the_form_or_the_address(
         other.wait_for_state("connected")
         assert other.driver.current_url == url
         other.open(f"{daemon.url}/chat/other/").wait_for_state("refused")
-        assert other.shown("#status") == "You may not enter this room."
+        assert other.shown("#status") == "You may not enter here."
         assert other.shown("#enter") != ""
         browser.driver.switch_to.new_window("tab")
         browser.open(url).wait_for_state("refused")  # the token is of the other tab

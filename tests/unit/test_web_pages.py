@@ -374,3 +374,63 @@ def test_the_scripts_never_turn_text_into_markup() -> None:
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b",
             path.read_text(encoding="utf-8"),
         ), path.name
+
+
+# Pairs
+
+UUID = "123e4567-e89b-42d3-a456-426614174000"
+
+
+def test_each_visit_of_the_first_page_of_pairs_makes_a_new_pair_with_a_secret_behind_the_hash() -> (
+    None
+):
+    replies = [ask(FakeBackend(), "GET", "/pair/") for _ in range(2)]
+    assert {reply.status for reply in replies} == {303}
+    places = [reply.headers["location"] for reply in replies]
+    for place in places:
+        assert re.fullmatch(
+            r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/headset#secret=.{22}", place
+        )
+    assert len(set(places)) == 2
+
+
+def code(address: str, uuid: str = UUID) -> Reply:
+    """The answer to the request for the code of an address."""
+    return ask(FakeBackend(), "POST", f"/pair/{uuid}/code", address.encode())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"http://127.0.0.1:8080/pair/{UUID}/", f"https://[::1]/pair/{UUID}/#secret=a-secret%20"),
+        f"https://{'a' * 253}:12345/pair/{UUID}/#secret={'s' * 256}",
+    ],
+)
+def test_the_code_of_a_phones_page_is_a_picture(address: str) -> None:
+    reply = code(address)
+    assert (reply.status, reply.headers["content-type"]) == (200, "image/svg+xml")
+    assert reply.body.startswith(b"<svg ")
+    assert reply.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "x", "https://evil.example/", f"ftp://a/pair/{UUID}/", f"https://a/pair/{UUID}/x"),
+        f"https://a/pair/{UUID.replace('1', '2')}/",  # of another pair
+        f"https://a/pair/{UUID}/?secret=in-the-query",
+        f"https://a/pair/{UUID}/#secret={'s' * 600}",
+        f"https://a/pair/{UUID}/\n",
+    ],
+)
+def test_no_other_text_becomes_a_code(address: str) -> None:
+    reply = code(address)
+    assert (reply.status, reply.json["error"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/pair/x", "/pair/x/", "/pair/x/headset"])
+def test_a_pair_without_a_uuid_is_refused_in_the_language_of_the_visitor(path: str) -> None:
+    headers = f"{HTML}Accept-Language: ja\r\n"
+    reply = ask(FakeBackend(), "GET", path, headers=headers)
+    assert reply.status == 400
+    assert "UUID が必要です" in reply.body.decode()

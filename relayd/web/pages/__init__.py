@@ -23,9 +23,10 @@ from relayd.web.pages.camera import Camera
 from relayd.web.pages.chat import Chat
 from relayd.web.pages.developers import Developers
 from relayd.web.pages.home import Home
+from relayd.web.pages.pair import Pair
 from relayd.web.routes import Route
 
-PAGES = (Home, Developers, Camera, Chat)
+PAGES = (Home, Developers, Camera, Pair, Chat)
 
 
 def page_routes(backend: Backend, clock: IReactorTime) -> list[Route]:

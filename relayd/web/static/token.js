@@ -1,19 +1,11 @@
 // The token of this tab, from `#token=…` in the address or from the form of the page.
-//
-// A browser does not send the part behind # to the server, so a token there is in no log. It is
-// taken out of the address at once, so that it is neither in the history nor copied with the
-// address. Session storage keeps it over a reload, for this tab alone.
+
+import { read, takeFragment, write } from "./fragment.js";
 
 const PLACE = "relayd token";
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/; // RFC 7519; anything else is no subprotocol, perhaps
 
-let kept = null;
-
-try {
-  kept = sessionStorage.getItem(PLACE);
-} catch {
-  // the browser keeps nothing for this page
-}
+let kept = read(PLACE);
 
 // The token, or null.
 export const token = () => kept;
@@ -22,18 +14,12 @@ export const token = () => kept;
 export function keep(text) {
   if (!JWT.test(text)) return false;
   kept = text;
-  try {
-    sessionStorage.setItem(PLACE, text);
-  } catch {
-    // then it lasts until the page is left
-  }
+  write(PLACE, text);
   return true;
 }
 
 // Takes a token out of the address. Returns whether there was one.
 export function takeFromAddress() {
-  const found = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (found === null) return false;
-  history.replaceState(history.state, "", location.pathname + location.search);
-  return keep(found.trim());
+  const found = takeFragment("token");
+  return found !== null && keep(found.trim());
 }
