@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package package-test pin log-page screenshots \
+.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package packages package-test pin log-page screenshots \
 	test-tools fuzz-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
@@ -86,13 +86,14 @@ help:
 	make format   let ruff put the code in order
 	make bench    relayd beside its peers, about 25 minutes; ARGS="--quick" for a first look
 	make package  the Debian package, in ./dist; SUITE=trixie for another Debian, in ./dist/trixie
-	make package-test  install it in a Debian that boots in a container, and try everything; needs root
+	make packages  for Debian 12 and 13, whichever of them this machine is; needs root
+	make package-test  install each in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make log-page write docs/log.md anew, from the lists in the code
 	make screenshots  take the pictures in docs/images of every page; ARGS="room" for one page
 	make clean    remove what make made; ./var, the embedded database, stays
 	JOBS=1 lets make test run one test at a time, not $(JOBS); JOBS=0 in one process, for a debugger.
-	PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
+	PYTHON=python3.13 chooses the Python (3.11 or newer) that .venv is made with.
 	EOF
 
 setup: $(VENV)/.relayd
@@ -151,6 +152,7 @@ format: $(VENV)/.lint
 # In a copy, so that nothing is left in the tree. VERSION=0.1.1 builds it as another version: to try
 # an upgrade. SUITE=trixie builds it in a Debian of that release, for it, and leaves it in dist/trixie.
 SUITE :=
+OTHER_SUITES := $(filter-out $(shell . /etc/os-release 2>/dev/null && echo $$VERSION_CODENAME),bookworm trixie)
 DIST := dist$(SUITE:%=/%)
 BUILDS_WITH := build-essential debhelper dpkg-dev libpq-dev python3 python3-dev python3-venv
 package: $(if $(SUITE),build/debian/$(SUITE).made,package-tools)
@@ -208,8 +210,12 @@ build/debian/%.made: debian/control debian/bootstrap
 	debian/bootstrap $* build/debian/$* ca-certificates $(BUILDS_WITH)
 	touch $@
 
-# BUILT=1 takes the package that is in dist. SUITE=trixie tests the package of that release in a Debian of it.
-package-test: package-test-tools $(if $(BUILT),,package) $(VENV)/.test
+packages: package
+	@for suite in $(OTHER_SUITES); do $(MAKE) --no-print-directory package SUITE=$$suite; done
+
+# All tests for this machine's Debian, then those that concern every Debian for the others. BUILT=1 takes the packages that are in
+# dist. With SUITE=trixie all tests for that release, and with PYTEST_ARGS those for this machine's, alone.
+package-test: package-test-tools $(if $(BUILT),,$(if $(SUITE)$(PYTEST_ARGS),package,packages)) $(VENV)/.test
 	@if [ "$$(id -u)" != 0 ]; then
 		echo "make: package-test boots a container, which only root can: sudo make package-test" >&2
 		exit 1
@@ -217,6 +223,9 @@ package-test: package-test-tools $(if $(BUILT),,package) $(VENV)/.test
 	deb=$$(ls $(DIST)/relayd_$$(dpkg-parsechangelog --show-field Version)+*.deb)
 	echo "package-test: pytest tests/package, with $$deb"
 	PACKAGE_TO_TEST="$$deb" SUITE=$(SUITE) $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
+	for suite in $(if $(SUITE)$(PYTEST_ARGS),,$(OTHER_SUITES)); do
+		$(MAKE) --no-print-directory package-test BUILT=1 SUITE=$$suite PYTEST_ARGS="-m every_debian"
+	done
 
 pin: $(VENV)/.made
 	@if [ ! -x build/pin/bin/uv ]; then
@@ -245,7 +254,7 @@ $(VENV)/.made:
 	usable() { $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; }
 	if ! command -v $(PYTHON) >/dev/null; then install $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv; fi
 	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-		echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); relayd needs Python 3.11 or newer: make PYTHON=python3.12, say" >&2
+		echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); relayd needs Python 3.11 or newer: make PYTHON=python3.13, say" >&2
 		exit 1
 	fi
 	# Debian keeps what `python3 -m venv` needs in a package of its own.

@@ -25,6 +25,7 @@ from tests.package.story import (
 )
 
 
+@pytest.mark.every_debian
 def test_the_package_installs_without_a_network_and_runs(debian: Container) -> None:
     before.update(files(debian))
     began = time.monotonic()
@@ -36,11 +37,13 @@ def test_the_package_installs_without_a_network_and_runs(debian: Container) -> N
     wait_until_ready(debian)
 
 
+@pytest.mark.every_debian
 def test_the_packages_own_test_passes(debian: Container) -> None:
     script = (ROOT / "debian" / "tests" / "smoke").read_text()
     debian.shell(f"cat >/root/smoke <<'SMOKE_ENDS'\n{script}\nSMOKE_ENDS\nsh /root/smoke")
 
 
+@pytest.mark.every_debian
 def test_the_service_runs_as_its_own_user_with_the_privileges_it_needs_and_no_more(
     debian: Container,
 ) -> None:
@@ -75,6 +78,7 @@ def test_every_document_for_operators_is_installed(debian: Container) -> None:
     debian.eventually("systemctl status relayd | grep 'Status: \"Serving: 0 connections\"'")
 
 
+@pytest.mark.every_debian
 def test_starts_are_quick_because_every_module_is_compiled(debian: Container) -> None:
     packages = debian.shell("echo /usr/lib/relayd/lib/python3.*/site-packages")
     debian.shell(f"test -s {packages}/twisted/plugins/dropin.cache")
@@ -141,6 +145,7 @@ class Arrivals:
         self.longest = max(self.longest, time.monotonic() - began)
 
 
+@pytest.mark.every_debian
 def test_a_restart_refuses_none_of_50_clients_a_second(debian: Container) -> None:
     kept = debian.connect("/ws/camera")
     with Arrivals(debian) as arrivals:
@@ -318,7 +323,9 @@ def install_while_they_talk(debian: Container, package: str) -> Member:
     return member
 
 
-@pytest.mark.parametrize("version", ["relayd_next.deb", "relayd.deb"])
+@pytest.mark.parametrize(
+    "version", [pytest.param("relayd_next.deb", marks=pytest.mark.every_debian), "relayd.deb"]
+)
 def test_an_upgrade_and_a_downgrade_lose_no_message(debian: Container, version: str) -> None:
     member = install_while_they_talk(debian, version)
     assert member.codes == [1001]

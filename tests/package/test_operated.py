@@ -5,6 +5,8 @@ import re
 import time
 from typing import Any
 
+import pytest
+
 from tests.package.container import PATIENCE, Container
 from tests.package.story import Transcript, echo_works, transcripts, wait_until_ready
 
@@ -40,6 +42,7 @@ def status(debian: Container) -> Any:
     return json.loads(debian.shell("relayctl status --json"))
 
 
+@pytest.mark.every_debian
 def test_a_sound_system_has_no_fault_and_doctor_takes_less_than_a_second(debian: Container) -> None:
     debian.shell("systemctl restart relayd")  # resets the count of starts
     wait_until_ready(debian)

@@ -5,8 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from relayd import __version__
 
+pytestmark = pytest.mark.every_debian
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -5,15 +5,23 @@ import pytest
 from tests.package.container import Container
 from tests.package.story import before, close_code, files
 
+pytestmark = pytest.mark.every_debian
+
 
 def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: Container) -> None:
-    debian.shell("rm /etc/nginx/conf.d/relayd.conf /etc/nginx/relayd.*; systemctl reload nginx")
+    debian.shell(
+        """
+        rm -f /etc/nginx/conf.d/relayd.conf /etc/nginx/relayd.*
+        systemctl reload nginx
+        (umask 077; echo of-the-site >/etc/relayd/credentials/api_key)
+        """
+    )
     with debian.connect("/ws/camera") as client:
         debian.shell("apt-get remove --yes relayd")
         assert close_code(client) == 1001
     with pytest.raises(ConnectionRefusedError):
         debian.dial(8080)
-    debian.shell("test -e /etc/relayd/relayd.toml -a -e /etc/relayd/credentials/redis_url")
+    debian.shell("test -e /etc/relayd/relayd.toml -a -e /etc/relayd/credentials/api_key")
     debian.shell("test -e /var/lib/relayd/relayd.db -a ! -e /usr/lib/relayd")
 
 
