@@ -175,6 +175,7 @@ setup(
             "types-psycopg2>=2.9.21",
             "types-setuptools",
             "websockets>=17.4",
+            "zxing-cpp>=3.1",
         ],
     },
 )
