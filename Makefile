@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package packages package-test pin log-page screenshots \
-	test-tools fuzz-tools bench-tools package-tools package-test-tools FORCE
+.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package packages apt-repository package-test pin log-page screenshots \
+	test-tools fuzz-tools bench-tools package-tools apt-repository-tools package-test-tools FORCE
 
 PYTHON ?= python3
 # How many tests run at a time: one more than there are cores, since most of a test is waiting. Each
@@ -87,6 +87,7 @@ help:
 	make bench    relayd beside its peers, about 25 minutes; ARGS="--quick" for a first look
 	make package  the Debian package, in ./dist; SUITE=trixie for another Debian, in ./dist/trixie
 	make packages  for Debian 12 and 13, whichever of them this machine is; needs root
+	make apt-repository  put the packages of ./dist into a signed APT repository: REPOSITORY=/srv/apt URL=https://… KEY=…
 	make package-test  install each in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make log-page write docs/log.md anew, from the lists in the code
@@ -212,6 +213,13 @@ build/debian/%.made: debian/control debian/bootstrap
 
 packages: package
 	@for suite in $(OTHER_SUITES); do $(MAKE) --no-print-directory package SUITE=$$suite; done
+
+# What the repository has stays in it. KEY names a key of gpg's keyring; without it, one is made there at the first time.
+REPOSITORY := dist/apt
+URL = file:$(abspath $(REPOSITORY))
+KEY :=
+apt-repository: apt-repository-tools
+	@debian/apt-repository "$(REPOSITORY)" "$(URL)" "$(KEY)" $(wildcard dist/*.deb dist/*/*.deb)
 
 # All tests for this machine's Debian, then those that concern every Debian for the others. BUILT=1 takes the packages that are in
 # dist. With SUITE=trixie all tests for that release, and with PYTEST_ARGS those for this machine's, alone.
@@ -350,12 +358,20 @@ package-tools:
 	done
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 
-package-test-tools: package-tools
+apt-repository-tools:
+	@$(install)
+	missing=()
+	need() { [ -e "$$2" ] || missing+=("$$1"); }
+	need apt-utils /usr/bin/apt-ftparchive
+	need distro-info-data /usr/share/distro-info/debian.csv
+	need gpg /usr/bin/gpg
+	need gpg-agent /usr/bin/gpg-agent
+	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
+
+package-test-tools: package-tools apt-repository-tools
 	@$(install)
 	missing=()
 	need() { command -v "$$2" >/dev/null || missing+=("$$1"); }
-	need apt-utils apt-ftparchive
-	need gpg gpg
 	need lintian lintian
 	need mmdebstrap mmdebstrap
 	need systemd-container systemd-nspawn

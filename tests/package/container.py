@@ -25,7 +25,7 @@ SUITE = os.environ.get("SUITE") or platform.freedesktop_os_release()["VERSION_CO
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "procps", "sudo", "openssl", "python3", "libpq5"),
-    *("nginx-light", "postgresql", "redis-server", "python3-apt"),
+    *("nginx-light", "postgresql", "redis-server", "python3-apt", "curl"),
 )
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -1,7 +1,9 @@
 """What the tests of the booted Debian share: waiting, files, commands of the documents, clients."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,3 +108,26 @@ def close_code(client: ClientConnection) -> int:
             client.recv(timeout=PATIENCE)
     except ConnectionClosed as closed:
         return closed.rcvd.code if closed.rcvd else 1006
+
+
+def publish(debian: Container, package: Path) -> Path:
+    """Adds a package to an APT repository in the container, its only one from then on.
+
+    Returns:
+        The folder, which nginx serves at http://packages.example.org/relayd.
+    """
+    folder = debian.root / "var" / "www" / "html" / "relayd"
+    keyring = debian.root.parent / "gnupg"
+    keyring.mkdir(mode=0o700, exist_ok=True)
+    # the key is the one that is made at the first time
+    environ = {**os.environ, "GNUPGHOME": str(keyring)}
+    made = subprocess.run(
+        [ROOT / "debian" / "apt-repository", folder, "URL", "", package],
+        env=environ, check=False, text=True, capture_output=True,
+    )  # fmt: skip
+    subprocess.run(["gpgconf", "--kill", "all"], env=environ, check=True)
+    assert made.returncode == 0, made.stderr
+    print(made.stdout)
+    # those of Debian cannot be reached from in there
+    debian.shell("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/debian*")
+    return folder

@@ -17,9 +17,17 @@ import pytest
 from tests.certificates import Chain
 from tests.daemon import tls_client
 from tests.package.container import PATIENCE, Container
+from tests.package.story import publish
 
 ROLE = Path(__file__).resolve().parents[2] / "etc" / "examples" / "ansible"
-PLAYBOOK = "- hosts: all\n  gather_facts: false\n  roles: [relayd]\n"
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  pre_tasks:
+    - ansible.builtin.setup: {gather_subset: ["!all", "!min", distribution]}
+      when: relayd_repository is defined
+  roles: [relayd]
+"""
 # what Ansible calls in place of ssh: its last argument is the command
 ENTER = """#!/bin/bash
 exec nsenter --target {leader} --all --root --wd env -i HOME=/root LANG=C.UTF-8 \\
@@ -162,40 +170,15 @@ def test_a_wrong_setting_fails_the_run_and_changes_nothing(
     assert process(debian) == before
 
 
-def repository(folder: Path, package: Path) -> Path:
-    """Makes a signed APT repository with a package in a folder; returns the file of its key."""
-    pool, dist = folder / "pool", folder / "dists" / "stable"
-    (dist / "main" / "binary-amd64").mkdir(parents=True)
-    pool.mkdir()
-    shutil.copy(package, pool)
-    home = folder.parent / "gnupg"
-    home.mkdir(mode=0o700)
-    environ = {**os.environ, "GNUPGHOME": str(home)}
-
-    def run(command: str) -> None:
-        subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command], cwd=folder, env=environ, check=True
-        )
-
-    run("apt-ftparchive packages pool >dists/stable/main/binary-amd64/Packages")
-    run("apt-ftparchive -o APT::FTPArchive::Release::Suite=stable release dists/stable >Release")
-    run("mv Release dists/stable/Release")
-    run("gpg --batch --quiet --passphrase '' --quick-generate-key relayd ed25519 sign never")
-    run("gpg --batch --quiet --clearsign --output dists/stable/InRelease dists/stable/Release")
-    run("gpg --batch --quiet --armor --export relayd >relayd.asc")
-    run("gpgconf --kill all")
-    return folder / "relayd.asc"
-
-
 def test_the_role_upgrades_from_a_signed_repository(
     debian: Container, ansible: Ansible, newer: Path
 ) -> None:
-    key = repository(debian.root / "srv" / "apt", newer)
-    # those of Debian cannot be reached from in there
-    debian.shell("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*")
+    """As files, without a word which release of Debian it is."""
+    folder = publish(debian, newer)
     changed = ansible.run(
         relayd_package="", relayd_settings={**SETTINGS, "server": {"workers": 2}},
-        relayd_repository="file:/srv/apt", relayd_repository_key=str(key),
+        relayd_repository=f"file:/{folder.relative_to(debian.root)}",
+        relayd_repository_key=str(folder / "relayd.asc"),
     )  # fmt: skip
     assert changed == {
         "Name the key of the repository",
