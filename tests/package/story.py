@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,21 @@ ROOT = Path(__file__).resolve().parents[2]
 READY = 'systemctl is-active --quiet relayd && /usr/lib/relayd/bin/python -c "$READYZ"'
 READYZ = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz', timeout=5)"
 SKIPPED = ("/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/cache", "/root")
+
+LEFT_OUT = {
+    "Upgrade, and back": "needs builds of other versions; `test_installed` upgrades and goes back",
+    "Stop, and remove": "`test_removed` does so, with instances beside it",
+    "Logs": "for the reader's own connection number",
+    "The running relayd": "is run by another user than root",
+    "The connections": "of a relayd without the package",
+    "Closing connections": "asks a question",
+    "Configuration and tokens": "of a relayd without the package",
+    "Which processes there are": "of several machines",
+    "Watch it": "needs a Prometheus; tests/integration has one",
+    "The console": "asks for a password",
+    "Doctor": "of a relayd with faults, and without the package",
+}
+"""The chapters of docs/operate.md with commands that are not run here, and why."""
 
 before: set[str] = set()
 """The files before the package was installed."""
@@ -37,43 +53,100 @@ class Transcript(NamedTuple):
         """Whether the command changes nothing."""
         return bool(
             re.match(
-                "journalctl|relayctl (status|doctor)|systemctl status",
-                self.command.partition("; ")[2],
+                r"journalctl|curl|relayctl (--instance \w+ )?(status|doctor)|systemctl status",
+                self.command,
             )
         )
 
     def shows(self, printed: str) -> bool:
-        """Whether it has printed that, but for numbers, times and the name of the machine."""
+        """Whether it has printed that, but for numbers, times, ids and the name of the machine."""
         wanted = [
-            r"(?:[^\n]*\n)*" if line == "..." else re.escape(_plain(line)) + "\n"
+            r"(?:[^\n]*\n)*" if line == "..." else re.escape(plain(line)) + "\n"
             for line in self.output
         ]
-        lines = "".join(f"{_plain(line)}\n" for line in printed.splitlines())
+        lines = "".join(f"{plain(line)}\n" for line in printed.splitlines())
         return re.fullmatch("".join(wanted), lines) is not None
 
 
-def _plain(line: str) -> str:
+def plain(line: str) -> str:
+    """A line without what differs from run to run: numbers, times, ids, tokens, widths."""
     line = re.sub(r"^\w{3} \d\d \d\d:\d\d:\d\d \S+ ", "", line)
-    return " ".join(re.sub(r"\d+(?:\.\d+)?", "0", line).split())
+    line = re.sub(r"\beyJ[\w.-]+", "TOKEN", line)
+    line = re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{12,}\b", "ID", line)
+    line = re.sub(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "MONTH", line)
+    return " ".join(re.sub(r"\d+(?:[.,]\d+)*", "0", line).split())
 
 
-def transcripts(chapter: str, folder: str = "/root") -> list[Transcript]:
+def transcripts(chapter: str) -> list[Transcript]:
     """The commands of a chapter of docs/operate.md with their output.
 
     Args:
-        chapter: of the first hour. Commands that need a network are left out: apt's, and
-            those of a public certificate.
-        folder: where they are typed.
+        chapter: its heading. Commands of other machines are left out, and apt's for packages of
+            Debian, which need a network.
     """
-    text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
-    (section,) = re.findall(rf"(?ms)^### {re.escape(chapter)}$(.*?)(?=^##)", text)
     found = []
-    for block in re.findall(r"(?ms)^```\n(# .*?)^```", section):
-        for part in re.split(r"(?m)^# ", block)[1:]:
+    for block in sessions("operate.md")[chapter]:
+        for prompt, part in re.findall(
+            r"(?ms)^(# |\$ |phone\$ )(.*?)(?=^# |^\$ |^phone\$ |\Z)", block
+        ):
             command, *output = part.splitlines()
-            if not command.startswith("apt install") and " --url https:" not in command:
-                found.append(Transcript(f"cd {folder}; {command}", tuple(output)))
+            if prompt != "phone$ " and not re.match(r"apt install [a-z]", command):
+                found.append(Transcript(command, tuple(output)))
     return found
+
+
+def sessions(page: str) -> dict[str, list[str]]:
+    """The blocks of a page of docs/ that show commands with their output, by their heading."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found: dict[str, list[str]] = {}
+    for heading, section in re.findall(r"(?ms)^##+ ([^\n]+)$(.*?)(?=^##+ |\Z)", text):
+        blocks = re.findall(r"(?ms)^```\n((?:# |\$ |phone\$ )\S.*?)^```", section)
+        if blocks:
+            found[heading] = blocks
+    return found
+
+
+def follow(
+    debian: Container, steps: list[Transcript], folder: str = "/root", **replaced: str
+) -> None:
+    """Runs each command of a page, and compares what it prints with what the page shows.
+
+    Args:
+        debian: where.
+        steps: the commands.
+        folder: where they are typed.
+        replaced: words of the commands that are others here, by a name that says why.
+    """
+    for step in steps:
+        command = step.command
+        for words in replaced.values():
+            old, _, new = words.partition(" -> ")
+            command = command.replace(old, new)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            printed = debian.try_shell(f"cd {folder}; {command}").stdout
+            if step.shows(printed):
+                break
+            # only what looks may be asked again: a process or a line of the log may be late
+            again = step.looks and time.monotonic() < deadline
+            assert again, f"{command}\n{chr(10).join(step.output)}\nprinted:\n{printed}"
+            time.sleep(0.2)
+
+
+def faults(debian: Container, check: str = "", options: str = "") -> list[dict[str, str]]:
+    """What doctor finds, all but what is sound.
+
+    Args:
+        debian: where.
+        check: how the names of the checks begin.
+        options: of relayctl.
+    """
+    ran = debian.try_shell(f"relayctl {options} doctor --json 2>/dev/null")
+    found = json.loads(ran.stdout)["findings"]
+    return [
+        one for one in found
+        if one["state"] in ("fault", "warn") and one["check"].startswith(check)
+    ]  # fmt: skip
 
 
 def wait_until_ready(debian: Container) -> None:

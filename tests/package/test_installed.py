@@ -21,6 +21,8 @@ from tests.package.story import (
     documented,
     echo_works,
     files,
+    follow,
+    transcripts,
     wait_until_ready,
 )
 
@@ -35,6 +37,12 @@ def test_the_package_installs_without_a_network_and_runs(debian: Container) -> N
     assert debian.shell("systemctl is-active relayd.service relayd.socket") == "active\nactive"
     assert debian.shell("systemctl is-enabled relayd.service relayd.socket") == "enabled\nenabled"
     wait_until_ready(debian)
+
+
+def test_the_chapter_on_the_installation_shows_what_its_commands_print(debian: Container) -> None:
+    [installed, *steps] = transcripts("Install")
+    assert installed.command.startswith("apt install ./relayd_")
+    follow(debian, steps)
 
 
 @pytest.mark.every_debian

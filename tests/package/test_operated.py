@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.package.container import PATIENCE, Container
-from tests.package.story import Transcript, echo_works, transcripts, wait_until_ready
+from tests.package.story import echo_works, faults, wait_until_ready
 
 VISIT = (
     "/usr/lib/relayd/bin/python -c 'import sys, urllib.request as u; "
@@ -16,16 +16,6 @@ VISIT = (
 )
 COMMAND = r"(?:systemctl|relayctl) [a-z]+(?: relayd[a-z.]*)?"
 METRICS = f"{VISIT}/metrics"
-
-
-def faults(debian: Container, check: str = "") -> list[dict[str, str]]:
-    """What doctor finds, all but what is sound."""
-    ran = debian.try_shell("relayctl doctor --json 2>/dev/null")
-    found = json.loads(ran.stdout)["findings"]
-    return [
-        one for one in found
-        if one["state"] in ("fault", "warn") and one["check"].startswith(check)
-    ]  # fmt: skip
 
 
 def apply_remedy(debian: Container, check: str) -> None:
@@ -169,60 +159,6 @@ def test_a_socket_that_has_failed_is_a_fault_and_its_remedy_makes_it_listen(
     assert faults(debian, "systemd") == []
     with debian.connect("/ws/camera") as client:
         echo_works(client)
-
-
-def follow(debian: Container, steps: list[Transcript]) -> None:
-    """Runs each command of a page, and compares what it prints with what the page shows."""
-    for step in steps:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            printed = debian.try_shell(step.command).stdout
-            if step.shows(printed):
-                break
-            # only what looks may be asked again: a process or a line of the log may be late
-            again = step.looks and time.monotonic() < deadline
-            assert again, f"{step}\nprinted:\n{printed}"
-            time.sleep(0.2)
-
-
-def test_the_guide_shows_what_its_commands_print_when_stores_are_switched_on(
-    debian: Container,
-) -> None:
-    """From the state in which the guide begins, that of a relayd behind nginx."""
-    debian.shell(
-        """
-        grep -q " $(hostname)$" /etc/hosts || echo "127.0.0.1 $(hostname)" >>/etc/hosts
-        systemctl stop relayd.socket relayd
-        sudo -u postgres dropdb relayd
-        sudo -u postgres dropuser relayd
-        rm -f /etc/relayd/credentials/* /etc/relayd/conf.d/*
-        printf '[proxy]\\ntrusted = ["127.0.0.1"]\\n' >/etc/relayd/conf.d/proxy.toml
-        systemctl start relayd.socket relayd
-        printf '%s\\n' difficulty,name,lef_sel,rig_sel,detail >/tmp/quizzes.csv
-        printf '%s\\n' '1,Capital of France,Paris,Lyon,Since 987' >>/tmp/quizzes.csv
-        printf '%s\\n' '1,Longest river,Nile,Amazon,About 6650 km' >>/tmp/quizzes.csv
-        printf '%s\\n' '1,Smallest prime,2,1,By definition' >>/tmp/quizzes.csv
-        printf '%s\\n' difficulty,lef_sel '1,Wave' >/tmp/actions.csv
-        """
-    )
-    wait_until_ready(debian)
-    follow(debian, transcripts("PostgreSQL", folder="/tmp"))
-    follow(debian, transcripts("Redis and two processes"))
-    wait_until_ready(debian)
-
-
-def test_the_guide_shows_what_its_commands_print_when_something_is_wrong_and_in_a_drain(
-    debian: Container,
-) -> None:
-    uuid = "123e4567-e89b-42d3-a456-426614174000"
-    follow(debian, transcripts("Something wrong")[:6])  # the rest is what clients print
-    with (
-        debian.connect("/ws/camera/drain"),
-        debian.connect("/ws/camera/drain"),
-        debian.connect(f"/ws/difficulty/unity/{uuid}"),
-    ):
-        follow(debian, transcripts("Drain"))
-    debian.shell("rm /etc/relayd/conf.d/chat.toml; relayctl reload")
 
 
 def test_the_hook_of_certbot_makes_relayd_serve_the_renewed_certificate(debian: Container) -> None:

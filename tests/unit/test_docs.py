@@ -13,6 +13,7 @@ import pytest
 from relayd.config import SECTIONS
 from relayd.config.sources import read_file
 from relayd.ctl.main import COMMANDS
+from tests.package import story
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -130,6 +131,18 @@ def test_a_name_that_does_not_exist_is_found(text: str) -> None:
 )
 def test_a_name_that_exists_is_fine(text: str) -> None:
     assert wrong_names(text) == []
+
+
+def test_every_chapter_that_shows_commands_is_run_or_left_out_with_a_reason() -> None:
+    """By the package test, which compares what a command prints with what the page shows."""
+    tests = (ROOT / "tests" / "package").glob("test_*.py")
+    run = {
+        chapter
+        for path in tests
+        for chapter in re.findall(r'transcripts\("(.+?)"\)', path.read_text(encoding="utf-8"))
+    }
+    assert run.isdisjoint(story.LEFT_OUT)
+    assert run | set(story.LEFT_OUT) == set(story.sessions("operate.md"))
 
 
 _TOML = [
