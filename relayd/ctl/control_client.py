@@ -22,6 +22,7 @@ import msgspec
 
 from relayd.config import Config
 from relayd.control.address import PACKAGED, find_place
+from relayd.ctl import service
 from relayd.ctl.common import load
 from relayd.errors import ConfigError, RelaydError
 
@@ -79,7 +80,9 @@ class ControlClient:
         if place is None:
             raise Unreachable('[control] socket is "off", so relayctl cannot reach relayd')
         self.path = place.path
-        if not place.chosen and not _is_there(place.path) and _is_there(PACKAGED):
+        # the packaged service is meant only where nothing names another one
+        unnamed = not place.chosen and "RUNTIME_DIRECTORY" not in os.environ
+        if unnamed and not _is_there(place.path) and _is_there(PACKAGED):
             self.path = PACKAGED
 
     def get(self, target: str, kind: type[T], /, **query: Any) -> T:
@@ -179,16 +182,16 @@ def reach(context: click.Context) -> ControlClient:
     wrong, and by users who may not read its secrets.
 
     Raises:
-        ConfigError: the section is wrong, and the package's socket does not exist.
+        ConfigError: the section is wrong, and there is no socket where it is by default.
         Unreachable: the configuration turns the socket off.
     """
     try:
-        config = load(context, only=("control",)).config
+        return ControlClient(load(context, only=("control",)).config)
     except ConfigError:
-        if not _is_there(PACKAGED):
+        client = ControlClient(Config())
+        if not _is_there(client.path):
             raise
-        config = Config()
-    return ControlClient(config)
+        return client
 
 
 def _with_query(target: str, query: dict[str, Any]) -> str:
@@ -222,6 +225,9 @@ def _user() -> str:
 
 def _find_daemons() -> str:
     """A hint: whether a relayd with another socket runs on this machine."""
+    unit = service.unit(os.environ)
+    if "@" in unit:  # others run beside it
+        return f"systemctl status {unit} says whether it runs"
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -6,11 +6,13 @@ be reached or refuses (`db status`: a migration is pending; `bench`: messages we
 show`: the token is not valid), 2 wrong input.
 """
 
+import os
 from importlib import import_module
 
 import click
 
 from relayd import __version__
+from relayd.errors import ConfigError
 
 COMMANDS = {
     "status": "status",
@@ -68,9 +70,12 @@ class _Commands(click.Group):
 @click.option(
     "--config", metavar="FILE", type=click.Path(), help="The daemon's configuration file."
 )
+@click.option(
+    "--instance", metavar="NAME", help="Control relayd@NAME.service, in place of relayd.service."
+)
 @click.version_option(__version__, prog_name="relayctl")
 @click.pass_context
-def main(context: click.Context, config: str | None) -> None:
+def main(context: click.Context, config: str | None, instance: str | None) -> None:
     """Controls a running relayd, its configuration, its database and its tokens.
 
     relayctl reaches a running relayd over its control socket, which root and its group may use. It
@@ -81,3 +86,10 @@ def main(context: click.Context, config: str | None) -> None:
     input.
     """
     context.obj = config
+    if instance is not None:
+        from relayd.ctl import service  # not needed for a look at the help text
+
+        try:
+            service.choose(os.environ, instance)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error

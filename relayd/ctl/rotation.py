@@ -41,13 +41,13 @@ def rotate(context: click.Context, finish: bool, as_json: bool) -> None:
         echo_json({"file": str(path), "secrets": len(new)})
         return
     click.echo(f"{path} has {counted(len(new), 'secret', 'secrets')} now; the first one signs")
-    looked_after = service.find(os.environ)
+    looked_after, relayctl = service.find(os.environ), service.command(os.environ)
     if looked_after is not None and path.parent == looked_after.credentials:
-        click.echo("run relayctl restart: systemd passes credentials at a start only")
+        click.echo(f"run {relayctl} restart: systemd passes credentials at a start only")
     else:
-        click.echo("run relayctl reload, so that relayd reads it")
+        click.echo(f"run {relayctl} reload, so that relayd reads it")
     if not finish:
-        click.echo("once all clients have new tokens: relayctl token rotate --finish")
+        click.echo(f"once all clients have new tokens: {relayctl} token rotate --finish")
 
 
 def _file(context: click.Context) -> Path:

@@ -2,47 +2,60 @@
 
 Under `common`. The command of a package sets $RELAYCTL_SERVICE to the name of the service; root
 then reads the secrets that systemd passes to it, the caller's `.env` is ignored, and the database
-is used as the service's user. Without the variable none of this applies.
+is used as the service's user. Without the variable none of this applies. `--instance NAME` chooses
+another service of the package, which has folders of its own, and the same user.
 """
 
 import contextlib
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from relayd.config.secret_files import read_credentials
 from relayd.errors import ConfigError
 
 VARIABLE = "RELAYCTL_SERVICE"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Names that stand in those of units and folders as they are."""
 
 
 class Service:
     """A service with the layout of the package.
 
     Args:
-        name: of the unit, of the user, and of the folders below /etc and /var/lib.
-        root: the parent of these folders.
+        name: of the unit: `relayd`, or `relayd@NAME` for an instance.
+        root: the parent of all folders.
         given: the folder with the secrets, if this runs in the service itself.
 
     Attributes:
+        user: its user.
+        configuration: its configuration file.
         credentials: the folder whose files systemd passes to the service at its start.
         handed: the folder of these files while the service runs.
         folder: its working directory.
+        runtime: the folder of its control socket.
+        command: how the operator calls `relayctl` for it.
     """
 
     def __init__(self, name: str, root: Path = Path("/"), given: str = "") -> None:
         self.name = name
         self._given = given
-        self.credentials = root / "etc" / name / "credentials"
+        self.user, _, instance = name.partition("@")
+        own = f"{self.user}-{instance}" if instance else self.user
+        self.configuration = root / "etc" / self.user / instance / "relayd.toml"
+        self.credentials = self.configuration.with_name("credentials")
         self.handed = root / "run" / "credentials" / f"{name}.service"
-        self.folder = root / "var" / "lib" / name
+        self.folder = root / "var" / "lib" / own
+        self.runtime = root / "run" / own
+        self.command = f"relayctl --instance {instance}" if instance else "relayctl"
 
     @property
     def user_id(self) -> int | None:
         """The id of the service's user; None if there is no such user."""
         try:
-            return pwd.getpwnam(self.name).pw_uid
+            return pwd.getpwnam(self.user).pw_uid
         except KeyError:
             return None
 
@@ -78,6 +91,44 @@ def find(environ: Mapping[str, str]) -> Service | None:
     return Service(name, given=environ.get("CREDENTIALS_DIRECTORY", "")) if name else None
 
 
+def choose(environ: MutableMapping[str, str], instance: str, root: Path = Path("/")) -> None:
+    """Has `relayctl` control another instance of the service, from here on.
+
+    Args:
+        environ: the environment, which gets what names the instance.
+        instance: its name, as in `relayd@NAME.service`.
+        root: as for `Service`.
+
+    Raises:
+        ConfigError: there is no such instance.
+    """
+    name = environ.get(VARIABLE, "").partition("@")[0]
+    if not name:
+        raise ConfigError("--instance is for the services of the package; here, use --config FILE")
+    service = Service(f"{name}@{instance}", root)
+    if not _NAME.fullmatch(instance) or not service.configuration.is_file():
+        all_of_them = root / "etc" / name
+        there = ", ".join(sorted(one.parent.name for one in all_of_them.glob("*/relayd.toml")))
+        raise ConfigError(
+            f"there is no instance {instance}, since there is no {all_of_them}/{instance}/"
+            f"relayd.toml; there {f'are {there}' if there else 'is none'}"
+        )
+    environ[VARIABLE] = service.name
+    environ["RELAYD_CONFIG"] = str(service.configuration)
+    environ["RUNTIME_DIRECTORY"] = str(service.runtime)
+
+
+def command(environ: Mapping[str, str]) -> str:
+    """How the operator calls `relayctl` for the relayd that it controls now."""
+    service = find(environ)
+    return "relayctl" if service is None else service.command
+
+
+def unit(environ: Mapping[str, str]) -> str:
+    """The name of the service that relayctl controls; the package's if none is named."""
+    return environ.get(VARIABLE) or "relayd"
+
+
 @contextlib.contextmanager
 def as_its_user(environ: Mapping[str, str]) -> Iterator[None]:
     """Runs as the user of the service, if root calls; no effect for other users.
@@ -90,7 +141,7 @@ def as_its_user(environ: Mapping[str, str]) -> Iterator[None]:
         yield
         return
     try:
-        user = pwd.getpwnam(service.name)
+        user = pwd.getpwnam(service.user)
     except KeyError:
         yield  # the service is not installed
         return

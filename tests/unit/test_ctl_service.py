@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from relayd.ctl import common
-from relayd.ctl.service import Service, as_its_user, find
+from relayd.config import Config
+from relayd.ctl import common, control_client
+from relayd.ctl.control_client import ControlClient
+from relayd.ctl.service import Service, as_its_user, choose, command, find, unit
 from relayd.errors import ConfigError
 
 
@@ -30,6 +32,61 @@ def test_no_service_is_searched_unless_the_package_names_one() -> None:
     assert found is not None
     assert found.credentials == Path("/etc/relayd/credentials")
     assert found.handed == Path("/run/credentials/relayd.service")
+
+
+def test_an_instance_has_folders_of_its_own_and_the_same_user(tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "relayd" / "chat" / "relayd.toml"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    environ = {"RELAYCTL_SERVICE": "relayd", "RELAYD_CONFIG": "/etc/relayd/relayd.toml"}
+    choose(environ, "chat", tmp_path)
+    assert environ == {
+        "RELAYCTL_SERVICE": "relayd@chat",
+        "RELAYD_CONFIG": str(file),
+        "RUNTIME_DIRECTORY": str(tmp_path / "run" / "relayd-chat"),
+    }
+    found = find(environ)
+    assert found is not None
+    assert found.user == "relayd"
+    assert found.credentials == Path("/etc/relayd/chat/credentials")
+    assert found.handed == Path("/run/credentials/relayd@chat.service")
+    assert found.folder == Path("/var/lib/relayd-chat")
+    assert command(environ) == "relayctl --instance chat"
+    assert (command({}), unit({})) == ("relayctl", "relayd")
+    assert unit(environ) == "relayd@chat"
+
+
+@pytest.mark.parametrize("name", ["talk", "", "..", "chat/../chat", "conf.d"])
+def test_an_instance_that_is_not_there_is_refused_and_the_others_are_named(
+    tmp_path: Path, name: str
+) -> None:
+    for folder in ("chat", "stage"):
+        (tmp_path / "etc" / "relayd" / folder).mkdir(parents=True)
+        (tmp_path / "etc" / "relayd" / folder / "relayd.toml").touch()
+    (tmp_path / "etc" / "relayd" / "relayd.toml").touch()
+    environ = {"RELAYCTL_SERVICE": "relayd"}
+    with pytest.raises(ConfigError, match="there are chat, stage"):
+        choose(environ, name, tmp_path)
+    assert environ == {"RELAYCTL_SERVICE": "relayd"}
+
+
+def test_an_instance_needs_the_services_of_the_package() -> None:
+    with pytest.raises(ConfigError, match="use --config FILE"):
+        choose({}, "chat")
+
+
+def test_relayctl_never_takes_the_packaged_relayd_for_an_instance_that_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = tmp_path / "relayd" / "control.sock"
+    packaged.parent.mkdir()
+    packaged.touch()
+    monkeypatch.setattr(control_client, "PACKAGED", packaged)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    assert ControlClient(Config()).path == packaged
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "relayd-chat"))
+    assert ControlClient(Config()).path == tmp_path / "relayd-chat" / "control.sock"
 
 
 def test_the_unit_that_runs_next_wins_over_the_running_one(service: Service) -> None:

@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from relayd import __version__
 from relayd.edge.ports import BACKLOG
 
@@ -62,3 +64,23 @@ def test_the_packaged_configuration_is_made_of_that_of_the_tree(tmp_path: Path) 
     text = packaged.read_text(encoding="utf-8")
     assert tomllib.loads(text)["database"]["url"] == "sqlite:////var/lib/relayd/relayd.db"
     assert "relayd.socket listens" in text
+
+
+def directives(text: str) -> list[tuple[str, str]]:
+    """The directives of a unit with their values, in their order."""
+    return re.findall(r"(?m)^(\w+)=(.*)$", text)
+
+
+@pytest.mark.parametrize("kind", ["service", "socket"])
+def test_the_unit_of_an_instance_is_that_of_relayd_with_other_names(
+    kind: str, tmp_path: Path
+) -> None:
+    """debian/instance replaces names; an instance is as hardened, and shares no file."""
+    subprocess.run([sys.executable, str(ROOT / "debian" / "instance"), str(tmp_path)], check=True)
+    ours = directives((ROOT / "debian" / f"relayd.{kind}").read_text(encoding="utf-8"))
+    made = directives((tmp_path / f"relayd@.{kind}").read_text(encoding="utf-8"))
+    assert [name for name, _ in made] == [name for name, _ in ours]
+    others = {name for (name, value), one in zip(made, ours, strict=True) if (name, value) != one}
+    named = {name for name, value in ours if "relay" in value or name == "ListenStream"}
+    assert others == named - {"User", "Group", "Documentation", "WantedBy"}
+    assert all("%i" in value for name, value in made if name in others)

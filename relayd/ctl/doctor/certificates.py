@@ -4,6 +4,7 @@ Listed in `checks`.
 """
 
 import datetime
+import os
 import socket
 import ssl
 import struct
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from relayd.ctl import service
 from relayd.ctl.common import counted
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
@@ -76,7 +78,7 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
                 yield warn(
                     f"{endpoint} sends another certificate than {files.certificate} has, until "
                     f"{sent[0].not_valid_after_utc:%Y-%m-%d}",
-                    "relayctl reload; its log says why the files were not used",
+                    f"{service.command(os.environ)} reload; the log says why they were not used",
                 )
             chain = sent or chain
         yield from _judge_end(files.certificate, chain[0], facts.options.days)

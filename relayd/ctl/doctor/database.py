@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from relayd.ctl import service
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.errors import ConfigError, DatabaseUnavailable
@@ -169,7 +170,8 @@ def look_at_schema(facts: Facts) -> Iterator[Finding]:
     unknown = [step.id for step in steps if not step.known]
     if pending:
         by_itself = " (relayd does it when it starts)" if facts.config.database.migrate else ""
-        yield fault(f"the schema lacks {', '.join(pending)}", f"relayctl db migrate{by_itself}")
+        remedy = f"{service.command(os.environ)} db migrate{by_itself}"
+        yield fault(f"the schema lacks {', '.join(pending)}", remedy)
     elif unknown:
         yield warn(
             f"the schema is of a newer relayd: {', '.join(unknown)}", "install that version here"

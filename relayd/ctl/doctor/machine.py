@@ -3,6 +3,7 @@
 Listed in `checks`.
 """
 
+import os
 import re
 import socket
 import ssl
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relayd.config.drift import Remedy
+from relayd.ctl import service
 from relayd.ctl.bench import procfs as process
 from relayd.ctl.bench.target import Target
 from relayd.ctl.control_client import ControlClient, Refused, Unreachable
@@ -22,9 +24,9 @@ from relayd.edge.seats import files_for_clients, share_of
 
 _TIMEOUT = 5.0  # seconds
 _REMEDIES = {
-    Remedy.RELOAD: "relayctl reload",
-    Remedy.RESTART: "relayctl restart; without the package, restart it as it was started",
-    Remedy.SOCKET: "systemctl edit relayd.socket, or remove the setting from the file",
+    Remedy.RELOAD: "{relayctl} reload",
+    Remedy.RESTART: "{relayctl} restart; without the package, restart it as it was started",
+    Remedy.SOCKET: "systemctl edit {unit}.socket, or remove the setting from the file",
     Remedy.CORRECT: "correct it: relayd does not start again with it",
 }
 _OPENED = 40  # open files of a process without clients: libraries, ports, the log
@@ -49,8 +51,10 @@ def look_at_differences(facts: Facts) -> Iterator[Finding]:
         yield skipped("the running relayd cannot be asked for its configuration")
         return
     found = find_differences(ControlClient(facts.config), facts.status)
+    names = {"relayctl": service.command(os.environ), "unit": service.unit(os.environ)}
     for one in found:
-        yield warn(f"{one.text}: {one.remedy.sentence}", _REMEDIES[one.remedy])
+        remedy = _REMEDIES[one.remedy].format_map(names)
+        yield warn(f"{one.text}: {one.remedy.sentence}", remedy)
     if not found:
         yield ok("relayd runs with what stands in the files")
 
@@ -67,7 +71,7 @@ def look_at_daemon(facts: Facts) -> Iterator[Finding]:
         except OSError as error:
             yield fault(
                 f"relayd does not answer at {target.shown}: {error.strerror or error}",
-                "systemctl status relayd, journalctl -u relayd",
+                "systemctl status {0}, journalctl -u {0}".format(service.unit(os.environ)),
             )
             continue
         if status == 200:
@@ -115,8 +119,8 @@ def look_at_files(facts: Facts) -> Iterator[Finding]:
         seen = True
         what = f"{process.name(pid)} {pid} may open {limit} files"
         remedy = (
-            f"LimitNOFILE={max(65536, wanted * 2)} in a drop-in (systemctl edit relayd) and a "
-            "restart; without systemd: ulimit -n"
+            f"LimitNOFILE={max(65536, wanted * 2)} in a drop-in "
+            f"(systemctl edit {service.unit(os.environ)}) and a restart; without systemd: ulimit -n"
         )
         files = files_for_clients(facts.config, limit, _OPENED)
         clients = files - share_of(files)
