@@ -11,6 +11,8 @@ PAGES = {
     "camera_send": "/camera/demo/send",
     "pair_headset": "/pair/123e4567-e89b-42d3-a456-426614174000/headset",
     "pair_phone": "/pair/123e4567-e89b-42d3-a456-426614174000/",
+    "topics": "/push/",
+    "push": "/push/build/",
     "chat": "/chat/",
     "room": "/chat/lobby/",
     "error": "/nowhere",
