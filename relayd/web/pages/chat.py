@@ -54,6 +54,7 @@ class Chat:
             "room",
             room=name,
             limit=config.limits.max_message_size,
+            history=config.chat.history,
             # a token is of no use where the session of a site counts
             tokens="no" if config.auth.chat == "django" else "yes",
             html_values=view.connection_parts(),
