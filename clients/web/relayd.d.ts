@@ -103,16 +103,33 @@ export class Phone extends Connection<Events & { headset: CustomEvent<boolean> }
   ask(difficulty: number): Promise<void>;
 }
 
+export interface Presence {
+  presence: "here" | "changed";
+  count: number;
+  anonymous: number;
+  users?: string[];
+  joined?: string[];
+  left?: string[];
+}
+
+export interface Members {
+  count: number;
+  anonymous: number;
+  users: string[] | null;
+}
+
 export interface ChatEvents extends Events {
   message: CustomEvent<ChatMessage>;
   repeated: CustomEvent<ChatMessage>;
   gap: CustomEvent<{ gap: true; error: "gap"; message: string }>;
+  presence: CustomEvent<Presence>;
   settled: Event;
   outgoing: Event;
 }
 
 export class Chat extends Connection<ChatEvents> {
   readonly outgoing: Outgoing[];
+  readonly members: Members | null;
   constructor(base: string | URL, room?: string, options?: Options);
   say(text: string): Outgoing;
   retry(message: Outgoing): void;

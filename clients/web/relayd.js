@@ -407,7 +407,9 @@ export class Phone extends Connection {
 
 // A chat room. "message" has each message once, in order, over reconnects too; "repeated" a copy of one
 // that came before; "gap" says that older messages are missing; "settled" that the history is through;
-// "outgoing" that this.outgoing has changed.
+// "outgoing" that this.outgoing has changed. `new Chat(base, room, { query: { presence: 1 } })` asks for
+// the members of the room: "presence" has each frame about them, and `members` what follows from all:
+// `{count, anonymous, users}`, with the names as a sorted array, or null while they are not listed.
 //
 // What is said stays in `outgoing` until its own copy acknowledges it: `{text, tag, state, error}`, the
 // state "waiting" (not sent yet), "sent" or "failed". Only one is on its way at a time, so that an
@@ -415,6 +417,7 @@ export class Phone extends Connection {
 // server keeps no message twice that has the same tag.
 export class Chat extends Connection {
   outgoing = [];
+  members = null;
 
   #lastId = null;
   #settling = null;
@@ -461,6 +464,7 @@ export class Chat extends Connection {
   }
 
   received(frame) {
+    if (frame.presence) return this.#present(frame); // comes at any time, also within the history
     if (this.#settling !== null) this.#unsettled();
     if (frame.gap) this.tell("gap", frame);
     else if (frame.error) this.#refused(RelaydError.of(frame));
@@ -471,6 +475,16 @@ export class Chat extends Connection {
       this.tell(known ? "repeated" : "message", frame);
       this.#acknowledged(frame.tag);
     }
+  }
+
+  #present(frame) {
+    const { count, anonymous, users = null, joined, left } = frame;
+    const names = new Set(users ?? this.members?.users ?? []);
+    for (const name of left ?? []) names.delete(name);
+    for (const name of joined ?? []) names.add(name);
+    const listed = frame.presence === "here" ? users !== null : joined && this.members?.users;
+    this.members = { count, anonymous, users: listed ? [...names].sort() : null };
+    this.tell("presence", frame);
   }
 
   get #current() {

@@ -23,6 +23,7 @@ from relayd.web.catalogues import CATALOGUES, DEFAULT, Catalogue, choose
 NAVIGATION = {
     "camera": "/camera/",
     "pair": "/pair/",
+    "push": "/push/",
     "chat": "/chat/",
     "developers": "/developers",
 }

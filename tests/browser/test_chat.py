@@ -171,7 +171,7 @@ def test_a_room_that_needs_a_token_takes_it_from_the_form_or_the_address(
         browser.wait_for_state("connected")
         assert browser.shown("#enter") == ""
         browser.say("hello")
-        browser.wait_for(lambda: browser.texts("#messages .user") == ["ada"])
+        browser.wait_for(lambda: browser.texts("#messages .own .user") == ["You"])
         browser.driver.refresh()
         browser.wait_for_state("connected")
         daemon.kill()

@@ -11,10 +11,10 @@ from selenium.webdriver.common.keys import Keys
 from relayd.console.passwords import hash_password
 from tests.chromium import SCREENS, Browser
 from tests.daemon import Daemon
+from tests.web_pages import CONSOLE
 
 PASSWORD = "a password for tests"
 NASTY = "<img src=x onerror=alert(1)>"
-PAGES = ("", "clients", "quizzes", "actions")
 LOOKS = (("en", "light", "phone"), ("ja", "dark", "desktop"))
 
 
@@ -46,10 +46,10 @@ def test_a_page_of_the_console_has_no_barrier_no_error_and_no_width_beyond_its_s
     if browser.driver.get_cookie("relayd_console") is None:
         browser.driver.add_cookie(cookie)
     browser.complaints()
-    for page in PAGES:
-        browser.open(f"{daemon.url}/console/{page}")
+    for page, path in CONSOLE.items():
+        browser.open(daemon.url + path)
         browser.wait_for(
-            lambda page=page: browser.texts("tbody tr") or page == "clients"  # type: ignore[misc]
+            lambda page=page: browser.texts("tbody tr") or page == "console_clients"  # type: ignore[misc]
         )
         assert browser.driver.find_element(By.TAG_NAME, "html").get_attribute("lang") == language
         width = browser.driver.execute_script("return document.scrollingElement.scrollWidth")

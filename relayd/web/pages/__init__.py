@@ -24,9 +24,10 @@ from relayd.web.pages.chat import Chat
 from relayd.web.pages.developers import Developers
 from relayd.web.pages.home import Home
 from relayd.web.pages.pair import Pair
+from relayd.web.pages.push import Push
 from relayd.web.routes import Route
 
-PAGES = (Home, Developers, Camera, Pair, Chat)
+PAGES = (Home, Developers, Camera, Pair, Push, Chat)
 
 
 def page_routes(backend: Backend, clock: IReactorTime) -> list[Route]:

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from twisted.internet.interfaces import IReactorTime
 
-from relayd.errors import Refusal
 from relayd.relays.paths import KINDS
 from relayd.web.answers import Answer, redirect
 from relayd.web.backend import Backend
+from relayd.web.pages.forms import answer_form
 from relayd.web.request import Request
 from relayd.web.routes import Route
 from relayd.web.templates import View
@@ -41,23 +41,8 @@ class Camera:
 
     def groups(self, request: Request) -> Answer:
         """The form for a group; with `?group=`, which the form sends, a redirect to the group."""
-        asked = request.argument("group")
-        refusal = None
-        if asked is not None:
-            try:
-                return redirect(quote(_KIND.parse(quote(asked.strip()))) + "/", 303)
-            except Refusal as refused:
-                refusal = refused
-        view = View.of(request)
         default = "" if _KIND.default is None else _KIND.default(self._backend.config)
-        content = view.fill(
-            "cameras",
-            asked=default if asked is None else asked.strip(),
-            html_values={"problem": "" if refusal is None else view.problem(refusal)},
-        )
-        status = refusal.status if refusal else 200
-        title = f"{view.text('nav.camera')} · relayd"
-        return view.page(content, title=title, section="camera", status=status, shape="narrow")
+        return answer_form(request, _KIND, _fill_form, default=default)
 
     def to_group(self, request: Request, group: str) -> Answer:
         """Redirects `/camera/{group}` to `/camera/{group}/`."""
@@ -81,3 +66,17 @@ class Camera:
         )
         title = f"{name} · {view.text('nav.camera')} · relayd"
         return view.page(content, title=title, section="camera", script=f"{page}.js", shape=shape)
+
+
+def _fill_form(view: View, name: str, problem: str) -> str:
+    return view.fill(
+        "choose",
+        path="/camera/",
+        argument=_KIND.variable,
+        asked=name,
+        title=view.text("camera.title"),
+        about=view.text("camera.about"),
+        label=view.text("camera.group"),
+        go=view.text("camera.watch"),
+        html_values={"problem": problem},
+    )

@@ -8,13 +8,15 @@ from urllib.parse import quote
 
 from twisted.internet.interfaces import IReactorTime
 
-from relayd import names
-from relayd.errors import Refusal
+from relayd.relays.paths import KINDS
 from relayd.web.answers import Answer, redirect
 from relayd.web.backend import Backend
+from relayd.web.pages.forms import answer_form
 from relayd.web.request import Request
 from relayd.web.routes import Route
 from relayd.web.templates import View
+
+_KIND = KINDS["chat"]
 
 
 class Chat:
@@ -38,28 +40,21 @@ class Chat:
 
     def lobby(self, request: Request) -> Answer:
         """The form for a room name; with `?room=`, which the form sends, a redirect to the room."""
-        asked = request.argument("room")
-        if asked is None:
-            return self._lobby(request, "")
-        asked = asked.strip()
-        try:
-            room = names.parse_room(quote(asked))
-        except Refusal as refusal:
-            return self._lobby(request, asked, refusal)
-        return redirect(quote(room) + "/", 303)
+        return answer_form(request, _KIND, self._fill_form)
 
     def to_room(self, request: Request, room: str) -> Answer:
         """Redirects `/chat/{room}` to `/chat/{room}/`."""
-        return redirect(quote(names.parse_room(room)) + "/" + request.safe_query)
+        return redirect(quote(_KIND.parse(room)) + "/" + request.safe_query)
 
     def room(self, request: Request, room: str) -> Answer:
         """The page of a chat room."""
-        name = names.parse_room(room)
+        name = _KIND.parse(room)
         config, view = self._backend.config, View.of(request)
         content = view.fill(
             "room",
             room=name,
             limit=config.limits.max_message_size,
+            history=config.chat.history,
             # a token is of no use where the session of a site counts
             tokens="no" if config.auth.chat == "django" else "yes",
             html_values=view.connection_parts(),
@@ -67,14 +62,8 @@ class Chat:
         title = f"{name} · {view.text('nav.chat')} · relayd"
         return view.page(content, title=title, section="chat", script="room.js", shape="full")
 
-    def _lobby(self, request: Request, asked: str, refusal: Refusal | None = None) -> Answer:
-        view = View.of(request)
-        content = view.fill(
-            "lobby",
-            asked=asked,
-            default_room=self._backend.config.chat.default_room,
-            html_values={"problem": "" if refusal is None else view.problem(refusal)},
+    def _fill_form(self, view: View, name: str, problem: str) -> str:
+        default = self._backend.config.chat.default_room
+        return view.fill(
+            "lobby", asked=name, default_room=default, html_values={"problem": problem}
         )
-        status = refusal.status if refusal else 200
-        title = f"{view.text('nav.chat')} · relayd"
-        return view.page(content, title=title, section="chat", status=status, shape="narrow")

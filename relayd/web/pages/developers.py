@@ -1,6 +1,6 @@
 """The page `/developers`: the paths for programs, and examples to copy.
 
-A module of `pages`. The examples have the host of the request in them; `static/home.js` mends the
+A module of `pages`. The examples have the host of the request in them; `static/origin.js` mends the
 scheme, since a proxy may have taken TLS off.
 """
 

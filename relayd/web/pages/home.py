@@ -13,7 +13,7 @@ from relayd.web.request import Request
 from relayd.web.routes import Route
 from relayd.web.templates import NAVIGATION, View
 
-CARDS = {"camera": "camera", "pair": "difficulty", "chat": "chat"}
+CARDS = {"camera": "camera", "pair": "difficulty", "push": "push", "chat": "chat"}
 """The pages that `/` shows, with the kind of path whose connections it counts. Each has the texts
 `home.<page>` and `home.<page>_about`, and a picture in `html/look_<page>.html`."""
 COUNTS_MEMORY = 1.0

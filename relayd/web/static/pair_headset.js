@@ -62,6 +62,7 @@ async function draw({ quiz_id: quizzes, action_id: action }) {
     if (round !== rounds) return; // something newer was drawn meanwhile
     const shown = [...questions.map(quiz), ...actions.map(toDo)];
     byId("round").replaceChildren(...shown);
+    byId("drawn").scrollIntoView({ block: "nearest" }); // on a phone it is below the code
   } catch (error) {
     if (round !== rounds) return;
     const why = error.code ? explain(error) : text("js.silent");

@@ -1,121 +1,208 @@
-// The page of a chat room: shows what comes to its client (clients/relayd.js), hands over what is written.
-// Everything that others wrote goes in as text nodes, never as markup.
+// The page of a chat room: fills `room_log.js`, shows who is here and what is on its way, and reads
+// older messages when somebody scrolls up to them.
 
 import { Chat } from "/clients/relayd.js";
+import { read, write } from "./fragment.js";
+import { element, Log, written } from "./room_log.js";
 import { explain, follow, showProblem } from "./status.js";
 import { text as inLanguage } from "./texts.js";
-import { token } from "./token.js";
+import { token, userOfToken } from "./token.js";
 
-const MOST_SHOWN = 1000;
+const PAGE = 100; // older messages that are read at a time
+const MOST = 1000; // messages of a history that the server sends at most
 const TAGGED = 40; // bytes that a tag adds to a frame, at most
+const CALM = 1000; // ms for which the members stay as they are before they are shown
+const NAMED = 3; // names in a line about people who come or leave
 const byId = (id) => document.getElementById(id);
-const { room, limit } = byId("chat").dataset;
-const [messages, pending, scroll, input] = ["messages", "pending", "scroll", "text"].map(byId);
+const { room, limit, history } = byId("chat").dataset;
+const [pending, scroll, input] = ["pending", "scroll", "text"].map(byId);
 const language = document.documentElement.lang;
-const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
-const calendar = new Intl.DateTimeFormat(language, { dateStyle: "full" });
-const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+const names = new Intl.ListFormat(language);
 
-const connection = new Chat(location.origin, room, { token });
+const chat = new Chat(location.origin, room, { token, query: { presence: 1 } });
 
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
+// Whose a message is. Without a token, the tags of this tab's own messages say it, also after a reload.
+
+const OWN = `relayd own ${room}`;
+const ownTags = new Set(JSON.parse(read(OWN) ?? "[]"));
+
+function rememberOwn() {
+  const before = ownTags.size;
+  for (const { tag } of chat.outgoing) ownTags.add(tag);
+  if (ownTags.size > before) write(OWN, JSON.stringify([...ownTags].slice(-500)));
 }
+
+const isOwn = ({ user, tag }) => ownTags.has(tag) || (user !== undefined && user === userOfToken());
+const log = new Log(isOwn);
 
 // Messages
 
-let lastDay = "";
-
-function showMessage({ message, user, time }) {
-  const item = element("li", "message", "");
-  const date = new Date(time);
-  if (!Number.isNaN(date.getTime())) {
-    const day = calendar.format(date);
-    if (day !== lastDay) append(element("li", "day", day));
-    lastDay = day;
-    const stamp = element("time", "", clock.format(date));
-    stamp.dateTime = time;
-    stamp.title = exact.format(date);
-    item.append(stamp);
-  }
-  if (user) item.append(element("b", "user", user), " ");
-  const text = element("span", "text", message);
-  text.dir = "auto";
-  item.append(text);
-  append(item);
-}
-
-let following = true; // the end is in view, and is to stay there
-let end = 0; // scrollTop when it was last in view
-
-const endInView = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
-
-function append(item) {
-  notice();
+function append(message) {
   byId("empty").hidden = true;
-  messages.append(item);
-  while (messages.childElementCount > MOST_SHOWN) messages.firstElementChild.remove();
-  if (following) toEnd();
-  else byId("newer").hidden = false;
+  log.append(message);
 }
 
-// Somebody may have moved away without the event of it having come.
-function notice() {
-  if (scroll.scrollTop < end && !endInView()) following = false;
+chat.addEventListener("message", ({ detail }) => append(detail));
+chat.addEventListener("gap", () => {
+  byId("empty").hidden = true;
+  log.note("gap", inLanguage("chat.js.gap"));
+});
+
+let hasSettled = false;
+
+chat.addEventListener("settled", () => {
+  scroll.ariaBusy = "false";
+  byId("empty").hidden = log.count + chat.outgoing.length > 0;
+  if (!hasSettled) showOlder(log.count >= Number(history));
+  hasSettled = true;
+  log.settled();
+});
+
+// Older messages, over a connection of their own, which ends where the known ones begin
+
+let isReading = false;
+
+function showOlder(there) {
+  byId("older").hidden = !there;
+  byId("beginning").hidden = there || log.count === 0;
+}
+
+function readBefore(first) {
+  const count = Math.min(MOST, log.count + PAGE);
+  const reader = new Chat(location.origin, room, { token, query: { history: count } });
+  return new Promise((resolve) => {
+    const found = [];
+    const end = (messages) => {
+      reader.close();
+      resolve(messages);
+    };
+    reader.addEventListener("message", ({ detail }) => {
+      if (detail.id < first) found.push(detail);
+      else end(found);
+    });
+    reader.addEventListener("settled", () => end(found));
+    reader.addEventListener("state", () => {
+      if (["lost", "refused"].includes(reader.state.name)) end(null);
+    });
+    reader.connect();
+  });
+}
+
+async function readOlder() {
+  if (isReading || byId("older").hidden || chat.state.name !== "connected") return;
+  isReading = true;
+  byId("older").textContent = inLanguage("chat.js.reading");
+  const first = log.firstId;
+  const before = log.count;
+  const capped = before + PAGE > MOST;
+  const found = first === null ? [] : await readBefore(first);
+  const meanwhile = log.count - before;
+  if (found?.length) log.prepend(found);
+  byId("older").textContent = inLanguage("chat.js.older");
+  if (found !== null) {
+    showOlder(found.length + meanwhile >= PAGE && !capped);
+    if (capped) byId("beginning").textContent = inLanguage("chat.js.capped");
+  }
+  isReading = false;
+}
+
+byId("older").addEventListener("click", readOlder);
+scroll.addEventListener("scroll", () => scroll.scrollTop < 80 && hasSettled && readOlder());
+
+// Who is here
+
+let calm = null;
+
+function showMembers() {
+  const { count, anonymous, users } = chat.members;
+  byId("here").hidden = false;
+  byId("here-count").textContent = inLanguage("chat.js.here", { n: count });
+  const lines = (users ?? []).map((user) => {
+    const line = element("li", "", user);
+    line.dir = "auto";
+    if (user === userOfToken()) line.append(` (${inLanguage("chat.js.you")})`);
+    return line;
+  });
+  if (users === null) lines.push(element("li", "hint", inLanguage("chat.js.many")));
+  else if (anonymous) lines.push(element("li", "hint", inLanguage("chat.js.unnamed", { n: anonymous })));
+  byId("here-names").replaceChildren(...lines);
+}
+
+function noteMembers(key, users) {
+  if (users === undefined || users.length === 0) return;
+  const shown = users.slice(0, NAMED);
+  if (users.length > NAMED) shown.push(inLanguage("chat.js.more", { n: users.length - NAMED }));
+  log.note("event", inLanguage(key, { names: names.format(shown) }));
+}
+
+chat.addEventListener("presence", ({ detail: { joined, left } }) => {
+  noteMembers("chat.js.joined", joined);
+  noteMembers("chat.js.left", left);
+  clearTimeout(calm); // a page that reads older messages, or is loaded anew, comes and goes
+  if (byId("here").hidden) showMembers();
+  else calm = setTimeout(showMembers, CALM);
+});
+chat.addEventListener("state", () => {
+  if (chat.state.name === "connected") return;
+  clearTimeout(calm);
+  byId("here").hidden = true;
+});
+
+// What is on its way: each message keeps its element, and with it the focus on its buttons
+
+const items = new Map(); // message -> {item, note, buttons}
+
+function pendingItem(message) {
+  const item = element("li", "message own");
+  const note = element("span", "note");
+  const buttons = element("span", "");
+  for (const [key, action] of [["chat.js.retry", "retry"], ["chat.js.discard", "discard"]]) {
+    const button = element("button", "quiet", inLanguage(key));
+    button.type = "button";
+    button.addEventListener("click", () => {
+      chat[action](message);
+      input.focus();
+    });
+    buttons.append(button);
+  }
+  item.append(written(message.text), note, buttons);
+  return { item, note, buttons };
+}
+
+function stateOf({ state, error }) {
+  if (state === "failed") return inLanguage("chat.js.failed", { why: explain(error) });
+  return inLanguage(state === "sent" ? "chat.js.sending" : "chat.js.waiting");
 }
 
 function showPending() {
-  notice();
-  const items = connection.outgoing.map(({ text }) => {
-    const item = element("li", "message", "");
-    const body = element("span", "text", text);
-    body.dir = "auto";
-    item.append(element("span", "note", inLanguage("chat.js.sending")), body);
-    return item;
-  });
-  pending.replaceChildren(...items);
-  if (items.length > 0) byId("empty").hidden = true;
-  if (following) toEnd();
+  rememberOwn();
+  log.keepView();
+  for (const [message, { item }] of items) {
+    if (chat.outgoing.includes(message)) continue;
+    item.remove();
+    items.delete(message);
+  }
+  for (const message of chat.outgoing) {
+    if (!items.has(message)) items.set(message, pendingItem(message));
+    const { item, note, buttons } = items.get(message);
+    if (!item.isConnected) pending.append(item);
+    item.classList.toggle("failed", message.state === "failed");
+    if (note.textContent !== stateOf(message)) note.textContent = stateOf(message);
+    note.setAttribute("role", message.state === "failed" ? "alert" : "none");
+    buttons.hidden = message.state !== "failed";
+  }
+  if (items.size > 0) byId("empty").hidden = true;
+  log.grown();
 }
 
-function toEnd() {
-  following = true;
-  scroll.scrollTop = scroll.scrollHeight;
-  end = scroll.scrollTop;
-  byId("newer").hidden = true;
-}
-
-scroll.addEventListener("scroll", () => {
-  following = endInView();
-  if (!following) return;
-  end = scroll.scrollTop;
-  byId("newer").hidden = true;
-});
-byId("newer").addEventListener("click", toEnd);
-new ResizeObserver(() => following && toEnd()).observe(scroll); // a phone's keyboard came up
-
-connection.addEventListener("message", ({ detail }) => showMessage(detail));
-connection.addEventListener("outgoing", showPending);
-connection.addEventListener("gap", () => {
-  append(element("li", "gap", inLanguage("chat.js.gap")));
-});
-connection.addEventListener("settled", () => {
-  scroll.ariaBusy = "false";
-  byId("empty").hidden = messages.childElementCount + connection.outgoing.length > 0;
-});
+chat.addEventListener("outgoing", showPending);
+chat.addEventListener("state", showPending);
 
 // Writing
 
-// A message that the server does not take goes back into the field, to be written anew.
-connection.addEventListener("problem", ({ detail }) => {
-  showProblem(explain(detail));
-  for (const message of connection.outgoing.filter(({ state }) => state === "failed")) {
-    connection.discard(message);
-    if (input.value === "") input.value = message.text;
-  }
+chat.addEventListener("problem", ({ detail }) => {
+  // one about a message stands at that message
+  if (!chat.outgoing.some(({ error }) => error === detail)) showProblem(explain(detail));
 });
 
 byId("form").addEventListener("submit", (event) => {
@@ -129,16 +216,23 @@ byId("form").addEventListener("submit", (event) => {
   }
   showProblem("");
   input.value = "";
-  toEnd();
-  connection.say(text);
+  log.toEnd();
+  chat.say(text);
+});
+
+// Enter sends, and with Shift makes a line; while a Japanese keyboard composes, it ends a word.
+input.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  byId("form").requestSubmit();
 });
 
 addEventListener("beforeunload", (event) => {
-  if (connection.outgoing.length > 0) event.preventDefault();
+  if (chat.outgoing.length > 0) event.preventDefault();
 });
 
 scroll.ariaBusy = "true";
-follow(connection, byId("chat"), (asks) => {
+follow(chat, byId("chat"), (asks) => {
   byId("form").hidden = asks;
   if (!asks) input.focus();
 });

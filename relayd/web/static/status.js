@@ -5,7 +5,6 @@ import { has, text } from "./texts.js";
 import { keep, takeFromAddress } from "./token.js";
 
 const NEEDS_TOKEN = new Set(["unauthorized", "forbidden", "token_expired", "token_revoked"]);
-const CLOSED = { 4001: "replaced" }; // close codes that an error frame before them explains
 const byId = (id) => document.getElementById(id);
 
 // Shows a sentence as a problem, or none if it is empty.
@@ -16,7 +15,7 @@ export function showProblem(sentence) {
 
 // The sentence for an error: in the visitor's language, or the server's own.
 export function explain(error) {
-  const known = `js.refusal.${error.code || CLOSED[error.closeCode]}`;
+  const known = `js.refusal.${error.code}`;
   return has(known) ? text(known) : error.message;
 }
 
@@ -29,7 +28,7 @@ export function follow(connection, frame, asking = () => {}) {
   function sentence({ name, error }) {
     if (name === "connecting") return text("js.connecting");
     if (name === "connected") return text("js.connected");
-    if (error?.code || error?.status || error?.closeCode in CLOSED) return explain(error);
+    if (error?.code || error?.status) return explain(error);
     if (name === "refused") return text("js.ended");
     return text(wasConnected ? "js.lost" : "js.silent");
   }

@@ -10,6 +10,18 @@ let kept = read(PLACE);
 // The token, or null.
 export const token = () => kept;
 
+// The name in the token; null without one.
+export function userOfToken() {
+  if (kept === null) return null;
+  try {
+    const bytes = atob(kept.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
+    const claims = new TextDecoder().decode(Uint8Array.from(bytes, (each) => each.charCodeAt(0)));
+    return JSON.parse(claims).sub ?? null;
+  } catch {
+    return null; // the server has the last word on it
+  }
+}
+
 // Keeps a token. Returns whether the text is one.
 export function keep(text) {
   if (!JWT.test(text)) return false;
