@@ -92,6 +92,7 @@ setup(
             "calls",
             "fanout",
             "framing",
+            "holding",
             "inlet",
             "reading",
             "sending",

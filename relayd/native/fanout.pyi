@@ -1,7 +1,8 @@
 from collections.abc import Callable, Hashable
 
 from relayd.hub import Member
-from relayd.native.batching import Batched, Batching
+from relayd.native.batching import Batching
+from relayd.native.holding import Holding
 from relayd.tally import Buckets
 
 class Deliveries:
@@ -14,7 +15,7 @@ class Deliveries:
         label: Callable[[Hashable | None, bytes], bytes] | None = None,
     ) -> None: ...
 
-class Group(Batched):
+class Group(Holding):
     members: dict[Member, object]
     def __init__(self, batching: Batching, deliveries: Deliveries) -> None: ...
     def fan_out(self, key: Hashable | None, payload: bytes) -> int: ...
