@@ -10,7 +10,7 @@ cdef class Place:
 
 
 cdef class Deliveries:
-    cdef object observe, label
+    cdef object observe, label, event
     cdef readonly long long delivered, batches
     cdef readonly double rate
 
@@ -18,7 +18,7 @@ cdef class Deliveries:
 cdef class Group(Holding):
     cdef readonly dict members
     cdef Deliveries _deliveries
-    cdef bint _compresses, _labels  # whether it is one within another group, for such members
+    cdef bint _compresses, _labels, _events  # whether it is one within another, for such members
     cdef list _parts  # the groups within it, with members each; never changed; None without any
     cdef list _items  # not yet sent to everyone
     cdef long long _first  # the number of the first of them; all are counted

@@ -13,6 +13,7 @@ class Deliveries:
         latency: Buckets,
         rate: float = 0,
         label: Callable[[Hashable | None, bytes], bytes] | None = None,
+        event: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
 
 class Group(Holding):

@@ -48,15 +48,17 @@ cdef class Deliveries:
         latency: counts seconds (`tally.Buckets`).
         rate: messages a second that a group takes from connections; 0 for no limit.
         label: puts the name of the sender into a payload, given the key and the payload.
+        event: makes a server-sent event of a payload.
 
     Attributes:
         delivered: frames handed to members so far, counted once for each member.
         batches: how often a group was served.
     """
 
-    def __init__(self, object latency, double rate=0, object label=None):
+    def __init__(self, object latency, double rate=0, object label=None, object event=None):
         self.observe = latency.observe
         self.label = label
+        self.event = event
         self.rate = rate
 
 
@@ -105,6 +107,8 @@ cdef class Group(Holding):
         for part in self._parts:
             if part._compresses:
                 count += part._accept(key, deflated(frame))
+            elif part._events:
+                count += part._accept(key, self._deliveries.event(payload))
             else:
                 count += part.fan_out(key, self._deliveries.label(key, payload))
         return count + self._accept(key, frame) if self.members else count
@@ -163,13 +167,14 @@ cdef class Group(Holding):
         cdef Group part
         cdef bint labels = recipient.labelled and not self._labels
         cdef bint compresses = recipient.deflates and not self._compresses and not labels
-        if not (labels or compresses):
+        cdef bint events = recipient.events and not self._events and not labels
+        if not (labels or compresses or events):
             return None
         for part in self._parts or ():
-            if part._compresses == compresses:
+            if part._compresses == compresses and part._events == events:
                 return part
         part = Group(self._batching, self._deliveries)
-        part._labels, part._compresses = labels or self._labels, compresses
+        part._labels, part._compresses, part._events = labels or self._labels, compresses, events
         self._parts = [*(self._parts or ()), part]
         return part
 
