@@ -18,7 +18,8 @@ from autobahn.websocket.types import ConnectionRequest
 from relayd import names
 from relayd.close_codes import CloseCode
 from relayd.connection.handshake import Handshake
-from relayd.edge.refusal import encode_refusal
+from relayd.edge.http2_events import EventStream
+from relayd.edge.refusal import encode_refusal, refusal_parts
 from relayd.errors import ErrorCode, Refusal
 from relayd.event_stream import (
     CONTENT_TYPE,
@@ -37,6 +38,8 @@ _LINE = re.compile(rb"GET (\S+) HTTP/1\.[01]")
 _FIELD = re.compile(r"([\w!#$%&'*+.^`|~-]+):[ \t]*(.*?)[ \t]*", re.ASCII)
 _NOT_HTTP = "This is not an HTTP request that could be understood."
 _FIELDS = {
+    "Server": "relayd",
+    "Connection": "close",
     "Content-Type": CONTENT_TYPE,
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would collect events
@@ -125,15 +128,24 @@ class Events(Handshake):
         self._admission = None
         if self.state != self.STATE_CONNECTING:
             return
-        lines = ["HTTP/1.1 200 OK", "Server: relayd", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in {**_FIELDS, **self._cors()}.items()]
-        self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        fields = {**_FIELDS, **self._cors()}
+        if isinstance(self.transport, EventStream):
+            self.transport.write_head(200, fields.items())
+        else:
+            lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in fields.items())]
+            self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n")
         self.state = self.STATE_OPEN
         self.onOpen()
 
     def write_refusal(self, refusal: Refusal, headers: Any) -> None:
         """Writes a refusal that pages of allowed origins may read."""
-        self.transport.write(encode_refusal(refusal, [*headers, *self._cors().items()]))
+        headers = [*headers, *self._cors().items()]
+        if isinstance(self.transport, EventStream):
+            fields, body = refusal_parts(refusal, headers)
+            self.transport.write_head(refusal.status, fields)
+            self.transport.write(body)
+        else:
+            self.transport.write(encode_refusal(refusal, headers))
 
     def _cors(self) -> dict[str, str]:
         origin = None if self._request is None else self._request.headers.get("origin")

@@ -46,5 +46,12 @@ class Relays:
         """
         if _UPGRADE.search(head, 0, size):
             return self._relays.get(split_target(head)[0], self._unknown).buildProtocol(peer)
+        return self._build_events(head)
+
+    def build_events(self, target: bytes) -> Any:
+        """Builds the protocol of a client of events, given the target of a GET; None for others."""
+        return self._build_events(b"GET %b " % target)
+
+    def _build_events(self, head: bytes) -> Any:
         found = self._relays.get(split_events_target(head)[0])
         return None if found is None else found.build_events()

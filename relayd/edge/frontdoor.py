@@ -381,7 +381,14 @@ class FrontDoorFactory(Factory):
         """What serves a connection of HTTP/2."""
         limit = self.current.config.limits.max_head_size
         site: Any = self._site
-        return Http2(door.transport, site, self.clock, limit, site.closing, door.rests)
+
+        def events(target: bytes) -> Any:
+            relay = self.relays.build_events(target)
+            if relay is not None:
+                relay.seat = self.seats.share(host_of(door.transport.getPeer()))
+            return relay
+
+        return Http2(door.transport, site, self.clock, limit, site.closing, door.rests, events)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """A front door for a connection that was just accepted, or its end if no seat is free."""
