@@ -182,11 +182,6 @@ class Kind:
         return tuple(path for path in self.paths if "{" in path) or self.paths
 
     @property
-    def event_paths(self) -> tuple[str, ...]:
-        """Its paths for clients of events, which do not speak WebSocket."""
-        return tuple(f"/sse{path.removeprefix('/ws')}" for path in self.paths if self.fanned_out)
-
-    @property
     def sides(self) -> tuple[str, ...]:
         """The fixed words in its paths, in their order."""
         return tuple(template.side for template in self._templates if template.side)
