@@ -27,7 +27,7 @@ def cors_headers(request: Request, allowed: Sequence[str]) -> dict[str, str]:
         request: the request.
         allowed: `[api] allowed_origins`; no page is allowed if it is empty.
     """
-    if not _PATHS.match(request.target):
+    if not allowed or not _PATHS.match(request.target):
         return {}
     return fields_for_readers(request.whole_header("Origin"), allowed)
 
