@@ -67,13 +67,15 @@ class RelayFactory(WebSocketServerFactory):
         if self.context.current.config.server.deflate and opening.can_compress:
             bases = (Deflating, protocol)
         self.protocol = type(protocol.__name__, bases, options)
-        if protocol.entry.fanned_out:
-            self._events = type(protocol.__name__, (Events, protocol), options)
+        self._options, self._events = options, None
 
     def build_events(self) -> Handshake | None:
         """Builds a connection that gets events; None if its kind of path has no `/sse` path."""
-        if self._events is None:
+        protocol = type(self).protocol
+        if not protocol.entry.fanned_out:
             return None
+        if self._events is None:
+            self._events = type(protocol.__name__, (Events, protocol), self._options)
         connection = self._events()
         connection.factory = self
         return connection
