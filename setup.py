@@ -91,6 +91,7 @@ setup(
             "calls",
             "fanout",
             "framing",
+            "holding",
             "inlet",
             "reading",
             "sending",

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from relayd import wire
+from relayd.event_stream import encode_event
 from relayd.native.batching import Batching
 from relayd.native.fanout import Deliveries, Group, Publisher
 from relayd.sockets.outbox import Item
@@ -94,7 +95,7 @@ class Hub:
         self._groups: dict[str, Group] = {}
         self.latency = Buckets()
         self._batching = batching
-        self._deliveries = Deliveries(self.latency, rate, self._label)
+        self._deliveries = Deliveries(self.latency, rate, self._label, encode_event)
         self._process = process.encode()
 
     @property

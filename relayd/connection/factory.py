@@ -8,6 +8,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from relayd import private
 from relayd.connection.context import Context
 from relayd.connection.deflate import Deflating
+from relayd.connection.events import Events
 from relayd.connection.handshake import Handshake
 from relayd.connection.opening import Opening
 from relayd.native.framing import LONGEST_SHORT_PAYLOAD
@@ -27,6 +28,7 @@ class RelayFactory(WebSocketServerFactory):
     """
 
     protocol: type[Handshake]
+    _events: type[Handshake] | None = None
     noisy = False
     opened = messages = answers = 0
 
@@ -65,6 +67,18 @@ class RelayFactory(WebSocketServerFactory):
         if self.context.current.config.server.deflate and opening.can_compress:
             bases = (Deflating, protocol)
         self.protocol = type(protocol.__name__, bases, options)
+        self._options, self._events = options, None
+
+    def build_events(self) -> Handshake | None:
+        """Builds a connection that gets events; None if its kind of path has no `/sse` path."""
+        protocol = type(self).protocol
+        if not protocol.entry.fanned_out:
+            return None
+        if self._events is None:
+            self._events = type(protocol.__name__, (Events, protocol), self._options)
+        connection = self._events()
+        connection.factory = self
+        return connection
 
     @property
     def kind(self) -> str:

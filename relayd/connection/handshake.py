@@ -334,7 +334,11 @@ class Handshake(Pausing, WebSocketServerProtocol):  # type: ignore[misc]
             refusal = Refusal(_CODES.get(code, ErrorCode.BAD_REQUEST), f"{reason}.", status=code)
             # what it quotes of the head may hold a token
             self._log_refusal(refusal, printable(re.split("[\"':]", reason)[0].strip()))
-        self.transport.write(encode_refusal(refusal, responseHeaders or ()))
+        self.write_refusal(refusal, responseHeaders or ())
+
+    def write_refusal(self, refusal: Refusal, headers: Any) -> None:
+        """Writes a refusal as an HTTP answer, with further fields of its head."""
+        self.transport.write(encode_refusal(refusal, headers))
 
     def _log_refusal(self, refusal: Refusal, what: str) -> None:
         self.context.tally.refused[refusal.code] += 1

@@ -8,9 +8,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from relayd.connection.handshake import Handshake
+from relayd.native.framing import OPCODE_NAMES, read_frames
 from relayd.sockets.observer import Observer
 from relayd.sockets.outbox import Outbox
 from relayd.sockets.poller import Inlet
+
+
+def _read_sent(frames: bytes) -> list[tuple[str, bytes]]:
+    return [(OPCODE_NAMES.get(code, str(code)), payload) for code, payload in read_frames(frames)]
 
 
 class Observed(Handshake):
@@ -20,6 +25,8 @@ class Observed(Handshake):
         outbox: where its frames go out; None before it is open.
     """
 
+    read_sent = staticmethod(_read_sent)
+    """Reads what it has sent: name and payload of each frame."""
     outbox: Outbox | None = None
     _inlet: Inlet | None = None
     _observer: Observer | None = None

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from relayd.connection.websocket import RelayProtocol
-from relayd.native.framing import OPCODE_NAMES, read_frames
 from relayd.web.answers import Sink, Stream
 
 _LONGEST = 4096
@@ -36,7 +35,7 @@ def trace(connection: RelayProtocol, now: Callable[[], float]) -> Stream:
 
         tracer = connection.observer
         if not isinstance(tracer, _Tracer):
-            tracer = connection.observer = _Tracer()
+            tracer = connection.observer = _Tracer(connection.read_sent)
         tracer.traces.append(report)
         report({"event": "begin", "path": connection.path, "peer": str(connection.peer)})
 
@@ -53,12 +52,16 @@ def trace(connection: RelayProtocol, now: Callable[[], float]) -> Stream:
 class _Tracer:
     """Reports the frames of one connection (`sockets.observer.Observer`).
 
+    Args:
+        read: reads what the connection has sent: name and payload of each frame.
+
     Attributes:
         traces: get each event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[bytes], list[tuple[str, bytes]]]) -> None:
         self.traces: list[Report] = []
+        self._read = read
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         self._received("binary" if is_binary else "text", payload)
@@ -70,9 +73,8 @@ class _Tracer:
         self._received("pong", payload)
 
     def sent(self, frames: bytes, waits: bool) -> None:
-        for opcode, payload in read_frames(frames):
+        for name, payload in self._read(frames):
             more = {"waits": True} if waits else {}
-            name = OPCODE_NAMES.get(opcode, str(opcode))
             self._report("out", type=name, **_described(payload), **more)
 
     def close_received(self, code: int | None, reason: bytes | None) -> None:

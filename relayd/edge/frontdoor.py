@@ -1,12 +1,12 @@
 """One port for WebSocket and HTTP: reads each request head and dispatches the connection.
 
 The first protocol of every connection. Sits below relays and web, and gets their factories as
-arguments. A head that requests a WebSocket moves the connection to the relay's protocol. Any other
-head goes to a twisted.web channel, which returns the connection after each answer, so that a proxy
-may reuse a kept-alive connection for an upgrade. Where TLS has chosen h2, `http2` takes over.
+arguments. A head that requests a WebSocket or events moves the connection to the relay's protocol.
+Any other head goes to a twisted.web channel, which returns the connection after each answer, so
+that a proxy may reuse a kept-alive connection for an upgrade. Where TLS has chosen h2, `http2`
+takes over.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
-    IProtocolFactory,
     IReactorTime,
     ISSLTransport,
     ITCPTransport,
@@ -26,6 +25,7 @@ from twisted.web.server import Site
 
 from relayd.config.current import Current
 from relayd.edge.channel import Channel
+from relayd.edge.dispatch import Relay, Relays
 from relayd.edge.dropping import Dropped, drop
 from relayd.edge.half_closed import HalfClosing
 from relayd.edge.handover import Handover
@@ -38,11 +38,9 @@ from relayd.edge.turns import Turns
 from relayd.errors import ErrorCode, Refusal
 from relayd.forwarded import host_of, proxies
 from relayd.logs import Logger
-from relayd.names import split_target
 from relayd.tally import Tally
 
 _END = b"\r\n\r\n"
-_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 _LINGER = 2.0
 
@@ -179,8 +177,9 @@ class FrontDoor(HalfClosing):
         self._stop_timer()
         self._seat.understood()
         data, self._head = self._head, b""
-        if _UPGRADE.search(data, 0, end + 2):
-            self._become_websocket(data)
+        relay = self.factory.relays.build(data, end + 2, self.transport.getPeer())
+        if relay is not None:
+            self._become(relay, data)
         elif data.startswith(_PREFACE) and self._speaks_http2():
             self._become_http2(data)
         else:
@@ -190,7 +189,8 @@ class FrontDoor(HalfClosing):
                 self.transport.pauseProducing()
         self.factory.understood(self)
 
-    def _become_websocket(self, data: bytes) -> None:
+    def _become(self, relay: Any, data: bytes) -> None:
+        """Makes the protocol of a relay that of the connection, here or in another worker."""
         if self._channel is not None:
             self._channel.leave()
             self._channel = None
@@ -198,11 +198,9 @@ class FrontDoor(HalfClosing):
         if handover is not None and handover.hand_over(self.transport, data):
             self._seat.leave()
             return
-        factory = self.factory.find(split_target(data)[0])
-        protocol: Any = factory.buildProtocol(self.transport.getPeer())
-        protocol.seat = self._seat
-        replace_protocol(self.transport, self, protocol)
-        protocol.dataReceived(data)
+        relay.seat = self._seat
+        replace_protocol(self.transport, self, relay)
+        relay.dataReceived(data)
 
     def _speaks_http2(self) -> bool:
         """Whether client and server chose HTTP/2 in the handshake of TLS."""
@@ -318,8 +316,8 @@ class FrontDoorFactory(Factory):
         current: Current,
         clock: IReactorTime,
         seats: Seats,
-        relays: Mapping[str, IProtocolFactory],
-        unknown: IProtocolFactory,
+        relays: Mapping[str, Relay],
+        unknown: Relay,
         site: Site,
         tally: Tally,
         handover: Handover | None = None,
@@ -328,8 +326,7 @@ class FrontDoorFactory(Factory):
         self.clock = clock
         self.seats = seats
         self.turns = Turns(clock)
-        self._relays = relays
-        self._unknown = unknown
+        self.relays = Relays(relays, unknown)
         self._site = site
         self.tally = tally
         self.handover = handover
@@ -369,10 +366,6 @@ class FrontDoorFactory(Factory):
         """The name of the listening port in twistd's log."""
         return "relayd"
 
-    def find(self, kind: str) -> IProtocolFactory:
-        """The factory that answers `/ws/<kind>`."""
-        return self._relays.get(kind, self._unknown)
-
     def build_channel(self, door: FrontDoor) -> Channel:
         """A twisted.web channel for one connection, set up as `HTTPFactory.buildProtocol` does."""
         channel: Any = Channel(door, self.current)
@@ -388,7 +381,14 @@ class FrontDoorFactory(Factory):
         """What serves a connection of HTTP/2."""
         limit = self.current.config.limits.max_head_size
         site: Any = self._site
-        return Http2(door.transport, site, self.clock, limit, site.closing, door.rests)
+
+        def events(target: bytes) -> Any:
+            relay = self.relays.build_events(target)
+            if relay is not None:
+                relay.seat = self.seats.share(host_of(door.transport.getPeer()))
+            return relay
+
+        return Http2(door.transport, site, self.clock, limit, site.closing, door.rests, events)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """A front door for a connection that was just accepted, or its end if no seat is free."""

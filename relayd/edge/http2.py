@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from relayd.edge.http2_events import EventStream
 from relayd.edge.http2_frames import Frames, Overlong
 from relayd.edge.http2_stream import Stream
 
@@ -48,6 +49,7 @@ class Http2:
         max_head: the largest head of a request, in bytes (RFC 9113 section 6.5.2 says how counted).
         closing: whether connections should end after their answer.
         rest: called with whether the connection rests, whenever that changes.
+        events: builds the protocol of a client of events, given a target; None for another target.
         now: seconds, by a clock that is not set.
     """
 
@@ -59,6 +61,7 @@ class Http2:
         max_head: int,
         closing: Callable[[], bool],
         rest: Callable[[bool], object],
+        events: Callable[[bytes], Any] = lambda target: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.transport = transport
@@ -67,8 +70,9 @@ class Http2:
         self._clock = clock
         self._closing = closing
         self._rest = rest
+        self._events = events
         self._now = now
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Stream | EventStream] = {}
         self._unread = b""
         self._blocked = False
         self._ending = False
@@ -156,7 +160,7 @@ class Http2:
             self._begin(event)
         elif isinstance(event, events.DataReceived):
             if stream is not None:
-                stream.request.handleContentChunk(event.data)
+                stream.receive(event.data)
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif event.flow_controlled_length:
                 # a stream that has ended: its own window stays as it is
@@ -171,12 +175,20 @@ class Http2:
         if not self._streams:
             self._rest(False)
         self._wait()
-        stream = Stream(self, event.stream_id, event.headers)
+        stream = self._build(event.stream_id, event.headers)
         self._streams[stream.number] = stream
         stream.deadline = self._clock.callLater(
             self._timeout, self.reset, stream, ErrorCodes.CANCEL
         )
         stream.begin()
+
+    def _build(self, number: int, head: list[tuple[bytes, bytes]]) -> "Stream | EventStream":
+        fields = dict(head)
+        if fields[b":method"] == b"GET":
+            protocol = self._events(fields.get(b":path", b""))
+            if protocol is not None:
+                return EventStream(self, number, head, protocol)
+        return Stream(self, number, head)
 
     # To the peer
 
@@ -184,7 +196,7 @@ class Http2:
         """Makes a call later (`http2_stream.Connection`)."""
         return self._clock.callLater(seconds, call)
 
-    def send_headers(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
+    def send_headers(self, stream: Stream | EventStream, fields: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of an answer, if the stream is still there."""
         if self._streams.get(stream.number) is stream:
             self._h2.send_headers(stream.number, fields)
@@ -197,7 +209,7 @@ class Http2:
         if self._ending and not self._streams:
             self.close()
 
-    def _send(self, stream: Stream) -> None:
+    def _send(self, stream: Stream | EventStream) -> None:
         number = stream.number
         while stream.waiting and not self._blocked and not self._closed:
             size = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
@@ -207,6 +219,8 @@ class Http2:
             del stream.waiting[:size]
             self._wait()
             self._write()
+        if not stream.waiting and not self._closed:
+            stream.drained()
         if stream.answered and not stream.waiting and self._streams.get(number) is stream:
             self._h2.end_stream(number)
             if not stream.complete:
@@ -223,7 +237,7 @@ class Http2:
                 self._h2.reset_stream(number, ErrorCodes.NO_ERROR)
                 self._write()
 
-    def reset(self, stream: Stream, code: ErrorCodes) -> None:
+    def reset(self, stream: Stream | EventStream, code: ErrorCodes) -> None:
         """Ends a stream before its end."""
         if self._streams.get(stream.number) is not stream:
             return
@@ -233,12 +247,11 @@ class Http2:
         self._lose(stream)
         self._write()
 
-    def _lose(self, stream: Stream) -> None:
+    def _lose(self, stream: Stream | EventStream) -> None:
         self._forget(stream)
-        if not stream.request.finished:
-            stream.request.connectionLost(Failure(connectionDone.value))
+        stream.lose(Failure(connectionDone.value))
 
-    def _forget(self, stream: Stream) -> None:
+    def _forget(self, stream: Stream | EventStream) -> None:
         stream.stop_deadline()
         del self._streams[stream.number]
         if not self._streams and not self._closed:

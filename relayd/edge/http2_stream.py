@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from h2.errors import ErrorCodes
 from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.python.failure import Failure
 from twisted.web.server import Site
 
-_OF_CONNECTION = frozenset(
+OF_CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 """Header fields that HTTP/2 does not have (RFC 9113 section 8.2.2)."""
@@ -25,13 +26,13 @@ class Connection(Protocol):
     def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         """Makes a call later."""
 
-    def send_headers(self, stream: "Stream", fields: list[tuple[bytes, bytes]]) -> None:
+    def send_headers(self, stream: Any, fields: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of an answer, if the stream is still there."""
 
     def flush(self) -> None:
         """Sends what the windows of the peer allow."""
 
-    def reset(self, stream: "Stream", code: ErrorCodes) -> None:
+    def reset(self, stream: Any, code: ErrorCodes) -> None:
         """Ends a stream before its end."""
 
 
@@ -82,6 +83,18 @@ class Stream:
         if expect and expect[0].lower() == b"100-continue":
             self._connection.send_headers(self, [(b":status", b"100")])
 
+    def receive(self, data: bytes) -> None:
+        """A part of the body has come."""
+        self.request.handleContentChunk(data)
+
+    def drained(self) -> None:
+        """Nothing waits any more: answers are not produced bit by bit."""
+
+    def lose(self, reason: Failure) -> None:
+        """The stream has ended."""
+        if not self.request.finished:
+            self.request.connectionLost(reason)
+
     def end(self) -> None:
         """The request is whole."""
         self.complete = True
@@ -102,7 +115,7 @@ class Stream:
             (name.lower(), value)
             for name, values in headers.getAllRawHeaders()
             for value in values
-            if name.lower() not in _OF_CONNECTION
+            if name.lower() not in OF_CONNECTION
         ]
         self._connection.send_headers(self, [(b":status", code), *fields])
 

@@ -221,6 +221,17 @@ class Seats:
         self.taken += 1
         return Seat(self, host, source)
 
+    def share(self, host: str) -> Seat:
+        """A further seat for a connection that has several clients of events (HTTP/2).
+
+        Args:
+            host: the address of the peer, or `unix:`.
+        """
+        self.taken += 1
+        seat = Seat(self, host, self.addresses.find(host))
+        seat.understood()
+        return seat
+
     def out_of_files(self, count: int) -> None:
         """Connections were dropped as soon as they were accepted: clients have no file left."""
         self.dropped["files"] += count

@@ -151,3 +151,19 @@ def _is_own(origin: Origin, asked: Asked) -> bool:
         return False
     port = _DEFAULT_PORTS[origin.scheme] if own.port is None else own.port
     return asked.any_port or origin.port == port
+
+
+def fields_for_readers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]:
+    """The fields of an answer that let a page of another origin read it (Fetch, section 3.3).
+
+    Args:
+        origin: the `Origin` of the request; None without one.
+        allowed: `[api] allowed_origins`; no page is allowed if it is empty.
+    """
+    if not allowed:
+        return {}
+    fields = {"Vary": "Origin"}
+    if origin is not None and origin.isascii() and is_allowed(Asked(origin), allowed):
+        fields["Access-Control-Allow-Origin"] = origin
+        fields["Access-Control-Expose-Headers"] = "ETag, Retry-After, WWW-Authenticate"
+    return fields

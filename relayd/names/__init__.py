@@ -13,9 +13,11 @@ from relayd.names.kinds import (
     Place,
     hide_uuids,
     listed,
+    split_events_target,
     split_group,
     split_path,
     split_target,
+    websocket_path,
 )
 
 __all__ = [
@@ -31,7 +33,9 @@ __all__ = [
     "parse_group",
     "parse_room",
     "parse_uuid",
+    "split_events_target",
     "split_group",
     "split_path",
     "split_target",
+    "websocket_path",
 ]

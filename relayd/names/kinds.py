@@ -5,7 +5,8 @@ get the table, or one of its entries, as an argument. A path is
 
     /ws/<kind>[/<side>][/{name}]        with and without a slash at its end
 
-and `<kind>/<name>` is the group of its connections, if it has one.
+and `<kind>/<name>` is the group of its connections, if it has one. A kind that is fanned out has
+the same paths below `/sse/`, for clients that get events and send nothing.
 """
 
 import enum
@@ -21,6 +22,7 @@ from relayd.names.grammar import parse_group
 _ANY_UUID = re.compile(r"[0-9a-f]{8}((?:-|%2d)[0-9a-f]{4}){3}(?:-|%2d)[0-9a-f]{12}", re.IGNORECASE)
 # the request line of a WebSocket handshake (RFC 9112 section 3.2): origin or absolute form
 _TARGET = re.compile(rb"[A-Z]+ (?:(?i:https?|wss?)://[^/? ]*)?(/ws/[^?\s]*)[? ]")
+_EVENTS_TARGET = re.compile(rb"GET (?:(?i:https?)://[^/? ]*)?(/sse/[^?\s]*)[? ]")
 
 
 def split_path(path: str) -> tuple[str, list[str]]:
@@ -44,6 +46,23 @@ def split_target(head: bytes) -> tuple[str, list[str]]:
     """`split_path` of the target of a request head; no kind if the head is invalid."""
     found = _TARGET.match(head)
     return ("", []) if found is None else split_path(found[1].decode(errors="replace"))
+
+
+def websocket_path(path: str) -> str:
+    """The path of the WebSockets whose frames are the events of `/sse/<kind>...`; any other as is.
+
+    Args:
+        path: without the query, still percent-encoded.
+    """
+    return f"/ws/{path.removeprefix('/sse/')}" if path.startswith("/sse/") else path
+
+
+def split_events_target(head: bytes) -> tuple[str, list[str]]:
+    """`split_path` of the target of a request for events; no kind if it is none."""
+    found = _EVENTS_TARGET.match(head)
+    if found is None:
+        return "", []
+    return split_path(websocket_path(found[1].decode(errors="replace")))
 
 
 def split_group(group: str) -> tuple[str, str]:
@@ -126,7 +145,7 @@ class Kind:
             paths need both.
         needs: the factory's arguments beside the context: `groups`, `rooms`, `presence`, `pairs`,
             `draws`.
-        fanned_out: whether its names are groups of the brokers.
+        fanned_out: whether its names are groups of the brokers, and it has paths below `/sse/`.
         keeps_history: whether its groups are the brokers' rooms; true for one kind.
         content: the content that is published to its groups.
         published: the description of its publishing API on the page `/`; empty if it has none.
@@ -311,13 +330,15 @@ class Kinds:
         return kind.group(kind.parse(split_group(group)[1]))
 
     def group_of_handshake(self, head: bytes, config: Any) -> str | None:
-        """The group or pair of a handshake, in its canonical form; None if it has none.
+        """The group or pair of a handshake or a request for events; None if it has none.
 
         Args:
             head: the request head.
             config: for default names.
         """
         name, segments = split_target(head)
+        if not name:
+            name, segments = split_events_target(head)
         kind = self._kinds.get(name)
         try:
             place = None if kind is None else kind.locate(segments, config)
@@ -333,3 +354,8 @@ class Kinds:
     def speaks(self, path: str, config: Any) -> bool:
         """Whether a path accepts WebSockets."""
         return any(kind.answers(path, config) for kind in self)
+
+    def sends_events(self, path: str, config: Any) -> bool:
+        """Whether a path is one for clients of events."""
+        same = websocket_path(path)
+        return same != path and any(kind.answers(same, config) for kind in self.fanned_out)

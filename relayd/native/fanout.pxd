@@ -1,6 +1,5 @@
-from relayd.native.batching cimport Batched
+from relayd.native.holding cimport Holding
 from relayd.native.sending cimport Recipient
-from relayd.native.source cimport Source
 
 
 cdef class Place:
@@ -11,15 +10,15 @@ cdef class Place:
 
 
 cdef class Deliveries:
-    cdef object observe, label
+    cdef object observe, label, event
     cdef readonly long long delivered, batches
     cdef readonly double rate
 
 
-cdef class Group(Batched):
+cdef class Group(Holding):
     cdef readonly dict members
     cdef Deliveries _deliveries
-    cdef bint _compresses, _labels  # whether it is one within another group, for such members
+    cdef bint _compresses, _labels, _events  # whether it is one within another, for such members
     cdef list _parts  # the groups within it, with members each; never changed; None without any
     cdef list _items  # not yet sent to everyone
     cdef long long _first  # the number of the first of them; all are counted
@@ -30,10 +29,6 @@ cdef class Group(Batched):
     cdef double _spent  # seconds that the batch that is being sent has taken so far
     cdef unsigned int _at_once  # frames that were served at once
     cdef long long _frame_cost  # of the last batch: ns for each of its frames
-    cdef list _held  # the sources that it holds; None for none
-    cdef long long _allowed  # messages that may come yet
-    cdef double _allowed_at  # when they were counted
-    cdef object _refill  # the `hub.Call` that lets those go that sent beyond the rate
     # what was joined last
     cdef long long _from, _to
     cdef object _joined_items
@@ -41,9 +36,6 @@ cdef class Group(Batched):
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1
     cdef Group _part_for(self, Recipient recipient)
-    cdef int _hold(self, Source source) except -1
-    cdef int _let_go(self) except -1
-    cdef int _over_rate(self) except -1
     cdef Py_ssize_t _accept(self, object key, bytes frame) except -1
     cdef int _begin_round(self) except -1
     cdef int _serve_some(self) except -1

@@ -1,7 +1,8 @@
 from collections.abc import Callable, Hashable
 
 from relayd.hub import Member
-from relayd.native.batching import Batched, Batching
+from relayd.native.batching import Batching
+from relayd.native.holding import Holding
 from relayd.tally import Buckets
 
 class Deliveries:
@@ -12,9 +13,10 @@ class Deliveries:
         latency: Buckets,
         rate: float = 0,
         label: Callable[[Hashable | None, bytes], bytes] | None = None,
+        event: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
 
-class Group(Batched):
+class Group(Holding):
     members: dict[Member, object]
     def __init__(self, batching: Batching, deliveries: Deliveries) -> None: ...
     def fan_out(self, key: Hashable | None, payload: bytes) -> int: ...

@@ -5,7 +5,7 @@ Sits under `hub`, which says who is in which group. The members send through `se
 sends them. A member handles whatever is unusual: a socket that takes only a part, or is broken.
 
 A group that has a batch's worth of bytes waiting holds the connections that send to it until the
-batch is sent; so does a group that gets more than its rate (`Group`).
+batch is sent; so does a group that gets more than its rate (`holding`).
 
 Re-entry: a member's `direct`, `write_items`, `interrupted` and `broken` may call any group, also
 the one that is serving: `add`, `remove`, `cancel`, `fan_out`, and `catch_up` of a member that
@@ -20,21 +20,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from relayd.logs import Logger
 from relayd.native.sending import Frames
-from relayd.native.batching cimport Batched, Batching
+from relayd.native.batching cimport Batching
 from relayd.native.framing cimport deflated, text_frame
+from relayd.native.holding cimport FULL, Holding
 from relayd.native.sending cimport Recipient, Sender
 from relayd.native.source cimport Source, being_read
 
 cdef enum:
     TURN = 64  # members that get a batch before others have their turn
     GLANCE = 8  # members that get a batch between two looks at the clock
-    FULL = 65536  # bytes that wait when a group begins to hold its senders
     MOST = 1048576  # bytes that wait when a group is served in the call of whoever cannot be held
     SAMPLE = 16  # of a group's frames that are served at once, one in so many is timed
 
 cdef double LONGEST_TURN = 0.002  # seconds of serving a batch before others have their turn
-cdef double REFILL = 0.02  # seconds that senders beyond the rate of their group wait at least
-cdef double BURST = 2  # seconds' worth of a group's rate that may come at once
 
 _log = Logger(namespace="relayd.hub")
 
@@ -50,19 +48,21 @@ cdef class Deliveries:
         latency: counts seconds (`tally.Buckets`).
         rate: messages a second that a group takes from connections; 0 for no limit.
         label: puts the name of the sender into a payload, given the key and the payload.
+        event: makes a server-sent event of a payload.
 
     Attributes:
         delivered: frames handed to members so far, counted once for each member.
         batches: how often a group was served.
     """
 
-    def __init__(self, object latency, double rate=0, object label=None):
+    def __init__(self, object latency, double rate=0, object label=None, object event=None):
         self.observe = latency.observe
         self.label = label
+        self.event = event
         self.rate = rate
 
 
-cdef class Group(Batched):
+cdef class Group(Holding):
     """The members of a group, and the frames that wait for its next batch.
 
     A batch goes to `TURN` members in one turn, one call, or to as many as `LONGEST_TURN` suffices
@@ -82,13 +82,11 @@ cdef class Group(Batched):
     """
 
     def __init__(self, Batching batching not None, Deliveries deliveries not None):
-        Batched.__init__(self, batching)
+        Holding.__init__(self, batching, deliveries.rate)
         self.members = {}
         self._deliveries = deliveries
         self._items = []
         self._arrived = 0
-        self._allowed = <long long> (BURST * deliveries.rate)
-        self._allowed_at = batching.seconds()
 
     cpdef Py_ssize_t fan_out(self, object key, bytes payload) except -1:
         """Sends a payload, framed once: at once while the loop has time, else with a batch.
@@ -109,6 +107,8 @@ cdef class Group(Batched):
         for part in self._parts:
             if part._compresses:
                 count += part._accept(key, deflated(frame))
+            elif part._events:
+                count += part._accept(key, self._deliveries.event(payload))
             else:
                 count += part.fan_out(key, self._deliveries.label(key, payload))
         return count + self._accept(key, frame) if self.members else count
@@ -118,7 +118,7 @@ cdef class Group(Batched):
         cdef double now = 0
         cdef Source source
         self._allowed -= 1
-        if self._allowed < 0 and self._deliveries.rate > 0:
+        if self._allowed < 0 and self._rate > 0:
             self._over_rate()
         if self._serves_at_once(&now):
             if len(self.members) <= TURN or self._batching.coalesce == 0:
@@ -146,47 +146,6 @@ cdef class Group(Batched):
                 self._serve_some()
         return len(self.members)
 
-    cdef int _hold(self, Source source) except -1:
-        """Has nothing more read from a sender until the group has sent what waits."""
-        if self._held is None:
-            self._held = []
-        for held in self._held:
-            if held is source:
-                return 0
-        self._held.append(source)
-        source.hold()
-        return 0
-
-    cdef int _let_go(self) except -1:
-        """Lets the senders go on, unless too much waits or came."""
-        if self._held is None or self._size >= FULL or self._refill is not None:
-            return 0
-        held, self._held = self._held, None
-        for source in held:
-            (<Source> source).let_go()
-        return 0
-
-    cdef int _over_rate(self) except -1:
-        """Lets as many messages come as time has passed for; holds the sender if that is none."""
-        cdef double now = self._batching.seconds(), rate = self._deliveries.rate
-        cdef Source source = being_read()
-        cdef long long tokens = <long long> min((now - self._allowed_at) * rate, BURST * rate)
-        if tokens > 0:
-            self._allowed = min(self._allowed + tokens, <long long> (BURST * rate))
-            self._allowed_at = now
-        if self._allowed < 0 and source is not None:
-            self._hold(source)
-            if self._refill is None:
-                self._refill = self._batching.call_later(
-                    max(-self._allowed / rate, REFILL), self.refilled
-                )
-        return 0
-
-    def refilled(self):
-        """Some time has passed since more came than the rate of the group."""
-        self._refill = None
-        self._let_go()
-
     def add(self, object member):
         """A member gets what is sent from now on. No effect if it is in the group."""
         cdef Place place
@@ -208,13 +167,14 @@ cdef class Group(Batched):
         cdef Group part
         cdef bint labels = recipient.labelled and not self._labels
         cdef bint compresses = recipient.deflates and not self._compresses and not labels
-        if not (labels or compresses):
+        cdef bint events = recipient.events and not self._events and not labels
+        if not (labels or compresses or events):
             return None
         for part in self._parts or ():
-            if part._compresses == compresses:
+            if part._compresses == compresses and part._events == events:
                 return part
         part = Group(self._batching, self._deliveries)
-        part._labels, part._compresses = labels or self._labels, compresses
+        part._labels, part._compresses, part._events = labels or self._labels, compresses, events
         self._parts = [*(self._parts or ()), part]
         return part
 
@@ -243,11 +203,8 @@ cdef class Group(Batched):
         for part in self._parts or ():
             part.cancel()
         self._cancel()
-        refill, self._refill = self._refill, None
-        if refill is not None and refill.active():
-            refill.cancel()
         self._size = 0
-        self._let_go()
+        self._let_all_go()
 
     def has(self, object member):
         """Whether it is in the group."""

@@ -6,4 +6,4 @@ cdef class Sender:
 
 cdef class Recipient:
     cdef public object direct
-    cdef public bint deflates, labelled, keeps_all
+    cdef public bint deflates, events, labelled, keeps_all

@@ -8,6 +8,7 @@ class Sender:
 class Recipient:
     direct: Callable[[bytes], int] | None
     deflates: bool
+    events: bool
     labelled: bool
     keeps_all: bool
 

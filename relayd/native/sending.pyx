@@ -64,6 +64,7 @@ cdef class Recipient:
     Attributes:
         direct: a `Sender`, or what can be called like one; None while there is no straight way.
         deflates: whether its frames are compressed (`framing.deflated`); set before it joins.
+        events: whether it gets server-sent events, not frames; set before it joins.
         labelled: whether its payloads name their senders; set before it joins.
         keeps_all: whether no newer frame may replace an older one that waits for it.
     """

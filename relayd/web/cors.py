@@ -1,22 +1,21 @@
 """Which pages of other origins may read answers (Fetch standard, section 3.3). Pure.
 
-Beside `site`, for `/api`, `/healthz` and `/readyz`. A page shows the key of the API by itself, so
-no answer allows credentials, which would be the browser's own.
+Beside `site`, for `/api`, `/sse`, `/healthz` and `/readyz`. A page shows the key of the API by
+itself, so no answer allows credentials, which would be the browser's own.
 """
 
 import re
 from collections.abc import Sequence
 
 from relayd.errors import ErrorCode
-from relayd.hosts.authority import Asked
-from relayd.hosts.origins import is_allowed
+from relayd.hosts.origins import fields_for_readers
 from relayd.web.answers import Answer, error_answer
 from relayd.web.request import Request
 
-_PATHS = re.compile(r"/(api|healthz|readyz)(/|$)")
+_PATHS = re.compile(r"/(api|sse|healthz|readyz)(/|$)")
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match, Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }
 
@@ -30,12 +29,7 @@ def cors_headers(request: Request, allowed: Sequence[str]) -> dict[str, str]:
     """
     if not allowed or not _PATHS.match(request.target):
         return {}
-    headers = {"Vary": "Origin"}
-    origin = request.whole_header("Origin")
-    if origin is not None and origin.isascii() and is_allowed(Asked(origin), allowed):
-        headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = "ETag, Retry-After, WWW-Authenticate"
-    return headers
+    return fields_for_readers(request.whole_header("Origin"), allowed)
 
 
 def answer_preflight(request: Request, allowed: Sequence[str]) -> Answer | None:

@@ -36,7 +36,7 @@ from relayd.web.templates import View
 MOST_DROPPED = 4 * 1024 * 1024
 
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/]*)", re.IGNORECASE)
-_FOR_PROGRAMS = re.compile(r"/(api|ws|healthz|readyz|metrics|static|clients)(/|$)")
+_FOR_PROGRAMS = re.compile(r"/(api|ws|sse|healthz|readyz|metrics|static|clients)(/|$)")
 
 
 class Answering(Protocol):

@@ -116,6 +116,11 @@ class Site(RoutedSite):
             upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
             headers = {} if self._is_forwarded(request) else upgrade
             return error_answer(ErrorCode.UPGRADE_REQUIRED, headers=headers)
+        if KINDS.sends_events(path, self._backend.config):
+            # the front door answers GET
+            return error_answer(
+                ErrorCode.METHOD_NOT_ALLOWED, "This path answers GET only.", {"Allow": "GET"}
+            )
         return super().answer(request)
 
     def admit(self, request: Request) -> Answer | None:

@@ -232,6 +232,31 @@ def test_every_page_and_api_route_answers_over_http_2_as_over_http_1(
     assert shared.curl("/metrics", "--http2")[:2] == ("2", 200)
 
 
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_server_sent_events_come_one_by_one_over_either_version(
+    shared: Secure, version: str
+) -> None:
+    topic = f"push/events{version[-1]}"
+    with subprocess.Popen(
+        ["curl", "--silent", "--no-buffer", "--include", version,
+         "--cacert", str(shared.chain.root_file),
+         "--max-time", str(PATIENCE), f"https://127.0.0.1:{shared.port}/sse/{topic}"],
+        stdout=subprocess.PIPE,
+    ) as curl:  # fmt: skip
+        assert curl.stdout is not None
+        lines: list[bytes] = []
+        while not lines or lines[-1] != b"event: hello\n":
+            lines.append(curl.stdout.readline())
+            assert lines[-1], lines
+        assert lines[0].startswith(b"HTTP/2 200" if version == "--http2" else b"HTTP/1.1 200")
+        for percent in (b'{"percent":1}', b'{"percent":2}'):
+            header = {"Authorization": f"Bearer {KEY}"}
+            assert shared.daemon.post(f"/api/{topic}", percent, **header) == (200, {"clients": 1})
+            while (line := curl.stdout.readline()) != b"data: %b\n" % percent:
+                assert line
+        curl.terminate()
+
+
 def test_a_refused_head_is_answered_to_a_peer_that_sends_no_more(shared: Secure) -> None:
     """Whether the peer ends its half of TLS, of TCP, or of both (RFC 8446 section 6.1)."""
     head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 65536

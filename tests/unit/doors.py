@@ -89,9 +89,10 @@ class House:
         self.failures = failures
         self.callers: list[Caller] = []
         self.backend = FakeBackend()
+        self.hub = Hub(Batching(world.clock, 0))
         relays = [
             EchoFactory(world.context),
-            CameraFactory(world.context, MemoryGroups(Hub(Batching(world.clock, 0)))),
+            CameraFactory(world.context, MemoryGroups(self.hub)),
         ]
         self.factory = FrontDoorFactory(
             world.current,

@@ -40,13 +40,15 @@ def test_an_allowed_page_reads_answers_and_errors(
     assert "ETag" in reply.headers["access-control-expose-headers"]
 
 
-@pytest.mark.parametrize("path", ["/api/push/x", "/api/nothing", "/healthz", "/readyz/"])
+@pytest.mark.parametrize(
+    "path", ["/api/push/x", "/api/nothing", "/sse/push/x", "/healthz", "/readyz/"]
+)
 def test_a_preflight_is_answered_without_a_key(path: str) -> None:
     reply = ask(backend(PAGE), "OPTIONS", path, headers=ASKS)
     assert (reply.status, reply.body, allows(reply)) == (204, b"", PAGE)
     assert reply.headers["access-control-allow-methods"] == "GET, HEAD, POST"
     allowed = reply.headers["access-control-allow-headers"]
-    assert allowed == "Authorization, Content-Type, If-None-Match"
+    assert allowed == "Authorization, Content-Type, If-None-Match, Last-Event-ID"
     assert reply.headers["vary"] == "Origin"
 
 

@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from h2.config import H2Configuration
@@ -19,6 +20,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
+from relayd.close_codes import CloseCode
 from relayd.edge.http2 import ALLOWANCE, LINGER, STREAMS, TURN
 from tests.unit.doors import House, make_house
 
@@ -296,3 +298,63 @@ def test_wrong_frames_end_the_connection(
             client.caller.send(frame[place : place + 1])
     client.flush()
     assert client.ended == code
+
+
+# Server-sent events
+
+
+def test_events_come_on_a_stream_beside_requests_until_either_side_ends_it(
+    house: House, client: Client
+) -> None:
+    ended, reset = client.ask("/sse/camera/stage"), client.ask("/sse/camera/stage/")
+    refused, other = client.ask("/sse/camera/%20"), client.ask("/healthz")
+    assert [client.status(each) for each in (ended, reset, refused, other)] == [200, 200, 400, 200]
+    assert json.loads(client.body(refused))["error"] == "bad_name"
+    connections = house.world.context.connections
+    assert (len(connections), house.world.context.seats.taken) == (2, 3)
+    house.hub.fan_out("camera/stage", b'{"x":1}')
+    client.read()
+    for stream in (ended, reset):
+        assert client.body(stream).startswith(b"event: hello\n")
+        assert client.body(stream).endswith(b'data: {"x":1}\n\n')
+    client.h2.reset_stream(reset)
+    client.flush()
+    assert len(connections) == 1
+    connections.close_all(CloseCode.RESTART)
+    house.world.clock.advance(0)
+    client.read()
+    assert b"event: close\n" in client.body(ended)
+    assert client.of(StreamEnded, ended)
+    house.world.clock.advance(0)
+    assert (len(connections), house.world.context.seats.taken) == (0, 1)
+
+
+def test_events_wait_for_the_window_of_the_client_bounded_and_in_order(
+    house: House, client: Client
+) -> None:
+    client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100})
+    client.flush()
+    stream = client.ask("/sse/camera/stage")
+    (viewer,) = house.world.context.connections
+    for number in range(20):
+        house.hub.fan_out("camera/stage", b'{"n":%d,"text":"%b"}' % (number, b"x" * 10_000))
+    client.read()
+    assert len(client.body(stream)) == 100
+    assert cast(Any, viewer).outbox.waiting > 100_000
+    client.h2.increment_flow_control_window(1_000_000)
+    client.h2.increment_flow_control_window(1_000_000, stream)
+    client.flush()
+    client.flush()
+    numbers = re.findall(rb'data: {"n":(\d+),', client.body(stream))
+    assert numbers == [b"%d" % number for number in range(20)]
+    assert cast(Any, viewer).outbox.waiting == 0
+
+
+def test_a_connection_of_events_that_is_lost_ends_all_its_streams(
+    house: House, client: Client
+) -> None:
+    for _ in range(3):
+        client.ask("/sse/camera/stage")
+    client.transport.end()
+    assert len(house.world.context.connections) == 0
+    assert house.world.context.seats.taken == 0

@@ -3,6 +3,7 @@
 from relayd.ctl.doctor import (
     certificates,
     database,
+    event_streams,
     machine,
     nginx,
     public,
@@ -45,4 +46,5 @@ CHECKS = (
     Check("certificate", "of the public URL", certificates.look_at_public),
     Check("certificate-files", "what relayd itself sends over TLS", certificates.look_at_files),
     Check("websocket", "a pose through the public URL", public.look),
+    Check("events", "server-sent events through it", event_streams.look),
 )
