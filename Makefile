@@ -296,6 +296,9 @@ test-tools:
 	need prometheus promtool
 	need mono-mcs mcs
 	need mono-runtime mono
+	need default-jdk-headless javac
+	[ -e /usr/share/java/okhttp.jar ] || missing+=(libokhttp-java)
+	[ -e /usr/share/java/com.android.json.jar ] || missing+=(libandroid-json-java)
 	[ -e /usr/lib/mono/4.5/System.Core.dll ] || missing+=(libmono-system4.0-cil libmono-system-core4.0-cil)
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 

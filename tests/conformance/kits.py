@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conformance import csharp
+from tests.conformance import csharp, java
 from tests.npm import npm_package
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +49,13 @@ def _unity() -> list[str]:
     return ["mono", str(program)]
 
 
+@functools.cache
+def _android(libraries: tuple[Path, ...]) -> list[str]:
+    folder = tempfile.mkdtemp(prefix="relayd-tests-")
+    atexit.register(shutil.rmtree, folder)
+    return java.build_driver(Path(folder), libraries)
+
+
 _CSHARP_LIBRARIES = {
     name: Path(path)
     for name in ("websocket-sharp", "NativeWebSocket")
@@ -63,5 +70,11 @@ KITS = (
     *(
         Kit(f"unity, {name}", _unity, options=(f"library={name.lower()}",), lacks=("phone",))
         for name in _CSHARP_LIBRARIES
+    ),
+    Kit("android, OkHttp 3.13", functools.partial(_android, java.OKHTTP_3)),
+    *(
+        [Kit("android, OkHttp 4.12", functools.partial(_android, java.OKHTTP_4))]
+        if all(jar.exists() for jar in java.OKHTTP_4)
+        else []
     ),
 )  # fmt: skip
