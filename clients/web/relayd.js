@@ -202,11 +202,11 @@ export class Connection extends EventTarget {
 
   #accepted() {
     if (this.state.name !== "connecting") return;
-    this.#become("connected");
+    this.#after("stable", this.paced(STABLE_AFTER), () => (this.#tries = 0));
     const early = this.#early;
     this.#early = null;
-    if (early) this.received(early);
-    this.#after("stable", this.paced(STABLE_AFTER), () => (this.#tries = 0));
+    this.#become("connected");
+    if (early && this.state.name === "connected") this.received(early);
   }
 
   #received(data) {
@@ -280,8 +280,9 @@ export class Connection extends EventTarget {
   }
 
   #later(name, error, wait) {
-    this.#become(name, error, Date.now() + wait);
+    // first, since whoever gets the state may close the client
     this.#after("retry", wait, () => this.connect());
+    this.#become(name, error, Date.now() + wait);
   }
 
   #leave() {
