@@ -7,6 +7,7 @@ import atexit
 import functools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,10 @@ def _web() -> list[str]:
     return ["node", str(DRIVERS / "web.mjs"), str(npm_package("ws", "8.23.0"))]
 
 
+def _python() -> list[str]:
+    return [sys.executable, str(DRIVERS / "python_kit.py")]
+
+
 @functools.cache
 def _unity() -> list[str]:
     folder = tempfile.mkdtemp(prefix="relayd-tests-")
@@ -65,6 +70,8 @@ _CSHARP_LIBRARIES = {
 
 KITS = (
     Kit("web", _web),
+    Kit("python, asyncio", _python),
+    Kit("python, Twisted", _python, options=("library=twisted",)),
     Kit("unity, ClientWebSocket", _unity, lacks=("phone",)),
     *(
         Kit(f"unity, {name}", _unity, options=(f"library={name.lower()}",), lacks=("phone",))
