@@ -454,9 +454,10 @@ class Connection:
             return
         if not isinstance(frame, dict):
             return
-        beats = frame.get("status") == "heartbeat" and "seconds" in frame
+        seconds: Any = frame.get("seconds")
+        beats = frame.get("status") == "heartbeat" and isinstance(seconds, int | float)
         if beats:
-            self._heartbeat = frame["seconds"]
+            self._heartbeat = float(seconds)
         if self._heartbeat:
             self._after("silence", self._heartbeat / self._pace + LATE, self.drop)
         if not beats:
