@@ -73,6 +73,7 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            cwd=tempfile.gettempdir(),  # where a runtime may leave what is about its own crash
             text=True,
             encoding="utf-8",
         )
