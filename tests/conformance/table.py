@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.columns import scenarios
 from tests.conformance.kits import KITS
-from tests.conformance.scenarios import scenarios
+from tests.conformance.scenarios import Scenarios
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "clients" / "README.md"
 BEGIN, END = "<!-- make clients-table writes this table -->\n", "<!-- end of the table -->\n"
@@ -37,14 +38,13 @@ class Recorder:
         return report
 
 
-def table(of: type, results: Results | None = None) -> str:
+def table(results: Results | None = None) -> str:
     """The table.
 
     Args:
-        of: the class of the scenarios.
         results: of a run; None for one in which everything passed.
     """
-    columns = scenarios(of)
+    columns = scenarios(Scenarios)
     lines = ["kit", *(each.title for each in columns)], ["---"] * (len(columns) + 1)
     rows = [list(line) for line in lines]
     notes = []
@@ -71,13 +71,11 @@ def fill(page: str, content: str) -> str:
 
 def main() -> int:
     """Runs all scenarios; returns the status of pytest."""
-    from tests.conformance.test_kits import TestKits
-
     recorder = Recorder()
     here = str(Path(__file__).with_name("test_kits.py"))
     status = pytest.main([here, "-q", "-k", "TestKits", *sys.argv[1:]], plugins=[recorder])
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(fill(page, table(TestKits, recorder.results)), encoding="utf-8")
+    PAGE.write_text(fill(page, table(recorder.results)), encoding="utf-8")
     return int(status)
 
 

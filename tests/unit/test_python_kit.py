@@ -184,7 +184,7 @@ def test_a_connection_without_a_heartbeat_in_time_is_dropped() -> None:
     assert (scene.client.state.name, link.end) == ("lost", "aborted")
 
 
-def test_whoever_closes_a_client_as_it_is_lost_has_it_closed() -> None:
+def test_a_client_that_is_closed_as_it_is_lost_stays_closed() -> None:
     scene = Scene()
     told = scene.events.append
 
