@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "clients" / "android"
 DRIVERS = Path(__file__).with_name("drivers") / "java"
@@ -54,6 +56,15 @@ def compile_java(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def skip_without(libraries: Iterable[Path]) -> None:
+    """Skips the test where a jar is not there; not for one of Debian, which make test installs."""
+    for jar in libraries:
+        if DEBIAN not in jar.parents and not jar.exists():
+            pytest.skip(
+                f"skipped: {jar.name} is not in ~/.m2, and neither apt, PyPI nor npm has it"
+            )
 
 
 def class_path(*places: Path) -> str:

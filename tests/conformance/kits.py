@@ -63,6 +63,7 @@ def _unity() -> list[str]:
 
 @functools.cache
 def _android(libraries: tuple[Path, ...]) -> list[str]:
+    java.skip_without(libraries)
     folder = tempfile.mkdtemp(prefix="relayd-tests-")
     atexit.register(shutil.rmtree, folder)
     return java.build_driver(Path(folder), libraries)
@@ -85,9 +86,5 @@ KITS = (
         for name in _CSHARP_LIBRARIES
     ),
     Kit("android, OkHttp 3.13", functools.partial(_android, java.OKHTTP_3)),
-    *(
-        [Kit("android, OkHttp 4.12", functools.partial(_android, java.OKHTTP_4))]
-        if all(jar.exists() for jar in java.OKHTTP_4)
-        else []
-    ),
+    Kit("android, OkHttp 4.12", functools.partial(_android, java.OKHTTP_4)),
 )

@@ -180,11 +180,15 @@ class Scenarios:
         cable = scene.cable()
         drivers = scene.start_all(*EVERY_KIND, url=f"ws://127.0.0.1:{cable.port}")
         cable.be("swallow")
+        if "chat" in drivers:
+            drivers["chat"].tell(send={"message": "never arrived"})
         for driver in drivers.values():
             driver.state("lost")
         cable.be("through")
         for driver in drivers.values():
             driver.state("connected")
+        if "chat" in drivers:
+            drivers["chat"].until("message", message="never arrived", mine=True)
 
     @scenario("token expired", *ANSWERED)
     def test_a_client_whose_token_has_ended_returns_with_a_new_one_or_not_at_all(

@@ -13,17 +13,17 @@ from tests.conformance.scenarios import Scenarios
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "clients" / "README.md"
 BEGIN, END = "<!-- make clients-table writes this table -->\n", "<!-- end of the table -->\n"
-PASSES, FAILS = "yes", "**no**"
+PASSES, FAILS, SKIPPED = "yes", "**no**", "skipped"
 
-Results = Mapping[tuple[str, str], bool]
-"""Whether a kit, by name, passes a scenario, by title."""
+Results = Mapping[tuple[str, str], bool | None]
+"""Whether a kit, by name, passes a scenario, by title; None where its library is not there."""
 
 
 class Recorder:
     """A plugin of pytest that notes what passes."""
 
     def __init__(self) -> None:
-        self.results: dict[tuple[str, str], bool] = {}
+        self.results: dict[tuple[str, str], bool | None] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -34,7 +34,8 @@ class Recorder:
         if scenario is not None:
             kit: Any = item.callspec.params["kit"]
             key = (kit.name, scenario.title)
-            self.results[key] = self.results.get(key, True) and report.passed
+            before = self.results.get(key, True)
+            self.results[key] = None if report.skipped else before and report.passed
         return report
 
 
@@ -53,10 +54,9 @@ def table(results: Results | None = None) -> str:
         for column in columns:
             if not column.concerns(kit):
                 row.append("–")
-            elif results is None or results.get((kit.name, column.title)):
-                row.append(PASSES)
-            else:
-                row.append(FAILS)
+                continue
+            passed = results is None or results.get((kit.name, column.title), False)
+            row.append(SKIPPED if passed is None else PASSES if passed else FAILS)
         rows.append(row)
         notes += [f"- {kit.name}, {title}: {why}.\n" for title, why in kit.cannot.items()]
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)

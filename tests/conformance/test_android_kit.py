@@ -27,8 +27,7 @@ UUID = "123e4567-e89b-42d3-a456-426614174000"
 def libraries(request: pytest.FixtureRequest) -> tuple[Path, ...]:
     """OkHttp; the newer one where it is there."""
     found: tuple[Path, ...] = request.param
-    if found is java.OKHTTP_4 and not all(jar.exists() for jar in found):
-        pytest.skip(f"{found[0]} is not there, and neither apt, PyPI nor npm has it")
+    java.skip_without(found)
     return found
 
 
