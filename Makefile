@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package packages apt-repository package-test pin log-page screenshots \
+.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package packages apt-repository package-test pin log-page clients-table screenshots \
 	test-tools fuzz-tools bench-tools package-tools apt-repository-tools package-test-tools FORCE
 
 PYTHON ?= python3
@@ -91,6 +91,7 @@ help:
 	make package-test  install each in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make log-page write docs/log.md anew, from the lists in the code
+	make clients-table  run every client kit, and fill the table in docs/clients/README.md
 	make screenshots  take the pictures in docs/images of every page; ARGS="room" for one page
 	make clean    remove what make made; ./var, the embedded database, stays
 	JOBS=1 lets make test run one test at a time, not $(JOBS); JOBS=0 in one process, for a debugger.
@@ -245,6 +246,9 @@ pin: $(VENV)/.made
 log-page: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.log_page
 
+clients-table: test-tools $(VENV)/.test
+	@$(VENV)/bin/python -m tests.conformance.table $(PYTEST_ARGS)
+
 screenshots: test-tools $(VENV)/.test
 	@$(VENV)/bin/python -m tests.screenshots $(ARGS)
 
@@ -313,6 +317,9 @@ test-tools:
 	need prometheus promtool
 	need mono-mcs mcs
 	need mono-runtime mono
+	need default-jdk-headless javac
+	[ -e /usr/share/java/okhttp.jar ] || missing+=(libokhttp-java)
+	[ -e /usr/share/java/com.android.json.jar ] || missing+=(libandroid-json-java)
 	[ -e /usr/lib/mono/4.5/System.Core.dll ] || missing+=(libmono-system4.0-cil libmono-system-core4.0-cil)
 	if [ $${#missing[@]} != 0 ]; then install "$${missing[@]}"; fi
 

@@ -7,7 +7,10 @@ from hypothesis import HealthCheck, Phase, settings
 
 # so that a failed assertion of a helper says what it compared
 pytest.register_assert_rewrite(
-    "tests.contract.pairs", "tests.unit.receive_paths", "tests.unit.opening_ways"
+    "tests.contract.pairs",
+    "tests.unit.receive_paths",
+    "tests.unit.opening_ways",
+    "tests.conformance.scenarios",
 )
 
 # A shell ignores SIGINT for what it starts in the background, nohup ignores SIGHUP, and children

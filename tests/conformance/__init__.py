@@ -2,5 +2,5 @@
 
 A driver is a small program in the language of the kit (`drivers`), with one client of one kind. It
 gets commands, one JSON object a line, and prints what the kit says, likewise (`driver`). `kits` has
-one entry for each kit; every scenario of `test_kits` runs with every kit.
+one entry for each kit; every one of the `scenarios` runs with every kit.
 """

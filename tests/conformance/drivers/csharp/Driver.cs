@@ -10,6 +10,7 @@ using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
@@ -58,8 +59,15 @@ public static class Driver
         }) { IsBackground = true }.Start();
         loop.Run(options.Context == null ? (Action)client.Update : () => { });
         client.Close();
+        Output.Flush();
+        LeaveAtOnce(0);
         return 0;
     }
+
+    // Mono aborts now and then if a socket ends while its runtime shuts down (an assertion in its
+    // thread for I/O), so the process ends without that.
+    [DllImport("libc", EntryPoint = "_exit")]
+    private static extern void LeaveAtOnce(int status);
 
     private static SocketFactory Library(string name)
     {
