@@ -45,11 +45,11 @@ def _web() -> list[str]:
 def _unity() -> list[str]:
     folder = tempfile.mkdtemp(prefix="relayd-tests-")
     atexit.register(shutil.rmtree, folder)
-    program = csharp.build_driver(Path(folder), *_CSHARP_LIBRARIES.values())
+    program = csharp.build_driver(Path(folder), *CSHARP_LIBRARIES.values())
     return ["mono", str(program)]
 
 
-_CSHARP_LIBRARIES = {
+CSHARP_LIBRARIES = {
     name: Path(path)
     for name in ("websocket-sharp", "NativeWebSocket")
     if (path := os.environ.get(f"RELAYD_TESTS_{name.replace('-', '_').upper()}"))
@@ -62,6 +62,6 @@ KITS = (
     Kit("unity, ClientWebSocket", _unity, lacks=("phone",)),
     *(
         Kit(f"unity, {name}", _unity, options=(f"library={name.lower()}",), lacks=("phone",))
-        for name in _CSHARP_LIBRARIES
+        for name in CSHARP_LIBRARIES
     ),
 )  # fmt: skip
