@@ -1,20 +1,26 @@
 """clients/unity as Unity and a compiler see it; the scenarios of all kits run it against relayd."""
 
 import json
+import re
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.cable import Cable
 from tests.conformance import csharp
-from tests.conformance.kits import CSHARP_LIBRARIES
+from tests.conformance.driver import Driver
+from tests.conformance.kits import CSHARP_LIBRARIES, KITS
 from tests.daemon import Daemon
 from tests.integration.clients import read, say
 from tests.integration.waiting import eventually
 
+KIT = next(kit for kit in KITS if kit.name == "unity, ClientWebSocket")
+UUID = "123e4567-e89b-42d3-a456-426614174000"
 UNREADABLE = (
     *("", " ", "{", "[1,", '"open', '{"a":}', '{"a" 1}', "{a:1}", "01", "-", "1.", ".5", "1e"),
     *("+1", "--1", "nul", "truex", "[1] 2", '"\\q"', '"\\u12g4"', '"\\u12', "'a'", "NaN", '"\t"'),
@@ -91,8 +97,48 @@ def test_the_kit_compiles_with_each_library_and_for_a_browser(
     defines: list[str], tmp_path: Path
 ) -> None:
     """Against stubs of their public interfaces; as it runs in the scenarios, it has neither."""
-    files = csharp.sources(csharp.KIT / "Runtime", csharp.STUBS)
+    samples = [csharp.KIT / "Samples~"] if "UNITY_2019_4_OR_NEWER" in defines else []
+    files = csharp.sources(csharp.KIT / "Runtime", csharp.STUBS, *samples)
     csharp.compile_csharp(tmp_path / "kit.dll", files, defines=defines)
+
+
+def test_a_headset_and_a_viewer_of_a_topic_notice_a_dead_network_and_their_questions_are_not_seen(
+    tmp_path: Path,
+) -> None:
+    """Their library cannot ping: one asks over HTTP, the other sends what is an error."""
+    daemon = Daemon(tmp_path).start()
+    try:
+        with Cable(daemon.port) as cable, ExitStack() as stack:
+            url = f"ws://127.0.0.1:{cable.port}"
+            headset = stack.enter_context(Driver(KIT, "headset", url, UUID))
+            viewer = stack.enter_context(Driver(KIT, "push", url, "build"))
+            for client in (headset, viewer):
+                client.state("connected")
+            asked = re.compile(r'relayd_errors_total\{error="read_only",kind="push"\} [1-9]')
+            eventually(lambda: bool(asked.search(daemon.get("/metrics")[1])))
+            for client in (headset, viewer):
+                assert [each["name"] for each in client.events] == ["connecting", "connected"]
+            cable.be("swallow")
+            for client in (headset, viewer):
+                client.state("lost")
+            before = len(viewer.events)
+            cable.be("through")
+            viewer.state("connected", before)
+    finally:
+        daemon.stop()
+
+
+def test_a_chat_goes_on_after_a_message_that_is_too_long(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path).start()
+    try:
+        with Driver(KIT, "chat", daemon.ws_url, "room") as client:
+            client.state("connected")
+            client.send(message="x" * 70_000)
+            client.send(message="after")
+            client.until("message", message="after", mine=True)
+            assert client.state("lost")["close_code"] == 1009
+    finally:
+        daemon.stop()
 
 
 def test_the_sample_plays_with_two_senders_and_a_viewer_and_events_come_on_the_main_thread(
@@ -142,8 +188,7 @@ def test_a_client_as_in_the_tutorials_of_a_library_works_unchanged(
         command = ["mono", str(minimal), daemon.ws_url + path, *frame]
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
-    uuid = "123e4567-e89b-42d3-a456-426614174000"
-    headset = run(f"/ws/difficulty/unity/{uuid}")
+    headset = run(f"/ws/difficulty/unity/{UUID}")
     camera = run("/ws/camera/demo", '{"x": 0.5, "y": 1.25, "z": -3}')
     chat = run("/ws/chat", '{"message": "hello"}')
     refused = run("/ws/difficulty/android/no-uuid?refuse=close")
@@ -154,7 +199,7 @@ def test_a_client_as_in_the_tutorials_of_a_library_works_unchanged(
         ):
             assert client.stdout
             assert members.items() <= json.loads(client.stdout.readline()).items()
-        eventually(lambda: _pair(daemon, uuid))
+        eventually(lambda: _pair(daemon))
         assert headset.stdout
         assert set(json.loads(headset.stdout.readline())) == {"quiz_id", "action_id"}
         assert refused.stdout
@@ -168,10 +213,10 @@ def test_a_client_as_in_the_tutorials_of_a_library_works_unchanged(
         daemon.stop()
 
 
-def _pair(daemon: Daemon, uuid: str) -> bool:
+def _pair(daemon: Daemon) -> bool:
     """Whether the headset was there, and got what a phone asked for."""
     try:
-        with daemon.connect(f"/ws/difficulty/android/{uuid}") as phone:
+        with daemon.connect(f"/ws/difficulty/android/{UUID}") as phone:
             say(phone, {"difficulty": 1})
             return bool(read(phone)["status"] == "received")
     except InvalidStatus:

@@ -80,6 +80,7 @@ namespace Relayd
         protected Connection(string server, string path, ConnectionOptions options)
         {
             _options = options ?? new ConnectionOptions();
+            server = server.Trim();
             var scheme = server.IndexOf("://", StringComparison.Ordinal);
             if (scheme < 0) throw new ArgumentException("An address such as wss://relay.example is needed.", "server");
             var secure = server.StartsWith("https:", StringComparison.OrdinalIgnoreCase)
@@ -213,7 +214,7 @@ namespace Relayd
         /// <summary>The address of another path of the server, with http: or https:.</summary>
         protected string HttpUrl(string path)
         {
-            return "http" + _url.Substring(2, _url.IndexOf("/ws/", StringComparison.Ordinal) - 2) + path;
+            return "http" + _url.Substring(2, _url.LastIndexOf("/ws/", StringComparison.Ordinal) - 2) + path;
         }
 
         protected void After(string name, double seconds, Action action)
@@ -358,11 +359,12 @@ namespace Relayd
         {
             var last = _last ?? new Dictionary<string, object>();
             var told = Json.Text(last, "error");
-            if (code == 1004) code = Codes.CloseCodeAfter(told); // NativeWebSocket, for each from 4000 on
+            var hidden = code == 1004; // NativeWebSocket, for each from 4000 on
+            if (hidden) code = Codes.CloseCodeAfter(told);
             if (code == 0 || (!_opened && code < 4000)) code = 1006; // websocket-sharp has 1002 for any answer but 101
             var status = Codes.IsRefusal(code) ? code - 4000 : 0;
             RelaydException error;
-            if (told != "" && code >= 4000) error = RelaydException.Of(last, status, code);
+            if (told != "" && (hidden || code >= 4000)) error = RelaydException.Of(last, status, code);
             else error = new RelaydException(reason, Codes.ErrorBefore(code, reason), status, code);
             Leave();
             if (Forgives(error)) Wait(error);

@@ -24,7 +24,8 @@ namespace Relayd
         {
             base.Update();
             if (Connection == null || Time.unscaledTime < _next) return;
-            _next = Time.unscaledTime + 1 / Mathf.Max(Rate, 0.1f);
+            // From when it was due, or the rate would be lower by half a frame's time; but nothing is made up for.
+            _next = Mathf.Max(_next + 1 / Mathf.Max(Rate, 0.1f), Time.unscaledTime);
             var position = transform.position;
             ((CameraClient)Connection).Move(position.x, position.y, position.z);
         }

@@ -17,7 +17,7 @@ public class MovingCircle : MonoBehaviour
     private const float Speed = 3;
 
     private Transform _sent;
-    private Vector3 _centre;
+    private Vector3 _centre = Vector3.zero;
 
     private void Start()
     {

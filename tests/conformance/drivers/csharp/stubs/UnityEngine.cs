@@ -43,6 +43,11 @@ namespace UnityEngine
             this.z = z;
         }
 
+        public static Vector3 zero
+        {
+            get { return new Vector3(); }
+        }
+
         public static Vector3 one
         {
             get { return new Vector3(1, 1, 1); }
