@@ -1,17 +1,14 @@
 """clients/unity as Unity and a compiler see it; the scenarios of all kits run it against relayd."""
 
 import json
-import re
 import shutil
 import subprocess
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.cable import Cable
 from tests.conformance import csharp
 from tests.conformance.driver import Driver
 from tests.conformance.kits import CSHARP_LIBRARIES, KITS
@@ -100,32 +97,6 @@ def test_the_kit_compiles_with_each_library_and_for_a_browser(
     samples = [csharp.KIT / "Samples~"] if "UNITY_2019_4_OR_NEWER" in defines else []
     files = csharp.sources(csharp.KIT / "Runtime", csharp.STUBS, *samples)
     csharp.compile_csharp(tmp_path / "kit.dll", files, defines=defines)
-
-
-def test_a_headset_and_a_viewer_of_a_topic_notice_a_dead_network_and_their_questions_are_not_seen(
-    tmp_path: Path,
-) -> None:
-    """Their library cannot ping: one asks over HTTP, the other sends what is an error."""
-    daemon = Daemon(tmp_path).start()
-    try:
-        with Cable(daemon.port) as cable, ExitStack() as stack:
-            url = f"ws://127.0.0.1:{cable.port}"
-            headset = stack.enter_context(Driver(KIT, "headset", url, UUID))
-            viewer = stack.enter_context(Driver(KIT, "push", url, "build"))
-            for client in (headset, viewer):
-                client.state("connected")
-            asked = re.compile(r'relayd_errors_total\{error="read_only",kind="push"\} [1-9]')
-            eventually(lambda: bool(asked.search(daemon.get("/metrics")[1])))
-            for client in (headset, viewer):
-                assert {each["event"] for each in client.events} == {"state"}
-            cable.be("swallow")
-            for client in (headset, viewer):
-                client.state("lost")
-            before = len(viewer.events)
-            cable.be("through")
-            viewer.state("connected", before)
-    finally:
-        daemon.stop()
 
 
 def test_a_chat_goes_on_after_a_message_that_is_too_long(tmp_path: Path) -> None:

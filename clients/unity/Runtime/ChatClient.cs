@@ -200,12 +200,6 @@ namespace Relayd
             return true;
         }
 
-        // Everything that may answer is already on its way to this client: see CopyWithin.
-        protected override bool Probe(Action<bool> answered)
-        {
-            return Current == null && base.Probe(answered);
-        }
-
         protected override void OnState(StateName name)
         {
             Cancel("copy");

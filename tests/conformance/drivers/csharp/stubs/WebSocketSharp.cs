@@ -56,8 +56,6 @@ namespace WebSocketSharp
 
         public Net.ClientSslConfiguration SslConfiguration { get; private set; }
 
-        public TimeSpan WaitTime { get; set; }
-
         public void Connect()
         {
         }
@@ -68,11 +66,6 @@ namespace WebSocketSharp
 
         public void Close(ushort code)
         {
-        }
-
-        public bool Ping()
-        {
-            return false;
         }
 
         public void Send(string data)
