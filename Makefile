@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package package-test pin log-page screenshots \
+.PHONY: help setup run test test-unit fuzz torture sanitize lint format bench clean package package-test pin log-page screenshots clients-table \
 	test-tools fuzz-tools bench-tools package-tools package-test-tools FORCE
 
 PYTHON ?= python3
@@ -89,6 +89,7 @@ help:
 	make package-test  install it in a Debian that boots in a container, and try everything; needs root
 	make pin      choose anew which versions of the libraries the package carries
 	make log-page write docs/log.md anew, from the lists in the code
+	make clients-table  run every client kit, and fill the table in docs/clients/README.md
 	make screenshots  take the pictures in docs/images of every page; ARGS="room" for one page
 	make clean    remove what make made; ./var, the embedded database, stays
 	JOBS=1 lets make test run one test at a time, not $(JOBS); JOBS=0 in one process, for a debugger.
@@ -227,6 +228,9 @@ pin: $(VENV)/.made
 
 log-page: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.log_page
+
+clients-table: test-tools $(VENV)/.test
+	@$(VENV)/bin/python -m tests.conformance.table $(PYTEST_ARGS)
 
 screenshots: test-tools $(VENV)/.test
 	@$(VENV)/bin/python -m tests.screenshots $(ARGS)

@@ -25,6 +25,7 @@ being UTF-8 JSON in text frames (RFC 6455); full text in docs/protocol.md:
     push        in   anything, answered with read_only
                 out  what was published, as it is
     any path    out  {"error": code, "message": sentence, "tag"?: string}
+                     {"status": "heartbeat", "seconds": number}   if the client asked
 """
 
 import hashlib
@@ -350,6 +351,11 @@ def encode_not_received(code: ErrorCode, message: str, tag: str) -> bytes:
     """The answer to a phone whose request was not carried out, as far as that is known."""
     error = _StatusError(status="error", error=code.value, message=message, tag=tag)
     return _encoder.encode(error)
+
+
+def encode_heartbeat(seconds: float) -> bytes:
+    """What a client gets that asked for heartbeats: a silent one gets the next within `seconds`."""
+    return b'{"status":"heartbeat","seconds":%b}' % encode(round(seconds, 3))
 
 
 def encode_notice(code: ErrorCode, message: str) -> bytes:

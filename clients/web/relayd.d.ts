@@ -1,6 +1,6 @@
 // Types of relayd.js.
 
-export type StateName = "idle" | "connecting" | "connected" | "lost" | "waiting" | "refused";
+export type StateName = "idle" | "connecting" | "connected" | "lost" | "waiting" | "refused" | "closed";
 
 export interface State {
   name: StateName;

@@ -8,7 +8,8 @@
 // Every client connects again by itself, after a random wait that doubles from try to try ("full
 // jitter"), as docs/protocol.md asks for under Reconnecting. A browser cannot read the HTTP status of
 // a refused handshake, so `?refuse=close` asks for an error frame and a close frame instead: 4000 +
-// the status. It can set no header either, so a token is offered as a subprotocol.
+// the status. It can set no header either, so a token is offered as a subprotocol; and it sees no
+// pings, so `?heartbeat=1` asks for frames that show that the network lives.
 
 const FIRST_WAIT = 1000; // ms, the longest one before the first try; doubles from try to try
 const LONGEST_WAIT = 30_000;
@@ -17,6 +18,7 @@ const SLOWER = 3; // after 4003 and 4004, the wait is that of so many tries late
 const HEADSET_WAIT = 2000; // between two looks for the headset
 const CONNECT_LIMIT = 15_000;
 const ACCEPTED_AFTER = 250; // a refusal follows the opening at once
+const LATE = 15_000; // a heartbeat may be so late before the connection counts as dead
 const SETTLED_AFTER = 1000; // this long nothing: the history is through
 const STABLE_AFTER = 5000; // only then the next wait is the first one again
 const COPY_WITHIN = 10_000; // without its copy by then, a message's connection counts as dead
@@ -60,8 +62,8 @@ const randomTag = () =>
 //   "problem"  detail: a RelaydError about what this client sent, or about its connection
 //
 // `state.name` is "idle", "connecting", "connected", "lost" (tries again at `retryAt`, ms since 1970),
-// "waiting" (as lost, since the other side is not there yet) or "refused" (needs a change, or a person
-// who calls connect()); `state.error` is the RelaydError, or null.
+// "waiting" (as lost, since the other side is not there yet), "refused" (needs a change, or a person
+// who calls connect()) or "closed" (by close()); `state.error` is the RelaydError, or null.
 export class Connection extends EventTarget {
   state = { name: "idle", error: null, retryAt: 0 };
 
@@ -77,19 +79,20 @@ export class Connection extends EventTarget {
   #tries = 0;
   #timers = {};
   #early = null; // an error frame that came first: of a refusal, if the close follows
-  #farewell = null; // an error frame about the connection: a close with its code follows
+  #last = null; // the last frame: the error, before a close with 4000 or more
+  #heartbeat = 0; // ms within which the next frame comes; 0 if the server has not said so
 
-  // base: the address of relayd, http: or ws:; path: "/ws/camera/demo"; options: `query`, parameters
-  // of the path; `token`, a JWT, or a function that returns one or a promise of one: it is called with
-  // true when the last one has expired. A function may return null. `pace`: tests set it below 1, and
-  // every wait is shorter by it.
+  // base: the address of relayd, http: or ws:, with the folder if a proxy has it in one; path:
+  // "/ws/camera/demo"; options: `query`, parameters of the path; `token`, a JWT, or a function that
+  // returns one or a promise of one: it is called with true when the last one has expired. A function
+  // may return null. `pace`: tests set it below 1, and every wait is shorter by it.
   constructor(base, path, { query = {}, token = null, pace = 1 } = {}) {
     super();
-    this.#pace = pace;
     this.#base = base;
     this.#path = path;
     this.#query = query;
     this.#token = token;
+    this.#pace = pace;
   }
 
   // Connects now, whatever is under way.
@@ -118,17 +121,19 @@ export class Connection extends EventTarget {
     socket.addEventListener("message", current((event) => this.#received(event.data)));
     socket.addEventListener("close", current((event) => this.#closed(event)));
     socket.addEventListener("error", () => {}); // a close follows; without a listener Node ends
-    this.#after("limit", CONNECT_LIMIT, () => this.drop());
+    this.#after("limit", this.paced(CONNECT_LIMIT), () => this.drop());
   }
 
   // Ends the connection for good, or until connect().
   close() {
     this.#leave();
-    this.#become("idle");
+    this.#become("closed");
   }
 
-  // Gives up a connection that seems dead, without waiting for the other side to agree.
+  // Gives up a connection that seems dead, without waiting for the other side to agree. One that has
+  // ended for good stays so.
   drop() {
+    if (this.state.name === "refused" || this.state.name === "closed") return;
     this.#leave();
     this.#wait(null);
   }
@@ -172,9 +177,9 @@ export class Connection extends EventTarget {
     return Boolean(frame.error) && !frame.gap;
   }
 
-  // As setTimeout, at the pace of this client.
-  later(wait, action) {
-    return setTimeout(action, wait * this.#pace);
+  // A wait in ms, at the pace of this client.
+  paced(wait) {
+    return wait * this.#pace;
   }
 
   tell(type, detail) {
@@ -182,9 +187,10 @@ export class Connection extends EventTarget {
   }
 
   #url() {
-    const url = new URL(this.#path, this.#base);
+    const url = new URL(this.#base);
+    url.pathname = url.pathname.replace(/\/$/, "") + this.#path;
     url.protocol = url.protocol.replace(/^http/, "ws");
-    const query = { ...this.#query, ...this.query(), refuse: "close" };
+    const query = { ...this.#query, ...this.query(), refuse: "close", heartbeat: 1 };
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     return url;
   }
@@ -196,11 +202,11 @@ export class Connection extends EventTarget {
 
   #accepted() {
     if (this.state.name !== "connecting") return;
-    this.#become("connected");
+    this.#after("stable", this.paced(STABLE_AFTER), () => (this.#tries = 0));
     const early = this.#early;
     this.#early = null;
-    if (early) this.received(early);
-    this.#after("stable", STABLE_AFTER, () => (this.#tries = 0));
+    this.#become("connected");
+    if (early && this.state.name === "connected") this.received(early);
   }
 
   #received(data) {
@@ -210,28 +216,34 @@ export class Connection extends EventTarget {
     } catch {
       return;
     }
+    const beats = frame.status === "heartbeat" && typeof frame.seconds === "number";
+    if (beats) this.#heartbeat = frame.seconds * 1000;
+    if (this.#heartbeat) {
+      this.#after("silence", this.#heartbeat + this.paced(LATE), () => this.drop());
+    }
+    if (beats) return this.#accepted();
+    this.#last = frame;
     if (this.state.name === "connecting" && this.mayRefuse(frame)) {
       this.#early = frame;
       return;
     }
     this.#accepted();
-    if (OF_CONNECTION.has(frame.error)) this.#farewell = frame;
     this.received(frame);
   }
 
   #closed({ code, reason }) {
-    const early = this.#early ?? (code >= 4000 ? this.#farewell : null) ?? {};
+    const last = (code >= 4000 && this.#last) || {};
     const status = code >= 4400 && code < 4600 ? code - 4000 : 0;
-    const error = new RelaydError(early.message ?? "", {
-      code: early.error ?? (status ? reason : ""),
-      retryAfter: early.retry_after ?? 0,
+    const error = new RelaydError(last.message ?? "", {
+      code: last.error ?? (status ? reason : ""),
+      retryAfter: last.retry_after ?? 0,
       closeCode: code,
       status,
     });
     this.#leave();
     const patience = this.patience(error);
     if (patience !== null) {
-      this.#later("waiting", error, patience / 2 + (Math.random() * patience) / 2);
+      this.#later("waiting", error, this.paced(patience / 2 + (Math.random() * patience) / 2));
     } else if (status === 429 || status === 503) {
       this.#wait(error, error.retryAfter * 1000 || RETRY_AFTER);
     } else if (code === 4005 || status === 401) {
@@ -251,6 +263,7 @@ export class Connection extends EventTarget {
     const attempt = this.#attempt;
     let token = null;
     if (typeof this.#token === "function") {
+      this.#become("lost", error);
       token = await Promise.resolve(this.#token(true)).catch(() => null);
     }
     if (attempt !== this.#attempt) return;
@@ -263,20 +276,20 @@ export class Connection extends EventTarget {
   #wait(error, least = 0) {
     const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries);
     this.#tries += 1;
-    this.#later("lost", error, least + Math.random() * longest);
+    this.#later("lost", error, this.paced(least + Math.random() * longest));
   }
 
   #later(name, error, wait) {
-    const paced = wait * this.#pace;
-    this.#become(name, error, Date.now() + paced);
-    this.#after("retry", paced, () => this.connect());
+    // first, since whoever gets the state may close the client
+    this.#after("retry", wait, () => this.connect());
+    this.#become(name, error, Date.now() + wait);
   }
 
   #leave() {
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#timers = {};
-    this.#early = null;
-    this.#farewell = null;
+    this.#early = this.#last = null;
+    this.#heartbeat = 0;
     this.#attempt += 1;
     const socket = this.#socket;
     this.#socket = null;
@@ -386,7 +399,8 @@ export class Phone extends Connection {
     const request = this.#requests.get(frame.tag);
     if (!request) return;
     if (frame.error === "outcome_unknown") {
-      this.later(TRY_AGAIN_AFTER, () => this.#requests.has(frame.tag) && this.send(request.frame));
+      const again = () => this.#requests.has(frame.tag) && this.send(request.frame);
+      setTimeout(again, this.paced(TRY_AGAIN_AFTER));
       return;
     }
     this.#requests.delete(frame.tag);
@@ -489,7 +503,7 @@ export class Chat extends Connection {
     if (message && !OF_CONNECTION.has(error.code)) {
       clearTimeout(this.#deadline);
       if (PASSING.has(error.code)) {
-        this.#deadline = this.later(TRY_AGAIN_AFTER, () => this.#transmit(message));
+        this.#deadline = setTimeout(() => this.#transmit(message), this.paced(TRY_AGAIN_AFTER));
       } else {
         Object.assign(message, { state: "failed", error });
         this.#changed();
@@ -513,7 +527,7 @@ export class Chat extends Connection {
     this.#settling = setTimeout(() => {
       this.#settling = null;
       this.dispatchEvent(new Event("settled"));
-    }, SETTLED_AFTER);
+    }, this.paced(SETTLED_AFTER));
   }
 
   #next() {
@@ -527,7 +541,7 @@ export class Chat extends Connection {
   #transmit(message) {
     if (!this.send({ message: message.text, tag: message.tag })) return;
     clearTimeout(this.#deadline);
-    this.#deadline = this.later(COPY_WITHIN, () => this.drop());
+    this.#deadline = setTimeout(() => this.drop(), this.paced(COPY_WITHIN));
   }
 
   #changed() {

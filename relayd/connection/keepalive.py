@@ -65,6 +65,11 @@ class Keepalive:
             self.stop()
             self.start()
 
+    @property
+    def within(self) -> float:
+        """Seconds after which a peer that only answers pings gets the next one, at most."""
+        return self._interval + 2 * self._step
+
     def start(self) -> None:
         """Begins to sweep."""
         self._loop.start(self._step, now=False)

@@ -184,6 +184,7 @@ class RelayProtocol(Receiving):
             self._expire_later(max(0, self.identity.expires - context.admission.now()))
         self._open_inlet()
         self._log.info("{conn} {path} opened by {peer}", **self.facts)
+        self._send_heartbeat()
         try:
             self.opened()
         except Exception:
@@ -226,9 +227,15 @@ class RelayProtocol(Receiving):
     # -- the end
 
     def ping(self) -> None:
-        """Pings a silent peer (`keepalive.Peer`)."""
+        """Pings a silent peer (`keepalive.Peer`), with a heartbeat if it has asked for those."""
         self.send(PING_FRAME)
+        self._send_heartbeat()
         self._log.debug("{conn} {path} was silent and is pinged", **self.facts)
+
+    def _send_heartbeat(self) -> None:
+        assert self._request is not None
+        if "1" in self._request.params.get("heartbeat", ()):
+            self.send_payload(wire.encode_heartbeat(self.context.keepalive.within))
 
     def close_silent(self) -> None:
         """Closes with 4002, since the peer stayed silent (`keepalive.Peer`)."""

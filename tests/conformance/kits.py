@@ -1,19 +1,23 @@
-"""The kits that every scenario runs with, and how their drivers are built and started."""
+"""The client kits: one entry each, for the scenarios, the table and `make clients-table`.
+
+A new kit is an entry in `KITS` and a driver in `drivers/` (`driver.py` has the protocol).
+"""
 
 import atexit
 import functools
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conformance import csharp
 from tests.npm import npm_package
 
-ROOT = Path(__file__).resolve().parents[2]
 DRIVERS = Path(__file__).resolve().parent / "drivers"
+EVERY_KIND = ("camera", "chat", "phone", "headset", "push")
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,11 @@ class Kit:
 
     Attributes:
         name: in the table, such as `web, ws of Node`.
-        command: builds the driver, if that is needed, and returns how it is started.
-        cannot: scenarios that do not apply, and why, in a few words for the table.
+        command: builds the driver, if that is needed, and returns how it is started; called for
+            each driver, so it builds once.
+        cannot: titles of scenarios that do not apply, and why, in a few words for the table.
         options: further options of every client.
-        lacks: the kinds that it has no client for; those of the web kit stand in.
+        lacks: those of `EVERY_KIND` that it has no client for.
     """
 
     name: str
@@ -34,11 +39,18 @@ class Kit:
     options: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
 
+    def having(self, kinds: Iterable[str]) -> list[str]:
+        """Those of some kinds that it has a client for."""
+        return [kind for kind in kinds if kind not in self.lacks]
+
 
 @functools.cache
 def _web() -> list[str]:
-    os.environ["RELAYD_TESTS_WS"] = str(npm_package("ws", "8.18.0") / "wrapper.mjs")
-    return ["node", str(DRIVERS / "web.mjs")]
+    return ["node", str(DRIVERS / "web.mjs"), str(npm_package("ws", "8.23.0"))]
+
+
+def _python() -> list[str]:
+    return [sys.executable, str(DRIVERS / "python_kit.py")]
 
 
 @functools.cache
@@ -56,12 +68,13 @@ CSHARP_LIBRARIES = {
 }
 """Libraries that no registry of ours carries, where somebody has compiled them by hand."""
 
-WEB = Kit("web", _web, {"quiet_cut": "a browser shows no pings"})
 KITS = (
-    WEB,
+    Kit("web", _web),
+    Kit("python, asyncio", _python),
+    Kit("python, Twisted", _python, options=("library=twisted",)),
     Kit("unity, ClientWebSocket", _unity, lacks=("phone",)),
     *(
         Kit(f"unity, {name}", _unity, options=(f"library={name.lower()}",), lacks=("phone",))
         for name in CSHARP_LIBRARIES
     ),
-)  # fmt: skip
+)

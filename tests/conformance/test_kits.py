@@ -1,315 +1,260 @@
-"""What every client kit does: one scenario a test, each with every kit.
+"""Every client kit does what docs/protocol.md asks of clients, against a spawned relayd."""
 
-The names of the scenarios stand in the table of docs/clients/README.md.
-"""
+import functools
 
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
-import jwt
-import pytest
-
-from relayd.access.tokens import LEEWAY
 from tests.cable import Cable
-from tests.conformance.driver import Driver
-from tests.conformance.kits import KITS, WEB, Kit
-from tests.daemon import Daemon
-from tests.integration.clients import read, say
+from tests.conformance.conftest import RATE, Scene, token
+from tests.conformance.kits import EVERY_KIND
+from tests.conformance.scenarios import scenario
+from tests.integration.clients import read, read_rest, say, settle
+from tests.integration.waiting import eventually
 
-SECRET = "a-secret-for-tests-of-32-bytes-or-more"
-Connect = Callable[..., Driver]
-
-
-def token(seconds: float = 600, **claims: object) -> str:
-    """A token that is good for so long."""
-    return jwt.encode({"exp": time.time() + seconds, **claims}, SECRET, algorithm="HS256")
-
-
-@pytest.fixture(scope="module", params=KITS, ids=lambda kit: kit.name)
-def kit(request: pytest.FixtureRequest) -> Kit:
-    found: Kit = request.param
-    return found
+GREETING = "Grüße aus 東京 🙂"
+ANSWERED = {
+    "camera": ({"x": 1, "y": 2, "z": 3}, "pose"),
+    "chat": ({"message": "hello"}, "sent"),
+    "phone": ({"difficulty": 1}, "received"),
+}
+"""What a client may send, and the event that follows."""
+ANSWERS = {"chat": b'"message":"once"', "phone": b'"received"'}
 
 
-@pytest.fixture
-def connect(kit: Kit, request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Starts a client of the kit; skips a scenario that does not apply to it."""
-    scenario = request.node.originalname.removeprefix("test_")
-    if why := kit.cannot.get(scenario):
-        pytest.skip(f"{kit.name}: {why}")
-    with ExitStack() as stack:
-
-        def start(kind: str, url: str, name: str, **options: object) -> Driver:
-            user = WEB if kind in kit.lacks else kit
-            return stack.enter_context(Driver(user, kind, url, name, **options))
-
-        yield start
+def swallowed(cable: Cable, words: bytes) -> bool:
+    """Whether a cable has swallowed these words."""
+    return words in b"".join(cable.swallowed)
 
 
-@pytest.fixture(scope="module")
-def relayd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    settings = {
-        "RELAYD_AUTH_SECRET": SECRET,
-        "RELAYD_API_KEY": "a-key-for-tests",
-        "RELAYD_CHAT_HISTORY_LENGTH": "5",
-    }
-    daemon = Daemon(tmp_path_factory.mktemp("conformance"), settings).start()
-    yield daemon
-    daemon.stop()
+class TestKits:
+    @scenario("connect")
+    def test_a_client_of_each_kind_connects_and_is_closed_by_its_program(
+        self, scene: Scene
+    ) -> None:
+        for driver in scene.start_all(*EVERY_KIND).values():
+            driver.tell(close=True)
+            closed = driver.state("closed")
+            assert (closed["again_in"], closed["error"]) == (None, "")
+            assert [each["name"] for each in driver.all("state")][-2:] == ["connected", "closed"]
 
+    @scenario("refuse")
+    def test_a_refusal_is_final_and_says_why_while_a_phone_waits_for_its_headset(
+        self, scene: Scene
+    ) -> None:
+        kinds = scene.kit.having(EVERY_KIND) * 3
+        elsewhere = f"{scene.relay.ws_url}/elsewhere"
+        refused = {
+            (401, "unauthorized"): scene.start(kinds[0], token="nonsense"),
+            (403, "forbidden"): scene.start(kinds[1], token=token(rights=["push/other"])),
+            (404, "not_found"): scene.start(kinds[2], url=elsewhere),
+        }
+        if "phone" in kinds:
+            phone = scene.start("phone", scene.fresh_name("phone"))
+            waiting = phone.state("waiting", error="no_unity")
+            assert waiting["again_in"] is not None
+            scene.join("headset", phone.name)
+            phone.state("connected")
+        for (status, code), driver in refused.items():
+            state = driver.state("refused")
+            assert (state["status"], state["error"], state["again_in"]) == (status, code, None)
+            assert state["message"].endswith(".")
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Daemon]:
-    """A relayd that a test may stop."""
-    daemon = Daemon(tmp_path).start()
-    yield daemon
-    daemon.stop()
+    @scenario("send", *ANSWERED)
+    def test_a_client_sends_what_arrives_at_others_and_is_acknowledged(self, scene: Scene) -> None:
+        drivers = scene.start_all(*ANSWERED)
+        if "camera" in drivers:
+            camera = drivers["camera"]
+            viewer = scene.join("camera", camera.name)
+            pose = {"x": 1.5, "y": -2, "z": None}
+            camera.tell(send=pose)
+            assert read(viewer) == pose
+            camera.until("pose", **pose)
+        if "chat" in drivers:
+            chat = drivers["chat"]
+            member = scene.join("chat", chat.name)
+            chat.tell(send={"message": GREETING})
+            copy = read(member)
+            assert copy["message"] == GREETING
+            own = chat.until("message", message=GREETING, id=str(copy["id"]), mine=True)
+            assert own["tag"] == copy["tag"] != ""
+            chat.until("sent", tag=copy["tag"])
+        if "phone" in drivers:
+            phone = drivers["phone"]
+            phone.tell(send={"difficulty": 1})
+            assert set(read(scene.other(phone.name))) == {"quiz_id", "action_id"}
+            phone.until("received")
+            phone.tell(send={"difficulty": 99})
+            assert phone.until("problem", error="no_content")["message"].endswith(".")
 
+    @scenario("receive")
+    def test_a_client_gets_each_thing_that_others_send_as_an_event(self, scene: Scene) -> None:
+        drivers = scene.start_all(*EVERY_KIND)
+        if "camera" in drivers:
+            sender = scene.join("camera", drivers["camera"].name)
+            for x in (0.25, -3e200):
+                say(sender, {"x": x, "y": 2})
+                drivers["camera"].until("pose", x=x, y=2, z=None)
+        if "chat" in drivers:
+            member = scene.join("chat", drivers["chat"].name)
+            say(member, {"message": GREETING, "tag": "of-another"})
+            drivers["chat"].until("message", message=GREETING, tag="of-another", mine=False)
+        if "phone" in drivers:
+            phone = drivers["phone"]
+            phone.until("headset", here=True)
+            scene.other(phone.name).close()
+            phone.until("headset", here=False)
+            scene.join("headset", phone.name)
+            phone.until("headset", here=True)
+        if "headset" in drivers:
+            other = scene.join("phone", drivers["headset"].name)
+            say(other, {"difficulty": 2})
+            got = drivers["headset"].until("assignment")
+            assert all(isinstance(each, int) for each in [*got["quiz_id"], got["action_id"]])
+            assert read(other) == {"status": "received"}
+        if "push" in drivers:
+            data = {"percent": 40, "error": None, "message": GREETING, "in": [{"a": 1.5}]}
+            scene.publish("push", drivers["push"].name, data)
+            drivers["push"].until("push", data=data)
 
-@pytest.fixture
-def name() -> str:
-    """Of a group, a room or a topic, or a UUID: nobody else has it."""
-    return str(uuid.uuid4())
+    @scenario("replaced", "phone", "headset")
+    def test_a_client_that_another_one_replaced_does_not_return(self, scene: Scene) -> None:
+        drivers = scene.start_all("phone", "headset")
+        for kind, driver in drivers.items():
+            scene.join("headset", driver.name)
+            taker = scene.join(kind, driver.name)
+            state = driver.state("refused", error="replaced")
+            assert (state["close_code"], state["again_in"]) == (4001, None)
+            settle(taker)
+            driver.tell(close=True)
+            driver.state("closed")
 
+    @scenario("restart")
+    def test_clients_return_after_a_restart_and_a_chat_goes_on_behind_what_it_has(
+        self, scene: Scene
+    ) -> None:
+        drivers = scene.start_all(*EVERY_KIND)
+        if "chat" in drivers:
+            chat = drivers["chat"]
+            scene.publish("chat", chat.name, {"message": "before"})
+            chat.until("message", message="before")
+        scene.relay.stop()
+        for driver in drivers.values():
+            lost = driver.state("lost", close_code=1001)
+            assert 0 <= lost["again_in"] <= 1
+        scene.relay.start()
+        if "chat" in drivers:
+            scene.publish("chat", chat.name, {"message": "after"})
+            chat.until("message", message="after")
+            assert [each["message"] for each in chat.all("message")] == ["before", "after"]
+            assert chat.all("gap") == []
+        for kind, driver in drivers.items():
+            if kind == "phone":
+                driver.state("waiting", error="no_unity")
+                scene.join("headset", driver.name)
+            if kind != "chat":  # which has read on by now
+                driver.state("connected")
 
-# -- connect, send, receive
+    @scenario("kill")
+    def test_clients_return_after_relayd_was_killed_and_send_what_was_said_meanwhile(
+        self, scene: Scene
+    ) -> None:
+        drivers = scene.start_all(*EVERY_KIND)
+        scene.relay.kill()
+        for driver in drivers.values():
+            assert driver.state("lost")["again_in"] is not None
+        if "chat" in drivers:
+            drivers["chat"].tell(send={"message": "meanwhile"})
+        scene.relay.start()
+        if "chat" in drivers:
+            drivers["chat"].until("message", message="meanwhile", mine=True)
+        for kind, driver in drivers.items():
+            if kind == "phone":
+                scene.join("headset", driver.name)
+            if kind != "chat":
+                driver.state("connected")
 
-
-def test_connect(connect: Connect, relayd: Daemon, name: str) -> None:
-    """Two cameras see each other's poses, and each its own, with the same numbers."""
-    first = connect("camera", relayd.ws_url, name, token=token())
-    second = connect("camera", relayd.ws_url, name)
-    for client in (first, second):
-        client.state("connected")
-    first.send(x=0.5, y=1.25, z=-3)
-    for client in (first, second):
-        client.until("pose", x=0.5, y=1.25, z=-3)
-    second.send(x=1, y=2, z=3)
-    for client in (first, second):
-        client.until("pose", x=1, y=2, z=3)
-    assert len(first.all("pose")) == len(second.all("pose")) == 2
-    first.tell(close=True)
-    first.state("closed")
-
-
-def test_chat(connect: Connect, relayd: Daemon, name: str) -> None:
-    """A message comes to all once, and is acknowledged to its sender; the history comes first."""
-    first = connect("chat", relayd.ws_url, name)
-    first.state("connected")
-    first.send(message="one é😀")
-    first.until("sent")
-    first.until("message", message="one é😀", mine=True)
-    second = connect("chat", relayd.ws_url, name)
-    second.until("message", message="one é😀", mine=False)
-    second.state("connected")
-    second.send(message="two")
-    second.until("sent")
-    first.until("message", message="two", mine=False)
-    for client in (first, second):
-        assert [each["message"] for each in client.all("message")] == ["one é😀", "two"]
-        assert all(int(each["id"]) > 2**31 for each in client.all("message"))
-
-
-def test_pair(connect: Connect, relayd: Daemon, name: str) -> None:
-    """The phone waits for its headset, asks, gets its receipt, and hears when the headset goes."""
-    phone = connect("phone", relayd.ws_url, name)
-    phone.state("waiting", error="no_unity")
-    headset = connect("headset", relayd.ws_url, name.upper())
-    headset.state("connected")
-    phone.state("connected")
-    phone.send(difficulty=1)
-    got = headset.until("assignment")
-    assert got["action_id"] > 0
-    assert 1 <= len(got["quiz_id"]) <= 3
-    phone.until("received")
-    phone.send(difficulty=99)
-    phone.until("problem", error="no_content")
-    before = len(phone.events)
-    headset.tell(close=True)
-    phone.until("headset", before, here=False)
-    connect("headset", relayd.ws_url, name)
-    phone.until("headset", before, here=True)
-
-
-def test_push(connect: Connect, relayd: Daemon, name: str) -> None:
-    viewer = connect("push", relayd.ws_url, name)
-    viewer.state("connected")
-    body = b'{"percent": 40, "error": "none", "steps": [1, {"a": null}]}'
-    key = {"Authorization": "Bearer a-key-for-tests"}
-    assert relayd.post(f"/api/push/{name}", body, **key)[0] == 200
-    assert viewer.until("push")["data"] == {
-        "percent": 40, "error": "none", "steps": [1, {"a": None}],
-    }  # fmt: skip
-
-
-# -- refusals
-
-
-def test_refused(connect: Connect, relayd: Daemon, name: str) -> None:
-    """401 and 403 are typed errors, and final: nothing but a developer or a new token helps."""
-    for given, status, code in (
-        ("not.a.token", 401, "unauthorized"),
-        (token(scope="chat"), 403, "forbidden"),
-    ):
-        client = connect("camera", relayd.ws_url, name, token=given)
-        refused = client.state("refused")
-        assert (refused["status"], refused["error"]) == (status, code)
-        assert refused["message"].endswith(".")
-        assert client.all("state")[-1] == refused
-
-
-def test_error(connect: Connect, relayd: Daemon, name: str) -> None:
-    """An error frame is a problem, and the connection goes on."""
-    client = connect("camera", relayd.ws_url, name, token=token(rights=[f"camera/{name}:view"]))
-    client.state("connected")
-    client.send(x=1, y=2, z=3)
-    client.until("problem", error="forbidden")
-    with relayd.connect(f"/ws/camera/{name}") as other:
-        say(other, {"x": 7, "y": 8, "z": 9})
-        client.until("pose", x=7, y=8, z=9)
-
-
-# -- closes
-
-
-def test_replaced(connect: Connect, relayd: Daemon, name: str) -> None:
-    """4001 is final: two apps with one UUID do not throw each other out for ever."""
-    first = connect("headset", relayd.ws_url, name)
-    first.state("connected")
-    second = connect("headset", relayd.ws_url, name)
-    second.state("connected")
-    refused = first.state("refused")
-    assert (refused["close_code"], refused["error"]) in ((4001, "replaced"), (0, "replaced"))
-    assert second.all("state")[-1]["name"] == "connected"
-
-
-def test_restart(connect: Connect, own: Daemon, name: str) -> None:
-    """1001: the client comes back by itself, and chat goes on where it was."""
-    clients = [connect("chat", own.ws_url, name), connect("camera", own.ws_url, name)]
-    chat, camera = clients
-    for client in clients:
-        client.state("connected")
-    chat.send(message="before")
-    chat.until("sent")
-    own.stop()
-    before = [len(client.events) for client in clients]
-    for client in clients:
-        client.state("lost")
-    chat.send(message="meanwhile")
-    own.start()
-    for client, count in zip(clients, before, strict=True):
-        client.state("connected", count)
-    assert len(chat.until("message", message="meanwhile", mine=True)["id"]) > 9
-    camera.send(x=1, y=1, z=1)
-    camera.until("pose", x=1, y=1, z=1)
-    assert [each["message"] for each in chat.all("message")] == ["before", "meanwhile"]
-    assert chat.all("gap") == []
-
-
-def test_kill(connect: Connect, own: Daemon, name: str) -> None:
-    """As a restart, without a word: what was acknowledged is there, nothing comes twice."""
-    chat = connect("chat", own.ws_url, name)
-    chat.state("connected")
-    for number in range(5):
-        chat.send(message=f"m{number}")
-    chat.until("message", message="m4")
-    before = len(chat.events)
-    own.kill()
-    chat.state("lost", before)
-    own.start()
-    chat.state("connected", before)
-    with own.connect(f"/ws/chat/{name}?history=0") as other:
-        say(other, {"message": "after"})
-        read(other)
-    chat.until("message", message="after")
-    assert [each["message"] for each in chat.all("message")] == [
-        *(f"m{number}" for number in range(5)), "after",
-    ]  # fmt: skip
-
-
-def test_cut(connect: Connect, relayd: Daemon, name: str) -> None:
-    """A network that swallows everything: a message is sent again with its tag, and kept once."""
-    with Cable(relayd.port) as cable:
-        chat = connect("chat", f"ws://127.0.0.1:{cable.port}", name)
-        chat.state("connected")
-        cable.be("mute")  # relayd gets it, its copy does not come
-        chat.send(message="once")
-        chat.state("lost")
-        before = len(chat.events)
-        cable.be("through")
-        chat.state("connected", before)
-        chat.until("sent", before)
-        with relayd.connect(f"/ws/chat/{name}") as other:
-            assert read(other)["message"] == "once"
-            say(other, {"message": "last"})
-            assert read(other)["message"] == "last"
-        chat.until("message", message="last")
-        assert len([each for each in chat.all("message") if each["message"] == "once"]) == 1
-
-
-def test_quiet_cut(connect: Connect, relayd: Daemon, name: str) -> None:
-    """The same for a viewer that sends nothing: its heartbeat notices."""
-    with Cable(relayd.port) as cable:
-        viewer = connect("camera", f"ws://127.0.0.1:{cable.port}", name)
-        viewer.state("connected")
+    @scenario("cut network")
+    def test_clients_notice_a_network_that_swallows_everything_and_return_when_it_is_back(
+        self, scene: Scene
+    ) -> None:
+        cable = scene.cable()
+        drivers = scene.start_all(*EVERY_KIND, url=f"ws://127.0.0.1:{cable.port}")
         cable.be("swallow")
-        viewer.state("lost")
-        before = len(viewer.events)
+        for driver in drivers.values():
+            driver.state("lost")
         cable.be("through")
-        viewer.state("connected", before)
-        with relayd.connect(f"/ws/camera/{name}") as other:
-            say(other, {"x": 7, "y": 8, "z": 9})
-            viewer.until("pose", x=7, y=8, z=9)
+        for driver in drivers.values():
+            driver.state("connected")
 
+    @scenario("token expired", *ANSWERED)
+    def test_a_client_whose_token_has_ended_returns_with_a_new_one_or_not_at_all(
+        self, scene: Scene
+    ) -> None:
+        kind = scene.kit.having(ANSWERED)[0]
+        last = scene.kit.having(EVERY_KIND)[-1]
+        user = scene.fresh_name("user")
+        old, new = token(sub=user), token(sub=f"{user}-again")
+        renewed, other = scene.start(kind, token=old), scene.start(last, token=old)
+        for driver in (renewed, other):
+            driver.state("connected")
+        renewed.tell(token=new)
+        sent, answer = ANSWERED[kind]
+        renewed.tell(send=sent)
+        renewed.until(answer)  # so it knows the token
+        scene.revoke(user)
+        state = renewed.state("lost", error="token_revoked")
+        assert state["close_code"] == 4005
+        renewed.state("connected")
+        assert other.state("refused")["again_in"] is None
 
-def test_expired(connect: Connect, relayd: Daemon, name: str) -> None:
-    """4005: the client asks for a new token and comes back; with the same one it gives up."""
-    soon = 5 - LEEWAY  # after a start of two processes
-    renewed = connect("camera", relayd.ws_url, name, token=token(soon))
-    given_up = connect("camera", relayd.ws_url, name, token=token(soon))
-    for client in (renewed, given_up):
-        client.state("connected")
-    before = len(renewed.events)
-    renewed.tell(token=token())
-    renewed.state("connected", before)
-    assert given_up.state("refused")["error"] == "token_expired"
-    renewed.send(x=1, y=2, z=3)
-    renewed.until("pose", x=1, y=2, z=3)
+    @scenario("slow", *ANSWERED)
+    def test_a_client_that_is_closed_for_its_rate_returns_more_slowly(self, scene: Scene) -> None:
+        kind = scene.kit.having(ANSWERED)[0]
+        (driver,) = scene.start_all(kind).values()
+        driver.tell(send=ANSWERED[kind][0], times=RATE * 4)
+        driver.until("problem", error="rate_limited")
+        driver.tell(send=ANSWERED[kind][0], times=RATE * 4)
+        state = driver.state("lost", close_code=4004)
+        assert state["error"] == "rate_limited"
+        driver.state("connected")
 
+    @scenario("gap", "chat")
+    def test_a_chat_whose_history_does_not_reach_back_says_so_and_goes_on(
+        self, scene: Scene
+    ) -> None:
+        room = scene.fresh_name("chat")
+        scene.publish("chat", room, {"message": "kept"})
+        driver = scene.start("chat", room, since=1)
+        driver.until("gap")
+        driver.until("message", message="kept")
 
-def test_slower(connect: Connect, tmp_path: Path, name: str) -> None:
-    """4004: the client comes back, after a longer wait than after a restart."""
-    daemon = Daemon(tmp_path, {"RELAYD_LIMITS_MESSAGES_PER_SECOND": "20"}).start()
-    try:
-        client = connect("camera", daemon.ws_url, name)
-        client.state("connected")
-        before = len(client.events)
-        for _ in range(20):
-            client.tell(send={"x": 1, "y": 2, "z": 3}, times=100)
-            if any(each.get("name") == "lost" for each in client.events):
-                break
-        lost = client.state("lost")
-        assert lost["error"] == "rate_limited" or lost["close_code"] == 4004
-        client.state("connected", before)
-    finally:
-        daemon.stop()
-
-
-def test_gap(connect: Connect, relayd: Daemon, name: str) -> None:
-    """A client whose id the history no longer reaches hears of it, before what is kept."""
-    with relayd.connect(f"/ws/chat/{name}?history=0") as other:
-        ids = []
-        for number in range(8):
-            say(other, {"message": f"m{number}"})
-            ids.append(read(other)["id"])
-    client = connect("chat", relayd.ws_url, name, since=ids[0])
-    client.until("message", message="m7")
-    kinds = [each["event"] for each in client.events if each["event"] in ("gap", "message")]
-    assert kinds == ["gap", *["message"] * 5]
-    resumed = connect("chat", relayd.ws_url, name, since=ids[5])
-    resumed.until("message", message="m7")
-    assert [each["message"] for each in resumed.all("message")] == ["m6", "m7"]
-    assert resumed.all("gap") == []
+    @scenario("sending again", "chat", "phone")
+    def test_a_client_sends_again_what_was_not_acknowledged_and_it_counts_once(
+        self, scene: Scene
+    ) -> None:
+        cable = scene.cable()
+        drivers = scene.start_all("chat", "phone", url=f"ws://127.0.0.1:{cable.port}")
+        cable.be("mute")  # what relayd answers is lost
+        if "chat" in drivers:
+            chat = drivers["chat"]
+            member = scene.join("chat", chat.name)
+            chat.tell(send={"message": "once"})
+            assert read(member)["message"] == "once"
+        if "phone" in drivers:
+            phone = drivers["phone"]
+            phone.tell(send={"difficulty": 1})
+            read(scene.other(phone.name))
+        for kind in drivers:
+            eventually(functools.partial(swallowed, cable, ANSWERS[kind]))
+        cable.be("through")  # for the next connection
+        if "chat" in drivers:
+            chat.state("lost")
+            chat.until("message", message="once", mine=True)
+            chat.tell(send={"message": "next"})
+            chat.until("message", message="next")
+            assert [each["message"] for each in read_rest(member)[0]] == ["next"]
+            for _ in range(2):
+                chat.until("sent")
+            assert len(chat.all("sent")) == len(chat.all("message")) == 2
+        if "phone" in drivers:
+            phone.state("lost")
+            phone.until("received")
+            assert read_rest(scene.other(phone.name)) == [[]]

@@ -227,6 +227,8 @@ def test_a_scene_has_a_valid_frame_of_every_message_of_the_document(
         name = "notice" if party.channel == "android" else "connectionError"
         assert party.read(name)["error"] == "kicked"
         assert party.read_close() == 4242
+    for channel in ADDRESSES:
+        scene.enter(channel, "?heartbeat=1").read("heartbeat")
     everything = {
         (channel, name)
         for channel in ADDRESSES

@@ -67,6 +67,16 @@ def keeps_alive(connection: Raw, beat: bytes) -> bool:
     return True
 
 
+@pytest.mark.parametrize("path", ["/ws/camera", "/ws/chat", "/ws/push/beats"])
+def test_a_client_that_asks_for_heartbeats_gets_one_at_once_and_one_with_each_ping(
+    spawn: Spawn, connect: Connect, path: str
+) -> None:
+    node = spawn(keepalive_ping_interval=0.5, keepalive_pong_timeout=1)
+    client = connect(node, f"{path}?heartbeat=1")
+    beats = [read(client) for _ in range(3)]
+    assert beats == [{"status": "heartbeat", "seconds": 0.6}] * 3
+
+
 def test_a_client_that_only_answers_pings_stays(spawn: Spawn, connect: Connect) -> None:
     """Twice as long as silence is borne, which is longer than we may hang."""
     node = spawn(keepalive_ping_interval=0.3, keepalive_pong_timeout=2.7)

@@ -1,24 +1,46 @@
-// The driver of clients/web under Node: see tests/conformance/__init__.py.
+// Drives clients/web/relayd.js for tests/conformance: node web.mjs WS KIND URL NAME [option=value …],
+// where WS is the folder of npm's ws, the WebSocket of a Node that has none. See ../driver.py.
 
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { webcrypto } from "node:crypto";
 
-const { WebSocket } = await import(process.env.RELAYD_TESTS_WS);
-globalThis.WebSocket ??= WebSocket;
-const kits = await import("../../../clients/web/relayd.js");
+const [folder, kind, url, name, ...rest] = process.argv.slice(2);
+const { WebSocket } = createRequire(import.meta.url)(folder);
 
-const [kind, url, name, ...rest] = process.argv.slice(2);
-const options = Object.fromEntries(rest.map((each) => [each.slice(0, each.indexOf("=")), each.slice(each.indexOf("=") + 1)]));
-const print = (event, members = {}) => process.stdout.write(`${JSON.stringify({ event, ...members })}\n`);
+globalThis.WebSocket = WebSocket;
+globalThis.crypto ??= webcrypto; // Node 18
+globalThis.CustomEvent ??= class extends Event {
+  constructor(type, { detail }) {
+    super(type);
+    this.detail = detail;
+  }
+};
+const kit = await import("../../../clients/web/relayd.js");
 
-let token = options.token ?? null;
-const query = options.since === undefined ? {} : { since: options.since };
-const Kind = { camera: kits.Camera, chat: kits.Chat, phone: kits.Phone, headset: kits.Headset, push: kits.Push }[kind];
-const client = new Kind(url, name, { query, token: () => token, pace: options.fast ? 0.05 : 1 });
+const options = Object.fromEntries(rest.map((option) => option.split(/=(.*)/s)));
+let { token } = options;
+
+const tell = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, ...more })}\n`);
+const problem = ({ code, message }) => tell("problem", { error: code, message });
+
+const classes = {
+  camera: kit.Camera,
+  chat: kit.Chat,
+  phone: kit.Phone,
+  headset: kit.Headset,
+  push: kit.Push,
+};
+const client = new classes[kind](url, name, {
+  query: options.since ? { since: options.since } : {},
+  token: () => token ?? null,
+  pace: options.fast === "1" ? 1 / 20 : 1,
+});
 
 client.addEventListener("state", () => {
-  const { name: state, error, retryAt } = client.state;
-  print("state", {
-    name: state === "idle" ? "closed" : state,
+  const { name, error, retryAt } = client.state;
+  tell("state", {
+    name,
     again_in: retryAt ? (retryAt - Date.now()) / 1000 : null,
     error: error?.code ?? "",
     status: error?.status ?? 0,
@@ -26,39 +48,37 @@ client.addEventListener("state", () => {
     message: error?.message ?? "",
   });
 });
-client.addEventListener("problem", ({ detail }) => print("problem", { error: detail.code, message: detail.message }));
-client.addEventListener("pose", ({ detail }) => print("pose", detail));
-client.addEventListener("gap", () => print("gap"));
-client.addEventListener("assignment", ({ detail }) => print("assignment", detail));
-client.addEventListener("headset", ({ detail }) => print("headset", { here: detail }));
-if (kind === "push") client.addEventListener("frame", ({ detail }) => print("push", { data: detail }));
+client.addEventListener("problem", ({ detail }) => problem(detail));
+client.addEventListener("pose", ({ detail }) => tell("pose", detail));
+client.addEventListener("assignment", ({ detail }) => tell("assignment", detail));
+client.addEventListener("headset", ({ detail }) => tell("headset", { here: detail }));
+client.addEventListener("gap", () => tell("gap"));
+if (kind === "push") client.addEventListener("frame", ({ detail }) => tell("push", { data: detail }));
 
-const mine = new Set();
-const message = ({ detail }) => {
-  const own = mine.has(detail.tag);
-  print("message", { message: detail.message, id: String(detail.id), tag: detail.tag ?? "", mine: own });
-  if (own) print("sent", { tag: detail.tag });
+const said = new Set();
+const copied = ({ detail: { message, id, tag = "" } }) => {
+  if (said.delete(tag)) tell("sent", { tag });
+  return { message, id: String(id), tag };
 };
-client.addEventListener("message", message);
-client.addEventListener("repeated", ({ detail }) => mine.has(detail.tag) && print("sent", { tag: detail.tag }));
+const mine = (tag) => said.has(tag);
+client.addEventListener("message", (event) => {
+  const own = mine(event.detail.tag);
+  tell("message", { ...copied(event), mine: own });
+});
+client.addEventListener("repeated", copied);
 
-const send = (frame) => {
-  if (kind === "chat") mine.add(client.say(frame.message).tag);
-  else if (kind === "camera") client.move(frame.x, frame.y, frame.z);
-  else if (kind === "phone") {
-    client.ask(frame.difficulty).then(
-      () => print("received"),
-      (error) => print("problem", { error: error.code, message: error.message }),
-    );
-  } else client.send(frame);
+const send = {
+  camera: ({ x, y, z }) => client.move(x, y, z),
+  chat: ({ message }) => said.add(client.say(message).tag),
+  phone: ({ difficulty }) => client.ask(difficulty).then(() => tell("received"), problem),
 };
 
 createInterface({ input: process.stdin })
   .on("line", (line) => {
     const command = JSON.parse(line);
-    if (command.token !== undefined) token = command.token;
-    for (let time = 0; command.send && time < (command.times ?? 1); time += 1) send(command.send);
-    if (command.close) client.close();
+    if (command.send) for (let n = 0; n < (command.times ?? 1); n += 1) send[kind](command.send);
+    else if (command.token) token = command.token;
+    else if (command.close) client.close();
   })
-  .on("close", () => process.exit(0));
+  .on("close", () => process.exit());
 client.connect();
