@@ -101,14 +101,16 @@ def test_the_kit_compiles_with_each_library_and_for_a_browser(
 
 def test_a_chat_goes_on_after_a_message_that_is_too_long(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path).start()
+    client = Driver(KIT, "chat", daemon.ws_url, "room")
     try:
-        with Driver(KIT, "chat", daemon.ws_url, "room") as client:
-            client.state("connected")
-            client.send(message="x" * 70_000)
-            client.send(message="after")
-            client.state("lost", close_code=1009)
-            client.until("message", message="after", mine=True)
+        client.state("connected")
+        client.tell(send={"message": "x" * 70_000})
+        client.tell(send={"message": "after"})
+        client.state("lost", close_code=1009)
+        client.until("message", message="after", mine=True)
     finally:
+        client.end()
+        client.wait()
         daemon.stop()
 
 
