@@ -332,7 +332,7 @@ namespace Relayd
             var status = Codes.IsRefusal(code) ? code - 4000 : 0;
             RelaydException error;
             if (told != "" && (hidden || code >= 4000)) error = RelaydException.Of(last, status, code);
-            else error = new RelaydException(reason, Codes.ErrorBefore(code, reason), status, code);
+            else error = RelaydException.OfClose(code, reason, status); // websocket-sharp may lose that frame
             Leave();
             if (Forgives(error)) Wait(error);
             else if (status == 429 || status == 503) Wait(error, error.RetryAfter > 0 ? error.RetryAfter : RetryAfter);
