@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "clients" / "unity"
 DRIVERS = Path(__file__).with_name("drivers") / "csharp"
+STUBS = DRIVERS / "stubs"
 
 LANGUAGE = "7.2"
 """The newest C# that mcs knows; Unity 2019.4 takes 7.3."""

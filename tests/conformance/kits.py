@@ -57,7 +57,7 @@ def _python() -> list[str]:
 def _unity() -> list[str]:
     folder = tempfile.mkdtemp(prefix="relayd-tests-")
     atexit.register(shutil.rmtree, folder)
-    program = csharp.build_driver(Path(folder), *_CSHARP_LIBRARIES.values())
+    program = csharp.build_driver(Path(folder), *CSHARP_LIBRARIES.values())
     return ["mono", str(program)]
 
 
@@ -69,7 +69,7 @@ def _android(libraries: tuple[Path, ...]) -> list[str]:
     return java.build_driver(Path(folder), libraries)
 
 
-_CSHARP_LIBRARIES = {
+CSHARP_LIBRARIES = {
     name: Path(path)
     for name in ("websocket-sharp", "NativeWebSocket")
     if (path := os.environ.get(f"RELAYD_TESTS_{name.replace('-', '_').upper()}"))
@@ -83,7 +83,7 @@ KITS = (
     Kit("unity, ClientWebSocket", _unity, lacks=("phone",)),
     *(
         Kit(f"unity, {name}", _unity, options=(f"library={name.lower()}",), lacks=("phone",))
-        for name in _CSHARP_LIBRARIES
+        for name in CSHARP_LIBRARIES
     ),
     Kit("android, OkHttp 3.13", functools.partial(_android, java.OKHTTP_3)),
     Kit("android, OkHttp 4.12", functools.partial(_android, java.OKHTTP_4)),

@@ -1,14 +1,23 @@
 """clients/unity as Unity and a compiler see it; the scenarios of all kits run it against relayd."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.conformance import csharp
+from tests.conformance.driver import Driver
+from tests.conformance.kits import CSHARP_LIBRARIES, KITS
+from tests.daemon import Daemon
+from tests.integration.clients import read, say
+from tests.integration.waiting import eventually
 
+KIT = next(kit for kit in KITS if kit.name == "unity, ClientWebSocket")
+UUID = "123e4567-e89b-42d3-a456-426614174000"
 UNREADABLE = (
     *("", " ", "{", "[1,", '"open', '{"a":}', '{"a" 1}', "{a:1}", "01", "-", "1.", ".5", "1e"),
     *("+1", "--1", "nul", "truex", "[1] 2", '"\\q"', '"\\u12g4"', '"\\u12', "'a'", "NaN", '"\t"'),
@@ -31,7 +40,7 @@ READABLE: tuple[Any, ...] = (
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def reread(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Has the kit's reader read some lines; returns what it wrote."""
     program = csharp.compile_csharp(
         tmp_path_factory.mktemp("reading") / "Reading.exe",
@@ -51,24 +60,137 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return read_lines
 
 
-def test_the_json_reader_reads_what_python_reads(read: Any) -> None:
+def test_the_json_reader_reads_what_python_reads(reread: Any) -> None:
     lines = [
         json.dumps(value, ensure_ascii=escaped) for value in READABLE for escaped in (False, True)
     ]
     lines += [json.dumps(value, indent=1).replace("\n", " \t ") for value in READABLE]
     lines += ['"\\b\\f\\/"', "1E+2", "-0.0", '{"a":1,"a":2}', ' [ 1 , 2 ] ']  # fmt: skip
-    for line, written in zip(lines, read(lines), strict=True):
+    for line, written in zip(lines, reread(lines), strict=True):
         assert json.loads(written) == json.loads(line)
 
 
-def test_the_json_reader_refuses_what_is_no_json(read: Any) -> None:
-    for line, written in zip(UNREADABLE, read(list(UNREADABLE)), strict=True):
+def test_the_json_reader_refuses_what_is_no_json(reread: Any) -> None:
+    for line, written in zip(UNREADABLE, reread(list(UNREADABLE)), strict=True):
         assert written == "wrong", line
 
 
-def test_half_of_a_surrogate_pair_is_not_sent_as_broken_utf_8(read: Any) -> None:
-    assert [json.loads(line) for line in read(['"a\\ud83d"', '"\\ude00b"'])] == ["a�", "�b"]
+def test_half_of_a_surrogate_pair_is_not_sent_as_broken_utf_8(reread: Any) -> None:
+    assert [json.loads(line) for line in reread(['"a\\ud83d"', '"\\ude00b"'])] == ["a�", "�b"]
 
 
-def test_the_kit_compiles_without_unity(tmp_path: Path) -> None:
-    csharp.build_driver(tmp_path)
+@pytest.mark.parametrize(
+    "defines",
+    [
+        ["RELAYD_WEBSOCKET_SHARP"],
+        ["RELAYD_NATIVEWEBSOCKET", "UNITY_2019_4_OR_NEWER"],
+        ["RELAYD_WEBSOCKET_SHARP", "RELAYD_NATIVEWEBSOCKET"],
+        ["RELAYD_NATIVEWEBSOCKET", "UNITY_2019_4_OR_NEWER", "UNITY_WEBGL"],
+        ["UNITY_WEBGL"],
+    ],
+    ids=" ".join,
+)
+def test_the_kit_compiles_with_each_library_and_for_a_browser(
+    defines: list[str], tmp_path: Path
+) -> None:
+    """Against stubs of their public interfaces; as it runs in the scenarios, it has neither."""
+    samples = [csharp.KIT / "Samples~"] if "UNITY_2019_4_OR_NEWER" in defines else []
+    files = csharp.sources(csharp.KIT / "Runtime", csharp.STUBS, *samples)
+    csharp.compile_csharp(tmp_path / "kit.dll", files, defines=defines)
+
+
+def test_a_chat_goes_on_after_a_message_that_is_too_long(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path).start()
+    client = Driver(KIT, "chat", daemon.ws_url, "room")
+    try:
+        client.state("connected")
+        client.tell(send={"message": "x" * 70_000})
+        client.tell(send={"message": "after"})
+        client.state("lost", close_code=1009)
+        client.until("message", message="after", mine=True)
+    finally:
+        client.end()
+        client.wait()
+        daemon.stop()
+
+
+def test_the_sample_plays_with_two_senders_and_a_viewer_and_events_come_on_the_main_thread(
+    tmp_path: Path,
+) -> None:
+    folders = (csharp.KIT / "Runtime", csharp.KIT / "Samples~")
+    scene = csharp.compile_csharp(
+        tmp_path / "Scene.exe",
+        [*csharp.sources(*folders), csharp.STUBS / "UnityEngine.cs", csharp.DRIVERS / "Scene.cs"],
+        defines=["UNITY_2019_4_OR_NEWER", "ENABLE_LEGACY_INPUT_MANAGER"],
+    )
+    daemon = Daemon(tmp_path).start()
+    try:
+        played = subprocess.run(
+            ["mono", str(scene), daemon.ws_url], capture_output=True, text=True, check=False
+        )
+    finally:
+        daemon.stop()
+    steps = ("followers", "moving", "chat", "headset", "forgotten", "no address")
+    assert played.stdout.splitlines() == [f"{step}: yes" for step in steps], played.stderr
+
+
+def test_the_example_of_the_developers_page_compiles(tmp_path: Path) -> None:
+    example = csharp.ROOT / "relayd" / "web" / "html" / "example_unity.txt"
+    shutil.copy(example, tmp_path / "Example.cs")
+    files = [tmp_path / "Example.cs", *csharp.sources(csharp.STUBS)]
+    csharp.compile_csharp(tmp_path / "example.dll", files)
+
+
+@pytest.mark.parametrize("library", ["websocket-sharp", "NativeWebSocket"])
+def test_a_client_as_in_the_tutorials_of_a_library_works_unchanged(
+    library: str, tmp_path: Path
+) -> None:
+    """Where the library is there (`kits.CSHARP_LIBRARIES`); else it compiles against its stub."""
+    found = CSHARP_LIBRARIES.get(library)
+    program = csharp.DRIVERS / "minimal" / f"{library}.cs"
+    if found is None:
+        stub = csharp.STUBS / f"{library.replace('websocket-sharp', 'WebSocketSharp')}.cs"
+        csharp.compile_csharp(tmp_path / "minimal.exe", [program, stub])
+        return
+    shutil.copy(found, tmp_path)
+    minimal = csharp.compile_csharp(tmp_path / "minimal.exe", [program], references=[found])
+    daemon = Daemon(tmp_path).start()
+
+    def run(path: str, *frame: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = ["mono", str(minimal), daemon.ws_url + path, *frame]
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+
+    headset = run(f"/ws/difficulty/unity/{UUID}")
+    camera = run("/ws/camera/demo", '{"x": 0.5, "y": 1.25, "z": -3}')
+    chat = run("/ws/chat", '{"message": "hello"}')
+    refused = run("/ws/difficulty/android/no-uuid?refuse=close")
+    try:
+        for client, members in (
+            (camera, {"x": 0.5, "y": 1.25, "z": -3}),
+            (chat, {"message": "hello"}),
+        ):
+            assert client.stdout
+            assert members.items() <= json.loads(client.stdout.readline()).items()
+        eventually(lambda: _pair(daemon))
+        assert headset.stdout
+        assert set(json.loads(headset.stdout.readline())) == {"quiz_id", "action_id"}
+        assert refused.stdout
+        assert json.loads(refused.stdout.readline())["error"] == "bad_uuid"
+        for client in (headset, camera, chat):
+            client.communicate("leave\n", timeout=20)
+            assert client.returncode == 0
+    finally:
+        for client in (headset, camera, chat, refused):
+            client.kill()
+        daemon.stop()
+
+
+def _pair(daemon: Daemon) -> bool:
+    """Whether the headset was there, and got what a phone asked for."""
+    try:
+        with daemon.connect(f"/ws/difficulty/android/{UUID}") as phone:
+            say(phone, {"difficulty": 1})
+            return bool(read(phone)["status"] == "received")
+    except InvalidStatus:
+        return False

@@ -35,13 +35,14 @@ def test_the_unity_package_names_its_samples_and_the_version_of_the_other_kits()
     web = json.loads((ROOT / "clients" / "web" / "package.json").read_text())
     assert manifest["version"] == web["version"]
     assert re.fullmatch(r"[a-z0-9.-]+", manifest["name"])
-    for sample in manifest.get("samples", []):
+    for sample in manifest["samples"]:
         assert (PACKAGE / sample["path"]).is_dir(), sample
 
 
 def test_every_condition_of_the_kit_for_unity_is_a_symbol_that_somebody_defines() -> None:
     definition = json.loads((PACKAGE / "Runtime" / "Relayd.asmdef").read_text())
-    symbols = {"UNITY_WEBGL", "UNITY_EDITOR", "UNITY_2019_4_OR_NEWER", "RELAYD_WEBSOCKET_SHARP"}
+    symbols = {"UNITY_WEBGL", "UNITY_EDITOR", "UNITY_2019_4_OR_NEWER"}
+    symbols |= {"ENABLE_LEGACY_INPUT_MANAGER", "RELAYD_WEBSOCKET_SHARP"}
     symbols |= {each["define"] for each in definition["versionDefines"]}
     for path in PACKAGE.rglob("*.cs"):
         for condition in re.findall(r"^#(?:el)?if (.+)$", path.read_text(), re.MULTILINE):

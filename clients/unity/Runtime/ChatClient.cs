@@ -107,19 +107,14 @@ namespace Relayd
         {
             var message = new OutgoingMessage { Text = text };
             _outgoing.Add(message);
-            Retry(message);
+            Queue(message);
             return message;
         }
 
         /// <summary>Sends a failed message again.</summary>
         public void Retry(OutgoingMessage message)
         {
-            if (!_outgoing.Contains(message) || message.State == OutgoingState.Sent) return;
-            message.Tag = Guid.NewGuid().ToString("N");
-            message.Error = null;
-            Remember(message.Tag);
-            Change(message, OutgoingState.Waiting);
-            SendNext();
+            if (message.State == OutgoingState.Failed && _outgoing.Contains(message)) Queue(message);
         }
 
         /// <summary>Forgets a message, wherever it is.</summary>
@@ -127,6 +122,15 @@ namespace Relayd
         {
             if (message == Current) Cancel("copy");
             _outgoing.Remove(message);
+            SendNext();
+        }
+
+        private void Queue(OutgoingMessage message)
+        {
+            message.Tag = Guid.NewGuid().ToString("N");
+            message.Error = null;
+            Remember(message.Tag);
+            Change(message, OutgoingState.Waiting);
             SendNext();
         }
 
@@ -194,12 +198,6 @@ namespace Relayd
             if (message == null || (error.CloseCode != 1007 && error.CloseCode != 1009)) return false;
             Fail(message, new RelaydException("The server did not take this.", "too_large", 0, error.CloseCode));
             return true;
-        }
-
-        // Everything that may answer is already on its way to this client: see CopyWithin.
-        protected override bool Probe(Action<bool> answered)
-        {
-            return Current == null && base.Probe(answered);
         }
 
         protected override void OnState(StateName name)

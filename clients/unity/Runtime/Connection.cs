@@ -44,7 +44,8 @@ namespace Relayd
     /// </summary>
     /// <remarks>
     /// No library of Unity shows the status of a refused handshake, so `?refuse=close` asks for an
-    /// error frame and a close frame instead: 4000 + the status. A token is offered as a subprotocol,
+    /// error frame and a close frame instead: 4000 + the status. Most of them show no pings, so
+    /// `?heartbeat=1` asks for frames that show that the network lives. A token is offered as a subprotocol,
     /// since in a browser no header can be set. Methods are called, and events come, on one thread:
     /// see ConnectionOptions.Context.
     /// </remarks>
@@ -57,7 +58,7 @@ namespace Relayd
         private const double ConnectLimit = 15;
         private const double AcceptedAfter = 0.25; // a refusal follows the opening at once
         private const double StableAfter = 5; // only then the next wait is the first one again
-        private const double AnswerWithin = 10; // to a heartbeat
+        private const double Late = 15; // a heartbeat may be so late before the connection counts as dead
         private const int LeastLimit = 3; // s, of a limit in a test: its machine may be busy
 
         private readonly string _url;
@@ -70,8 +71,7 @@ namespace Relayd
         private int _attempt;
         private int _tries;
         private bool _opened;
-        private bool _asking; // whether anybody is there
-        private bool _probing; // with a frame, whose answer has not come
+        private double _heartbeat; // s within which the next frame comes; 0 if the server has not said so
         private string _early; // an error frame that came first: of a refusal, if the close follows
         private Dictionary<string, object> _last; // an error frame, if it was the last frame
 
@@ -80,6 +80,7 @@ namespace Relayd
         protected Connection(string server, string path, ConnectionOptions options)
         {
             _options = options ?? new ConnectionOptions();
+            server = server.Trim();
             var scheme = server.IndexOf("://", StringComparison.Ordinal);
             if (scheme < 0) throw new ArgumentException("An address such as wss://relay.example is needed.", "server");
             var secure = server.StartsWith("https:", StringComparison.OrdinalIgnoreCase)
@@ -186,18 +187,6 @@ namespace Relayd
             return false;
         }
 
-        /// <summary>
-        /// Asks the server for any answer, where the library cannot ping. `"ping"` is no object: the
-        /// server answers this client alone, with an error that nobody gets to see, and does nothing.
-        /// </summary>
-        /// <param name="answered">To be called with the outcome, unless the answer is a frame.</param>
-        /// <returns>Whether it was asked.</returns>
-        protected virtual bool Probe(Action<bool> answered)
-        {
-            _probing = Send("\"ping\"");
-            return _probing;
-        }
-
         /// <summary>The state has changed; before anybody is told.</summary>
         protected virtual void OnState(StateName name)
         {
@@ -208,12 +197,6 @@ namespace Relayd
         {
             Leave();
             Wait(null);
-        }
-
-        /// <summary>The address of another path of the server, with http: or https:.</summary>
-        protected string HttpUrl(string path)
-        {
-            return "http" + _url.Substring(2, _url.IndexOf("/ws/", StringComparison.Ordinal) - 2) + path;
         }
 
         protected void After(string name, double seconds, Action action)
@@ -230,16 +213,6 @@ namespace Relayd
         protected void Cancel(string name)
         {
             _home.Cancel(name);
-        }
-
-        /// <summary>Runs an action on the thread of the connection, if it is still the same one then.</summary>
-        protected void PostIfCurrent(Action action)
-        {
-            var attempt = _attempt;
-            _home.Post(() =>
-            {
-                if (attempt == _attempt) action();
-            });
         }
 
         protected void Tell<T>(Action<T> handlers, T detail)
@@ -268,6 +241,7 @@ namespace Relayd
             var query = new Dictionary<string, string>(_options.Query);
             AddQuery(query);
             query["refuse"] = "close";
+            query["heartbeat"] = "1";
             var url = new StringBuilder(_url);
             foreach (var parameter in query)
             {
@@ -317,7 +291,6 @@ namespace Relayd
             Cancel("accepted");
             Become(StateName.Connected);
             After("stable", StableAfter, () => _tries = 0);
-            After("heartbeat", _options.Heartbeat, Ask);
             var early = _early;
             _early = null;
             if (early != null && State.Name == StateName.Connected) Received(early);
@@ -327,6 +300,9 @@ namespace Relayd
         {
             var frame = Json.ParseObject(text);
             if (frame == null) return;
+            var beats = Json.Text(frame, "status") == "heartbeat" ? Json.Real(frame, "seconds") : null;
+            if (beats != null) _heartbeat = beats.Value;
+            if (_heartbeat > 0) _home.After("silence", _heartbeat + Late / _options.Hurry, Drop);
             var isError = IsError(frame);
             _last = isError ? frame : null;
             if (State.Name == StateName.Connecting)
@@ -342,28 +318,21 @@ namespace Relayd
                 Accept();
             }
             if (State.Name != StateName.Connected) return; // a handler closed it
-            Answered();
-            After("heartbeat", _options.Heartbeat, Ask);
-            if (_probing && IsAnswer(Json.Text(frame, "error"))) _probing = false;
-            else if (isError) ReceiveError(frame, text);
-            else Receive(frame, text);
-        }
-
-        private static bool IsAnswer(string error)
-        {
-            return error == "bad_json" || error == "read_only";
+            if (beats == null && isError) ReceiveError(frame, text);
+            else if (beats == null) Receive(frame, text);
         }
 
         private void Closed(int code, string reason)
         {
             var last = _last ?? new Dictionary<string, object>();
             var told = Json.Text(last, "error");
-            if (code == 1004) code = Codes.CloseCodeAfter(told); // NativeWebSocket, for each from 4000 on
+            var hidden = code == 1004; // NativeWebSocket, for each from 4000 on
+            if (hidden) code = Codes.CloseCodeAfter(told);
             if (code == 0 || (!_opened && code < 4000)) code = 1006; // websocket-sharp has 1002 for any answer but 101
             var status = Codes.IsRefusal(code) ? code - 4000 : 0;
             RelaydException error;
-            if (told != "" && code >= 4000) error = RelaydException.Of(last, status, code);
-            else error = new RelaydException(reason, Codes.ErrorBefore(code, reason), status, code);
+            if (told != "" && (hidden || code >= 4000)) error = RelaydException.Of(last, status, code);
+            else error = RelaydException.OfClose(code, reason, status); // websocket-sharp may lose that frame
             Leave();
             if (Forgives(error)) Wait(error);
             else if (status == 429 || status == 503) Wait(error, error.RetryAfter > 0 ? error.RetryAfter : RetryAfter);
@@ -380,26 +349,6 @@ namespace Relayd
         private static bool IsFinal(int code)
         {
             return code == 1000 || code == 1002 || code == 1007 || code == 1009 || code == 4001;
-        }
-
-        /// <summary>Nothing came for a while. A server that answers, whatever it answers, is there.</summary>
-        private void Ask()
-        {
-            After("heartbeat", _options.Heartbeat, Ask);
-            if (_asking) return;
-            Action<bool> answered = alive => PostIfCurrent(() =>
-            {
-                if (alive) Answered();
-                else Drop();
-            });
-            _asking = _socket.Ping(answered) || Probe(answered);
-            if (_asking) Limit("answer", AnswerWithin, Drop);
-        }
-
-        private void Answered()
-        {
-            _asking = false;
-            Cancel("answer");
         }
 
         /// <summary>Asks for a new token; without one, a new try would end in the same way.</summary>
@@ -460,11 +409,10 @@ namespace Relayd
 
         private void Leave()
         {
-            foreach (var name in new[] { "limit", "accepted", "stable", "heartbeat", "answer", "retry" }) Cancel(name);
+            foreach (var name in new[] { "limit", "accepted", "stable", "silence", "retry" }) Cancel(name);
             _attempt++;
             _opened = false;
-            _asking = false;
-            _probing = false;
+            _heartbeat = 0;
             _early = null;
             _last = null;
             var socket = _socket;

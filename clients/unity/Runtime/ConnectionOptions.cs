@@ -27,9 +27,6 @@ namespace Relayd
         /// </summary>
         public SynchronizationContext Context;
 
-        /// <summary>After so many seconds without a frame the client asks whether anybody is there.</summary>
-        public double Heartbeat = 20;
-
         /// <summary>Gets what an event handler throws. By default: Unity's console, or standard error.</summary>
 #if UNITY_2019_4_OR_NEWER
         public Action<Exception> Failed = UnityEngine.Debug.LogException;
@@ -37,7 +34,7 @@ namespace Relayd
         public Action<Exception> Failed = error => Console.Error.WriteLine(error);
 #endif
 
-        /// <summary>For tests: waits, back-off and heartbeat are divided by this.</summary>
+        /// <summary>For tests: waits and back-off are divided by this.</summary>
         public double Hurry = 1;
 
         /// <summary>The same token each time.</summary>

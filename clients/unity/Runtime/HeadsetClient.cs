@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Threading.Tasks;
 
 namespace Relayd
 {
@@ -44,18 +43,6 @@ namespace Relayd
                 if (id is long) ids.Add((int)(long)id);
             }
             Tell(Assigned, new Assignment { QuizIds = ids.ToArray(), ActionId = (int)action.Value });
-        }
-
-        /// <summary>relayd answers no frame of a headset, so it is asked over HTTP.</summary>
-        protected override bool Probe(Action<bool> answered)
-        {
-#if UNITY_WEBGL && !UNITY_EDITOR
-            return false; // no thread, and no page may read /healthz without being allowed to
-#else
-            var url = HttpUrl("/healthz");
-            Task.Run(() => answered(Health.Answers(url)));
-            return true;
-#endif
         }
     }
 }

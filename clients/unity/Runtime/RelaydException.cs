@@ -38,6 +38,13 @@ namespace Relayd
             return new RelaydException(Json.Text(frame, "message"), Json.Text(frame, "error"), status, closeCode,
                 Json.Real(frame, "retry_after") ?? 0, Json.Text(frame, "tag"));
         }
+
+        internal static RelaydException OfClose(int closeCode, string reason, int status)
+        {
+            var code = Codes.ErrorBefore(closeCode, reason);
+            if (code != "") reason = "The server " + (status > 0 ? "refused" : "closed") + " the connection: " + reason + ".";
+            return new RelaydException(reason, code, status, closeCode);
+        }
     }
 
     /// <summary>What the codes of errors say about a close, where a library shows neither its code nor its reason.</summary>

@@ -8,7 +8,7 @@ using System.Threading.Tasks;
 
 namespace Relayd
 {
-    /// <summary>ISocket over System.Net.WebSockets.ClientWebSocket, which cannot ping.</summary>
+    /// <summary>ISocket over System.Net.WebSockets.ClientWebSocket.</summary>
     internal sealed class ClientSocket : ISocket
     {
         private readonly Uri _url;
@@ -42,11 +42,6 @@ namespace Relayd
         public void Send(string text)
         {
             _outgoing.Add(text);
-        }
-
-        public bool Ping(Action<bool> answered)
-        {
-            return false;
         }
 
         public void Close()

@@ -26,10 +26,6 @@ namespace Relayd
         /// <summary>Sends a text message, after all that were sent before.</summary>
         void Send(string text);
 
-        /// <summary>Sends a ping; calls back, on any thread, with whether the pong came in time.</summary>
-        /// <returns>False if the library cannot ping.</returns>
-        bool Ping(Action<bool> answered);
-
         /// <summary>Sends what waits, then a close frame; two seconds later at most, all is released.</summary>
         void Close();
 
@@ -67,7 +63,7 @@ namespace Relayd
 #endif
 
 #if RELAYD_WEBSOCKET_SHARP
-        /// <summary>websocket-sharp, which can ping.</summary>
+        /// <summary>websocket-sharp: everywhere but in a browser.</summary>
         public static ISocket WebSocketSharp(string url, string[] subprotocols)
         {
             return new SharpSocket(url, subprotocols);

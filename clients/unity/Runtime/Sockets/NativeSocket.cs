@@ -7,7 +7,7 @@ using NativeWebSocket;
 
 namespace Relayd
 {
-    /// <summary>ISocket over NativeWebSocket, in a browser too. It cannot ping, and shows each close code from 4000 on as 1004.</summary>
+    /// <summary>ISocket over NativeWebSocket, in a browser too. It shows each close code from 4000 on as 1004.</summary>
     internal sealed class NativeSocket : ISocket
     {
         private readonly WebSocket _socket;
@@ -57,11 +57,6 @@ namespace Relayd
         public void Send(string text)
         {
             _outgoing.Add(text);
-        }
-
-        public bool Ping(Action<bool> answered)
-        {
-            return false;
         }
 
         public void Close()

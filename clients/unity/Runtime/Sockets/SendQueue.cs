@@ -84,7 +84,11 @@ namespace Relayd
                 catch (Exception)
                 {
                     // The connection is broken, which its reader notices and tells.
-                    lock (_waiting) _waiting.Clear();
+                    lock (_waiting)
+                    {
+                        foreach (var dropped in _waiting) Interlocked.Add(ref _buffered, -dropped.Length);
+                        _waiting.Clear();
+                    }
                 }
                 Interlocked.Add(ref _buffered, -next.Length);
             }

@@ -7,7 +7,7 @@ using WebSocketSharp;
 
 namespace Relayd
 {
-    /// <summary>ISocket over websocket-sharp. Its Send and Ping block, so they run on threads of the pool.</summary>
+    /// <summary>ISocket over websocket-sharp. Its Send and Close block, so they run on threads of the pool.</summary>
     internal sealed class SharpSocket : ISocket
     {
         private readonly WebSocket _socket;
@@ -18,7 +18,6 @@ namespace Relayd
         {
             _socket = new WebSocket(url, subprotocols);
             _socket.Log.Output = (data, path) => { }; // what went wrong comes as Closed
-            _socket.WaitTime = TimeSpan.FromSeconds(10); // for a pong
             if (_socket.IsSecure) _socket.SslConfiguration.EnabledSslProtocols = SslProtocols.Tls12;
             _outgoing = new SendQueue(text => Task.Run(() => _socket.Send(text)));
             _socket.OnOpen += (sender, e) => Opened();
@@ -44,12 +43,6 @@ namespace Relayd
         public void Send(string text)
         {
             _outgoing.Add(text);
-        }
-
-        public bool Ping(Action<bool> answered)
-        {
-            Task.Run(() => answered(_socket.Ping()));
-            return true;
         }
 
         public void Close()
