@@ -118,7 +118,7 @@ def test_the_chapters_on_tokens_and_clients_show_what_their_commands_print(
         connect(debian, "/ws/camera", headset),
         connect(debian, "/ws/chat/lobby", ann),
     ):
-        found = json.loads(debian.shell("relayctl clients --kind chat --json"))["connections"]
+        found = json.loads(debian.shell("relayctl clients --kind chat --json"))["found"]
         steps = [
             step for step in transcripts("See the clients")
             if not step.command.startswith(("relayctl tail", "relayctl trace", "adduser"))
