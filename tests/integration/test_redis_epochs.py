@@ -402,6 +402,30 @@ async def test_a_process_that_missed_two_restarts_claims_no_loss(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_process_that_missed_an_epoch_does_not_vouch_for_its_end(
+    store: Store, processes: Processes
+) -> None:
+    """It is back first; its members are told before they see what follows the loss."""
+    away = await processes.start()
+    member = await away.join()
+    await away.say("1")
+    here = await processes.start()
+    theirs = store.lead_nowhere(0)
+    here.watch.changes.clear()
+    store.restart()
+    await until(lambda: len(here.watch.changes) >= 2)
+    await here.say("2")
+    store.save()
+    await here.say("lost")
+    store.lead_nowhere(1)
+    store.go_back()
+    store.lead(store.server, theirs)
+    await away.watch.until(True)
+    await away.say("3")
+    assert (await member.said(until="3"))[:4] == ["1", "cut off", "gap", "2"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_after_flushall_a_speaker_whose_clock_is_behind_is_heard_by_all(
     store: Store, processes: Processes
 ) -> None:

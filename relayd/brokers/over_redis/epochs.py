@@ -118,7 +118,8 @@ local function settle(epoch, known, facts)
     local ended = not doubted and string.match(' ' .. past, ' ' .. seen .. '=(%d+)')
     if not ended or tonumber(seen_serial) > tonumber(ended) then
       lose(doubted == base)
-    elseif store.verdict == '0' then
+    elseif store.verdict == '0' and seen == string.match(past, '^([^=]*)') then
+      -- a process that missed an epoch does not know what was acknowledged in it
       store.verdict = '1'
       redis.call('HSET', epoch, 'verdict', '1')
     end
