@@ -113,10 +113,10 @@ def test_the_chapters_on_tokens_and_clients_show_what_their_commands_print(
     wait_until_ready(debian)
     ann, headset = debian.shell("cat ann.token"), token_of(debian, "headset-7")
     with (
-        connect(debian, f"/ws/difficulty/unity/{UUID}", headset),
-        connect(debian, "/ws/camera", ann),
-        connect(debian, "/ws/camera", headset),
-        connect(debian, "/ws/chat/lobby", ann),
+        connect(debian, f"/ws/difficulty/unity/{UUID}", headset, "192.0.2.22"),
+        connect(debian, "/ws/camera", ann, "192.0.2.21"),
+        connect(debian, "/ws/camera", headset, "192.0.2.22"),
+        connect(debian, "/ws/chat/lobby", ann, "192.0.2.21"),
     ):
         found = json.loads(debian.shell("relayctl clients --kind chat --json"))["found"]
         steps = [
@@ -169,6 +169,5 @@ def test_the_chapters_on_backups_show_what_their_commands_print(debian: Containe
         rm -r /var/backups/relayd /etc/systemd/system/relayd-backup.*
         rm -f /var/lib/systemd/timers/stamp-relayd-*
         systemctl daemon-reload
-        (umask 077; echo redis://127.0.0.1:6379/0 >/etc/relayd/credentials/redis_url)
         """
     )
