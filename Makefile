@@ -178,11 +178,12 @@ package: $(if $(SUITE),build/debian/$(SUITE).made,package-tools)
 	if [ -n "$(SUITE)" ]; then
 		inside=(systemd-nspawn --quiet --register=no --keep-unit --pipe --resolv-conf=bind-host)
 		inside+=(--directory="$(CURDIR)/build/debian/$(SUITE)" --bind="$$folder:/src" --chdir=/src/relayd)
-		# pip asks whom it asks here
+		# pip asks and trusts whom it asks and trusts here
 		for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL http_proxy https_proxy no_proxy; do
 			if [ -n "$${!name:-}" ]; then inside+=(--setenv="$$name"); fi
 		done
-		if [ -n "$${PIP_CERT:-}" ]; then inside+=(--bind-ro="$$PIP_CERT:/etc/pip.pem" --setenv=PIP_CERT=/etc/pip.pem); fi
+		trusted=$${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+		if [ -e "$$trusted" ]; then inside+=(--bind-ro="$$trusted:/etc/pip.pem" --setenv=PIP_CERT=/etc/pip.pem); fi
 	fi
 	if ! "$${inside[@]}" dpkg-buildpackage --build=binary --no-sign >"$(CURDIR)/$(DIST)/build.log" 2>&1; then
 		tail -n 40 "$(CURDIR)/$(DIST)/build.log" >&2

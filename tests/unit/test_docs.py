@@ -16,7 +16,7 @@ from relayd.ctl.main import COMMANDS
 from tests.package import story
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOMS = {path.stem for path in (ROOT / "relayd").iterdir()}
 
 _SESSION = re.compile(r"(?ms)^```.*?^```$")
@@ -163,3 +163,22 @@ def test_every_configuration_on_a_page_has_settings_that_relayd_takes(
     path.write_text(block, encoding="utf-8")
     for setting in read_file(str(path)):
         setting.convert()
+
+
+def test_the_japanese_readme_has_the_commands_links_and_headings_of_the_english_one() -> None:
+    """Its pictures are of the pages in Japanese."""
+    english, japanese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md")
+    )
+
+    def shape(text: str) -> list[list[str]]:
+        outside = re.sub(r"(?ms)^```.*?^```$", "", text)
+        links = re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", outside)
+        return [
+            re.findall(r"(?ms)^```\w*\n.*?^```$", text),
+            re.findall(r"(?m)^#+(?= )", outside),
+            sorted(set(links) - {"README.md", "README.ja.md"}),
+            sorted(set(re.findall(r"<http://[^>]+>", outside))),
+        ]
+
+    assert shape(japanese) == shape(english)
