@@ -45,6 +45,7 @@ class Developers:
             api_hint=view.text("developers.api_on" if config.api.key else "developers.api_off"),
             html_values={
                 "sockets": self._socket_rows(view),
+                "events": ", ".join(map(_code, _event_paths())),
                 "endpoints": _endpoint_rows(view),
                 "examples": "".join(self._example(view, name, host) for name in EXAMPLES),
             },
@@ -91,6 +92,11 @@ def _endpoint_rows(view: View) -> str:
         purpose = view.sentence(kind.published)
         rows.append(view.fill("endpoint", request=request, html_values={"purpose": purpose}))
     return "".join(rows)
+
+
+def _event_paths() -> list[str]:
+    paths = (path for kind in KINDS if kind.fanned_out for path in kind.full_paths)
+    return [path.replace("/ws/", "/sse/", 1) for path in paths]
 
 
 def _code(text: str) -> str:
