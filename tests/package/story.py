@@ -1,10 +1,12 @@
 """What the tests of the booted Debian share: waiting, files, commands of the documents, clients."""
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,6 +185,16 @@ def close_code(client: ClientConnection) -> int:
         return closed.rcvd.code if closed.rcvd else 1006
 
 
+@contextlib.contextmanager
+def without_nginx(debian: Container) -> Iterator[None]:
+    """As on a machine that has no nginx: doctor finds none."""
+    debian.shell("systemctl stop nginx; mv /usr/sbin/nginx /root/nginx.away")
+    try:
+        yield
+    finally:
+        debian.shell("mv /root/nginx.away /usr/sbin/nginx; systemctl start nginx")
+
+
 def publish(debian: Container, package: Path) -> Path:
     """Adds a package to an APT repository in the container, its only one from then on.
 
@@ -202,5 +214,10 @@ def publish(debian: Container, package: Path) -> Path:
     assert made.returncode == 0, made.stderr
     print(made.stdout)
     # those of Debian cannot be reached from in there
-    debian.shell("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/debian*")
+    debian.shell(
+        """
+        rm -f /etc/apt/sources.list
+        find /etc/apt/sources.list.d -type f ! -name relayd.sources -delete
+        """
+    )
     return folder

@@ -7,12 +7,20 @@
 import json
 import re
 import socket
+from collections.abc import Iterator
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.package.container import PATIENCE, Container
-from tests.package.story import close_code, echo_works, faults, follow, transcripts
+from tests.package.story import (
+    close_code,
+    echo_works,
+    faults,
+    follow,
+    transcripts,
+    without_nginx,
+)
 
 STAGE = """
 install -d /etc/relayd/stage/conf.d
@@ -29,6 +37,13 @@ systemctl enable --now relayd@stage.socket relayd@stage
 """
 PIDS = "systemctl show -P MainPID relayd relayd@chat relayd@stage"
 NAMES = ("", "--instance chat", "--instance stage")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_nginx(debian: Container) -> Iterator[None]:
+    """The guide's machine has none for its instances."""
+    with without_nginx(debian):
+        yield
 
 
 def connect_to_chat(debian: Container, path: str) -> ClientConnection:

@@ -11,6 +11,7 @@ from relayd import forwarded
 from relayd.ctl.doctor.facts import Facts
 from relayd.ctl.doctor.findings import Finding, fault, ok, skipped, warn
 from relayd.ctl.doctor.nginx_config import Nginx
+from relayd.ctl.service import VARIABLE
 
 _UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _EXAMPLE = "etc/examples/nginx/relayd.conf shows the whole site"
@@ -31,6 +32,8 @@ def look_for_way(facts: Facts) -> Iterator[Finding]:
         yield skipped("there is no nginx on this machine; --nginx-config FILE names another's")
     elif facts.way is None and not (facts.options.nginx_config or facts.nginx.has("/ws")):
         yield skipped("the nginx on this machine does not serve relayd")
+    elif facts.way is None and "@" in os.environ.get(VARIABLE, ""):
+        yield skipped("the nginx on this machine does not serve this instance")
     elif facts.way is None:
         listen = ", ".join(facts.listen)
         yield fault(
