@@ -4,15 +4,17 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
 from relayd.ctl.doctor import machine, nginx_config
 from relayd.ctl.doctor.checks import CHECKS
 from relayd.ctl.doctor.facts import Facts
-from relayd.ctl.doctor.nginx import seconds
+from relayd.ctl.doctor.nginx import look_for_way, seconds
 from relayd.ctl.doctor.redis import _judge
 from relayd.ctl.doctor.redis_facts import ServerFacts
+from relayd.ctl.service import VARIABLE
 
 LISTEN = ("tcp:8080:interface=127.0.0.1", "unix:/run/relayd/relayd.sock:mode=660")
 
@@ -137,3 +139,14 @@ def test_names_of_checks_are_unique_and_in_the_operators_table() -> None:
     chapter = Path(__file__).parents[2].joinpath("docs/operate.md").read_text(encoding="utf-8")
     for name in names:
         assert f"`{name}`" in chapter, name
+
+
+@pytest.mark.parametrize(("service", "state"), [("relayd", "FAULT"), ("relayd@chat", "skipped")])
+def test_an_nginx_that_serves_another_instance_is_no_fault_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, service: str, state: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, service)
+    facts = Mock(nginx=Mock(source="nginx -T"), way=None, listen=["unix:/run/relayd-chat.sock"])
+    facts.options.nginx_config = ""
+    finding = next(look_for_way(facts))
+    assert finding.state == state
