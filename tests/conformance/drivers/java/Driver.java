@@ -3,7 +3,9 @@ import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -75,9 +77,11 @@ final class Driver {
         chat.onMessage(print(message -> event("message").put("message", message.text)
                 .put("id", Long.toString(message.id)).put("tag", message.tag).put("mine", message.mine)));
         chat.onGap(print(sentence -> event("gap")));
+        // A change is told, not the state that it was: the next one may have come before.
+        Set<String> kept = new HashSet<>();
         chat.onOutgoing(message -> {
-            if (message.state() == Relayd.OutgoingState.KEPT) {
-                Driver.<Relayd.Outgoing>print(kept -> event("sent").put("tag", kept.tag())).on(message);
+            if (message.state() == Relayd.OutgoingState.KEPT && kept.add(message.tag())) {
+                Driver.<Relayd.Outgoing>print(sent -> event("sent").put("tag", sent.tag())).on(message);
             }
         });
         return frame -> chat.say(frame.getString("message"));
