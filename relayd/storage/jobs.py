@@ -61,7 +61,7 @@ class Pool(adbapi.ConnectionPool):
     connectionFactory = Connections  # type: ignore[assignment]
 
     def __init__(self, engine: Engine, give_up_all: Callable[[], None], **options: Any) -> None:
-        super().__init__(engine.module, *engine.arguments, **engine.keywords, **options)
+        super().__init__(engine.module, **options)  # `connect` has the engine connect
         self._give_up_all = give_up_all
         self._login = 0
         self._logins: dict[int, int] = {}  # of the connection of each thread
@@ -101,7 +101,7 @@ class Pool(adbapi.ConnectionPool):
         try:
             return engine.open()
         except engine.errors as error:
-            if other is None or engine.state_of(error) is not State.FORBIDDEN:
+            if other in (None, engine) or engine.state_of(error) is not State.FORBIDDEN:
                 raise
             return other.open()
 
