@@ -24,8 +24,11 @@ def npm_package(name: str, version: str) -> Path:
         if npm is None:
             pytest.fail("npm is missing; make test installs it")
         folder.mkdir(parents=True, exist_ok=True)
-        quiet = ("--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=5")
-        quiet += ("--fetch-timeout=30000",)  # ms; a request that hangs is made again
-        command = [npm, "install", "--prefix", str(folder), *quiet, wanted]
+        alone = ("--no-save", "--ignore-scripts", "--no-audit", "--no-fund")
+        patience = (
+            "--fetch-retries=5",
+            "--fetch-timeout=30000",
+        )  # ms; one that hangs is made again
+        command = [npm, "install", "--prefix", str(folder), *alone, *patience, wanted]
         subprocess.run(command, check=True, capture_output=True, timeout=400)
     return package

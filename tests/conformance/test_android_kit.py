@@ -1,22 +1,19 @@
 """clients/android as a compiler and Android see it; `test_kits` has its scenarios."""
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from tests.conformance import java
+from tests.conformance.tutorials import play
 from tests.daemon import Daemon
-from tests.integration.clients import read, say
-from tests.integration.waiting import eventually
+from tests.integration.clients import say
 
 GUIDE = java.ROOT / "docs" / "guides" / "android.md"
 PACKAGE = "com.example.circle"
-UUID = "123e4567-e89b-42d3-a456-426614174000"
 
 
 @pytest.fixture(
@@ -92,36 +89,4 @@ def test_a_client_as_in_the_tutorials_of_okhttp_works_unchanged(
     def run(path: str, *frame: str) -> subprocess.Popen[str]:
         return start(tmp_path, libraries, "Minimal", relayd.ws_url + path, *frame)
 
-    headset = run(f"/ws/difficulty/unity/{UUID}")
-    camera = run("/ws/camera/demo", '{"x": 0.5, "y": 1.25, "z": -3}')
-    chat = run("/ws/chat", '{"message": "hello"}')
-    refused = run("/ws/difficulty/android/no-uuid")
-    try:
-        for client, members in (
-            (camera, {"x": 0.5, "y": 1.25, "z": -3}),
-            (chat, {"message": "hello"}),
-        ):
-            assert client.stdout
-            while not members.items() <= json.loads(client.stdout.readline()).items():
-                pass  # what other tests said
-        eventually(lambda: _ask(relayd))
-        assert headset.stdout
-        assert set(json.loads(headset.stdout.readline())) == {"quiz_id", "action_id"}
-        assert refused.stdout
-        assert refused.stdout.readline() == "HTTP 400\n"
-        for client in (headset, camera, chat):
-            client.communicate("leave\n", timeout=20)
-            assert client.returncode == 0
-    finally:
-        for client in (headset, camera, chat, refused):
-            client.kill()
-
-
-def _ask(relayd: Daemon) -> bool:
-    """Whether the headset was there, and got what a phone asked for."""
-    try:
-        with relayd.connect(f"/ws/difficulty/android/{UUID}") as phone:
-            say(phone, {"difficulty": 1})
-            return bool(read(phone)["status"] == "received")
-    except InvalidStatus:
-        return False
+    assert play(relayd, run, "/ws/difficulty/android/no-uuid") == "HTTP 400\n"

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from tests.conformance import csharp
 from tests.conformance.driver import Driver
 from tests.conformance.kits import CSHARP_LIBRARIES, KITS
+from tests.conformance.tutorials import play
 from tests.daemon import Daemon
-from tests.integration.clients import read, say
-from tests.integration.waiting import eventually
 
 KIT = next(kit for kit in KITS if kit.name == "unity, ClientWebSocket")
-UUID = "123e4567-e89b-42d3-a456-426614174000"
 UNREADABLE = (
     *("", " ", "{", "[1,", '"open', '{"a":}', '{"a" 1}', "{a:1}", "01", "-", "1.", ".5", "1e"),
     *("+1", "--1", "nul", "truex", "[1] 2", '"\\q"', '"\\u12g4"', '"\\u12', "'a'", "NaN", '"\t"'),
@@ -161,36 +158,8 @@ def test_a_client_as_in_the_tutorials_of_a_library_works_unchanged(
         command = ["mono", str(minimal), daemon.ws_url + path, *frame]
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
-    headset = run(f"/ws/difficulty/unity/{UUID}")
-    camera = run("/ws/camera/demo", '{"x": 0.5, "y": 1.25, "z": -3}')
-    chat = run("/ws/chat", '{"message": "hello"}')
-    refused = run("/ws/difficulty/android/no-uuid?refuse=close")
     try:
-        for client, members in (
-            (camera, {"x": 0.5, "y": 1.25, "z": -3}),
-            (chat, {"message": "hello"}),
-        ):
-            assert client.stdout
-            assert members.items() <= json.loads(client.stdout.readline()).items()
-        eventually(lambda: _pair(daemon))
-        assert headset.stdout
-        assert set(json.loads(headset.stdout.readline())) == {"quiz_id", "action_id"}
-        assert refused.stdout
-        assert json.loads(refused.stdout.readline())["error"] == "bad_uuid"
-        for client in (headset, camera, chat):
-            client.communicate("leave\n", timeout=20)
-            assert client.returncode == 0
+        said = play(daemon, run, "/ws/difficulty/android/no-uuid?refuse=close")
     finally:
-        for client in (headset, camera, chat, refused):
-            client.kill()
         daemon.stop()
-
-
-def _pair(daemon: Daemon) -> bool:
-    """Whether the headset was there, and got what a phone asked for."""
-    try:
-        with daemon.connect(f"/ws/difficulty/android/{UUID}") as phone:
-            say(phone, {"difficulty": 1})
-            return bool(read(phone)["status"] == "received")
-    except InvalidStatus:
-        return False
+    assert json.loads(said)["error"] == "bad_uuid"
