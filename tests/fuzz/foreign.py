@@ -98,6 +98,10 @@ class _Member(Listener):
         self.frames += frames
 
 
+def _epochs(redis: Any, clock: Clock) -> Epochs:
+    return Epochs(redis, "relayd", clock=clock, process="p1", peers=lambda: 1)
+
+
 class _Process:
     """One relayd with members in a group of every kind, and Django beside it."""
 
@@ -127,8 +131,9 @@ class _Process:
             prefix="relayd",
             process="p1",
             bounds=Bounds(),
-            epochs=Epochs(self.redis, "relayd"),
+            epochs=_epochs(self.redis, self.clock),
             foreign=self.foreign,
+            clock=self.clock,
         )
         creators = Creators(self.clock.seconds, history.tally, per_hour=lambda: 0)
         self.rooms = RedisRooms(
@@ -275,8 +280,9 @@ def check_history(data: bytes) -> None:
         prefix="r",
         process="p1",
         bounds=Bounds(),
-        epochs=Epochs(process.redis, "r"),
+        epochs=_epochs(process.redis, process.clock),
         foreign=process.foreign,
+        clock=process.clock,
     )
     ids, bodies = parts[::2], parts[1::2]
     ids = ids[: len(bodies)]

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import ensureDeferred
 
 from relayd import wire
 from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
+from relayd.errors import StoreUnavailable
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.quotas.usage import TAGGED
@@ -38,7 +40,7 @@ DAY = 86_400
 class Process:
     """The brokers of one process, and members of its rooms."""
 
-    def __init__(self, name: str, url: str, clock: float = 0.0) -> None:
+    def __init__(self, name: str, url: str, clock: float = 0.0, processes: int = 1) -> None:
         from twisted.internet import reactor
 
         config = Config(
@@ -49,7 +51,7 @@ class Process:
         self.brokers = RedisBrokers(
             self.redis, Hub(Batching(reactor, 0)), config,
             clock=reactor, now=lambda: time.time() + clock, process=name, drops=Drops(),
-            kinds=KINDS, new_rooms_per_hour=lambda: 0,
+            kinds=KINDS, new_rooms_per_hour=lambda: 0, processes=lambda: processes,
         )  # fmt: skip
         self.rooms = self.brokers.rooms
         self._joined: list[tuple[str, Listener]] = []
@@ -327,6 +329,64 @@ async def test_members_who_were_shown_what_follows_a_loss_are_told_when_it_is_pr
     assert await members[1].said(until="b") == ["b"]
 
 
+async def lose_what_only_one_knows(store: Store, processes: Processes) -> tuple[Path, Path]:
+    """Messages of the first process are lost; the second was away, and nobody is back yet.
+
+    Returns:
+        The addresses of both.
+    """
+    knows, believes = processes.running
+    await knows.say("1")
+    store.save()
+    theirs = store.lead_nowhere(1)
+    for kind in ("normal", "pubsub"):
+        store.server.tell("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    await until(lambda: not believes.redis.servers[0].available)
+    await knows.watch.until(True)
+    await knows.say("lost")
+    ours = store.lead_nowhere(0)
+    store.go_back()
+    return ours, theirs
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_was_away_waits_for_the_one_that_knows_what_is_lost(
+    store: Store, processes: Processes
+) -> None:
+    knows, believes = [await processes.start(processes=2) for _ in range(2)]
+    members = [await knows.join(), await believes.join()]
+    ours, theirs = await lose_what_only_one_knows(store, processes)
+    store.lead(store.server, theirs)
+    await believes.watch.until(True)
+    saying = ensureDeferred(believes.say("a"))
+    await until(lambda: store.server.tell("HGET", "relayd:rooms:epoch", "verdict") == b"3")
+    assert not saying.called
+    store.lead(store.server, ours)
+    await saying
+    for member in members:
+        got = await member.said(until="a")
+        assert got.count("gap") == 1
+        assert got[-1] == "a"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_waits_for_one_that_never_comes_goes_on_after_seconds(
+    store: Store, processes: Processes
+) -> None:
+    for _ in range(2):
+        await processes.start(processes=2)
+    member = await processes.running[1].join()
+    _, theirs = await lose_what_only_one_knows(store, processes)
+    store.lead(store.server, theirs)
+    believes = processes.running[1]
+    await believes.watch.until(True)
+    with pytest.raises(StoreUnavailable):  # by its own deadline, which is sooner
+        await believes.say("refused")
+    assert await member.said(until="restored") == ["1", "cut off", "restored"]
+    await believes.say("a")
+    assert await member.said(until="a") == ["a"]
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_process_that_only_posted_knows_that_messages_of_others_rooms_are_lost(
     store: Store, processes: Processes
@@ -342,11 +402,13 @@ async def test_a_process_that_only_posted_knows_that_messages_of_others_rooms_ar
         assert (await member.said(until="gap"))[0] == "1"
 
 
+@pytest.mark.parametrize("believed", [1, 2])
 @pytest_twisted.ensureDeferred
 async def test_after_a_restart_that_lost_nothing_nobody_is_told_a_gap(
-    store: Store, processes: Processes
+    store: Store, processes: Processes, believed: int
 ) -> None:
-    here, there = await processes.start(), await processes.start()
+    """Whether they know how many they are or not."""
+    here, there = [await processes.start(processes=believed) for _ in range(2)]
     members = [await here.join(), await there.join()]
     kept = await here.say("1", "2", "3")
     for round in range(3):

@@ -53,6 +53,7 @@ class RedisBrokers:
         drops: counts payloads that could not be sent to other processes.
         kinds: the table of paths.
         new_rooms_per_hour: returns how many rooms an address may create in an hour.
+        processes: returns how many processes use the servers, this one included; 0 if unknown.
         late: whether the process is late; then no history is read for clients that join.
     """
 
@@ -70,6 +71,7 @@ class RedisBrokers:
         drops: Drops,
         kinds: Kinds,
         new_rooms_per_hour: Callable[[], int],
+        processes: Callable[[], int],
         late: Callable[[], bool] = in_time,
     ) -> None:
         settings = config.redis
@@ -104,7 +106,7 @@ class RedisBrokers:
             room_age=config.chat.room_age,
             tags_kept=config.chat.tags_kept,
         )
-        epochs = Epochs(redis, settings.prefix)
+        epochs = Epochs(redis, settings.prefix, clock=clock, process=process, peers=processes)
         history = RedisHistory(
             redis,
             kinds.history,
@@ -113,6 +115,7 @@ class RedisBrokers:
             bounds=bounds,
             epochs=epochs,
             foreign=foreign,
+            clock=clock,
         )
         if settings.wait_replicas:
             history.replicas = Replicas(

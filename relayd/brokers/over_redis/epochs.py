@@ -9,19 +9,26 @@ on above all that may have been given out, so none is ever that of two messages.
                             store's Unix time in ms when top was last ahead of it; serial, how
                             often messages were stored; verdict; lost, the base of the epoch
                             before whose beginning messages are missing; past, base=serial of
-                            the epochs before, at their ends
+                            the epochs before, at their ends; met, the processes that have
+                            compared what they know; peers, how many there are; asked, the
+                            store's Unix time in ms since when one vouches
 
 An epoch in a store comes back with the store's snapshot, so the lineage (run id and replication
 id, as the server says now) tells a new one. Each process remembers the epoch and the serial that it
 has seen last. If the store has both in its past, nothing that was acknowledged to this process is
-lost; else messages are. Every process whose rooms have members is notified of that, by the channel
-that has the name of the key. docs/decisions/0010-epochs.md has the reasons.
+lost, and it vouches; else messages are lost. A process that stood still knows less than the others,
+so the epoch begins only when all have compared, or some seconds are over: until then every script
+answers WAIT. Every process whose rooms have members is notified of a loss, by the channel that has
+the name of the key. docs/decisions/0010-epochs.md has the reasons.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from relayd.errors import RedisUnavailable
 from relayd.logs import Logger
@@ -33,19 +40,33 @@ from relayd.redis.shards import Redis
 _LOST = 2
 """The verdict on an epoch: acknowledged messages were lost before it.
 
-1: none were, as far as anybody knows. 0: no process has come yet that knows the epoch before.
+1: none were, as far as anybody knows. 3: a process vouches for that, and others are waited for. 0:
+no process has come yet that knows the epoch before.
 """
+
+WAIT = b"WAIT"
+"""What a script answers that did nothing, while the processes compare what they know."""
+
+_PATIENCE = 3000
+"""Milliseconds that a process which vouches waits for others: they reconnect within them."""
+_PAUSE = 0.1
+"""Seconds between two questions whether the processes have compared."""
 
 FORMAT = """
 local function text(number) return string.format('%.0f', number) end
 """
 
 # Behind `FORMAT`. `epoch` is the key, `known` and `facts` what the process has seen: lineage and
-# base, serial and highest id. The clock allows for 1,000 ids in a second, since a snapshot too. A
-# step is an hour of ids, more than a room can have got beyond that. Where ids are ahead of the
-# clock by a step already, they get no further ahead: an emptied store, which knows nothing, begins
-# two steps above the clock, above all ids of before.
-EPOCH = """
+# base; serial and highest id, then how many processes there are, and which it is. The clock allows
+# for 1,000 ids in a second, since a snapshot too. A step is an hour of ids, more than a room can
+# have got beyond that. Where ids are ahead of the clock by a step already, they get no further
+# ahead: an emptied store, which knows nothing, begins two steps above the clock, above all ids of
+# before.
+EPOCH = (
+    f"""
+local patience = {_PATIENCE}
+"""
+    + """
 local step, most_past, ten_years = 3600000, 20, 315360000000
 local function split(mark) return string.match(mark or ' ', '^(%S*) (%S*)$') end
 
@@ -65,7 +86,7 @@ local function settle(epoch, known, facts)
   if store.mark == known then return store end
   local past = redis.call('HGET', epoch, 'past') or ''
   local here, seen = split(known)
-  local seen_serial, highest = string.match(facts, '(%d+) (%d+)')
+  local seen_serial, highest, peers, process = string.match(facts, '(%d+) (%d+) ?(%d*) ?(%S*)')
 
   local function begin(verdict, lost)
     local clock, ends = redis.call('TIME'), {}
@@ -86,14 +107,14 @@ local function settle(epoch, known, facts)
     store.base, store.mark, store.lost = base, line .. ' ' .. base, lost or base
     store.at = now
     redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'at', text(now), 'verdict', verdict,
-      'past', past, 'lost', store.lost)
+      'past', past, 'lost', store.lost, 'met', '', 'peers', '0')
   end
 
   -- acknowledged messages are lost
   local function lose(again)
     if again or store.verdict == '1' then
       begin('2', not again and base)
-    elseif store.verdict == '0' then
+    elseif store.verdict == '0' or store.verdict == '3' then
       store.verdict = '2'
       redis.call('HSET', epoch, 'verdict', '2')
     elseif tonumber(highest) > store.top then
@@ -107,23 +128,45 @@ local function settle(epoch, known, facts)
   end
 
   if line ~= here or not store.mark then here = lineage() or here end
+  -- notes that the process has compared; one that vouches waits for those who may know more
+  local function compare(vouches)
+    local found, clock = redis.call('HMGET', epoch, 'met', 'peers', 'asked'), redis.call('TIME')
+    local met, asked = found[1] or '', tonumber(found[3] or 0)
+    local now, most = clock[1] * 1000 + math.floor(clock[2] / 1000), tonumber(found[2] or 0)
+    if seen ~= '' and process ~= '' then
+      most = math.max(most, tonumber(peers) or 0)
+      if not string.find(met, process .. ' ', 1, true) then met = met .. process .. ' ' end
+    end
+    if vouches and store.verdict == '0' then store.verdict, asked = '3', now end
+    if store.verdict == '3' then
+      local _, count = string.gsub(met, ' ', ' ')
+      -- a clock that has stepped ends it, too
+      local over = math.abs(now - asked) > patience
+      if most > 0 and count >= most or over then store.verdict = '1' end
+      store.waits = store.verdict == '3'
+    end
+    redis.call('HSET', epoch, 'verdict', store.verdict, 'met', met, 'peers', text(most),
+      'asked', text(asked))
+  end
+
   if not store.mark or line ~= here and here ~= '' then
     line = here
     -- without a mark, and nobody who knows one, it is new to relayd or of an earlier version
     begin((store.mark or seen ~= '') and '0' or '1')
   end
+  local vouches = false
   if seen ~= '' and seen ~= base then
     -- a question mark: the process has found that messages of this very epoch are missing
     local doubted = string.match(seen, '^%?(.*)')
     local ended = not doubted and string.match(' ' .. past, ' ' .. seen .. '=(%d+)')
     if not ended or tonumber(seen_serial) > tonumber(ended) then
       lose(doubted == base)
-    elseif store.verdict == '0' and seen == string.match(past, '^([^=]*)') then
+    else
       -- a process that missed an epoch does not know what was acknowledged in it
-      store.verdict = '1'
-      redis.call('HSET', epoch, 'verdict', '1')
+      vouches = seen == string.match(past, '^([^=]*)')
     end
   end
+  if store.verdict == '3' or store.verdict == '0' and seen ~= '' then compare(vouches) end
   return store
 end
 
@@ -159,6 +202,7 @@ local function look(ids)
     edge = tonumber(found[6] or 0)}
 end
 """
+)
 
 
 class _Seen:
@@ -170,6 +214,8 @@ class _Seen:
         self.highest = 0
         self.told = ""  # the base of the last epoch whose loss was passed on
         self.subscribed = False
+        self.peers: int | None = None  # how many processes there were before the outage
+        self.waiting: list[Deferred[None]] | None = None  # for the processes to compare
 
 
 _SETTLE = Script(
@@ -177,6 +223,7 @@ _SETTLE = Script(
     + EPOCH
     + """
 local store = settle(KEYS[1], ARGV[1], ARGV[2])
+if store.waits then return redis.status_reply('WAIT') end
 return {store.mark, store.serial, store.verdict}
 """
 )
@@ -188,12 +235,26 @@ class Epochs:
     Args:
         redis: the servers.
         prefix: the prefix of all keys.
+        clock: for pauses.
+        process: the unique id of this process.
+        peers: how many processes use the servers, this one included; 0 if that is not known.
     """
 
     _log = Logger()
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        prefix: str,
+        *,
+        clock: IReactorTime,
+        process: str,
+        peers: Callable[[], int],
+    ) -> None:
         self.key = f"{prefix}:rooms:epoch"
+        self._clock = clock
+        self._process = process
+        self._peers = peers
         self._seen = {server: _Seen() for server in redis.servers}
         self._lost: Callable[[RedisServer], None] | None = None
         for server in redis.servers:
@@ -210,7 +271,26 @@ class Epochs:
     def words(self, server: RedisServer) -> tuple[str, str]:
         """The arguments `known` and `facts` of `EPOCH`."""
         seen = self._seen[server]
-        return f"{server.lineage} {seen.base}", f"{seen.serial} {seen.highest}"
+        peers = self._peers() if seen.peers is None else seen.peers
+        facts = f"{seen.serial} {seen.highest} {peers} {self._process}"
+        return f"{server.lineage} {seen.base}", facts
+
+    async def decided(self, server: RedisServer, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Runs a script, again and again while it answers WAIT; returns its answer.
+
+        Args:
+            server: the server of the script.
+            run: runs it once; an exception ends it.
+        """
+        while (answer := await run()) == WAIT:
+            seen = self._seen[server]
+            if seen.waiting is None:
+                Deferred.fromCoroutine(self._compare(server))
+            if seen.waiting is not None:
+                compared: Deferred[None] = Deferred()
+                seen.waiting.append(compared)
+                await compared
+        return answer
 
     def saw(self, server: RedisServer, id: int) -> None:
         """Notes an id that a room on a server has given."""
@@ -226,15 +306,19 @@ class Epochs:
             seen.base = f"?{base}"
             Deferred.fromCoroutine(self._settle(server))
             return
-        seen.base, seen.serial = base, count
+        seen.base, seen.serial, seen.peers = base, count, None
         if int(verdict) == _LOST and seen.told != base:
             seen.told = base
             if self._lost is not None:
                 self._lost(server)
 
     def _changed(self, server: RedisServer, available: bool) -> None:
+        seen = self._seen[server]
         if available:
             Deferred.fromCoroutine(self._settle(server))
+        elif seen.peers is None:
+            # a Redis that comes back emptied has forgotten them
+            seen.peers = self._peers()
 
     async def _settle(self, server: RedisServer) -> None:
         seen = self._seen[server]
@@ -242,11 +326,30 @@ class Epochs:
             if not seen.subscribed:
                 await server.subscribe(self.key, partial(self._notified, server))
                 seen.subscribed = True
-            self.note(server, *await server.run(_SETTLE, (self.key,), self.words(server)))
+            await self._compare(server)
+        except (RedisUnavailable, RedisRefused):
+            pass  # the end of the outage does it
+
+    async def _compare(self, server: RedisServer) -> None:
+        seen = self._seen[server]
+        if seen.waiting is not None:
+            return
+        seen.waiting = []
+        try:
+            while True:
+                answer = await server.run(_SETTLE, (self.key,), self.words(server))
+                if answer != WAIT:
+                    break
+                await deferLater(self._clock, _PAUSE)
+            self.note(server, *answer)
         except (RedisUnavailable, RedisRefused):
             pass  # the end of the outage, or the next script, does it
         except Exception:
             self._log.failure("comparing epochs with {server} failed", server=server.name)
+        finally:
+            waiting, seen.waiting = seen.waiting, None
+            for compared in waiting:
+                compared.callback(None)
 
     def _notified(self, server: RedisServer, mark: bytes) -> None:
         if mark.decode(errors="replace") != self.words(server)[0]:

@@ -119,6 +119,7 @@ local function add(id, body)
 end
 
 local era = settle(epoch, ARGV[13], ARGV[14])
+if era.waits then return redis.status_reply('WAIT') end
 if room_age > 0 then
   local before = '(' .. text(now - room_age)
   local old = redis.call('ZRANGEBYSCORE', posted, '-inf', before, 'LIMIT', 0, 2)
