@@ -37,12 +37,13 @@ class Viewers:
         port: of the server.
         path: `ws` or `sse`.
         count: how many.
+        group: of the camera.
     """
 
-    def __init__(self, port: int, path: str, count: int) -> None:
+    def __init__(self, port: int, path: str, count: int, group: str = "bench") -> None:
         self._selector = selectors.DefaultSelector()
         self.came = 0
-        head = f"GET /{path}/camera/bench HTTP/1.1\r\nHost: localhost\r\n"
+        head = f"GET /{path}/camera/{group} HTTP/1.1\r\nHost: localhost\r\n"
         head += f"{_UPGRADE if path == 'ws' else ''}\r\n"
         for _ in range(count):
             client = socket.create_connection(("127.0.0.1", port))
