@@ -34,6 +34,7 @@ from relayd.logs import Logger
 from relayd.names import Content, Kinds
 from relayd.quotas.creation import Creators
 from relayd.redis.replies import RedisRefused
+from relayd.redis.server import RedisServer
 from relayd.redis.shards import Redis
 
 _INTERVAL = 30.0
@@ -97,6 +98,11 @@ class RedisBrokers:
             local_kinds=frozenset(kind.name for kind in kinds if kind.content is Content.POSE),
             django=django,
         )
+        kind = kinds.history
+
+        def find(room: str) -> RedisServer:
+            return redis.find(kind.group(room))
+
         bounds = Bounds(
             length=config.chat.history_length,
             room_bytes=config.chat.history_bytes,
@@ -109,7 +115,7 @@ class RedisBrokers:
         epochs = Epochs(redis, settings.prefix, clock=clock, process=process, peers=processes)
         history = RedisHistory(
             redis,
-            kinds.history,
+            kind,
             prefix=settings.prefix,
             process=process,
             bounds=bounds,
@@ -121,25 +127,25 @@ class RedisBrokers:
             history.replicas = Replicas(
                 settings.wait_replicas,
                 settings.prefix,
-                lambda room: redis.find(kinds.history.group(room)),
+                find,
                 history.channel,
                 history.newest,
                 clock=clock,
                 deadline=settings.deadline,
             )
-        outcomes = Outcomes(Keys(settings.prefix, kinds.history), process)
+        outcomes = Outcomes(Keys(settings.prefix, kind), process)
         creators = Creators(clock.seconds, history.tally, per_hour=new_rooms_per_hour)
         self.rooms = RedisRooms(
             hub,
             self.groups,
             redis,
             history,
-            kinds.history,
+            kind,
             Outgoing(
                 history,
                 outcomes,
                 creators,
-                lambda room: redis.find(kinds.history.group(room)),
+                find,
                 clock=clock,
                 now=now,
                 deadline=settings.deadline,
@@ -156,11 +162,11 @@ class RedisBrokers:
         if django is not None:
             keep = partial(self.rooms.post, to_django=False)
             chat = DjangoChat(redis.servers[0], keep, process, settings.prefix)
-            for kind in kinds.fanned_out:
-                if kind.keeps_history:
-                    django.register(kind.name, chat.receive)
+            for each in kinds.fanned_out:
+                if each.keeps_history:
+                    django.register(each.name, chat.receive)
                 else:
-                    django.register(kind.name, lambda group, payload: hub.fan_out(group, payload))
+                    django.register(each.name, lambda group, payload: hub.fan_out(group, payload))
         # a command may be late by a few deadlines
         memory = max(MEMORY, 5 * settings.deadline)
         self.pairs = RedisPairs(redis, clock, process, settings.prefix, foreign, memory=memory)

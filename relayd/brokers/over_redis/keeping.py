@@ -13,6 +13,7 @@ A message counts with its JSON and 64 bytes more. Each script changes a room and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from relayd.brokers.over_redis.epochs import EPOCH, FORMAT
@@ -294,7 +295,7 @@ class Bounds:
     room_age: float = 0.0
     tags_kept: float = 300.0
 
-    @property
+    @cached_property  # each message takes them
     def words(self) -> tuple[int, ...]:
         """The bounds in the order of the script; times in ms."""
         return (
