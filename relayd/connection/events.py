@@ -153,13 +153,12 @@ class Events(Handshake):
 
     # -- the open connection
 
-    def opened(self) -> None:
-        """The request is answered, and no event has been sent yet."""
+    def _greet(self) -> None:
         self.outbox.events = True
         admission, settings = self.context.admission, self.context.current.config.keepalive
         hello = encode_hello(admission.now(), settings.ping_interval, random.uniform(*_SOON))
         self.outbox.write(hello)
-        super().opened()  # type: ignore[misc]
+        super()._greet()  # type: ignore[misc]
 
     def _open_inlet(self) -> None:
         super()._open_inlet()  # type: ignore[misc]
@@ -179,9 +178,10 @@ class Events(Handshake):
         self.send_payload(bytes(payload_of(frame)))
 
     def ping(self) -> None:
-        """Sends a heartbeat (`keepalive.Peer`)."""
+        """Sends a heartbeat, as an event, too, if the client has asked for those (`keepalive.Peer`)."""
         self._pinged = self.context.clock.seconds()
         self.outbox.write(HEARTBEAT)
+        self._send_heartbeat()  # type: ignore[attr-defined]
 
     @property
     def alive(self) -> bool:

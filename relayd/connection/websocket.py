@@ -184,7 +184,7 @@ class RelayProtocol(Receiving):
             self._expire_later(max(0, self.identity.expires - context.admission.now()))
         self._open_inlet()
         self._log.info("{conn} {path} opened by {peer}", **self.facts)
-        self._send_heartbeat()
+        self._greet()
         try:
             self.opened()
         except Exception:
@@ -231,6 +231,9 @@ class RelayProtocol(Receiving):
         self.send(PING_FRAME)
         self._send_heartbeat()
         self._log.debug("{conn} {path} was silent and is pinged", **self.facts)
+
+    def _greet(self) -> None:
+        self._send_heartbeat()
 
     def _send_heartbeat(self) -> None:
         assert self._request is not None

@@ -270,3 +270,12 @@ def test_a_silent_stream_has_heartbeats_and_goes_on(scene: Scene) -> None:
     scene.world.context.keepalive.stop()
     assert reader.body.count(":\n\n") == 4
     assert not reader.transport.disconnecting
+
+
+def test_a_reader_that_asks_for_heartbeats_gets_them_as_events_behind_hello(scene: Scene) -> None:
+    scene.world.context.keepalive.start()
+    reader = scene.read("/sse/push/job?heartbeat=1")
+    assert [each.get("event") for each in parse(reader.body)] == ["hello", None]
+    scene.world.clock.pump([1] * 100)
+    scene.world.context.keepalive.stop()
+    assert reader.payloads == [{"status": "heartbeat", "seconds": 22.0}] * 5
