@@ -1,7 +1,7 @@
 """docs/asyncapi.yaml as tests read it: channels, the messages of each direction, and validation."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,21 @@ PATH = Path(__file__).resolve().parents[1] / "docs" / "asyncapi.yaml"
 FROM_CLIENT, FROM_RELAYD = "receive", "send"
 """The actions of operations: the document describes relayd, not its clients."""
 
+NO_FIELDS: Mapping[str, object] = {}
+NONE = {"type": "object", "additionalProperties": False}
+"""The schema of the fields of a message that names none."""
+
 
 @functools.cache
 def document() -> Any:
     """The whole document."""
     return yaml.safe_load(PATH.read_text(encoding="utf-8"))
+
+
+def channels(server: str) -> dict[str, Any]:
+    """The channels of a server: `websockets` or `events`."""
+    here = [{"$ref": f"#/servers/{server}"}]
+    return {name: each for name, each in document()["channels"].items() if each["servers"] == here}
 
 
 def resolve(reference: str) -> Any:
@@ -55,20 +65,29 @@ def messages(channel: str, action: str) -> dict[str, Any]:
     }
 
 
-def takes(message: Any, payload: Any) -> bool:
-    """Whether a payload is valid by the schema of a message."""
+def fits(schema: Any, value: Any) -> bool:
+    """Whether a value is valid by a schema of the document."""
     # beside the document, to whose parts its references lead
-    schema = {"components": document()["components"], "allOf": [message["payload"]]}
-    checker = Draft7Validator(schema, format_checker=Draft7Validator.FORMAT_CHECKER)
-    return checker.is_valid(payload)
+    whole = {"components": document()["components"], "allOf": [schema]}
+    checker = Draft7Validator(whole, format_checker=Draft7Validator.FORMAT_CHECKER)
+    return checker.is_valid(value)
 
 
-def matching(channel: str, action: str, payload: Any) -> list[str]:
-    """The messages of a channel that a payload is one of; those for anything if it is no other."""
+def matching(
+    channel: str, action: str, payload: Any, fields: Mapping[str, object] = NO_FIELDS
+) -> list[str]:
+    """The messages of a channel that a payload is one of; those for anything if it is no other.
+
+    Args:
+        channel: a key of `channels`.
+        action: FROM_CLIENT or FROM_RELAYD.
+        payload: JSON.
+        fields: of an event, but for its `data`.
+    """
     found = {
         name: message
         for name, message in messages(channel, action).items()
-        if takes(message, payload)
+        if fits(message["payload"], payload) and fits(message.get("headers", NONE), dict(fields))
     }
     narrow = [name for name, message in found.items() if not is_open(message)]
     return narrow or list(found)

@@ -178,7 +178,7 @@ class Events(Handshake):
         self.send_payload(bytes(payload_of(frame)))
 
     def ping(self) -> None:
-        """Sends a heartbeat, as an event, too, if the client has asked for those (`keepalive.Peer`)."""
+        """Sends a heartbeat, also as an event if the client has asked for it (`keepalive.Peer`)."""
         self._pinged = self.context.clock.seconds()
         self.outbox.write(HEARTBEAT)
         self._send_heartbeat()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""docs/asyncapi.yaml is valid, and has the frames that relayd and its clients exchange."""
+"""docs/asyncapi.yaml is valid, and has the frames and events of relayd and its clients."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jwt
@@ -9,10 +9,11 @@ import pytest
 from jsonschema import Draft7Validator
 from websockets.exceptions import ConnectionClosed
 
-from tests.asyncapi import FROM_CLIENT, FROM_RELAYD, document, matching, messages
+from tests.asyncapi import FROM_CLIENT, FROM_RELAYD, channels, document, fits, matching, messages
 from tests.daemon import Daemon
-from tests.integration.clients import PATIENCE, settle
+from tests.integration.clients import PATIENCE, check_refusal, settle
 from tests.integration.conftest import KEY, Connect
+from tests.integration.event_clients import Event, Events
 from tests.integration.relayctl import Operator
 from tests.npm import npm_package
 
@@ -22,12 +23,13 @@ ADDRESSES = {
     name: channel["address"].format(group="stage1", uuid=UUID, room="hall", topic="build")
     for name, channel in document()["channels"].items()
 }
-NOT_IN_THE_SCENE = {
-    (channel, name): "needs a Redis that goes away; tests/unit/test_asyncapi.py has the frame"
-    for channel in ("chat", "chatRoom")
+FOR_WEBSOCKETS, FOR_EVENTS = channels("websockets"), channels("events")
+NOT_IN_A_SCENE = {
+    (channel, name): "needs a Redis that goes away; tests/unit/test_asyncapi.py has it"
+    for channel in ("chat", "chatRoom", "chatEvents", "chatRoomEvents")
     for name in ("cutOff", "restored")
 }
-"""Messages of the document without a frame here, with the reason."""
+"""Messages of the document that do not come here, with the reason."""
 
 
 def test_the_document_is_asyncapi() -> None:
@@ -97,6 +99,45 @@ class Party:
             self.client.recv(timeout=PATIENCE)
         assert closed.value.rcvd is not None
         return closed.value.rcvd.code
+
+
+class Reader:
+    """A client of events on a channel, each of which is compared with the document."""
+
+    def __init__(self, scene: Scene, channel: str, query: str = "", **fields: str) -> None:
+        self._scene, self.channel = scene, channel
+        self.client = Events(scene.node.port, ADDRESSES[channel] + query, **fields)
+        (request,) = messages(channel, FROM_CLIENT)
+        scene.seen.add((channel, request))
+        self._answer = self.client.answer
+
+    def hello(self) -> "Reader":
+        """Reads the first event and what the document says of the answer that it begins."""
+        self.read("hello")
+        http = messages(self.channel, FROM_RELAYD)["hello"]["bindings"]["http"]
+        assert self._answer.status == http["statusCode"]
+        assert {*http["headers"]["properties"]} <= {*self._answer.headers}
+        assert fits(http["headers"], dict(self._answer.headers))
+        return self
+
+    def refused(self) -> str:
+        """The code of the refusal that the request got."""
+        answer, body = self._answer, self._answer.read()
+        check_refusal(answer.status, dict(answer.headers), body)
+        return str(self._note("refusal", Event({}, json.loads(body)))["error"])
+
+    def read(self, name: str) -> Any:
+        """The payload of the next event, which is valid as this message and no other one."""
+        return self._note(name, self.client.read())
+
+    def _note(self, name: str, event: Event) -> Any:
+        fields: dict[str, object] = dict(event.fields)
+        if "retry" in fields:
+            fields["retry"] = int(event.fields["retry"])
+        found = matching(self.channel, FROM_RELAYD, event.payload, fields)
+        assert found == [name], (self.channel, event, found)
+        self._scene.seen.add((self.channel, name))
+        return event.payload
 
 
 def token(**claims: Any) -> str:
@@ -183,11 +224,16 @@ def play_chat(scene: Scene, channel: str) -> list[Party]:
     return [ann, bob, scene.enter(channel, "?history=0")]
 
 
+def publish(scene: Scene, body: bytes) -> None:
+    """Publishes to the topic of the document's push channels."""
+    header = {"Authorization": f"Bearer {KEY}"}
+    assert scene.node.post("/api/push/build", body, **header)[0] == 200
+
+
 def play_push(scene: Scene) -> list[Party]:
     """A publication, and a client that sends."""
     client = scene.enter("push")
-    header = {"Authorization": f"Bearer {KEY}"}
-    assert scene.node.post("/api/push/build", b'{"percent": 40}', **header)[0] == 200
+    publish(scene, b'{"percent": 40}')
     assert client.read("published") == {"percent": 40}
     client.say("hello")
     client.read("readOnly")
@@ -203,6 +249,71 @@ def play_echo(scene: Scene) -> list[Party]:
     return [client]
 
 
+def play_camera_events(scene: Scene, channel: str, camera: Party) -> list[Reader]:
+    """Poses of a camera, for a viewer of events with names and for one without."""
+    viewer = Reader(scene, channel).hello()
+    named = Reader(scene, channel, "?senders=1").hello()
+    camera.client.send('{"x": 0.5, "y": 1}')
+    assert viewer.read("pose") == {"x": 0.5, "y": 1, "z": None}
+    assert named.read("namedPose")["sender"]
+    return [viewer, named]
+
+
+def play_chat_events(scene: Scene, channel: str, writer: Party) -> list[Reader]:
+    """The history, its gap, what comes behind an id, and the members of the room."""
+    for text in ("one", "two"):
+        writer.client.send(json.dumps({"message": text}))
+        settle(writer.client)
+    late = Reader(scene, channel, "?since=1").hello()
+    late.read("gap")
+    first = late.read("chatEvent")
+    fields = {"Last-Event-ID": str(first["id"])}
+    resumed = Reader(scene, channel, "?since=1", **fields).hello()
+    assert resumed.read("chatEvent")["id"] > first["id"]
+    watcher = Reader(scene, channel, "?history=0&presence=1").hello()
+    watcher.read("present")
+    guest = scene.enter(writer.channel, token(sub="cyn"))
+    assert watcher.read("presenceChanged")["joined"] == ["cyn"]
+    guest.client.close()
+    assert watcher.read("presenceChanged")["left"] == ["cyn"]
+    writer.client.send('{"message": "three\\n"}')
+    assert watcher.read("chatEvent")["message"] == "three\n"
+    assert Reader(scene, channel, **{"Last-Event-ID": "x"}).refused() == "bad_since"
+    for reader in (late, resumed, watcher):
+        reader.client.close()
+    return [Reader(scene, channel, "?history=0").hello()]
+
+
+def play_push_events(scene: Scene) -> list[Reader]:
+    """Objects with an id and without, in one line and in several."""
+    reader = Reader(scene, "pushEvents").hello()
+    for body in (b'{"percent": 40}', b'{\n"id": 7\r\n}', b'{"id": "seven"}'):
+        publish(scene, body)
+        assert reader.read("publishedEvent") == json.loads(body)
+    return [reader]
+
+
+def everything(names: Iterable[str]) -> set[tuple[str, str]]:
+    """All messages of some channels."""
+    return {
+        (channel, name)
+        for channel in names
+        for action in (FROM_CLIENT, FROM_RELAYD)
+        for name in messages(channel, action)
+    }
+
+
+def unseen(names: Iterable[str]) -> set[tuple[str, str]]:
+    """The messages of some channels that do not come here."""
+    return everything(names) & set(NOT_IN_A_SCENE)
+
+
+def kick(node: Daemon) -> None:
+    """Has the operator end all connections."""
+    kicked = Operator(node.folder)("kick", "--peer", "127.0.0.1", "--code", "4242", "--yes")
+    assert kicked.returncode == 0, kicked
+
+
 def test_a_scene_has_a_valid_frame_of_every_message_of_the_document(
     node: Daemon, connect: Connect
 ) -> None:
@@ -216,23 +327,39 @@ def test_a_scene_has_a_valid_frame_of_every_message_of_the_document(
         *play_push(scene),
         *play_echo(scene),
     ]
-    for channel in ADDRESSES:
+    for channel in FOR_WEBSOCKETS:
         refused = scene.refused(channel, origin="https://elsewhere.example")
         name = "refusalNotice" if channel == "android" else "refusal"
         assert refused.read(name)["error"] == "origin_not_allowed"
         assert refused.read_close() == 4403
-    kicked = Operator(node.folder)("kick", "--peer", "127.0.0.1", "--code", "4242", "--yes")
-    assert kicked.returncode == 0, kicked
+    kick(node)
     for party in here:
         name = "notice" if party.channel == "android" else "connectionError"
         assert party.read(name)["error"] == "kicked"
         assert party.read_close() == 4242
-    for channel in ADDRESSES:
+    for channel in FOR_WEBSOCKETS:
         scene.enter(channel, "?heartbeat=1").read("heartbeat")
-    everything = {
-        (channel, name)
-        for channel in ADDRESSES
-        for action in (FROM_CLIENT, FROM_RELAYD)
-        for name in messages(channel, action)
-    }
-    assert everything - scene.seen == set(NOT_IN_THE_SCENE)
+    assert everything(FOR_WEBSOCKETS) - scene.seen == unseen(FOR_WEBSOCKETS)
+
+
+def test_a_scene_has_a_valid_event_of_every_message_of_the_document(
+    node: Daemon, connect: Connect
+) -> None:
+    scene = Scene(node, connect)
+    readers = [
+        *play_camera_events(scene, "cameraEvents", scene.enter("camera")),
+        *play_camera_events(scene, "cameraGroupEvents", scene.enter("cameraGroup")),
+        *play_chat_events(scene, "chatEvents", scene.enter("chat", token(sub="ann"))),
+        *play_chat_events(scene, "chatRoomEvents", scene.enter("chatRoom", token(sub="ann"))),
+        *play_push_events(scene),
+    ]
+    for channel in FOR_EVENTS:
+        elsewhere = Reader(scene, channel, Origin="https://elsewhere.example")
+        assert elsewhere.refused() == "origin_not_allowed"
+    kick(node)
+    for reader in readers:
+        assert reader.read("connectionError")["error"] == "kicked"
+        assert reader.read("end")["code"] == 4242
+    for channel in FOR_EVENTS:
+        Reader(scene, channel, "?heartbeat=1&history=0").hello().read("heartbeat")
+    assert everything(FOR_EVENTS) - scene.seen == unseen(FOR_EVENTS)

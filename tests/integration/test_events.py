@@ -4,61 +4,16 @@ import http.client
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from tests.daemon import Daemon
 from tests.integration.clients import PATIENCE, read, say
 from tests.integration.conftest import KEY, Connect, Spawn
+from tests.integration.event_clients import Events
 from tests.integration.relayctl import Operator
 from tests.integration.waiting import eventually
 from tests.integration.workers import wait_for_workers
 from tests.proxies import Nginx
 from tests.redis_servers import Redis
-
-
-class Events:
-    """A client of events.
-
-    Args:
-        port: of the server.
-        path: what to request.
-        fields: of the request.
-        secure: the TLS of a client; None for none.
-    """
-
-    def __init__(self, port: int, path: str, secure: Any = None, **fields: str) -> None:
-        if secure is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        else:
-            self._connection = http.client.HTTPSConnection(
-                "127.0.0.1", port, timeout=PATIENCE, context=secure
-            )
-        self._connection.request("GET", path, headers=fields)
-        self.answer = self._connection.getresponse()
-
-    def next(self) -> tuple[str, str, Any]:
-        """Name, id and JSON of the next event."""
-        name, id = "message", ""
-        lines: list[str] = []
-        while (line := self.answer.readline().decode()) != "\n" or not lines:
-            assert line, "the stream has ended"
-            field, _, value = line.rstrip("\n").partition(": ")
-            if field == "event":
-                name = value
-            elif field == "id":
-                id = value
-            elif field == "data":
-                lines.append(value)
-        return name, id, json.loads("\n".join(lines))
-
-    def hello(self) -> "Events":
-        """Reads the first event."""
-        assert self.next()[0] == "hello"
-        return self
-
-    def close(self) -> None:
-        self.answer.close()
-        self._connection.close()
 
 
 def publish(node: Daemon, target: str, value: object) -> None:

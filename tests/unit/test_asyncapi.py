@@ -8,6 +8,7 @@ import pytest
 from relayd import wire
 from relayd.close_codes import CloseCode
 from relayd.errors import ErrorCode, Where
+from relayd.event_stream import encode_close, encode_event, encode_hello
 from relayd.relays.paths import KINDS
 from tests import asyncapi
 from tests.asyncapi import FROM_CLIENT, FROM_RELAYD, document, matching, resolve
@@ -48,11 +49,32 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_the_channels_are_the_paths_of_the_table_of_kinds() -> None:
-    channels = document()["channels"].values()
-    addresses = {each["address"]: set(each.get("parameters", ())) for each in channels}
-    assert addresses == {
-        path: {kind.variable} if "{" in path else set() for kind in KINDS for path in kind.paths
+    for server, root, kinds in (("websockets", "ws", KINDS), ("events", "sse", KINDS.fanned_out)):
+        channels = asyncapi.channels(server).values()
+        addresses = {each["address"]: set(each.get("parameters", ())) for each in channels}
+        assert addresses == {
+            path.replace("/ws/", f"/{root}/"): {kind.variable} if "{" in path else set()
+            for kind in kinds
+            for path in kind.paths
+        }
+
+
+def test_a_request_for_events_has_the_parameters_of_its_websocket_but_the_one_for_refusals() -> (
+    None
+):
+    asked = {
+        document()["channels"][name]["address"]: operation["bindings"]["http"]["query"]
+        for operation in document()["operations"].values()
+        if (name := operation["channel"]["$ref"].rpartition("/")[2]) in asyncapi.channels("events")
+        and operation["action"] == FROM_CLIENT
     }
+    for channel in asyncapi.channels("websockets").values():
+        same = channel["address"].replace("/ws/", "/sse/")
+        if same in asked:
+            parameters = dict(channel["bindings"]["ws"]["query"]["properties"])
+            del parameters["refuse"]
+            assert asked.pop(same)["properties"] == parameters
+    assert not asked
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -109,7 +131,8 @@ def test_the_close_codes_are_those_of_the_table() -> None:
 def test_the_examples_of_a_message_are_valid(channel: str, action: str) -> None:
     for name, message in asyncapi.messages(channel, action).items():
         for example in message.get("examples", ()):
-            assert name in matching(channel, action, example["payload"])
+            fields = example.get("headers", {})
+            assert name in matching(channel, action, example["payload"], fields)
 
 
 SENTENCE = "A sentence."
@@ -140,6 +163,33 @@ SENTENCE = "A sentence."
 )
 def test_frames_that_relayd_encodes_are_valid(channel: str, message: str, payload: bytes) -> None:
     assert message in matching(channel, FROM_RELAYD, json.loads(payload))
+
+
+@pytest.mark.parametrize(
+    ("channel", "message", "event"),
+    [
+        ("cameraEvents", "hello", encode_hello(0.0, 25.0, 1.0)),
+        ("cameraEvents", "end", encode_close(4242, "", 119.9994)),
+        ("cameraEvents", "pose", encode_event(wire.encode(wire.Pose(1, -0.5, None)))),
+        ("chatEvents", "chatEvent", encode_event(wire.ChatDraft.of("\n", 0).entry(1).body)),
+        ("chatEvents", "gap", encode_event(wire.GAP)),
+        ("chatEvents", "cutOff", encode_event(wire.CUT_OFF)),
+        ("chatEvents", "restored", encode_event(wire.RESTORED)),
+        ("pushEvents", "publishedEvent", encode_event(b'{"id":\n7}')),
+        ("pushEvents", "publishedEvent", encode_event(b'{"id": "x"}')),
+        ("pushEvents", "heartbeat", encode_event(wire.encode_heartbeat(30))),
+    ],
+)
+def test_events_that_relayd_encodes_are_valid(channel: str, message: str, event: bytes) -> None:
+    lines = [line.split(b": ", 1) for line in event.splitlines() if line]
+    fields: dict[str, object] = {
+        name.decode(): int(value) if name == b"retry" else value.decode()
+        for name, value in lines
+        if name != b"data"
+    }
+    payload = json.loads(b"\n".join(value for name, value in lines if name == b"data"))
+    assert message in matching(channel, FROM_RELAYD, payload, fields)
+    assert matching(channel, FROM_RELAYD, payload, {**fields, "id": "0"}) == []
 
 
 @pytest.mark.parametrize(
