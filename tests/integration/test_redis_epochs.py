@@ -128,6 +128,12 @@ class Store:
         shutil.copy(self.server.folder / "older.rdb", self.server.folder / "dump.rdb")
         self.server.start()
 
+    def empty(self) -> None:
+        """Kills the server; it returns with nothing."""
+        self.server.kill()
+        (self.server.folder / "dump.rdb").unlink()
+        self.server.start()
+
     def restart(self) -> None:
         """Kills the server; it returns with everything."""
         self.server.tell("SAVE")
@@ -242,6 +248,24 @@ async def test_ids_stay_near_the_clock_so_that_an_emptied_redis_begins_above_the
     store.server.tell("FLUSHALL")
     new = await processes.start()
     assert (await new.say("after"))[0].id > seen.id
+
+
+@pytest_twisted.ensureDeferred
+async def test_ids_go_on_above_those_that_a_process_which_has_gone_gave_in_a_lost_epoch(
+    store: Store, processes: Processes
+) -> None:
+    """The other one has seen that epoch, but none of its messages."""
+    gone, here = await processes.start(), await processes.start()
+    await gone.say("1")
+    store.save()
+    await processes.while_away(store.empty)
+    for process in (here, gone):
+        await process.rooms.since("nobody", 0, 1)
+    lost = (await gone.say(*map(str, range(50))))[-1]
+    await processes.stop(gone)
+    await processes.while_away(store.go_back)
+    assert await here.since(lost) == (True, [])
+    assert (await here.say("2"))[0].id > lost.id
 
 
 @pytest.mark.parametrize("room", ["r", "another"])
@@ -370,7 +394,7 @@ async def test_a_process_that_was_away_waits_for_the_one_that_knows_what_is_lost
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_process_that_waits_for_one_that_never_comes_goes_on_after_seconds(
+async def test_a_process_that_waits_for_one_that_never_comes_tells_of_a_gap_after_seconds(
     store: Store, processes: Processes
 ) -> None:
     for _ in range(2):
@@ -382,7 +406,7 @@ async def test_a_process_that_waits_for_one_that_never_comes_goes_on_after_secon
     await believes.watch.until(True)
     with pytest.raises(StoreUnavailable):  # by its own deadline, which is sooner
         await believes.say("refused")
-    assert await member.said(until="restored") == ["1", "cut off", "restored"]
+    assert await member.said(until="restored") == ["1", "cut off", "gap", "restored"]
     await believes.say("a")
     assert await member.said(until="a") == ["a"]
 

@@ -17,9 +17,10 @@ An epoch in a store comes back with the store's snapshot, so the lineage (run id
 id, as the server says now) tells a new one. Each process remembers the epoch and the serial that it
 has seen last. If the store has both in its past, nothing that was acknowledged to this process is
 lost, and it vouches; else messages are lost. A process that stood still knows less than the others,
-so the epoch begins only when all have compared, or some seconds are over: until then every script
-answers WAIT. Every process whose rooms have members is notified of a loss, by the channel that has
-the name of the key. docs/decisions/0010-epochs.md has the reasons.
+so the epoch begins only when all have compared: until then every script answers WAIT. Some seconds
+later it begins without those that did not come, which may have acknowledged what is lost. Every
+process whose rooms have members is notified of a loss, by the channel that has the name of the key.
+docs/decisions/0010-epochs.md has the reasons.
 """
 
 from collections.abc import Awaitable, Callable
@@ -107,7 +108,7 @@ local function settle(epoch, known, facts)
     store.base, store.mark, store.lost = base, line .. ' ' .. base, lost or base
     store.at = now
     redis.call('HSET', epoch, 'mark', store.mark, 'top', base, 'at', text(now), 'verdict', verdict,
-      'past', past, 'lost', store.lost, 'met', '', 'peers', '0')
+      'past', past, 'lost', store.lost, 'met', '', 'peers', '0', 'asked', '0')
   end
 
   -- acknowledged messages are lost
@@ -128,7 +129,7 @@ local function settle(epoch, known, facts)
   end
 
   if line ~= here or not store.mark then here = lineage() or here end
-  -- notes that the process has compared; one that vouches waits for those who may know more
+  -- notes that the process has compared; one that vouches waits for those that may know more
   local function compare(vouches)
     local found, clock = redis.call('HMGET', epoch, 'met', 'peers', 'asked'), redis.call('TIME')
     local met, asked = found[1] or '', tonumber(found[3] or 0)
@@ -137,12 +138,14 @@ local function settle(epoch, known, facts)
       most = math.max(most, tonumber(peers) or 0)
       if not string.find(met, process .. ' ', 1, true) then met = met .. process .. ' ' end
     end
-    if vouches and store.verdict == '0' then store.verdict, asked = '3', now end
-    if store.verdict == '3' then
+    if vouches and store.verdict == '0' and asked == 0 then store.verdict, asked = '3', now end
+    if store.verdict == '3' or vouches then
       local _, count = string.gsub(met, ' ', ' ')
-      -- a clock that has stepped ends it, too
-      local over = math.abs(now - asked) > patience
-      if most > 0 and count >= most or over then store.verdict = '1' end
+      if most > 0 and count >= most then
+        store.verdict = '1'
+      elseif math.abs(now - asked) > patience then  -- a clock that has stepped ends it, too
+        store.verdict = '0'  -- one that has gone may have acknowledged what is lost
+      end
       store.waits = store.verdict == '3'
     end
     redis.call('HSET', epoch, 'verdict', store.verdict, 'met', met, 'peers', text(most),
@@ -212,6 +215,8 @@ class _Seen:
         self.base = ""
         self.serial = 0
         self.highest = 0
+        self.top = 0  # of the epoch, and when it was read
+        self.top_at = 0.0
         self.told = ""  # the base of the last epoch whose loss was passed on
         self.subscribed = False
         self.peers: int | None = None  # how many processes there were before the outage
@@ -224,7 +229,7 @@ _SETTLE = Script(
     + """
 local store = settle(KEYS[1], ARGV[1], ARGV[2])
 if store.waits then return redis.status_reply('WAIT') end
-return {store.mark, store.serial, store.verdict}
+return {store.mark, store.serial, store.verdict, text(store.top)}
 """
 )
 
@@ -272,7 +277,9 @@ class Epochs:
         """The arguments `known` and `facts` of `EPOCH`."""
         seen = self._seen[server]
         peers = self._peers() if seen.peers is None else seen.peers
-        facts = f"{seen.serial} {seen.highest} {peers} {self._process}"
+        # others may have given ids since, by the clock
+        top = seen.top + int((self._clock.seconds() - seen.top_at) * 1000) if seen.top else 0
+        facts = f"{seen.serial} {max(seen.highest, top)} {peers} {self._process}"
         return f"{server.lineage} {seen.base}", facts
 
     async def decided(self, server: RedisServer, run: Callable[[], Awaitable[Any]]) -> Any:
@@ -298,8 +305,10 @@ class Epochs:
         if id > seen.highest:
             seen.highest = id
 
-    def note(self, server: RedisServer, mark: bytes, serial: bytes, verdict: bytes) -> None:
-        """Notes what a script has answered: the mark, the serial and the verdict of the epoch."""
+    def note(
+        self, server: RedisServer, mark: bytes, serial: bytes, verdict: bytes, top: bytes
+    ) -> None:
+        """Notes what a script has answered: mark, serial, verdict and top of the epoch."""
         seen, base, count = self._seen[server], mark.decode().partition(" ")[2], int(serial)
         if base == seen.base and count < seen.serial:
             # the server does not tell its lineage, and has gone back within the epoch
@@ -307,6 +316,7 @@ class Epochs:
             Deferred.fromCoroutine(self._settle(server))
             return
         seen.base, seen.serial, seen.peers = base, count, None
+        seen.top, seen.top_at = int(top), self._clock.seconds()
         if int(verdict) == _LOST and seen.told != base:
             seen.told = base
             if self._lost is not None:
