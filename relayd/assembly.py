@@ -73,6 +73,7 @@ from relayd.systemd import Lifecycle, Notifier, Systemd
 from relayd.tls.served import Certificates
 from relayd.web.site import build_site
 from relayd.web.texts import Texts
+from relayd.web.visitors import Visitors
 from relayd.workers.roster import Roster, count
 from relayd.workers.supervisor import Supervisor
 from relayd.workers.worker import HEARTBEAT_INTERVAL, FromParent, Heartbeat, Worker
@@ -277,8 +278,9 @@ def build_node(
         current, reactor, denials=context.admission.denials, database=database,
         operations=control if worker is None else ParentOperations(reactor, parent_place),
     )  # fmt: skip
-    texts = Texts(application, context.admission, Lookup(database))
-    site, unknown = build_site(application, reactor, [console, texts]), UnknownFactory(context)
+    visitors = Visitors(application, context.admission)
+    mounted = console, Texts(visitors, Lookup(database))
+    site, unknown = build_site(application, reactor, mounted), UnknownFactory(context)
     door = FrontDoorFactory(
         current, reactor, context.seats, relays, unknown, site, context.tally, handover
     )

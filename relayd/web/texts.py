@@ -1,6 +1,6 @@
 """`GET /api/quizzes/{ids}` and `/api/actions/{ids}`: the texts of what was drawn, for headsets.
 
-Mounted by `site`, on `connection.admission` and `storage.lookup`. These paths are for whoever may
+Mounted by `site`, on `visitors` and `storage.lookup`. These paths are for whoever may
 connect to `/ws/difficulty`, and for those who have the key of the API.
 """
 
@@ -9,16 +9,14 @@ from functools import partial
 from urllib.parse import unquote
 
 from relayd import wire
-from relayd.connection.admission import Admission
 from relayd.errors import ErrorCode, Refusal
 from relayd.names import listed
 from relayd.storage.lookup import Lookup
 from relayd.storage.tables import ACTIONS, QUIZZES, Table
 from relayd.web.answers import Answer, tagged_answer
-from relayd.web.api import is_key
-from relayd.web.backend import Backend
 from relayd.web.request import Request
 from relayd.web.routes import Route
+from relayd.web.visitors import Visitors
 
 MOST = 50
 """Ids of one request."""
@@ -32,16 +30,14 @@ class Texts:
     """The paths of the texts (`web.routes.Mounted`).
 
     Args:
-        backend: the rest of relayd.
-        admission: knows tokens and sessions.
+        visitors: finds out who asks.
         lookup: reads the rows.
     """
 
     quiet = ()
 
-    def __init__(self, backend: Backend, admission: Admission, lookup: Lookup) -> None:
-        self._backend = backend
-        self._admission = admission
+    def __init__(self, visitors: Visitors, lookup: Lookup) -> None:
+        self._visitors = visitors
         self._lookup = lookup
         self.routes = [
             Route.at(f"/api/{table.name}/{{ids}}[/]", GET=partial(self._serve, table))
@@ -73,7 +69,7 @@ class Texts:
                 no row of one of them.
             DatabaseUnavailable: the database does not answer.
         """
-        await self._check(request)
+        await self._visitors.identify(request, _KIND)
         wanted = _read_ids(unquote(ids))
         found = await self._lookup.find(table, wanted, request.client_host)
         missing = [str(id) for id, row in found.items() if row is None]
@@ -85,23 +81,6 @@ class Texts:
         # no shared cache may keep what needs a token
         answer = tagged_answer(body, headers={"Cache-Control": "private, no-cache"})
         return answer.unless_known(request.header("If-None-Match"))
-
-    async def _check(self, request: Request) -> None:
-        """Whether the client may read the texts. Raises Refusal."""
-        header = request.header("Authorization") or ""
-        scheme, _, shown = header.partition(" ")
-        bearer = shown.strip() if scheme.lower() == "bearer" else None
-        token = request.argument("token") or bearer or None  # as of a handshake
-        self._backend.check_attempt(request.client_host)
-        key = self._backend.config.api.key
-        if key and bearer is not None and is_key(bearer, key):
-            return
-        try:
-            await self._admission.identify(_KIND, token=token, cookies=request.header("Cookie"))
-        except Refusal as refusal:
-            if refusal.is_failed_attempt:
-                self._backend.attempt_failed(request.client_host)
-            raise
 
 
 def _read_ids(text: str) -> list[int]:

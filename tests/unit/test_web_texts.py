@@ -18,6 +18,7 @@ from relayd.storage.pool import Database
 from relayd.storage.tables import ACTIONS, QUIZZES
 from relayd.web.site import build_site
 from relayd.web.texts import MOST, Texts
+from relayd.web.visitors import Visitors
 from tests.unit.fakes import NOW, success
 from tests.unit.web_fakes import BEARER, KEY, Client, FakeBackend, Reply
 
@@ -83,7 +84,7 @@ class Scene:
         self.failed: list[str] = []
         self.backend.attempt_failed = self.failed.append  # type: ignore[method-assign, assignment]
         admission = Admission(Current(self.backend.config), Clock(), lambda: NOW, KINDS)
-        texts = Texts(self.backend, admission, lookup(self.rows))
+        texts = Texts(Visitors(self.backend, admission), lookup(self.rows))
         self.site = build_site(self.backend, Clock(), [texts])
 
     def ask(self, path: str, headers: str = "", method: str = "GET") -> Reply:
