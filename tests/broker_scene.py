@@ -7,7 +7,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from websockets.frames import Opcode
 
-from relayd.brokers.interface import Groups, Pairs, Presence, Rooms
+from relayd.brokers.interface import Groups, Lobby, Pairs, Presence, Rooms
 from relayd.sockets.outbox import Item
 from tests.unit.fakes import parse_frames
 
@@ -28,6 +28,7 @@ class Process:
     rooms: Rooms
     pairs: Pairs
     presence: Presence
+    lobby: Lobby
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The interface of a broker to the relays: groups, rooms, presence and pairs.
+"""The interface of a broker to the relays: groups, rooms, presence, lobby and pairs.
 
 Sits between the relays (which reach other connections only through these) and an implementation
 (`memory`: everything inside this process). Every group of a process is named `kind/name`
@@ -6,8 +6,8 @@ Sits between the relays (which reach other connections only through these) and a
 connections of this process, the broker reaches other processes too.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -193,6 +193,41 @@ class Presence(Protocol):
         """Ends `watch`; no effect if the member does not watch the room."""
 
 
+class LiveRoom(NamedTuple):
+    """A room that has members.
+
+    Attributes:
+        name: of the room.
+        members: how many are in it: people with names, each once in each process, and the
+            connections without a name.
+        posted: Unix time of its newest message in ms; None if it keeps none.
+    """
+
+    name: str
+    members: int
+    posted: int | None
+
+
+class LiveRooms(NamedTuple):
+    """The rooms that have members.
+
+    Attributes:
+        rooms: the one with the newest message first.
+        partial: whether rooms, members or times may be missing: a store did not answer, or there
+            are too many rooms.
+    """
+
+    rooms: Sequence[LiveRoom]
+    partial: bool
+
+
+class Lobby(Protocol):
+    """The list of the rooms that have members, in all processes."""
+
+    async def rooms(self) -> LiveRooms:
+        """The list, which is some seconds old at most. Never fails for a store that is away."""
+
+
 class Headset(Protocol):
     """The Unity side of a pair, as the broker sees it."""
 
@@ -284,7 +319,7 @@ class Pairs(Protocol):
 
 
 class Brokers(Protocol):
-    """The groups, rooms, presence and pairs of a process, started and stopped together."""
+    """The groups, rooms, presence, lobby and pairs of a process, started and stopped together."""
 
     @property
     def groups(self) -> Groups: ...
@@ -294,6 +329,9 @@ class Brokers(Protocol):
 
     @property
     def presence(self) -> Presence: ...
+
+    @property
+    def lobby(self) -> Lobby: ...
 
     @property
     def pairs(self) -> Pairs: ...

@@ -1,4 +1,4 @@
-"""The broker of one process: groups, rooms and pairs in memory, the history in the database.
+"""The broker of one process: groups, rooms, lobby and pairs in memory, the history in the database.
 
 Implements `brokers.interface`; sits on the hub and on `storage.history`.
 """
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from relayd import wire
 from relayd.brokers.duels import Duels
 from relayd.brokers.interface import PAGE_SIZE, Headset, Phone, Publish
+from relayd.brokers.lobby import Lobby
 from relayd.brokers.presence import Presence
 from relayd.brokers.reads import Reads, in_time
 from relayd.brokers.tags import Tags, mark_of
@@ -263,6 +264,7 @@ class MemoryBrokers:
         self.groups = MemoryGroups(hub)
         self.rooms = MemoryRooms(hub, history, kinds.history, creators, late)
         self.presence = Presence(reactor, config.limits.coalesce)
+        self.lobby = Lobby(self.presence, reactor.seconds, history.posted)
         self.pairs = MemoryPairs(reactor.seconds)
         self._upkeep = Upkeep(
             reactor, database, history, disk, age=chat.room_age, rooms=chat.max_rooms

@@ -12,6 +12,7 @@ Members in other processes come as one `Part` for each process (`over_redis.pres
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -151,6 +152,22 @@ class Presence:
             watched.call.cancel()
         if self.others is not None:
             self.others.unwatch(room)
+
+    # -- called by the lobby
+
+    def sizes(self, most: int) -> dict[str, int]:
+        """How many are in each room, counted as for `Part`; of more rooms, those that began last.
+
+        Args:
+            most: how many rooms.
+        """
+        rooms = islice(reversed(self._members.items()), most)
+        return {room: len(found) - (None in found) + found[None] for room, found in rooms}
+
+    @property
+    def rooms(self) -> int:
+        """How many rooms have members in this process."""
+        return len(self._members)
 
     # -- called by the link to the other processes
 

@@ -167,6 +167,20 @@ class History:
         except DatabaseUnavailable as error:
             raise StoreUnavailable(str(error)) from error
 
+    async def posted(self, rooms: Sequence[str]) -> dict[str, int]:
+        """When the newest message of each room was posted, Unix time in ms.
+
+        Args:
+            rooms: their names; one that keeps no message is not in the answer.
+
+        Raises:
+            StoreUnavailable: the times cannot be read.
+        """
+        try:
+            return await self._database.run("history.posted", self._keeping.posted, rooms)
+        except DatabaseUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+
     async def delete(self, room: str) -> bool:
         """Deletes a room's messages; later ones get higher ids all the same.
 

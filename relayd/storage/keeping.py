@@ -6,6 +6,7 @@ all rooms are read from these rows, never from the messages.
 """
 
 import secrets
+from collections.abc import Sequence
 
 from relayd.quotas.usage import StoredRoom, Usage
 from relayd.storage.engines import Cursor, Engine
@@ -53,6 +54,9 @@ _LIST = """
     WHERE bytes > 0 ORDER BY bytes DESC, name LIMIT %s
 """
 
+_POSTED = "SELECT name, posted_at FROM chat_rooms WHERE bytes > 0 AND name IN ({marks})"
+_TOGETHER = 500  # names of one statement; SQLite takes 999 parameters everywhere
+
 
 def weigh(room: str, body: bytes) -> int:
     """The bytes that a message takes in the store, about: a row has the name of its room twice."""
@@ -73,6 +77,7 @@ class Keeping:
         self._lock = engine.sql(_LOCK)
         self._empty = engine.sql(_EMPTY)
         self._list = engine.sql(_LIST)
+        self._sql = engine.sql
         self._next = engine.sql(_NEXT)
         self._weigh = engine.sql(_WEIGH.format(octets=engine.octets))
         self._try_message = engine.sql(_TRY_MESSAGE)
@@ -95,6 +100,16 @@ class Keeping:
         """The rooms that keep the most bytes, the largest first."""
         cursor.execute(self._list, (limit,))
         return [StoredRoom(str(row[0]), *map(int, row[1:])) for row in cursor.fetchall()]
+
+    def posted(self, cursor: Cursor, rooms: Sequence[str]) -> dict[str, int]:
+        """The Unix time in ms of the newest message of each room that keeps any."""
+        found: dict[str, int] = {}
+        for start in range(0, len(rooms), _TOGETHER):
+            names = rooms[start : start + _TOGETHER]
+            marks = ", ".join(["%s"] * len(names))
+            cursor.execute(self._sql(_POSTED.format(marks=marks)), names)
+            found.update((str(name), int(at)) for name, at in cursor.fetchall())
+        return found
 
     def delete_before(self, cursor: Cursor, room: str, id: int) -> int:
         """Deletes a room's messages before an id; returns their bytes."""

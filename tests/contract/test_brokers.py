@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from relayd import wire
+from relayd.brokers.lobby import Lobby
 from relayd.brokers.memory import MemoryGroups, MemoryPairs, MemoryRooms
 from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.brokers.presence import Presence
@@ -36,7 +38,7 @@ from relayd.storage import schema
 from relayd.storage.history import History
 from relayd.storage.pool import Database
 from relayd.wire import ChatEntry, ChatPage
-from tests.broker_scene import Cluster, Listener, Process
+from tests.broker_scene import Cluster, Listener, Process, eventually
 from tests.contract.pairs import PairsContract
 from tests.redis_scene import Watch
 from tests.redis_servers import Redis as RedisServer
@@ -61,7 +63,9 @@ async def memory_cluster(history: History) -> AsyncIterator[Cluster]:
     hub = Hub(Batching(reactor, 0))
     creators = Creators(reactor.seconds, history.tally, per_hour=lambda: 3, most=QUOTAS.max_rooms)
     rooms = MemoryRooms(hub, history, KINDS.history, creators)
-    process = Process(MemoryGroups(hub), rooms, MemoryPairs(reactor.seconds), Presence(reactor))
+    presence = Presence(reactor)
+    lobby = Lobby(presence, reactor.seconds, history.posted)
+    process = Process(MemoryGroups(hub), rooms, MemoryPairs(reactor.seconds), presence, lobby)
     yield Cluster(process, process)
     assert list(hub) == [], "a group stayed when all its members had left"
 
@@ -90,7 +94,8 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
             await watch.until(True)
             brokers.append(made)
         here, there = (
-            Process(made.groups, made.rooms, made.pairs, made.presence) for made in brokers
+            Process(made.groups, made.rooms, made.pairs, made.presence, made.lobby)
+            for made in brokers
         )
         yield Cluster(here, there)
         for made in brokers:
@@ -286,6 +291,44 @@ class TestPresence:
             (there, "a", "dan"),
         ]:  # fmt: skip
             process.leave(room, user)
+
+
+class TestLobby:
+    @pytest_twisted.ensureDeferred
+    async def test_rooms_with_members_anywhere_are_listed_the_newest_message_first(
+        self, cluster: Cluster
+    ) -> None:
+        here, there = cluster.here, cluster.there
+        entered: list[tuple[Process, str, str | None]] = [
+            *((here, "old", None), (there, "old", "ada"), (there, "old", "ben")),
+            *((there, "new", None), (here, "new", None), (here, "quiet", None)),
+            *((there, "silent", None), (there, "silent", "ada"), (there, "部屋", None)),
+        ]
+        for room in ("old", "new", "empty"):
+            posted = await there.rooms.post(room, "hi")
+        await there.rooms.post("quiet", "hi")
+        await here.rooms.delete("quiet")
+        for process, room, user in entered:
+            process.presence.enter(room, user)
+
+        async def listed(process: Process) -> list[tuple[str, int, bool]]:
+            found = await process.lobby.rooms()
+            assert not found.partial
+            return [(room.name, room.members, room.posted is not None) for room in found.rooms]
+
+        wanted = [("new", 2, True), ("old", 3, True), ("silent", 2, False)]
+        wanted += [("quiet", 1, False), ("部屋", 1, False)]
+        nothing = wanted[:0]
+        for process in (here, there):
+            await eventually(partial(listed, process), wanted)
+        first = (await here.lobby.rooms()).rooms[0].posted
+        at = datetime.fromisoformat(json.loads(posted.body)["time"]).timestamp() * 1000
+        assert first is not None
+        assert 0 <= at - first < 60_000
+        for process, room, user in entered:
+            process.presence.leave(room, user)
+        for process in (here, there):
+            await eventually(partial(listed, process), nothing)
 
 
 class TestRooms:

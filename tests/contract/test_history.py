@@ -278,3 +278,19 @@ async def test_messages_are_counted_where_ids_jump(database: Database) -> None:
     last = await fill(few, "a", 40, 400)
     assert (await few.last("a", 1000)).entries == last[-3:]
     assert await few.since("a", last[-4].id) == ChatPage(last[-3:])
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_time_of_the_newest_message_is_that_of_each_room_which_keeps_any(
+    database: Database,
+) -> None:
+    clock = Clock()
+    history = History(database, clock=clock)
+    assert await history.posted([]) == {}
+    for room, seconds in (("a", 0), ("部屋", 1), ("a", 2), ("gone", 3)):
+        clock.now = START + seconds
+        await history.append(room, "hi")
+    await history.delete("gone")
+    many = [f"r{number}" for number in range(1200)]
+    found = await history.posted(["a", *many, "gone", "部屋", "A"])
+    assert found == {"a": FIRST + 2000, "部屋": FIRST + 1000}

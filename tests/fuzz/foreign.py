@@ -7,6 +7,7 @@ bytes arrive on their channels, and what their local members get is checked.
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -19,10 +20,12 @@ from relayd.brokers.over_redis.epochs import Epochs
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import Bounds, Keys
+from relayd.brokers.over_redis.lobby_link import LobbyLink
 from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import RedisPairs
 from relayd.brokers.over_redis.rooms import RedisRooms
+from relayd.brokers.presence import Presence
 from relayd.drops import Drops
 from relayd.hub import Hub, Listener
 from relayd.native.batching import Batching
@@ -263,15 +266,20 @@ def _check_replies(data: bytes) -> None:
 
 
 def histories() -> Iterable[bytes]:
-    """Entries of a stream, as ids and bodies, and the report of a process."""
+    """The report of a process, or its rooms, then entries of a stream, as ids and bodies."""
     yield b'1\x001-0\x00{"id":1,"message":"a"}\x002-0\x00{"id":2,"message":"b"}'
     yield b'5\x005-0\x00{"id":5,"message":"\xff"}\x006-0\x00{"id":7}\x00x-1\x00{}'
     yield b"0\x00" + msgspec.json.encode({"id": "p2", "version": "1", "host": "h", "pid": 1})
     yield b"0\x00\x00\x00"
+    yield '{"sizes":{"a":1,"部屋":2},"partial":false}'.encode()
+    yield b'{"sizes":{"a b":1}}\x001-0\x00{}'
 
 
 def check_history(data: bytes) -> None:
-    """Entries of a history are valid messages with their ids; a report is one, or none."""
+    """Entries of a history are valid messages with their ids; a report is one, or none.
+
+    Rooms of another process have names of rooms.
+    """
     first, *parts = data.split(b"\0")
     process = _Process()
     history = RedisHistory(
@@ -297,3 +305,17 @@ def check_history(data: bytes) -> None:
         assert len(entry.body) <= LONGEST
     report = cluster._decoded(first)
     assert report is None or isinstance(report, cluster.Report)
+    lobby = LobbyLink(
+        Presence(process.clock),
+        process.redis,
+        KINDS.history,
+        clock=process.clock,
+        process="p1",
+        prefix="r",
+        foreign=process.foreign,
+    )
+    process.redis.server.answer = [first]
+    elsewhere = success(Deferred.fromCoroutine(lobby.read()))
+    for name, size in elsewhere.sizes.items():
+        assert KINDS.history.parse(quote(name)) == name
+        assert size > 0

@@ -57,7 +57,10 @@ async def cluster(redis: Redis) -> AsyncIterator[Cluster]:
     hub, nothing = Hub(Batching(reactor, 0)), cast(Any, None)
     async with nodes(address(redis)) as (here, there):
         yield Cluster(
-            *(Process(MemoryGroups(hub), nothing, node.pairs, nothing) for node in (here, there))
+            *(
+                Process(MemoryGroups(hub), nothing, node.pairs, nothing, nothing)
+                for node in (here, there)
+            )
         )
 
 

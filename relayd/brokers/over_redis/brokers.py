@@ -1,4 +1,4 @@
-"""The brokers of many processes: groups, rooms, presence and pairs over Redis.
+"""The brokers of many processes: groups, rooms, presence, lobby and pairs over Redis.
 
 Implements `brokers.interface.Brokers`; top of the package.
 """
@@ -13,10 +13,12 @@ from twisted.internet.task import LoopingCall
 from relayd.brokers.django.channels import DjangoChannels
 from relayd.brokers.django.chat import DjangoChat
 from relayd.brokers.foreign import Foreign
+from relayd.brokers.lobby import Lobby
 from relayd.brokers.over_redis.epochs import Epochs
 from relayd.brokers.over_redis.groups import RedisGroups
 from relayd.brokers.over_redis.history import RedisHistory
 from relayd.brokers.over_redis.keeping import Bounds, Keys
+from relayd.brokers.over_redis.lobby_link import LobbyLink
 from relayd.brokers.over_redis.outcomes import Outcomes
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.over_redis.pairs import MEMORY, RedisPairs
@@ -180,6 +182,16 @@ class RedisBrokers:
             prefix=settings.prefix,
             foreign=foreign,
         )
+        self._lobby_link = LobbyLink(
+            self.presence,
+            redis,
+            kinds.history,
+            clock=clock,
+            process=process,
+            prefix=settings.prefix,
+            foreign=foreign,
+        )
+        self.lobby = Lobby(self.presence, clock.seconds, self._lobby_link.posted, self._lobby_link)
         self._history = history
         self._counting = LoopingCall(lambda: Deferred.fromCoroutine(self._count()))
         self._counting.clock = clock
@@ -188,6 +200,7 @@ class RedisBrokers:
         self._redis.start()
         self.pairs.start()
         self._link.start()
+        self._lobby_link.start()
         self._counting.start(_INTERVAL, now=False)
 
     def stop(self) -> "Deferred[None]":
@@ -206,7 +219,7 @@ class RedisBrokers:
             self._counting.stop()
         if self._history.replicas is not None:
             self._history.replicas.stop()
-        for stop in (self._link.stop, self.pairs.stop, self._redis.stop):
+        for stop in (self._lobby_link.stop, self._link.stop, self.pairs.stop, self._redis.stop):
             try:
                 await stop()
             except Exception:

@@ -318,11 +318,13 @@ class Keys:
 
     Attributes:
         head: the names of the keys of a room, up to the name of the room.
+        posted: the index of the rooms by time.
     """
 
     def __init__(self, prefix: str, kind: Kind) -> None:
         self.head = f"{prefix}:{{{kind.group('')}"
         self._index = tuple(f"{prefix}:rooms:{part}" for part in INDEX)
+        self.posted = self._index[INDEX.index("posted")]
 
     def of(self, room: str) -> tuple[str, str]:
         """The messages and the ids of a room."""
