@@ -71,6 +71,7 @@ from relayd.storage.pool import Database
 from relayd.storage.preparation import Preparation
 from relayd.systemd import Lifecycle, Notifier, Systemd
 from relayd.tls.served import Certificates
+from relayd.web.rooms import RoomList
 from relayd.web.site import build_site
 from relayd.web.texts import Texts
 from relayd.web.visitors import Visitors
@@ -192,7 +193,7 @@ def build_node(
         worker: the inheritance of the process, if it is a worker.
     """
     config = current.config
-    _follow_log_level(current)
+    current.watch(lambda: logs.set_level(current.config.log.level), "log")
     parent_place = find_place(config, os.environ)
     process = secrets.token_hex(6)
     lag = Lag(reactor, lambda: current.config.limits.overload_lag)
@@ -279,7 +280,7 @@ def build_node(
         operations=control if worker is None else ParentOperations(reactor, parent_place),
     )  # fmt: skip
     visitors = Visitors(application, context.admission)
-    mounted = console, Texts(visitors, Lookup(database))
+    mounted = console, Texts(visitors, Lookup(database)), RoomList(current, visitors, brokers.lobby)
     site, unknown = build_site(application, reactor, mounted), UnknownFactory(context)
     door = FrontDoorFactory(
         current, reactor, context.seats, relays, unknown, site, context.tally, handover
@@ -330,7 +331,7 @@ def build_supervisor(
         heartbeat_timeout: seconds without a heartbeat after which a worker is killed; 0 for never.
     """
     config = current.config
-    _follow_log_level(current)
+    current.watch(lambda: logs.set_level(current.config.log.level), "log")
     roster = Roster(count(config.server.workers))
     place = find_place(config, os.environ)
     paths: dict[int, Path] = {}
@@ -354,11 +355,6 @@ def build_supervisor(
         ),
         heartbeat_timeout=heartbeat_timeout,
     )
-
-
-def _follow_log_level(current: Current) -> None:
-    """Applies `[log] level` after each reload that changes it."""
-    current.watch(lambda: logs.set_level(current.config.log.level), "log")
 
 
 def _build_context(current: Current, reactor: Any, lag: Lag) -> Context:

@@ -123,3 +123,19 @@ def directions(rights: Rights | None, kind: str, place: Place) -> frozenset[str]
         if right.covers(kind, place):
             allowed |= right.directions
     return allowed
+
+
+def allowed_names(rights: Rights | None, kind: str) -> frozenset[str] | None:
+    """The names in the paths of a kind for which rights are good in any direction.
+
+    Args:
+        rights: of a client; None for all.
+        kind: the name of a kind without fixed words in its paths.
+
+    Returns:
+        The names; None for all.
+    """
+    if rights is None:
+        return None
+    names = frozenset(right.name for right in rights if right.kind == kind)
+    return None if ANY in names else names

@@ -73,6 +73,7 @@ WHEN: dict[str, dict[str, When]] = {
         "room_age": RESTART,
         "tags_kept": RESTART,
         "message_prefix": NOW,
+        "list_rooms": NOW,
     },
     "echo": {"enabled": NEW, "max_message_size": NEW},
     "api": {"key": NOW, "key_file": NOW, "allowed_origins": NOW},

@@ -91,6 +91,7 @@ class Chat(msgspec.Struct, frozen=True, kw_only=True):
     room_age: Annotated[float, Meta(ge=0)] = 30 * 86400.0
     tags_kept: Annotated[float, Meta(ge=1, le=86400)] = 300.0
     message_prefix: str = ""
+    list_rooms: Literal["off", "token", "open"] = "token"
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,7 +66,7 @@ class Site(RoutedSite):
         """
         path = _BEHIND_PATH.sub(b"", request.uri or b"?").decode("ascii", "backslashreplace")
         probe = path.startswith(("/healthz", "/readyz"))
-        if not (probe or (path.startswith(self._quiet) and request.code == 200)):
+        if not (probe or (path.startswith(self._quiet) and request.code in (200, 304))):
             self._log.info(
                 "{peer} {method} {path}: {status}",
                 peer=self._client(request),

@@ -40,6 +40,7 @@ def use_everything(daemons: tuple[Daemon, Daemon], redis: Redis, connect: Connec
     assert [read(client)["message"] for client in people] == ["hi", "hi"]
     late = connect(there, "/ws/chat/r?since=0")
     assert read(late)["message"] == "hi"
+    eventually(lambda: [room["count"] for room in here.get("/api/rooms")[1]["rooms"]] == [3])
     headset = connect(here, f"/ws/difficulty/unity/{UUID}")
     phone = connect(there, f"/ws/difficulty/android/{UUID}")
     say(phone, {"difficulty": 1})
@@ -66,7 +67,8 @@ def test_the_documented_rights_are_those_that_relayd_uses(
     assert redis.tell(*words) == b"OK"
     redis.tell("CONFIG", "RESETSTAT")
     url = f"redis://relayd:pw@127.0.0.1:{redis.port}/1"
-    daemons = tuple(spawn(REDIS_URL=url, api_key=KEY, redis_history_age=3600) for _ in range(2))
+    settings = {"REDIS_URL": url, "api_key": KEY, "redis_history_age": 3600}
+    daemons = tuple(spawn(**settings, chat_list_rooms="open") for _ in range(2))
     use_everything((daemons[0], daemons[1]), redis, connect)
     relayctl = Operator(tmp_path, redis_url=url)
     assert relayctl("status").returncode == 0
