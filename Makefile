@@ -100,8 +100,9 @@ help:
 
 setup: $(VENV)/.relayd
 
+# on one's own machine the names of rooms are no secret
 run: setup
-	@exec $(VENV)/bin/twistd --nodaemon --pidfile= relayd $(ARGS)
+	@RELAYD_CHAT_LIST_ROOMS=$${RELAYD_CHAT_LIST_ROOMS-open} exec $(VENV)/bin/twistd --nodaemon --pidfile= relayd $(ARGS)
 
 test: test-tools $(VENV)/.test
 	@echo "test: pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)"

@@ -37,6 +37,7 @@ SAID = (
     ("ada", "The headset is in the blue box, the manual at https://relay.example/manual."),
     ("学", "お疲れさまです。始めましょう。"),
 )
+ROOMS = ("garden", "%E5%B7%A5%E6%88%BF", "garden")
 JOB = ((8, "214 files fetched"), (31, "compiling"), (64, "linking"))
 
 
@@ -65,8 +66,10 @@ async def _cameras(url: str) -> None:
 
 @contextlib.contextmanager
 def _people(daemon: Daemon) -> Iterator[None]:
-    """Two people with names are in the room, and have talked."""
+    """Two people with names are in the room, and have talked; others are in other rooms."""
     with contextlib.ExitStack() as stack:
+        for room in ROOMS:
+            stack.enter_context(daemon.connect(f"/ws/chat/{room}")).send('{"message": "hi"}')
         sockets = {
             name: stack.enter_context(
                 daemon.connect(f"/ws/chat/lobby?token={jwt.encode({'sub': name}, SECRET)}")
@@ -124,6 +127,7 @@ def main() -> None:
         folder = Path(name)
         settings = {
             "RELAYD_API_KEY": "a-key-for-tests",
+            "RELAYD_CHAT_LIST_ROOMS": "open",
             "RELAYD_AUTH_SECRET": SECRET,
             "RELAYD_CONSOLE_PASSWORD_HASH": hash_password(PASSWORD, log=10),
         }

@@ -128,7 +128,8 @@ class View:
             section: the entry of `NAVIGATION` that it belongs to.
             status: the HTTP status.
             script: the name of a module in `/static/`, or empty. It gets the texts whose keys
-                begin with `<section>.js.`, if there are any, and `js.` (see `static/texts.js`).
+                begin with `<section>.js.` or `<its name>.js.`, if there are any, and `js.` (see
+                `static/texts.js`).
             shape: `narrow` for a form, `full` for a page that fills the window, or a class of the
                 page's own; the class of `<body>`.
         """
@@ -178,8 +179,8 @@ class View:
         return {"status": self.fill("status"), "token": self.fill("token")}
 
     def _script(self, script: str, section: str) -> str:
-        own = f"{section}.js."
-        texts = self.catalogue.group((own,)) and self.catalogue.group(("js.", own))
+        own = f"{section}.js.", f"{script.removesuffix('.js')}.js."
+        texts = self.catalogue.group(own) and self.catalogue.group(("js.", *own))
         return self.fill(
             "script",
             path=f"/static/{script}",

@@ -20,7 +20,7 @@ LOOKS += [("ja", "light", "desktop")]
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Browser]]:
     """One relayd and one browser for all pages."""
     folder = tmp_path_factory.mktemp("pages")
-    daemon = Daemon(folder).start()
+    daemon = Daemon(folder, {"RELAYD_CHAT_LIST_ROOMS": "open"}).start()
     browser = Browser(folder / "profile")
     yield daemon, browser
     browser.driver.quit()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relayd import __version__
-from relayd.config import Api, Auth, Config, Echo, Limits
+from relayd.config import Api, Auth, Chat, Config, Echo, Limits
 from relayd.errors import ErrorCode
 from relayd.relays.paths import KINDS
 from relayd.web import catalogues, templates
@@ -77,8 +77,9 @@ def test_a_host_that_is_no_name_is_not_put_into_the_examples() -> None:
 
 def test_the_page_for_developers_names_disabled_features() -> None:
     off = get("/developers")
-    on = get("/developers", Config(echo=Echo(enabled=True), api=Api(key="k")))
-    assert off.count(">off<") == 2
+    rooms = Chat(list_rooms="open")
+    on = get("/developers", Config(echo=Echo(enabled=True), api=Api(key="k"), chat=rooms))
+    assert off.count(">off<") == 3
     assert on.count(">off<") == 0
 
 
@@ -290,6 +291,26 @@ def test_a_room_hands_its_settings_to_its_script() -> None:
 def test_a_room_for_users_of_a_site_asks_for_no_token() -> None:
     room = Tags(get("/chat/lobby/", Config(auth=Auth(chat="django")))).by_id("chat")
     assert room["data-tokens"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        (Config(), None),
+        (Config(chat=Chat(list_rooms="open")), "no"),
+        (Config(auth=Auth(secret="s" * 32)), "yes"),
+        (Config(auth=Auth(secret="s" * 32, required=True)), "needed"),
+        (Config(auth=Auth(secret="s" * 32, required=True), chat=Chat(list_rooms="off")), None),
+        (Config(auth=Auth(chat="django")), "site"),
+    ],
+)
+def test_the_page_of_the_chat_lists_rooms_where_the_configuration_does(
+    config: Config, tokens: str | None
+) -> None:
+    page = get("/chat/", config)
+    assert ("/static/lobby.js" in page) is ('id="live"' in page) is (tokens is not None)
+    if tokens is not None:
+        assert Tags(page).by_id("live")["data-tokens"] == tokens
 
 
 @pytest.mark.parametrize("room", ["a%20b", "%3Cb%3E", "a.b", "x" * 101, "%ff", "%E2%82%AC"])

@@ -1,7 +1,7 @@
-"""The pages of the chat: the form for a room's name, and a room.
+"""The pages of the chat: the form for a room's name with the rooms that are alive, and a room.
 
-A module of `pages`. The page of a room is only a frame: `static/room.js` connects to
-`/ws/chat/{room}` and fills it.
+A module of `pages`. Both are only frames: `static/lobby.js` asks `/api/rooms` for the rooms, and
+`static/room.js` connects to `/ws/chat/{room}`.
 """
 
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from relayd.web.answers import Answer, redirect
 from relayd.web.backend import Backend
 from relayd.web.pages.forms import answer_form
 from relayd.web.request import Request
+from relayd.web.rooms import lists_rooms
 from relayd.web.routes import Route
 from relayd.web.templates import View
 
@@ -40,7 +41,8 @@ class Chat:
 
     def lobby(self, request: Request) -> Answer:
         """The form for a room name; with `?room=`, which the form sends, a redirect to the room."""
-        return answer_form(request, _KIND, self._fill_form)
+        script = "lobby.js" if lists_rooms(self._backend.config) else ""
+        return answer_form(request, _KIND, self._fill_form, script=script)
 
     def to_room(self, request: Request, room: str) -> Answer:
         """Redirects `/chat/{room}` to `/chat/{room}/`."""
@@ -63,7 +65,20 @@ class Chat:
         return view.page(content, title=title, section="chat", script="room.js", shape="full")
 
     def _fill_form(self, view: View, name: str, problem: str) -> str:
-        default = self._backend.config.chat.default_room
+        config = self._backend.config
+        rooms = self._fill_rooms(view) if lists_rooms(config) else ""
         return view.fill(
-            "lobby", asked=name, default_room=default, html_values={"problem": problem}
+            "lobby",
+            asked=name,
+            default_room=config.chat.default_room,
+            html_values={"problem": problem, "rooms": rooms},
         )
+
+    def _fill_rooms(self, view: View) -> str:
+        config = self._backend.config
+        tokens = "yes" if config.chat.list_rooms == "token" else "no"
+        if config.auth.chat == "django":
+            tokens = "site"
+        elif config.auth.needs_token(_KIND.name):
+            tokens = "needed"
+        return view.fill("lobby_rooms", tokens=tokens, html_values={"token": view.fill("token")})

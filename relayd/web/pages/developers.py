@@ -13,6 +13,7 @@ from relayd.relays.paths import KINDS
 from relayd.web.answers import Answer, host_of
 from relayd.web.backend import Backend
 from relayd.web.request import Request
+from relayd.web.rooms import lists_rooms
 from relayd.web.routes import Route
 from relayd.web.templates import FOLDER, View
 
@@ -41,6 +42,7 @@ class Developers:
         content = view.fill(
             "developers",
             version=__version__,
+            rooms="" if lists_rooms(config) else view.text("developers.off"),
             api=view.text("developers.on" if config.api.key else "developers.off"),
             api_hint=view.text("developers.api_on" if config.api.key else "developers.api_off"),
             html_values={

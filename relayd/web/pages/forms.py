@@ -15,7 +15,12 @@ from relayd.web.templates import View
 
 
 def answer_form(
-    request: Request, kind: Kind, fill: Callable[[View, str, str], str], *, default: str = ""
+    request: Request,
+    kind: Kind,
+    fill: Callable[[View, str, str], str],
+    *,
+    default: str = "",
+    script: str = "",
 ) -> Answer:
     """The page with the form, or a redirect from it.
 
@@ -25,6 +30,7 @@ def answer_form(
         fill: returns the content of the page, from the visitor's view, the name in the form, and
             markup for what is wrong with it, which may be empty.
         default: the name in the form of a visitor who has not asked yet.
+        script: as of `View.page`.
     """
     asked = request.argument(kind.variable)
     name = default if asked is None else asked.strip()
@@ -38,4 +44,6 @@ def answer_form(
     content = fill(view, name, "" if refusal is None else view.problem(refusal))
     status = refusal.status if refusal else 200
     title = f"{view.text(f'nav.{kind.name}')} · relayd"
-    return view.page(content, title=title, section=kind.name, status=status, shape="narrow")
+    return view.page(
+        content, title=title, section=kind.name, status=status, script=script, shape="narrow"
+    )

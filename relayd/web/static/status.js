@@ -19,6 +19,23 @@ export function explain(error) {
   return has(known) ? text(known) : error.message;
 }
 
+// Takes a token from the address, now or when somebody follows a link within the page, or from the form
+// for it; calls use() for those that come later.
+export function takeTokens(use) {
+  byId("enter").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!keep(byId("token").value.trim())) {
+      showProblem(text("js.bad_token"));
+      return;
+    }
+    byId("token").value = "";
+    showProblem("");
+    use();
+  });
+  addEventListener("hashchange", () => takeFromAddress() && use());
+  takeFromAddress();
+}
+
 // Follows a connection of clients/relayd.js, and connects it. `frame` is the element that gets the
 // state in data-state, and says in data-tokens whether tokens are of use; asking(open) is called when
 // the form for a token opens or closes.
@@ -56,16 +73,6 @@ export function follow(connection, frame, asking = () => {}) {
     if (open) byId("token").focus();
   }
 
-  byId("enter").addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!keep(byId("token").value.trim())) {
-      showProblem(text("js.bad_token"));
-      return;
-    }
-    byId("token").value = "";
-    showProblem("");
-    connection.connect();
-  });
   connection.addEventListener("state", show);
   setInterval(() => connection.state.retryAt && show(), 1000);
   byId("retry").addEventListener("click", () => connection.connect());
@@ -75,8 +82,6 @@ export function follow(connection, frame, asking = () => {}) {
   // a browser may keep a page that was left, with its connection, to show it again at once
   addEventListener("pagehide", () => connection.close());
   addEventListener("pageshow", ({ persisted }) => persisted && connection.connect());
-  // somebody has followed a link within this page
-  addEventListener("hashchange", () => takeFromAddress() && connection.connect());
-  takeFromAddress();
+  takeTokens(() => connection.connect());
   connection.connect();
 }
