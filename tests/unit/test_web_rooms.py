@@ -89,6 +89,16 @@ def test_a_client_that_has_the_list_already_gets_304_until_it_changes() -> None:
     assert scene.ask("", known).status == 200
 
 
+def test_pages_of_allowed_origins_may_read_the_list_as_the_other_answers_of_the_api() -> None:
+    scene = Scene(Config(chat=OPEN.chat, api=Api(allowed_origins=("https://site.test",))))
+    for origin, allowed in (("https://site.test", True), ("https://other.test", False)):
+        known = f"If-None-Match: *\r\nOrigin: {origin}\r\n"
+        for headers, status in ((f"Origin: {origin}\r\n", 200), (known, 304)):
+            reply = scene.ask("", headers)
+            assert reply.status == status
+            assert ("access-control-allow-origin" in reply.headers) is allowed
+
+
 def test_an_answer_has_as_many_rooms_as_were_asked_for_and_says_how_many_there_are() -> None:
     assert (USUAL, MOST) == (50, 200)  # as docs/protocol.md says
     scene = Scene(OPEN)
