@@ -8,6 +8,7 @@ offered on HTTP/2 (RFC 8441), so browsers open a connection of HTTP/1.1 for them
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,8 @@ ALLOWANCE, REFILL, FOR_ANSWER = 500.0, 20.0, 20.0
 """Frames of a client at once, further ones each second, and further ones for each answer."""
 LINGER = 2.0
 """Seconds that a peer has to end a connection which we have closed."""
+_NAME = re.compile(rb":?[\w!#$%&'*+.^`|~-]+", re.ASCII)
+"""A field name: a token (RFC 9110 section 5.6.2), or that of a pseudo-header."""
 
 
 @implementer(IPushProducer)
@@ -172,6 +175,10 @@ class Http2:
 
     def _begin(self, event: events.RequestReceived) -> None:
         assert event.headers is not None
+        if not all(_NAME.fullmatch(name) for name, _ in event.headers):
+            # malformed (RFC 9113 section 8.1.1); h2 has checked all but this
+            self._h2.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
         if not self._streams:
             self._rest(False)
         self._wait()

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from relayd.close_codes import CloseCode
-from relayd.edge.frontdoor import FrontDoor
 from relayd.errors import ErrorCode
 from relayd.native.framing import read_frames
 from tests.frames import TEXT, frame
 from tests.fuzz.native import places, segments
-from tests.unit.doors import CONFIG, HEAD_SIZE, SEQUENCES, Caller, House
-from tests.unit.fakes import World, logged_failures
+from tests.fuzz.street import Street
+from tests.unit.doors import CONFIG, SEQUENCES
+from tests.unit.fakes import logged_failures
 from tests.unit.opening_ways import (
     BEHIND,
     CLIENTS,
@@ -85,41 +85,7 @@ def check_answer(written: bytes) -> None:
 # -- the door
 
 
-class _Street:
-    """One front door for many inputs; built anew after a finding."""
-
-    def __init__(self) -> None:
-        self.house = House(World(CONFIG), [])
-
-    def visit(self, pieces: list[bytes]) -> Caller:
-        """A caller that sends these, and is away half a minute later."""
-        caller = self.house.call()
-        for piece in pieces:
-            caller.send(piece)
-            door = caller.transport.protocol
-            if isinstance(door, FrontDoor) and not door._busy:
-                assert len(door._head) <= HEAD_SIZE, "a head has a bound"
-        return caller
-
-    def leave(self, caller: Caller) -> None:
-        """Time passes, then the caller ends; nothing of it may stay."""
-        caller.pass_time(20)
-        door, transport = caller.transport.protocol, caller.transport
-        if isinstance(door, FrontDoor) and door._head and not door._busy:
-            assert not transport.connected or transport.disconnecting, "a head has a deadline"
-        caller.end()
-        clock = self.house.world.clock
-        clock.advance(120)
-        self.house.callers.clear()
-        for waiting in self.house.backend.saying:
-            waiting.cancel()
-        self.house.backend.saying.clear()
-        assert len(self.house.world.context.connections) == 0
-        assert not self.house.factory.seats.fresh
-        assert not self.house.factory.seats.kept
-
-
-_street: _Street | None = None
+_street: Street | None = None
 
 
 def requests() -> Iterable[bytes]:
@@ -149,7 +115,7 @@ def check_door(data: bytes) -> None:
     if not data:
         return
     if _street is None:
-        _street = _Street()
+        _street = Street(CONFIG)
     street, _street = _street, None
     with logged_failures() as failures:
         caller = street.visit(segments(data))

@@ -8,7 +8,7 @@ stream is cut. A target raises where an invariant is broken; `run` says which in
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tests.fuzz import connections, foreign, native, texts
+from tests.fuzz import connections, foreign, native, readers, texts
 
 Check = Callable[[bytes], object]
 
@@ -30,6 +30,7 @@ class Target(NamedTuple):
 TARGETS = {
     "heads": Target(connections.check_head, connections.heads, 3),
     "door": Target(connections.check_door, connections.requests, 3),
+    "events": Target(readers.check_request, readers.requests, 2),
     "frames": Target(connections.check_stream, connections.streams, 4),
     "inlet": Target(native.check_inlet, native.streams, 2),
     "framing": Target(native.check_framing, native.frames),

@@ -11,6 +11,7 @@ from twisted.logger import LogEvent
 
 from relayd.brokers.memory import MemoryGroups
 from relayd.config import Api, Config, Echo, Keepalive, Limits
+from relayd.connection.websocket import RelayFactory
 from relayd.edge.frontdoor import FrontDoorFactory
 from relayd.hub import Hub
 from relayd.metrics.exchange import Family
@@ -82,7 +83,11 @@ class FakeBackend:
 
 
 class House:
-    """A front door with two relays and the pages behind it."""
+    """A front door with relays and the pages behind it.
+
+    Attributes:
+        relays: two of them, by their kind; a test may add others.
+    """
 
     def __init__(self, world: World, failures: list[LogEvent]) -> None:
         self.world = world
@@ -90,15 +95,15 @@ class House:
         self.callers: list[Caller] = []
         self.backend = FakeBackend()
         self.hub = Hub(Batching(world.clock, 0))
-        relays = [
-            EchoFactory(world.context),
-            CameraFactory(world.context, MemoryGroups(self.hub)),
-        ]
+        self.relays: dict[str, RelayFactory] = {
+            "echo": EchoFactory(world.context),
+            "camera": CameraFactory(world.context, MemoryGroups(self.hub)),
+        }
         self.factory = FrontDoorFactory(
             world.current,
             world.clock,
             world.context.seats,
-            {factory.kind: factory for factory in relays},
+            self.relays,
             UnknownFactory(world.context),
             build_site(self.backend, world.clock),
             world.context.tally,

@@ -118,6 +118,14 @@ def test_requests_on_one_connection_are_answered_each_on_its_stream(client: Clie
     assert json.loads(client.body(streams[1]))["error"] == "not_found"
 
 
+def test_a_request_with_a_name_of_a_field_that_is_none_is_reset_alone(client: Client) -> None:
+    for path in ("/healthz", "/sse/push/job"):
+        stream = client.ask(path, None, ("last/event", "1"))
+        [reset] = client.of(StreamReset, stream)
+        assert reset.error_code == ErrorCodes.PROTOCOL_ERROR
+    assert client.status(client.ask("/healthz")) == 200
+
+
 def test_the_preface_is_http_1_where_tls_has_not_chosen_http_2(house: House) -> None:
     caller = house.call(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert caller.statuses[0] >= 400
