@@ -3,7 +3,8 @@
 Stands on `engines`; `relayctl` stands on it. The files are CSV (RFC 4180) in UTF-8, with or without
 a byte order mark, with a header row. Columns may be in any order, and all but `difficulty` are
 optional. A row with an `id` updates the row with that id, or inserts it; for a row without, the
-database assigns the id. An empty cell is an empty text.
+database assigns the id. An empty cell is an empty text. A text that a spreadsheet would take for a
+formula has an apostrophe before it in the file (`shield`).
 """
 
 import csv
@@ -22,6 +23,8 @@ _ROWS = 500  # rows of one statement
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 GREATEST = 2**31 - 1  # of an INTEGER column in PostgreSQL
 _TEXT = 255  # characters
+# also in full width, which a Japanese spreadsheet may read as the same
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def examine(table: Table, data: bytes, most: int) -> tuple[Rows, list[Fault]]:
             column = ""
             try:
                 for column in columns:
-                    cells[column] = read_cell(column, cells[column])
+                    cells[column] = read_cell(column, unshield(cells[column]))
                 values = tuple(cells[column] for column in columns)
                 column = "id"
                 if not str(cells.get("id", "")).strip():
@@ -233,9 +236,26 @@ def export_rows(url: str, table: Table, file: IO[str]) -> int:
         while rows:
             cursor.execute(statement, (rows[-1][0], _ROWS))
             rows = cursor.fetchall()
-            writer.writerows(rows)
+            writer.writerows(map(_shielded, rows))
             count += len(rows)
     return count
+
+
+def shield(text: str) -> str:
+    """A text as a cell that no spreadsheet runs: `'` is before `=`, `+`, `-`, `@`, tab or line end.
+
+    A text that has the apostrophe already gets one more, so that `unshield` returns each text.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unshield(cell: str) -> str:
+    """The text of a cell that `shield` has written; other cells are texts themselves."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _shielded(row: Sequence[Any]) -> list[Any]:
+    return [shield(value) if isinstance(value, str) else value for value in row]
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -36,11 +36,16 @@ def test_rows_without_id_are_added_and_rows_with_id_changed(database_url: str) -
 
 
 def test_an_exported_table_is_imported_unchanged(database_url: str) -> None:
-    nasty = 'id,difficulty,lef_sel,rig_sel,detail\n3,-1,"a,""b""\n c",%s \' \\,é😀\n'
+    nasty = (
+        'id,difficulty,lef_sel,rig_sel,detail\n3,-1,"a,""b""\n c",%s \' \\,é😀\n'
+        "4,-1,'=1+1,''-5,'＠b\n"
+    )
     import_rows(database_url, ACTIONS, nasty.encode())
     assert export(database_url, ACTIONS) == nasty
+    rows = query(database_url, "SELECT lef_sel, rig_sel, detail FROM actions WHERE id = 4")
+    assert rows == [("=1+1", "'-5", "＠b")]
     query(database_url, "DELETE FROM actions")
-    assert import_rows(database_url, ACTIONS, nasty.encode()) == Imported(1, 0)
+    assert import_rows(database_url, ACTIONS, nasty.encode()) == Imported(2, 0)
     assert export(database_url, ACTIONS) == nasty
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.storage.tables import ACTIONS, QUIZZES, CSVError, parse
+from relayd.storage.tables import ACTIONS, QUIZZES, CSVError, parse, shield
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=255)
 INTEGERS = st.integers(-(2**31), 2**31 - 1)
@@ -15,7 +15,8 @@ INTEGERS = st.integers(-(2**31), 2**31 - 1)
 
 def write(columns: list[str], rows: list[list[object]]) -> bytes:
     file = io.StringIO()
-    csv.writer(file).writerows([columns, *rows])
+    shielded = [[shield(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    csv.writer(file).writerows([columns, *shielded])
     return file.getvalue().encode()
 
 
@@ -30,6 +31,26 @@ def test_every_table_comes_back_as_it_was_written(
     assert [
         {"id": row[0], **dict(zip(parsed.columns, row[1:], strict=True))} for row in parsed.with_id
     ] == [{"id": n, **row} for n, row in enumerate(dicts, 1)]
+
+
+DANGEROUS = "=+-@\t\r\n＝＋－＠"
+
+
+@given(st.text(st.sampled_from("'=+-@\t\r\n＝＋－＠ax1 ,\""), max_size=8))
+def test_no_exported_text_begins_as_a_formula_and_each_comes_back(text: str) -> None:
+    cell = shield(text)
+    assert cell[:1] not in DANGEROUS or not cell
+    assert cell == text or text.lstrip("'")[:1] in DANGEROUS
+    assert parse(ACTIONS, write(["difficulty", "detail"], [[1, text]])).without_id == [(1, text)]
+
+
+def test_a_file_by_hand_may_have_formulas_and_apostrophes_as_texts() -> None:
+    parsed = parse(ACTIONS, b"difficulty,detail\n-1,=1+1\n+1,'tis\n1,'-5\n1,''-5\n")
+    assert parsed.without_id == [(-1, "=1+1"), (1, "'tis"), (1, "-5"), (1, "'-5")]
+
+
+def test_the_apostrophe_of_an_export_does_not_count_as_a_character() -> None:
+    assert parse(ACTIONS, b"difficulty,detail\n1,'-" + b"5" * 254 + b"\n").without_id
 
 
 @given(st.binary(max_size=300))
