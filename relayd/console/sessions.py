@@ -17,7 +17,6 @@ from typing import NamedTuple
 COOKIE = "relayd_console"
 PATH = "/console/"
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,11})\.([\w-]{43})", re.ASCII)
-_MOST_COOKIES = 4  # of the name in one request; another program on the host may have set one
 
 
 class Session(NamedTuple):
@@ -62,37 +61,43 @@ class Sessions:
     def issue(self) -> tuple[Session, str]:
         """A new session, and its token."""
         session = Session(secrets.token_hex(16), int(self._now() + self._age()))
-        return session, f"{session.id}.{session.end}.{self._sign(session)}"
+        return session, f"{session.id}.{session.end}.{_sign(self._signing_key(), session)}"
 
     def read(self, cookies: str | None) -> Session | None:
         """The session of a request; None without a valid one.
+
+        All cookies of the name are looked at, as many as a request head holds: other programs of
+        the host, and of its domain, may have set some that come first (RFC 6265 section 5.4).
 
         Args:
             cookies: the header `Cookie` (RFC 6265 section 4.2).
         """
         if not cookies or not self._key():
             return None
-        for number, token in enumerate(_values(cookies)):
-            if number == _MOST_COOKIES:
-                break
+        key = self._signing_key()
+        for token in _values(cookies):
             found = _TOKEN.fullmatch(token)
             if found is None:
                 continue
             session = Session(found[1], int(found[2]))
-            signed = hmac.compare_digest(found[3], self._sign(session))
-            if signed and self._is_alive(session):
+            if not self._is_of_now(session):
+                continue
+            signed = hmac.compare_digest(found[3], _sign(key, session))
+            if signed and not self._ended(session.denial):
                 return session
         return None
 
-    def _is_alive(self, session: Session) -> bool:
-        left = session.end - self._now()
+    def _is_of_now(self, session: Session) -> bool:
         # a shorter age of the configuration holds for sessions that are open
-        return 0 < left <= self._age() + 1 and not self._ended(session.denial)
+        return 0 < session.end - self._now() <= self._age() + 1
 
-    def _sign(self, session: Session) -> str:
-        key = hmac.digest(self._key().encode(), b"relayd console session", hashlib.sha256)
-        signature = hmac.digest(key, f"{session.id}.{session.end}".encode(), hashlib.sha256)
-        return urlsafe_b64encode(signature).rstrip(b"=").decode()
+    def _signing_key(self) -> bytes:
+        return hmac.digest(self._key().encode(), b"relayd console session", hashlib.sha256)
+
+
+def _sign(key: bytes, session: Session) -> str:
+    signature = hmac.digest(key, f"{session.id}.{session.end}".encode(), hashlib.sha256)
+    return urlsafe_b64encode(signature).rstrip(b"=").decode()
 
 
 def set_cookie(token: str, age: int, *, secure: bool) -> str:
