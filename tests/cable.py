@@ -1,4 +1,4 @@
-"""A TCP proxy between two programs that lets bytes through, swallows, delays or cuts them."""
+"""A TCP proxy between two programs that lets bytes through, or holds, swallows or cuts them."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-State = Literal["through", "swallow", "mute", "cut"]
+State = Literal["through", "stalled", "swallow", "mute", "cut"]
 _CHUNK = 64 * 1024
 
 
@@ -26,6 +26,8 @@ class Cable:
     def __init__(self, port: int) -> None:
         self._to = port
         self._state: State = "through"
+        self._flows = threading.Event()
+        self._flows.set()
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.delay = 0.0
@@ -50,9 +52,13 @@ class Cable:
         """From now on it lets bytes through, swallows them without a word, or cuts connections.
 
         A mute one swallows what comes from the other port, the answers of a server, and nothing
-        else.
+        else. A stalled one reads nothing, so that what is sent waits with its sender.
         """
         self._state = state
+        if state == "stalled":
+            self._flows.clear()
+        else:
+            self._flows.set()
         if state == "cut":
             with self._lock:
                 for end in self._sockets:
@@ -102,6 +108,7 @@ class Cable:
         swallowed = False
         try:
             while data := source.recv(_CHUNK):
+                self._flows.wait()
                 if self.delay:
                     time.sleep(self.delay)
                 if source is not answering:

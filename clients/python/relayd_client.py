@@ -60,6 +60,7 @@ HEADSET_WAIT = 2.0  # between two looks for the headset
 CONNECT_LIMIT = 15.0
 STABLE_AFTER = 5.0  # only then the next wait is the first one again
 LATE = 15.0  # a heartbeat may be so late before the connection counts as dead
+SILENT = 45.0  # and so late the first one, which says when the next ones come
 COPY_WITHIN = 10.0  # without its copy by then, a message's connection counts as dead
 TRY_AGAIN_AFTER = 3.0  # after an error that passes
 MOST_UNSENT = 4096  # bytes; a pose is out of date soon, and is not sent behind so much
@@ -442,6 +443,7 @@ class Connection:
     def _opened(self) -> None:
         self._cancel("limit")
         self._after("stable", STABLE_AFTER, self._settle_down)
+        self._after("silence", SILENT, self.drop)
         self._become(State("connected"))
 
     def _settle_down(self) -> None:
@@ -460,6 +462,8 @@ class Connection:
             self._heartbeat = float(seconds)
         if self._heartbeat:
             self._after("silence", self._heartbeat / self._pace + LATE, self.drop)
+        else:  # it would have come first: this server has none
+            self._cancel("silence")
         if not beats:
             self._last = frame
             self._received(frame)

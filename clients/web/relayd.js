@@ -19,6 +19,7 @@ const HEADSET_WAIT = 2000; // between two looks for the headset
 const CONNECT_LIMIT = 15_000;
 const ACCEPTED_AFTER = 250; // a refusal follows the opening at once
 const LATE = 15_000; // a heartbeat may be so late before the connection counts as dead
+const SILENT = 45_000; // and so late the first one, which says when the next ones come
 const SETTLED_AFTER = 1000; // this long nothing: the history is through
 const STABLE_AFTER = 5000; // only then the next wait is the first one again
 const COPY_WITHIN = 10_000; // without its copy by then, a message's connection counts as dead
@@ -198,6 +199,7 @@ export class Connection extends EventTarget {
   #opened() {
     clearTimeout(this.#timers.limit);
     this.#after("accepted", ACCEPTED_AFTER, () => this.#accepted());
+    this.#after("silence", this.paced(SILENT), () => this.drop());
   }
 
   #accepted() {
@@ -220,6 +222,8 @@ export class Connection extends EventTarget {
     if (beats) this.#heartbeat = frame.seconds * 1000;
     if (this.#heartbeat) {
       this.#after("silence", this.#heartbeat + this.paced(LATE), () => this.drop());
+    } else {
+      clearTimeout(this.#timers.silence); // it would have come first: this server has none
     }
     if (beats) return this.#accepted();
     this.#last = frame;

@@ -36,6 +36,8 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "RELAYD_API_KEY": KEY,
         "RELAYD_KEEPALIVE_PING_INTERVAL": "0.5",
         "RELAYD_LIMITS_MESSAGES_PER_SECOND": str(RATE),
+        "RELAYD_LIMITS_SEND_BUFFER": "100000",
+        "RELAYD_CHAT_HISTORY_BYTES": "50000000",
     }
     node = Daemon(tmp_path_factory.mktemp("conformance"), settings).start()
     yield node

@@ -6,7 +6,7 @@ from tests.cable import Cable
 from tests.conformance.columns import scenario
 from tests.conformance.conftest import RATE, Scene, token
 from tests.conformance.kits import EVERY_KIND
-from tests.integration.clients import read, read_rest, say, settle
+from tests.integration.clients import read, read_many, read_rest, say, settle
 from tests.integration.waiting import eventually
 
 GREETING = "Grüße aus 東京 🙂"
@@ -16,6 +16,8 @@ ANSWERED = {
     "phone": ({"difficulty": 1}, "received"),
 }
 """What a client may send, and the event that follows."""
+LONG, MANY = "x" * 60_000, 2 * RATE
+"""Text and number of the messages that one member may send at once."""
 ANSWERS = {"chat": b'"message":"once"', "phone": b'"received"'}
 
 
@@ -221,6 +223,28 @@ class Scenarios:
         state = driver.state("lost", close_code=4004)
         assert state["error"] == "rate_limited"
         driver.state("connected")
+
+    @scenario("too slow", "chat")
+    def test_a_chat_that_was_closed_since_its_network_stalled_returns_and_misses_nothing(
+        self, scene: Scene
+    ) -> None:
+        cable = scene.cable()
+        chat = scene.start_all("chat", url=f"ws://127.0.0.1:{cable.port}")["chat"]
+        members = [scene.join("chat", chat.name) for _ in range(3)]
+        closed = scene.relay.log.count("closed with 4003")
+        cable.be("stalled")
+        for member in members:
+            for number in range(MANY):
+                say(member, {"message": f"{number} {LONG}"})
+        eventually(lambda: scene.relay.log.count("closed with 4003") > closed)
+        cable.be("through")
+        state = chat.state("lost", close_code=4003)
+        assert state["error"] == "too_slow"
+        assert state["again_in"] is not None
+        said = [each["id"] for each in read_many(members[0], MANY * len(members))]
+        chat.until("message", id=str(said[-1]))
+        assert [int(each["id"]) for each in chat.all("message")] == said
+        assert chat.all("gap") == []
 
     @scenario("gap", "chat")
     def test_a_chat_whose_history_does_not_reach_back_says_so_and_goes_on(

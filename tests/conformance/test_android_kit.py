@@ -1,19 +1,28 @@
 """clients/android as a compiler and Android see it; `test_kits` has its scenarios."""
 
+import contextlib
 import re
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 
+import jwt
 import pytest
 
 from tests.conformance import java
 from tests.conformance.tutorials import play
 from tests.daemon import Daemon
-from tests.integration.clients import say
+from tests.integration.clients import PATIENCE, say
+from tests.integration.relayctl import Operator
+from tests.integration.waiting import eventually
 
 GUIDE = java.ROOT / "docs" / "guides" / "android.md"
 PACKAGE = "com.example.circle"
+SECRET = "a secret for tests that is long enough for HS256"
+MOST_EVENTS = 1000
+"""That may wait for the app, as in `Connection.java`."""
 
 
 @pytest.fixture(
@@ -30,9 +39,71 @@ def libraries(request: pytest.FixtureRequest) -> tuple[Path, ...]:
 
 @pytest.fixture(scope="module")
 def relayd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("android")).start()
+    settings = {"RELAYD_AUTH_SECRET": SECRET, "RELAYD_LIMITS_MESSAGES_PER_SECOND": "0"}
+    daemon = Daemon(tmp_path_factory.mktemp("android"), settings).start()
     yield daemon
     daemon.stop()
+
+
+class App:
+    """The program `Edges`, whose lines a test reads."""
+
+    def __init__(self, classes: Path, libraries: tuple[Path, ...], *words: str) -> None:
+        self._process = start(classes, libraries, "Edges", *words)
+        self._lines: Queue[str] = Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._lines.put(line.rstrip("\n"))
+
+    def tell(self, command: str) -> None:
+        """Gives it a command."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+
+    def line(self) -> str:
+        """The next line."""
+        return self._lines.get(timeout=PATIENCE)
+
+    def look(self) -> str:
+        """How many events wait for the app, and whether the kit waits for it."""
+        self.tell("look")
+        return self.line()
+
+    def end(self) -> None:
+        """Ends it."""
+        assert self._process.stdin
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+
+
+Open = Callable[..., App]
+
+
+@pytest.fixture(scope="module")
+def edges(libraries: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program `Edges`, compiled."""
+    folder = tmp_path_factory.mktemp("edges")
+    files = [java.DRIVERS / "Edges.java", *java.KIT.rglob("*.java")]
+    java.compile_java(folder, files, [*libraries, java.JSON])
+    return folder
+
+
+@pytest.fixture
+def open_app(edges: Path, libraries: tuple[Path, ...], relayd: Daemon) -> Iterator[Open]:
+    """Starts `Edges` as a client of the relayd, with what its TokenSource does."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(*tokens: str) -> App:
+            app = App(edges, libraries, relayd.ws_url, *tokens)
+            stack.callback(app.end)
+            return app
+
+        yield open_one
 
 
 def start(folder: Path, libraries: tuple[Path, ...], *command: str) -> subprocess.Popen[str]:
@@ -90,3 +161,52 @@ def test_a_client_as_in_the_tutorials_of_okhttp_works_unchanged(
         return start(tmp_path, libraries, "Minimal", relayd.ws_url + path, *frame)
 
     assert play(relayd, run, "/ws/difficulty/android/no-uuid") == "HTTP 400\n"
+
+
+def test_a_slow_app_has_a_bounded_queue_of_events_and_misses_none(
+    open_app: Open, relayd: Daemon
+) -> None:
+    app = open_app()
+    assert [app.line(), app.line()] == ["CONNECTING", "CONNECTED"]
+    app.tell("hold")
+    count = 3 * MOST_EVENTS
+    with relayd.connect("/ws/camera/edges", max_queue=None) as sender:
+        for x in range(count):
+            say(sender, {"x": x})
+        eventually(lambda: app.look().startswith("full "))
+    assert int(app.look().removeprefix("full ")) == MOST_EVENTS + 1
+    app.tell("go")
+    assert [app.line() for _ in range(count)] == [f"pose {x}" for x in range(count)]
+
+
+def test_a_client_whose_token_source_fails_asks_it_again(open_app: Open) -> None:
+    app = open_app("fail", "fail", jwt.encode({"sub": "ann"}, SECRET))
+    for _ in range(2):
+        assert app.line() == "CONNECTING"
+        assert re.fullmatch(r"LOST no_token 0 0\.0 [1-9]\d*", app.line())
+    assert [app.line(), app.line()] == ["CONNECTING", "CONNECTED"]
+
+
+def test_a_client_whose_bad_token_cannot_be_renewed_is_refused_for_that_token(
+    open_app: Open,
+) -> None:
+    app = open_app("nonsense", "fail")
+    refused = "unauthorized 401 0.0 0"
+    assert [app.line() for _ in range(3)] == ["CONNECTING", f"LOST {refused}", f"REFUSED {refused}"]
+
+
+def test_a_refused_client_waits_as_long_as_the_server_asks_at_least(
+    open_app: Open, relayd: Daemon
+) -> None:
+    operator = Operator(relayd.folder)
+    assert operator("drain").returncode == 0
+    try:
+        app = open_app()
+        assert app.line() == "CONNECTING"
+        name, code, status, retry_after, wait = app.line().split()
+        assert (name, code, status) == ("LOST", "draining", "503")
+        assert float(retry_after) > 0
+        assert int(wait) >= float(retry_after) * 1000 / 20
+    finally:
+        assert operator("undrain").returncode == 0
+    eventually(lambda: app.line() == "CONNECTED")

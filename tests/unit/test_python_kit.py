@@ -184,6 +184,22 @@ def test_a_connection_without_a_heartbeat_in_time_is_dropped() -> None:
     assert (scene.client.state.name, link.end) == ("lost", "aborted")
 
 
+def test_a_connection_that_dies_before_its_first_heartbeat_is_dropped() -> None:
+    scene = Scene()
+    link = scene.network.open()
+    scene.network.clock.advance(44)
+    assert scene.client.state.name == "connected"
+    scene.network.clock.advance(1)
+    assert (scene.client.state.name, link.end) == ("lost", "aborted")
+
+
+def test_a_server_without_heartbeats_may_be_silent() -> None:
+    scene = Scene()
+    scene.network.open().read(x=1, y=2, z=3)
+    scene.network.clock.advance(1000)
+    assert scene.client.state.name == "connected"
+
+
 def test_a_client_that_is_closed_as_it_is_lost_stays_closed() -> None:
     scene = Scene()
     told = scene.events.append

@@ -59,6 +59,7 @@ namespace Relayd
         private const double AcceptedAfter = 0.25; // a refusal follows the opening at once
         private const double StableAfter = 5; // only then the next wait is the first one again
         private const double Late = 15; // a heartbeat may be so late before the connection counts as dead
+        private const double Silent = 45; // and so late the first one, which says when the next ones come
         private const int LeastLimit = 3; // s, of a limit in a test: its machine may be busy
 
         private readonly string _url;
@@ -282,6 +283,7 @@ namespace Relayd
         {
             _opened = true;
             Cancel("limit");
+            After("silence", Silent, Drop);
             if (State.Name == StateName.Connecting) _home.After("accepted", AcceptedAfter, Accept);
         }
 
@@ -303,6 +305,7 @@ namespace Relayd
             var beats = Json.Text(frame, "status") == "heartbeat" ? Json.Real(frame, "seconds") : null;
             if (beats != null) _heartbeat = beats.Value;
             if (_heartbeat > 0) _home.After("silence", _heartbeat + Late / _options.Hurry, Drop);
+            else Cancel("silence"); // it would have come first: this server has none
             var isError = IsError(frame);
             _last = isError ? frame : null;
             if (State.Name == StateName.Connecting)
