@@ -58,12 +58,17 @@ def axe_source() -> str:
 
 
 class Browser:
-    """One Chromium with a profile of its own, and what a person sees in it."""
+    """One Chromium with a profile of its own, and what a person sees in it.
 
-    def __init__(self, profile: Path) -> None:
+    Args:
+        profile: the folder of its profile.
+        *arguments: further ones of its command.
+    """
+
+    def __init__(self, profile: Path, *arguments: str) -> None:
         options = ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
-        for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        for argument in (*ARGUMENTS, *arguments, f"--user-data-dir={profile}"):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
