@@ -112,6 +112,17 @@ class Browser:
         self.driver.get(url)
         return self
 
+    def transferred(self, url: str) -> int:
+        """The bytes that a page and all that it loads take from an empty cache, heads too."""
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+        self.driver.get(url)
+        sizes = (
+            "return [...performance.getEntriesByType('navigation'),"
+            " ...performance.getEntriesByType('resource')].map((entry) => entry.transferSize)"
+        )
+        return sum(self.driver.execute_script(sizes))
+
     def can_be_deaf(self) -> None:
         """Puts DEAF into every page that is opened from now on, before its own scripts."""
         self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": DEAF})

@@ -40,8 +40,10 @@ class Answer:
 
     def unless_known(self, known: str | None) -> "Answer":
         """Itself, or 304 if its ETag is in `If-None-Match` (RFC 9110 section 13.1.2)."""
-        tags = _TAGS.findall(known or "")
-        return Answer(304, headers=self.headers) if {"*", self.headers["ETag"]} & {*tags} else self
+        if not {"*", self.headers["ETag"]} & {*_TAGS.findall(known or "")}:
+            return self
+        kept = {name: value for name, value in self.headers.items() if name != "Content-Encoding"}
+        return Answer(304, headers=kept)
 
 
 class Sink(Protocol):

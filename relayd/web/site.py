@@ -169,6 +169,8 @@ class Site(RoutedSite):
         return [
             *page_routes(self._backend, clock),
             Route.at("/static/{name}", GET=files.serve),
+            # browsers ask for it beside answers without a page, such as JSON
+            Route.at("/favicon.ico", GET=partial(files.serve, name="icon.svg")),
             Route.at("/static/{inside}/{name}", GET=files.serve),
             Route.at("/clients/{name}", GET=clients.serve),
             Route.at("/healthz[/]", GET=health.alive),

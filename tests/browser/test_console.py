@@ -58,6 +58,17 @@ def test_a_page_of_the_console_has_no_barrier_no_error_and_no_width_beyond_its_s
     assert browser.complaints() == []
 
 
+def test_every_page_of_the_console_takes_less_than_60_kb_from_an_empty_cache(
+    console: tuple[Daemon, Browser],
+) -> None:
+    daemon, browser = console
+    browser.choose(daemon.url, "ja", "light")
+    sizes = {page: browser.transferred(daemon.url + path) for page, path in CONSOLE.items()}
+    assert min(sizes.values()) > 2000
+    assert {page: size for page, size in sizes.items() if size >= 60_000} == {}
+    browser.complaints()
+
+
 def test_figures_move_and_a_client_is_found_followed_and_kicked(
     console: tuple[Daemon, Browser],
 ) -> None:

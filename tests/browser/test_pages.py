@@ -14,6 +14,7 @@ from tests.web_pages import PAGES
 # Each of language, theme and screen with each other; the fourth combination would add nothing.
 LOOKS = [("en", "light", "phone"), ("en", "dark", "desktop"), ("ja", "dark", "phone")]
 LOOKS += [("ja", "light", "desktop")]
+MOST_BYTES = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,18 @@ def test_a_page_has_no_barrier_no_error_and_no_width_beyond_its_screen(
     width = browser.driver.execute_script("return document.scrollingElement.scrollWidth")
     assert width <= SCREENS[screen][0]
     assert browser.barriers() == []
+
+
+@pytest.mark.parametrize("language", sorted(CATALOGUES))
+def test_every_page_takes_less_than_60_kb_from_an_empty_cache(
+    shared: tuple[Daemon, Browser], language: str
+) -> None:
+    daemon, browser = shared
+    browser.choose(daemon.url, language, "light")
+    sizes = {page: browser.transferred(daemon.url + path) for page, path in PAGES.items()}
+    assert min(sizes.values()) > 2000
+    assert {page: size for page, size in sizes.items() if size >= MOST_BYTES} == {}
+    browser.complaints()
 
 
 def test_all_languages_have_a_look() -> None:

@@ -1,6 +1,7 @@
 """The HTTP side over in-memory transports, with a stand-in for the rest of relayd."""
 
 import gc
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -434,6 +435,35 @@ def test_head_has_the_headers_of_get_and_no_body(backend: FakeBackend, path: str
     assert head.body == b""
     for name in ("content-length", "content-type"):
         assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("", False), ("gzip", True), ("gzip, deflate, br", True), ("br;q=1.0, GZIP;q=0.8", True),
+        ("gzip;q=0", False), ("gzip; q=0.000, br", False), ("gzip;q=0.001", True), ("*", False),
+        ("xgzip", False), ("gzipped", False),
+    ],
+)  # fmt: skip
+def test_a_static_file_comes_in_gzip_to_a_client_that_accepts_it(
+    backend: FakeBackend, accepted: str, packed: bool
+) -> None:
+    path, field = "/static/relayd.css", f"Accept-Encoding: {accepted}\r\n"
+    plain, reply = ask(backend, "GET", path), ask(backend, "GET", path, headers=field)
+    assert reply.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert (gzip.decompress(reply.body) if packed else reply.body) == plain.body
+    assert (reply.headers["etag"] != plain.headers["etag"]) is packed
+    assert reply.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    known = f"If-None-Match: {reply.headers['etag']}\r\n"
+    again = ask(backend, "GET", path, headers=field + known)
+    assert (again.status, again.body) == (304, b"")
+    assert "content-encoding" not in again.headers
+
+
+def test_a_browser_that_asks_for_an_icon_gets_that_of_the_pages(backend: FakeBackend) -> None:
+    icon, page = ask(backend, "GET", "/favicon.ico"), ask(backend, "GET", "/static/icon.svg")
+    assert (icon.status, icon.headers["content-type"]) == (200, "image/svg+xml")
+    assert icon.body == page.body
 
 
 @pytest.mark.parametrize("path", ["/no", "//", "/static/", "/chat/a/b", "/healthzz", "*", "/ws/no"])
