@@ -21,6 +21,35 @@ from tests.integration.waiting import eventually
 GUIDE = java.ROOT / "docs" / "guides" / "android.md"
 PACKAGE = "com.example.circle"
 SECRET = "a secret for tests that is long enough for HS256"
+ACTIVITY = """
+import android.app.Activity;
+import android.os.Bundle;
+import android.util.Log;
+import java.util.concurrent.TimeUnit;
+import okhttp3.OkHttpClient;
+import okhttp3.Request;
+import okhttp3.Response;
+import okhttp3.WebSocket;
+import okhttp3.WebSocketListener;
+import org.json.JSONException;
+import org.json.JSONObject;
+
+public final class ExampleActivity extends Activity {
+    private static final class Circle {
+        void moveTo(double x, double z) {
+            System.out.println("circle " + x + " " + z);
+        }
+    }
+
+    private final Circle circle = new Circle();
+
+    @Override
+    protected void onCreate(Bundle saved) {
+        EXAMPLE
+    }
+}
+"""
+"""What is around the example of the page."""
 MOST_EVENTS = 1000
 """That may wait for the app, as in `Connection.java`."""
 
@@ -46,10 +75,10 @@ def relayd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 class App:
-    """The program `Edges`, whose lines a test reads."""
+    """A program whose lines a test reads."""
 
-    def __init__(self, classes: Path, libraries: tuple[Path, ...], *words: str) -> None:
-        self._process = start(classes, libraries, "Edges", *words)
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
         self._lines: Queue[str] = Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -69,7 +98,7 @@ class App:
         return self._lines.get(timeout=PATIENCE)
 
     def look(self) -> str:
-        """How many events wait for the app, and whether the kit waits for it."""
+        """How many events wait for `Edges`, and whether the kit waits for it."""
         self.tell("look")
         return self.line()
 
@@ -99,7 +128,7 @@ def open_app(edges: Path, libraries: tuple[Path, ...], relayd: Daemon) -> Iterat
     with contextlib.ExitStack() as stack:
 
         def open_one(*tokens: str) -> App:
-            app = App(edges, libraries, relayd.ws_url, *tokens)
+            app = App(start(edges, libraries, "Edges", relayd.ws_url, *tokens))
             stack.callback(app.end)
             return app
 
@@ -142,6 +171,26 @@ def test_the_activity_of_the_guide_shows_a_circle_that_a_sender_moves(
         assert app.returncode == 0
     finally:
         app.kill()
+
+
+def test_the_example_of_the_developers_page_moves_the_circle_of_an_activity(
+    libraries: tuple[Path, ...], relayd: Daemon, tmp_path: Path
+) -> None:
+    example = java.ROOT / "relayd" / "web" / "html" / "example_android.txt"
+    code = example.read_text().replace("WS://HOST", relayd.ws_url)
+    activity = tmp_path / "ExampleActivity.java"
+    activity.write_text(ACTIVITY.replace("EXAMPLE", code))
+    classes = tmp_path / "classes"
+    java.compile_java(classes, [activity, *java.STUBS.rglob("*.java")], [*libraries, java.JSON])
+    app = App(start(classes, libraries, "android.app.Activity", "ExampleActivity"))
+    try:
+        with relayd.connect("/ws/camera/demo") as sender:
+            clients = 'relayd_connections{kind="camera"} 2'
+            eventually(lambda: clients in relayd.get("/metrics")[1])
+            say(sender, {"x": 1, "y": 2, "z": -3})
+            assert app.line() == "circle 1.0 -3.0"
+    finally:
+        app.end()
 
 
 def test_the_activity_of_the_readme_compiles(tmp_path: Path) -> None:

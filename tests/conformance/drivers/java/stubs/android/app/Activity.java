@@ -18,6 +18,10 @@ public class Activity extends Context {
         view.invalidate();
     }
 
+    public final void runOnUiThread(Runnable action) {
+        new Handler(Looper.getMainLooper()).post(action);
+    }
+
     public void setTitle(CharSequence title) {
         System.out.println("title " + title);
     }
