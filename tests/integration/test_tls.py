@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from websockets.sync.client import ClientConnection
 
 from tests.certificates import Chain, write
 from tests.daemon import Daemon, tls_client
-from tests.integration.clients import PATIENCE, read, read_close, say
+from tests.integration.clients import PATIENCE, read, read_close, read_many, say, settle
 from tests.integration.conftest import KEY, Connect
 from tests.integration.relayctl import Operator
 from tests.integration.waiting import eventually
@@ -200,6 +201,41 @@ def test_a_websocket_goes_over_tls_on_the_same_port(
     assert large.recv(timeout=PATIENCE) == "x" * 300_000
     refused = shared.connect(connect, "/ws/elsewhere?refuse=close")
     assert read_close(refused)[0] == 4404
+
+
+def test_viewers_get_names_with_and_without_compression_and_tls(
+    tmp_path: Path, connect: Connect
+) -> None:
+    """Poses of under 125 bytes with a name and without, and longer ones, which are compressed."""
+    ways = list(itertools.product((True, False), ("deflate", None), ("", "?senders=1")))
+    poses = [{"x": n, "y": 10**150 + n if n % 2 else n / 7, "z": None} for n in range(60)]
+    with running(Secure(tmp_path, server_deflate="true")) as secure:
+
+        def enter(tls: bool, compression: str | None, query: str) -> ClientConnection:
+            path = f"/ws/camera/names{query}"
+            if tls:
+                return secure.connect(connect, path, compression=compression)
+            return connect(secure.daemon, path, compression=compression)
+
+        clients = [enter(*way) for way in ways]
+        senders = [enter(True, "deflate", ""), enter(False, None, "")]
+        settle(*clients, *senders)
+        for number, pose in enumerate(poses):
+            say(senders[number // 3 % 2], pose)
+            settle(senders[number // 3 % 2])
+        names = set()
+        for (_, compression, query), client in zip(ways, clients, strict=True):
+            assert [each.name for each in client.protocol.extensions] == (
+                ["permessage-deflate"] if compression else []
+            )
+            got = read_many(client, len(poses))
+            named = [pose.pop("sender", "") for pose in got]
+            assert got == poses
+            names.add(tuple(named) if query else ())
+            assert any(named) is bool(query)
+    (order,) = names - {()}
+    assert len(set(order)) == 2
+    assert [order[n] == order[0] for n in range(60)] == [n // 3 % 2 == 0 for n in range(60)]
 
 
 def test_every_page_and_api_route_answers_over_http_2_as_over_http_1(
