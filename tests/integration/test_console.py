@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -263,6 +264,30 @@ def test_a_flood_of_logins_gets_429_and_the_relay_goes_on(spawn: Spawn, connect:
     assert sorted(set(statuses)) == [403, 429]
     assert statuses.count(403) <= BURST
     assert ConsoleClient(daemon).login().status == 429  # also the right one, from this address
+
+
+def test_guesses_and_forged_cookies_do_not_lock_the_operator_out(spawn: Spawn) -> None:
+    daemon = spawn(console_password_hash=HASH, proxy_trusted="127.0.0.1")
+    form, of_operator = urlencode({"password": PASSWORD}), "203.0.113.5"
+
+    def login(client: ConsoleClient, body: str, address: str) -> int:
+        fields = {"X-Forwarded-For": address}
+        reply = client.ask("POST", "/console/login", body, **fields)
+        client.cookie = client.cookie or reply.headers.get("set-cookie", "").partition(";")[0]
+        return reply.status
+
+    def guess(address: str) -> list[int]:
+        return [login(ConsoleClient(daemon), "password=wrong", address) for _ in range(BURST + 1)]
+
+    assert guess("198.51.100.1")[-1] == 429
+    operator = ConsoleClient(daemon)
+    assert login(operator, form, of_operator) == 303
+    assert guess(of_operator)[-1] == 429
+    forged = f"relayd_console={'0' * 32}.{int(time.time()) + 999}.{'A' * 43}; "
+    operator.cookie = forged * 20 + operator.cookie
+    fields = {"X-Forwarded-For": of_operator}
+    assert operator.ask("GET", "/console/api/live", **fields).status == 200
+    assert operator.ask("POST", "/console/api/undrain", {}, **fields).status == 200
 
 
 def test_relayctl_makes_the_hash_of_a_password(tmp_path: Path, spawn: Spawn) -> None:
