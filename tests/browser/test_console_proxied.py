@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from relayd.console.passwords import hash_password
-from tests.chromium import Browser
+from tests.chromium import SCREENS, Browser
 from tests.daemon import Daemon
 from tests.proxies import NAME, Nginx
 
@@ -54,13 +54,16 @@ def test_an_operator_logs_in_looks_kicks_and_imports_through_nginx(
             browser.wait_for(lambda: not browser.texts("#clients tr"))
             browser.open(f"{URL}/console/quizzes")
             file = tmp_path / "quizzes.csv"
-            rows = "".join(f",Quiz {number},9,{'word ' * 20}\n" for number in range(1000))
+            rows = "".join(f",Quiz {number},9,{'x' * 200}\n" for number in range(1000))
             file.write_text("id,name,difficulty,detail\n" + rows)
             browser.driver.find_element(By.ID, "file").send_keys(str(file))
             browser.driver.find_element(By.CSS_SELECTOR, "#import button").click()
             browser.wait_for(lambda: browser.shown("#plan-counts"))
             browser.driver.find_element(By.ID, "apply").click()
             browser.wait_for(lambda: browser.shown("#imported").startswith("Imported: 1,000 added"))
+            browser.wait_for(lambda: "x" * 200 in "".join(browser.texts("#rows td")))
+            width = browser.driver.execute_script("return document.scrollingElement.scrollWidth")
+            assert width <= SCREENS["desktop"][0]
             assert browser.complaints() == []
     finally:
         browser.driver.quit()

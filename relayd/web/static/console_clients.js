@@ -16,10 +16,13 @@ import {
 import { text } from "./texts.js";
 
 const MOST_FRAMES = 500;
+const CLOSING_LOOKS = 12;
+const CLOSING_PAUSE = 500;
 const form = byId("search");
 let latest = 0;
 let following = null;
 
+/** Shows the clients that match, and returns them; nothing if that failed or is out of date. */
 async function search() {
   const mine = ++latest;
   const query = new URLSearchParams(new FormData(form));
@@ -35,6 +38,7 @@ async function search() {
     byId("total").textContent =
       more + missing.map((each) => ` ${text("console.js.missing", { worker: each })}`).join("");
     tell(byId("failed"), "");
+    return found;
   } catch (error) {
     if (error.status !== 401) tell(byId("failed"), error.message);
   }
@@ -75,7 +79,12 @@ async function close(client) {
   } catch (error) {
     tell(byId("failed"), error.message);
   }
-  search();
+  // the client closes its side, too, which may take as long as relayd waits for that
+  for (let look = 0; look < CLOSING_LOOKS; look++) {
+    const found = await search();
+    if (!found?.some((each) => each.id === client.id)) return;
+    await new Promise((done) => setTimeout(done, CLOSING_PAUSE));
+  }
 }
 
 async function start(client) {
