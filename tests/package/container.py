@@ -7,12 +7,14 @@ import contextlib
 import ctypes
 import os
 import platform
+import pty
+import select
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +97,47 @@ class Container:
 
     def try_shell(self, script: str) -> subprocess.CompletedProcess[str]:
         """Runs a script of bash as root."""
+        return subprocess.run(
+            self._enter(script), check=False, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+        )  # fmt: skip
+
+    def type(self, script: str, answers: Sequence[tuple[str, str]] = ()) -> str:
+        """Runs a script at a terminal.
+
+        Args:
+            script: of bash.
+            answers: how each prompt ends, and what is typed then.
+
+        Returns:
+            What the terminal shows.
+        """
+        ours, theirs = pty.openpty()
+        command = ["setsid", "--ctty", "--wait", *self._enter(script)]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as spawned:
+            os.close(theirs)
+            shown, left, deadline = "", list(answers), time.monotonic() + PATIENCE
+            try:
+                while select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    try:
+                        shown += os.read(ours, 4096).decode()
+                    except OSError:  # closed at the other end
+                        break
+                    if left and shown.endswith(left[0][0]):
+                        os.write(ours, left.pop(0)[1].encode() + b"\n")
+            finally:
+                os.close(ours)  # ends what still waits for an answer
+        assert spawned.returncode == 0, shown
+        assert not left, shown
+        return shown.replace("\r\n", "\n")
+
+    def _enter(self, script: str) -> list[str]:
+        """The command that runs a script of bash as root."""
         enter = ["nsenter", "--target", str(self.leader), "--all", "--root", "--wd"]
         environ = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return subprocess.run(
-            [*enter, *environ, path, "bash", "-euo", "pipefail", "-c", f"cd /root\n{script}"],
-            check=False, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
-        )  # fmt: skip
+        bash = ["bash", "-euo", "pipefail", "-c", f"cd /root\n{script}"]
+        return [*enter, *environ, path, *bash]
 
     def shell(self, script: str) -> str:
         """Does so; returns what it printed. Fails with that if it does."""

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,17 +21,8 @@ READYZ = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz', 
 SKIPPED = ("/proc", "/sys", "/run", "/tmp", "/dev", "/var/log", "/var/cache", "/root")
 
 LEFT_OUT = {
-    "Upgrade, and back": "needs builds of other versions; `test_installed` upgrades and goes back",
-    "Stop, and remove": "`test_removed` does so, with instances beside it",
-    "Logs": "for the reader's own connection number",
-    "The running relayd": "is run by another user than root",
-    "The connections": "of a relayd without the package",
-    "Closing connections": "asks a question",
-    "Configuration and tokens": "of a relayd without the package",
     "Which processes there are": "of several machines",
     "Watch it": "needs a Prometheus; tests/integration has one",
-    "The console": "asks for a password",
-    "Doctor": "of a relayd with faults, and without the package",
 }
 """The chapters of docs/operate.md with commands that are not run here, and why."""
 
@@ -45,17 +36,20 @@ class Transcript(NamedTuple):
     Attributes:
         command: as root types it.
         output: the lines below it; `...` stands for any lines.
+        clients: the lines among them that the clients print meanwhile.
     """
 
     command: str
     output: tuple[str, ...]
+    clients: tuple[str, ...] = ()
 
     @property
     def looks(self) -> bool:
         """Whether the command changes nothing."""
         return bool(
             re.match(
-                r"journalctl|curl|relayctl (--instance \w+ )?(status|doctor)|systemctl status",
+                r"journalctl|curl|systemctl status"
+                r"|relayctl (--instance \w+ )?(status|doctor|clients)",
                 self.command,
             )
         )
@@ -74,6 +68,7 @@ def plain(line: str) -> str:
     """A line without what differs from run to run: numbers, times, ids, tokens, widths."""
     line = re.sub(r"^\w{3} \d\d \d\d:\d\d:\d\d \S+ ", "", line)
     line = re.sub(r"\beyJ[\w.-]+", "TOKEN", line)
+    line = re.sub(r"\bscrypt:\S+", "HASH", line)
     line = re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{12,}\b", "ID", line)
     line = re.sub(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "MONTH", line)
     return " ".join(re.sub(r"\d+(?:[.,]\d+)*", "0", line).split())
@@ -93,7 +88,9 @@ def transcripts(chapter: str) -> list[Transcript]:
         ):
             command, *output = part.splitlines()
             if prompt != "phone$ " and not re.match(r"apt install [a-z]", command):
-                found.append(Transcript(command, tuple(output)))
+                clients = [line for line in output if re.match(r"client \d+: ", line)]
+                own = [line for line in output if line not in clients]
+                found.append(Transcript(command, tuple(own), tuple(clients)))
     return found
 
 
@@ -109,7 +106,11 @@ def sessions(page: str) -> dict[str, list[str]]:
 
 
 def follow(
-    debian: Container, steps: list[Transcript], folder: str = "/root", **replaced: str
+    debian: Container,
+    steps: Sequence[Transcript],
+    folder: str = "/root",
+    answers: Sequence[tuple[str, str]] = (),
+    **replaced: str,
 ) -> None:
     """Runs each command of a page, and compares what it prints with what the page shows.
 
@@ -117,6 +118,8 @@ def follow(
         debian: where.
         steps: the commands.
         folder: where they are typed.
+        answers: how the prompts of a command end, and what is typed then; without prompts it has
+            no terminal.
         replaced: words of the commands that are others here, by a name that says why.
     """
     for step in steps:
@@ -126,7 +129,9 @@ def follow(
             command = command.replace(old, new)
         deadline = time.monotonic() + PATIENCE
         while True:
-            printed = debian.try_shell(f"cd {folder}; {command}").stdout
+            script = f"cd {folder}; {command}"
+            asks = bool(answers)
+            printed = debian.type(script, answers) if asks else debian.try_shell(script).stdout
             if step.shows(printed):
                 break
             # only what looks may be asked again: a process or a line of the log may be late
@@ -162,12 +167,18 @@ def files(debian: Container) -> set[str]:
     return set(debian.shell(f"find / -xdev \\( {pruned} \\) -prune -o -print").splitlines())
 
 
-def documented(chapter: str) -> str:
-    """The commands of a chapter of docs/install.md, but for those that need a network."""
-    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-    (section,) = re.findall(rf"(?ms)^## {re.escape(chapter)}$(.*?)(?=^## |\Z)", text)
-    commands = "\n".join(re.findall(r"(?ms)^```sh\n(.*?)^```", section))
-    return re.sub(r"(?m)^apt install [a-z-]+$", "", commands)
+def documented(chapter: str, page: str = "install.md", kind: str = "sh") -> str:
+    """The commands of a chapter of a page of docs/, but for those that need a network.
+
+    Args:
+        chapter: its heading.
+        page: the file.
+        kind: of the blocks: `sh` for commands; others are the content of files.
+    """
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    (section,) = re.findall(rf"(?ms)^##+ {re.escape(chapter)}$(.*?)(?=^##+ |\Z)", text)
+    blocks = "\n".join(re.findall(rf"(?ms)^```{kind}\n(.*?)^```", section))
+    return re.sub(r"(?m)^apt install [a-z-]+$", "", blocks)
 
 
 def echo_works(client: ClientConnection) -> None:

@@ -1,11 +1,16 @@
-"""The end of the story of `test_installed`: the package is removed, and leaves nothing."""
+"""The end of the story of `test_installed`: the package is removed, and leaves nothing.
+
+The commands are those of docs/install.md.
+"""
 
 import pytest
 
 from tests.package.container import Container
-from tests.package.story import before, close_code, files
+from tests.package.story import before, close_code, documented, files
 
 pytestmark = pytest.mark.every_debian
+
+[REMOVE, PURGE] = documented("Remove").splitlines()
 
 
 def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: Container) -> None:
@@ -17,7 +22,7 @@ def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: C
         """
     )
     with debian.connect("/ws/camera") as client:
-        debian.shell("apt-get remove --yes relayd")
+        debian.shell(REMOVE)
         assert close_code(client) == 1001
     with pytest.raises(ConnectionRefusedError):
         debian.dial(8080)
@@ -26,7 +31,7 @@ def test_a_removed_package_does_not_run_and_keeps_the_data_of_the_site(debian: C
 
 
 def test_a_purged_package_leaves_no_file_no_unit_no_process_and_no_user(debian: Container) -> None:
-    debian.shell("apt-get purge --yes relayd")
+    debian.shell(PURGE)
     left = {path for path in files(debian) - before if "relayd" in path}
     assert left == set()
     changed = files(debian) - before

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.package.container import Container
-from tests.package.story import ROOT, documented, publish, wait_until_ready
+from tests.package.story import (
+    ROOT,
+    documented,
+    follow,
+    publish,
+    transcripts,
+    wait_until_ready,
+)
 
 VERSION = "dpkg-query --show --showformat '${Version}' relayd"
 
@@ -46,7 +53,17 @@ def test_a_pinned_version_comes_back_and_stays(debian: Container) -> None:
     assert debian.shell(VERSION) == pinned
     debian.shell("apt-get update && apt-get upgrade --yes")
     assert debian.shell(VERSION) == pinned
-    debian.shell("rm /etc/apt/preferences.d/relayd; apt-get purge --yes relayd")
+    debian.shell("rm /etc/apt/preferences.d/relayd")
+
+
+def test_the_chapter_on_the_removal_shows_what_its_commands_print(debian: Container) -> None:
+    debian.shell(
+        """
+        echo >/etc/relayd/conf.d/proxy.toml
+        echo >/etc/relayd/credentials/auth_secret
+        """
+    )
+    follow(debian, transcripts("Stop, and remove"))
 
 
 def test_a_list_that_was_changed_after_it_was_signed_is_not_used(

@@ -136,13 +136,16 @@ def test_a_name_that_exists_is_fine(text: str) -> None:
 def test_every_chapter_that_shows_commands_is_run_or_left_out_with_a_reason() -> None:
     """By the package test, which compares what a command prints with what the page shows."""
     tests = (ROOT / "tests" / "package").glob("test_*.py")
-    run = {
-        chapter
-        for path in tests
-        for chapter in re.findall(r'transcripts\("(.+?)"\)', path.read_text(encoding="utf-8"))
-    }
+    text = "".join(path.read_text(encoding="utf-8") for path in tests)
+    run = set(re.findall(r'transcripts\("(.+?)"\)', text))
     assert run.isdisjoint(story.LEFT_OUT)
     assert run | set(story.LEFT_OUT) == set(story.sessions("operate.md"))
+    run = set(re.findall(r'documented\("(.+?)"', text))
+    for page in ("install.md", "operate.md"):
+        found = re.findall(
+            r"(?ms)^##+ ([^\n]+)$(.*?)(?=^##+ |\Z)", (ROOT / "docs" / page).read_text()
+        )
+        assert {heading for heading, section in found if "\n```sh\n" in section} <= run, page
 
 
 _TOML = [
