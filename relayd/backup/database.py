@@ -20,6 +20,7 @@ from relayd.backup.records import (
     in_parts,
 )
 from relayd.storage.engines import Cursor, Engine
+from relayd.storage.ids import LOWEST
 from relayd.storage.keeping import weigh
 from relayd.storage.tables import ACTIONS, QUIZZES, advance_sequence, insert_rows
 
@@ -54,8 +55,9 @@ class Source:
         return sum(int(self._one(text)) for text in texts)
 
     def top(self) -> int:
-        """No room has given a higher id; 0 without rooms."""
-        return int(self._one("SELECT COALESCE(MAX(last_id), 0) FROM chat_rooms"))
+        """No room has given a higher id, or would begin there; 0 without rooms."""
+        highest = int(self._one("SELECT COALESCE(MAX(last_id), 0) FROM chat_rooms"))
+        return max(highest, int(self._one(LOWEST)))
 
     def tables(self) -> Iterator[Record]:
         """Quizzes and actions."""
@@ -133,6 +135,13 @@ class Target:
         """Deletes what there is."""
         for name in (*_TABLES, *(_CHAT if chat else ())):
             self._cursor.execute(f"DELETE FROM {name}")
+
+    def put_floor(self, lowest: int) -> None:
+        """Lets rooms that are created later begin above an id, and above an earlier such id."""
+        self._cursor.execute(LOWEST)
+        lowest = max(lowest, int(self._cursor.fetchone()[0]))
+        self._cursor.execute("DELETE FROM chat_floors")
+        self._insert("chat_floors", ("lowest_id",), [(lowest,)])
 
     def put_tables(self, records: Iterable[Record]) -> None:
         """Inserts the rows of both tables; later ids are above all that were given."""

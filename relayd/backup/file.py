@@ -191,9 +191,11 @@ class _Order:
     def __init__(self) -> None:
         self._tables: list[str] = []
         self._width = 0
+        self._row, self._last_row = -(2**63), 0  # ids of the table
         self._room = ""
         self._last = 0
         self._tagged = 0
+        self._marks: set[str] = set()  # of the room
         self.is_open = False
 
     def check(self, record: Record) -> None:
@@ -218,16 +220,21 @@ class _Order:
             raise ValueError(f"the table {table.name[:50]!r} is unknown, or out of place")
         self._tables.append(table.name)
         self._width = len(table.columns)
+        self._row, self._last_row = -(2**63), table.last_id
 
     def _check_row(self, row: Row) -> None:
         fits = self._tables and len(row.cells) == self._width and not self._room
         if not fits or type(row.cells[0]) is not int:
             raise ValueError("is no row of the table before it")
+        if not self._row < row.cells[0] <= self._last_row:
+            raise ValueError(f"the row {row.cells[0]} is there twice, or out of place")
+        self._row = row.cells[0]
 
     def _check_room(self, room: Room) -> None:
         if self.is_open or room.name <= self._room or len(room.name) > _LONGEST_NAME:
             raise ValueError(f"the room {room.name[:100]!r} is none, or out of place")
         self._room, self._last, self._tagged, self.is_open = room.name, 0, 0, True
+        self._marks.clear()
 
     def _check_message(self, message: Message) -> None:
         if not self.is_open or self._tagged or message.id <= self._last or message.time < 0:
@@ -239,6 +246,9 @@ class _Order:
     def _check_tag(self, tag: Tag) -> None:
         if not self.is_open or not tag.mark or tag.id <= 0 or tag.time < 0:
             raise ValueError("the tag is none, or out of place")
+        if tag.mark in self._marks:
+            raise ValueError(f"the tag {tag.mark[:100]} is there twice")
+        self._marks.add(tag.mark)
         self._tagged = max(self._tagged, tag.id)
 
     def _check_kept(self, kept: Kept) -> None:

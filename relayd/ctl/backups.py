@@ -209,6 +209,7 @@ def _restore(
             done = sums.quizzes + sums.actions
             update(done, total)
             if chat:
+                target.put_floor(lowest)
                 for count in target.put_rooms(rooms):
                     done += count
                     update(done, total)

@@ -28,6 +28,9 @@ _CONTINUE = """
         bytes = bytes + %s, posted_at = %s
     WHERE name = %s RETURNING first_id, oldest_id, last_id, messages, bytes, {origin}
 """
+LOWEST = "SELECT COALESCE(MAX(lowest_id), 0) FROM chat_floors"
+"""The id above which new rooms begin, since a backup was restored; 0 if none was."""
+_BEGIN = "UPDATE chat_rooms SET first_id = %s, oldest_id = %s, last_id = %s WHERE name = %s"
 _LEAP = "UPDATE chat_rooms SET last_id = last_id + %s WHERE name = %s"
 _SET_OLDEST = "UPDATE chat_rooms SET messages = %s, oldest_id = %s WHERE name = %s"
 # where ids jump among the kept messages
@@ -87,7 +90,7 @@ class Ids:
         self._room_bytes = room_bytes
         self._create = engine.sql(_CREATE.format(origin=engine.origin))
         self._continue = engine.sql(_CONTINUE.format(origin=engine.origin))
-        self._leap = engine.sql(_LEAP)
+        self._begin, self._leap = engine.sql(_BEGIN), engine.sql(_LEAP)
         self._set_oldest, self._find_oldest = map(engine.sql, (_SET_OLDEST, _FIND_OLDEST))
 
     def take(
@@ -118,7 +121,12 @@ class Ids:
         if found is None:
             return None
         first, had_oldest, last, kept, total, origin = found
-        created = last - count + 1 == first
+        if created := last - count + 1 == first:
+            cursor.execute(LOWEST)
+            if (lowest := int(cursor.fetchone()[0])) >= first:
+                first = had_oldest = lowest + 1
+                last = lowest + count
+                cursor.execute(self._begin, (first, first, last, room))
         lineage = self._engine.lineage(cursor, origin)
         now = start if created else int(self._clock() * 1000)
         lost = self._epochs.lacks(room, lineage, 0 if created else last - count)

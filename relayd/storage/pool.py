@@ -355,5 +355,5 @@ def _log_in(cursor: Cursor) -> None:
 
 
 def _check_schema(cursor: Cursor) -> None:
-    cursor.execute("SELECT chat_rooms.messages FROM quiz_slots, chat_rooms, chat_tags LIMIT 1")
+    cursor.execute("SELECT hole_id FROM quiz_slots, chat_rooms, chat_tags, chat_floors LIMIT 1")
     cursor.fetchone()

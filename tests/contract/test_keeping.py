@@ -244,7 +244,7 @@ async def test_a_database_from_before_the_quotas_gets_sizes_and_can_shrink(
 
     url = blank_database_url
     schema.migrate(url)
-    schema.rollback(url, 4)
+    schema.rollback(url, 5)
     with engines.engine(url).connected() as connection:
         cursor = connection.cursor()
         cursor.execute("INSERT INTO chat_rooms VALUES ('Zürich', 1, 1, 2), ('empty', 1, 3, 2)")

@@ -16,6 +16,7 @@ ALL = [
     "0005.tags",
     "0006.jumps",
     "0007.holes",
+    "0008.floors",
 ]
 
 OLD_TABLES = (
@@ -75,7 +76,7 @@ def test_a_database_from_before_relayd_keeps_every_row(blank_database_url: str) 
         (1, 1, 7), (1, 2, 9), (2, 1, 31),
     ]  # fmt: skip
     assert query(url, "SELECT * FROM action_slots") == [(1, 1, 4)]
-    schema.rollback(url, 6)
+    schema.rollback(url, 7)
     assert after() == before
 
 

@@ -1,6 +1,7 @@
 """`relayctl backup` under load, and `relayctl restore` of each kind of store into each kind."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from relayd.backup.records import STEP
 from tests.daemon import Daemon
 from tests.integration.clients import read, say
 from tests.integration.conftest import Connect, Spawn, spawning
@@ -75,12 +77,14 @@ class Taken:
         file: the backup.
         before: what was acknowledged in the room `busy` before the backup began.
         after: what was acknowledged there after it had ended.
+        later: the id of a message in a room that was created after it had ended.
     """
 
     kind: str
     file: Path
     before: list[tuple[int, str]]
     after: list[tuple[int, str]]
+    later: int
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -103,8 +107,11 @@ def taken(
             assert (done.returncode, done.stderr) == (0, ""), done
             count = len(load.heard)
             load.wait_for(20)
+        with daemon.connect("/ws/chat/later") as client:
+            say(client, {"message": "of a room that the backup does not have"})
+            later = read(client)["id"]
         daemon.kill()
-        yield Taken(request.param, daemon.folder / "all.backup", before, load.heard[count:])
+        yield Taken(request.param, daemon.folder / "all.backup", before, load.heard[count:], later)
 
 
 def frames(client: Any, until: str) -> list[Any]:
@@ -154,6 +161,16 @@ def test_a_fresh_machine_has_all_that_was_acknowledged_before_the_backup(
         # without a second gap
         assert all("id" in frame for frame in frames(late, "new"))
         assert new["id"] > max(id for id, _ in taken.after)
+        # also in a room that is created again: ids over Redis may be two hours ahead of the clock
+        other = connect(daemon, f"/ws/chat/later?since={taken.later}")
+        for text in ("first", "second"):
+            say(other, {"message": text})
+        first, second = frames(other, "second")[-2:]
+        assert first["id"] > max(taken.later, time.time() * 1000 + 2 * STEP)
+        assert second["id"] == first["id"] + 1
+        again = connect(daemon, f"/ws/chat/later?since={taken.later}")
+        assert read(again)["error"] == "gap"
+        assert read(again) == first
         assert relayctl("quiz", "import", "-", stdin="difficulty\n5\n").returncode == 0
         assert "\n8,," in relayctl("quiz", "export", "-").stdout
 

@@ -25,16 +25,16 @@ def relayctl(tmp_path: Path, database_url: str) -> Operator:
 
 def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     before = blank("db", "status")
-    assert (before.returncode, before.stdout.count("pending")) == (1, 7)
+    assert (before.returncode, before.stdout.count("pending")) == (1, 8)
     assert blank("db", "migrate").stdout == (
         "applied 0001.tables\napplied 0002.draws\napplied 0003.history\napplied 0004.quotas\n"
-        "applied 0005.tags\napplied 0006.jumps\napplied 0007.holes\n"
+        "applied 0005.tags\napplied 0006.jumps\napplied 0007.holes\napplied 0008.floors\n"
     )
     assert "up to date" in blank("db", "migrate").stdout
     after = blank("db", "status")
-    assert (after.returncode, after.stdout.count("applied 20")) == (0, 7)
+    assert (after.returncode, after.stdout.count("applied 20")) == (0, 8)
     # without the history in it, nothing is asked
-    for name in ("0007.holes", "0006.jumps", "0005.tags", "0004.quotas"):
+    for name in ("0008.floors", "0007.holes", "0006.jumps", "0005.tags", "0004.quotas"):
         assert blank("db", "rollback").stdout == f"rolled back {name}\n"
     refused = blank("db", "rollback", stdin="n\n")
     assert refused.returncode == 1
@@ -44,7 +44,7 @@ def test_migrate_status_and_rollback_work(blank: Operator) -> None:
     assert blank("db", "rollback").stdout == "rolled back 0002.draws\n"
     assert blank("db", "migrate").returncode == 0
     everything = blank("db", "rollback", "--steps", "9", "--yes")
-    assert everything.stdout.count("rolled back") == 7
+    assert everything.stdout.count("rolled back") == 8
     assert "nothing to do" in blank("db", "rollback").stdout
 
 
@@ -127,7 +127,7 @@ def test_missing_tables_are_named_in_a_sentence(blank: Operator) -> None:
 
 def test_each_command_prints_json_on_request(blank: Operator) -> None:
     steps = ["0001.tables", "0002.draws", "0003.history", "0004.quotas", "0005.tags"]
-    steps += ["0006.jumps", "0007.holes"]
+    steps += ["0006.jumps", "0007.holes", "0008.floors"]
     pending = blank("db", "status", "--json")
     assert pending.returncode == 1
     found = json.loads(pending.stdout)["migrations"]
@@ -139,7 +139,7 @@ def test_each_command_prints_json_on_request(blank: Operator) -> None:
     assert json.loads(blank("quiz", "export", "q.csv", "--json").stdout) == {"rows": 1}
     assert blank("quiz", "export", "-", "--json").stdout.startswith("id,name,")
     taken = blank("db", "rollback", "--yes", "--json")
-    assert json.loads(taken.stdout) == {"taken_back": ["0007.holes"]}
+    assert json.loads(taken.stdout) == {"taken_back": ["0008.floors"]}
 
 
 def test_an_import_shows_its_progress_on_a_terminal(relayctl: Operator) -> None:

@@ -153,6 +153,12 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     "made before": (written([replace(HEADER, made=-1)]), "line 1: is no record"),
     "top": (written([replace(HEADER, top=2**53 - 1)]), "line 1: is no record"),
     "version": (written([replace(HEADER, version="\x1b[2J")]), "line 1: is no record"),
+    "row twice": (changed(lambda all: all.insert(3, all[2])), "line 4: the row 3 is there twice"),
+    "row order": (written([*RECORDS[:3], Row((2, "a", 1, "", "", ""))]), "out of place"),
+    "row above": (written([*RECORDS[:2], Row((10, "a", 1, "", "", ""))]), "out of place"),
+    "tag twice": (
+        written([HEADER, Room("a"), Tag("f", 1, 1), Tag("f", 2, 1), kept(8)]), "tag f is there",
+    ),
     "row id": (written([*RECORDS[:2], Row(("x", "a", 1, "", "", ""))]), "no row"),
     "table": (written([HEADER, Table(name="users", columns=("id",), last_id=0)]), "users"),
     "columns": (written([HEADER, Table(name="actions", columns=("id",), last_id=0)]), "actions"),
