@@ -244,6 +244,7 @@ class SQLite(Engine):
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
+        connection.note_log(self.path)
 
     def sql(self, text: str) -> str:
         """Writes parameters as `?`; a literal percent sign is doubled in `text`, as in psycopg2."""

@@ -6,14 +6,18 @@ Stands on `engines`; `pool` stands on it.
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from twisted.enterprise import adbapi
 
 from relayd.errors import CommitUnanswered, DatabaseUnavailable
 from relayd.storage.engines import Engine
-from relayd.storage.place import PLACES
+from relayd.storage.gate import Gate
+from relayd.storage.place import PLACES, OpenFile
 from relayd.stores.states import State
+
+_ALONE = 1.0  # seconds that the saving of a lost log waits for the work of other threads
 
 
 class Connections:
@@ -44,6 +48,18 @@ class Connections:
         """A connection of the engine that no other job uses. Raises the module's errors."""
         return self._pool.open(engine)
 
+    def beside(self) -> AbstractContextManager[None]:
+        """For a block that works beside those of other threads."""
+        return self._pool.beside()
+
+    def have_lost_log(self) -> bool:
+        """Whether the log of the pool's connections has no name any more."""
+        return self._pool.has_lost_log()
+
+    def save_log(self) -> bool:
+        """Saves it, and closes all connections; for a thread that is not `beside` others."""
+        return self._pool.save_log()
+
     def throw_away(self) -> None:
         """Closes this thread's connection."""
         self._pool.disconnect(self._pool.connections.get(self._pool.threadID()))
@@ -67,6 +83,7 @@ class Pool(adbapi.ConnectionPool):
         self._logins: dict[int, int] = {}  # of the connection of each thread
         self._engine = engine
         self._other: Engine | None = None
+        self._gate = Gate()
         # a thread that cannot be freed must not keep the process alive
         self.threadpool.threadFactory = functools.partial(  # type: ignore[assignment]
             threading.Thread, daemon=True
@@ -105,6 +122,34 @@ class Pool(adbapi.ConnectionPool):
                 raise
             return other.open()
 
+    def beside(self) -> AbstractContextManager[None]:
+        """For a block of a thread that works beside others, whose connections share a log."""
+        return self._gate.shared() if self._engine.dialect == "sqlite" else nullcontext()
+
+    def has_lost_log(self) -> bool:
+        """Whether the connections write into a log that has no name any more; all have the same."""
+        for connection in list(self.connections.values()):
+            return isinstance(connection, OpenFile) and connection.has_lost_log()
+        return False
+
+    def save_log(self) -> bool:
+        """Moves the lost log into the file, while no thread works, and closes all connections.
+
+        A connection that is opened next makes a new log. Two logs at a time would be mixed up.
+
+        Returns:
+            Whether nothing is lost; else the connections stay.
+        """
+        with self._gate.alone(_ALONE) as alone:
+            if not self.has_lost_log():  # another thread has done it
+                return True
+            if not alone or not next(iter(self.connections.values())).save_log():
+                return False
+            for connection in self.connections.values():
+                connection.close()
+            self.connections.clear()
+            return True
+
     def finalClose(self) -> None:
         """At the reactor's end: joins the threads, so frees them first."""
         self._give_up_all()
@@ -139,7 +184,8 @@ class Job:
         self._began = False
         self._committing = False
         self._result: Any = None
-        self.replaced = False
+        self.moved: State | None = None
+        """What happened to the files of the database, if all is well again."""
 
     def give_up(self, reason: str) -> DatabaseUnavailable:
         """Abandons the job and frees its thread; called in the reactor, never blocks.
@@ -189,6 +235,25 @@ class Job:
             ) from lost.__cause__
 
     def _attempt(self, connections: Connections) -> Any:
+        result, done = None, False
+        with connections.beside():
+            lost = connections.have_lost_log()
+            if not lost:
+                result, done = self._work(connections), True
+                lost = self._write and connections.have_lost_log()
+        if lost:
+            if connections.save_log():
+                self.moved = State.LOG_LOST
+            elif done:
+                raise _Lost(PLACES[State.LOG_LOST], State.LOG_LOST, in_commit=True)
+            else:
+                raise DatabaseUnavailable(PLACES[State.LOG_LOST], State.LOG_LOST)
+        if done:
+            return result
+        with connections.beside():
+            return self._work(connections)
+
+    def _work(self, connections: Connections) -> Any:
         if self._given_up:
             raise DatabaseUnavailable("given up before a thread was free")
         engine = self._engine
@@ -233,7 +298,7 @@ class Job:
             return
         close()
         if state is State.REPLACED:
-            self.replaced = True
+            self.moved = state
             raise _Lost(PLACES[state], state, in_commit=False)
         raise DatabaseUnavailable(PLACES[state], state)
 

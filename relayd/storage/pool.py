@@ -310,8 +310,8 @@ class Database:
 
         def done(result: Any) -> None:
             del self._jobs[job]
-            if job.replaced and self._closed is None:
-                self.health.refused(State.REPLACED, PLACES[State.REPLACED])
+            if job.moved is not None and self._closed is None:
+                self.health.refused(job.moved, PLACES[job.moved])
             if timer.active():
                 timer.cancel()
                 answer.callback(result)  # a Failure goes down the error branch

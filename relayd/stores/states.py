@@ -45,6 +45,7 @@ class State(StrEnum):
     UNPREPARED = "unprepared", "lacks tables of this version"
     MISSING = "missing", "is missing"
     REPLACED = "replaced", "was replaced by another file"
+    LOG_LOST = "log_lost", "has lost its -wal file"
     DAMAGED = "damaged", "is damaged"
 
     def __new__(cls, value: str, *line: str) -> "State":
@@ -182,6 +183,12 @@ CASES = (
     Case(
         _S, State.REPLACED, (), "",
         "nothing, if that was meant: relayd uses the new file from now on",
+    ),
+    Case(
+        _S, State.LOG_LOST, (), "",
+        "nothing if it works again: relayd has moved all of it into the main file. Until then end "
+        "the other programs that read the file (fuser -v FILE), and let relayd run: it alone has "
+        "what is in there",
     ),
     Case(
         _S, State.DAMAGED, ("SQLITE_CORRUPT", "SQLITE_NOTADB"), "",

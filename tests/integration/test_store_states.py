@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
+from relayd.storage.place import log_of
 from relayd.stores.states import State, Store, remedy
 from tests.daemon import Daemon
 from tests.integration.alerting import alerts
@@ -477,6 +478,51 @@ def test_a_sqlite_file_that_is_replaced_is_told_once_and_used(
     with contextlib.closing(sqlite3.connect(file)) as here:
         rows = here.execute("SELECT COUNT(*) FROM chat_messages WHERE room = 'replaced'")
         assert rows.fetchone() == (2,)
+
+
+def test_a_deleted_log_of_a_sqlite_file_is_told_once_and_costs_no_message(
+    file: Path, over_sqlite: Scene, connect: Connect
+) -> None:
+    """Each time, what was acknowledged before is in no file with a name until relayd notices."""
+    daemon, log = over_sqlite.daemon, log_of(file)
+    client = connect(daemon, "/ws/chat/log")
+    assert _keeps(client)
+    before = len(daemon.log)
+    log.unlink()
+    assert _keeps(client)  # the next transaction notices
+    eventually(lambda: over_sqlite.lines(before, "is back after") != [])
+    assert len(over_sqlite.lines(before, State.LOG_LOST.words)) == 1
+    assert _keeps(client)
+    log.unlink()
+    log.write_bytes(b"")  # a probe notices; the file of another program is no log of ours
+    eventually(lambda: over_sqlite.readyz().get("state") == State.LOG_LOST)
+    assert _keeps(client)
+    daemon.kill()
+    with contextlib.closing(sqlite3.connect(file)) as here:
+        rows = here.execute("SELECT COUNT(*) FROM chat_messages WHERE room = 'log'")
+        assert rows.fetchone() == (4,)
+        assert here.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    over_sqlite.daemon.start()
+
+
+def test_a_log_that_cannot_be_saved_is_told_everywhere_until_it_can(
+    file: Path, over_sqlite: Scene, connect: Connect
+) -> None:
+    """Another program reads an older state, which is in that log."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as reader:
+
+        def delete() -> None:
+            reader.execute("BEGIN")
+            reader.execute("SELECT COUNT(*) FROM chat_messages").fetchone()
+            log_of(file).unlink()
+
+        refuse_and_recover(
+            over_sqlite, State.LOG_LOST, delete, lambda: reader.execute("ROLLBACK"), connect
+        )
+    over_sqlite.daemon.kill()
+    with contextlib.closing(sqlite3.connect(file)) as here:
+        assert here.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    over_sqlite.daemon.start()
 
 
 def test_a_start_on_a_read_only_file_system_ends_with_the_remedy(

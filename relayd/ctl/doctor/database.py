@@ -17,6 +17,7 @@ from relayd.errors import ConfigError, DatabaseUnavailable
 from relayd.storage import engines, schema
 from relayd.storage.draws import draw_postgresql
 from relayd.storage.keeping import Keeping
+from relayd.storage.place import PLACES, log_of
 from relayd.stores import states
 from relayd.stores.states import State
 
@@ -57,12 +58,29 @@ def look_at_database(facts: Facts) -> Iterator[Finding]:
         yield ok(f"{engine.label} answers, version {int(rows[0][0]) // 10000}")
 
 
+def _has_lost_log(facts: Facts, path: Path) -> bool:
+    """Whether the running relayd writes into a log without a name; then nobody should open it."""
+    lost = f"{log_of(path)} (deleted)"
+    for pid in facts.pids:
+        with contextlib.suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                if os.readlink(descriptor) == lost:
+                    return True
+    return False
+
+
 def look_at_use(facts: Facts) -> Iterator[Finding]:
     """Whether the database does what relayd needs of it; what is written is rolled back."""
     try:
         engine = _engine(facts)
     except ConfigError as error:
         yield skipped(str(error))
+        return
+    if isinstance(engine, engines.SQLite) and _has_lost_log(facts, engine.path):
+        yield fault(
+            f"{engine.label} {State.LOG_LOST.words}: {PLACES[State.LOG_LOST]}",
+            states.remedy(engine.store, State.LOG_LOST),
+        )
         return
     if isinstance(engine, engines.SQLite) and not engine.path.exists():
         if facts.pids:
@@ -161,6 +179,9 @@ def look_at_schema(facts: Facts) -> Iterator[Finding]:
         engine = _engine(facts)
         if isinstance(engine, engines.SQLite) and not engine.path.exists():
             yield skipped("there is no database file yet")
+            return
+        if isinstance(engine, engines.SQLite) and _has_lost_log(facts, engine.path):
+            yield skipped(f"the file {State.LOG_LOST.words}")
             return
         steps = schema.status(facts.config.database.url)
     except (DatabaseUnavailable, ConfigError, schema.SchemaError) as error:
