@@ -390,8 +390,10 @@ def _build_redis(config: Config, reactor: Any) -> Redis | None:
     settings = config.redis
     if not settings.url:
         return None
-    return Redis(
-        urls.parse_all(settings.url.split()),
-        reactor,
-        RedisSettings(ca_file=settings.ca_file, verify=settings.verify, deadline=settings.deadline),
+    bounds = RedisSettings(
+        ca_file=settings.ca_file,
+        verify=settings.verify,
+        prefix=settings.prefix,
+        deadline=settings.deadline,
     )
+    return Redis(urls.parse_all(settings.url.split()), reactor, bounds)

@@ -41,3 +41,8 @@ class Script:
     def __post_init__(self) -> None:
         sha1 = hashlib.sha1(self.text.encode(), usedforsecurity=False)
         object.__setattr__(self, "sha1", sha1.hexdigest())
+
+
+def encoded(channel: str | bytes) -> bytes:
+    """The name of a channel in bytes."""
+    return channel.encode() if isinstance(channel, str) else channel

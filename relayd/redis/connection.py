@@ -16,7 +16,7 @@ creates a Deferred or two for each reply, also for replies without a receiver.
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -317,6 +317,12 @@ class Connection:
             self._fail(call, silent)
 
 
+class Receivers(Protocol):
+    """Has the receiver of each channel, such as a dict."""
+
+    def get(self, channel: bytes, /) -> Callable[[bytes], None] | None: ...
+
+
 class SubscriberConnection(Connection):
     """A connection for subscriptions.
 
@@ -330,10 +336,14 @@ class SubscriberConnection(Connection):
         label: str,
         clock: Any,
         settings: Settings,
-        receivers: dict[bytes, Callable[[bytes], None]],
+        receivers: Receivers,
         refused: Refused = lambda _: False,
     ) -> None:
         super().__init__(label, clock, settings, refused)
+        self._receivers = receivers
+
+    def deliver_to(self, receivers: Receivers) -> None:
+        """Delivers to other receivers from now on."""
         self._receivers = receivers
 
     def refresh(self) -> None:
@@ -350,10 +360,14 @@ class SubscriberConnection(Connection):
             # every other reply answers one command, in order: confirmations, pongs, errors
             super().received(reply)
             return
-        receive = self._receivers.get(reply[1])
+        self.deliver(reply[1], reply[2])
+
+    def deliver(self, channel: bytes, payload: bytes) -> None:
+        """Hands a message to its receiver."""
+        receive = self._receivers.get(channel)
         if receive is None or self._reason is not None:
             return
         try:
-            receive(reply[2])
+            receive(payload)
         except Exception:
             self.log.failure("{label}: a receiver failed", label=self.label)

@@ -81,6 +81,7 @@ class Link:
         self._hurry = False  # the next attempt follows at once
         self._connected_before = False
         self._waiting: Deferred[Any] | None = None  # the attempt or the pause
+        self._gone: Deferred[None] = Deferred()
         self._ping_timer: Any = None
 
     def start(self) -> None:
@@ -111,6 +112,13 @@ class Link:
         elif self._waiting is not None:
             self._hurry = True
             self._waiting.cancel()
+
+    def succeed(self, connection: Connection) -> None:
+        """Puts a connection that is up in the place of the one that is; the caller ends that."""
+        self.connection = connection
+        self._watch(connection)
+        if self.connection is connection and self._ping_timer is None:  # the other's is under way
+            self._ping()
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -146,25 +154,13 @@ class Link:
         return None
 
     async def _serve(self, connection: Connection) -> None:
-        """Returns when the connection has ended."""
+        """Returns when the connection has ended, and its successors."""
         since = self._clock.seconds()
-        gone: Deferred[None] = Deferred()
-
-        def ended(reason: str) -> None:
-            self.connection = None
-            if self._ping_timer is not None:
-                self._ping_timer.cancel()
-                self._ping_timer = None
-            try:
-                self._down(reason)
-            finally:
-                gone.callback(None)
-
+        gone = self._gone = Deferred()
         self.connection = connection
         self._stats.reconnects += self._connected_before
         self._connected_before = True
-        # a callback: the connection may end during `up`, and `down` must follow at once
-        connection.ended.addCallback(ended)
+        self._watch(connection)
         if self.connection is not None:
             self._ping()
             try:
@@ -176,6 +172,22 @@ class Link:
         # a connection that did not last counts as one more failed attempt
         if self._clock.seconds() - since > self._settings.longest_delay:
             self._delay = self._settings.first_delay
+
+    def _watch(self, connection: Connection) -> None:
+        def ended(reason: str) -> None:
+            if self.connection is not connection:  # it has a successor
+                return
+            self.connection = None
+            if self._ping_timer is not None:
+                self._ping_timer.cancel()
+                self._ping_timer = None
+            try:
+                self._down(reason)
+            finally:
+                self._gone.callback(None)
+
+        # a callback: the connection may end during `up`, and `down` must follow at once
+        connection.ended.addCallback(ended)
 
     async def _pause(self) -> None:
         delay = self._delay

@@ -1,10 +1,10 @@
 """One Redis, as relayd sees it: commands, publishing, subscriptions, availability.
 
 Stands on `link`, `subscriptions` and `access`; `shards` has one for each URL. A server has two
-connections to the same Redis process, because a connection with subscriptions may do little else.
-Redis' access lists must allow, besides the commands and channels that relayd uses: PING, TIME,
-SUBSCRIBE, UNSUBSCRIBE. They should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is
-detected only when it refuses to write; without INFO, one address of two servers is not detected.
+connections to one process of Redis: one with subscriptions may do little else. Access lists must
+allow, besides the commands and channels that relayd uses: PING, TIME, SUBSCRIBE, UNSUBSCRIBE. They
+should allow ROLE, INFO and CLIENT SETNAME: without ROLE, a replica is detected only when it refuses
+to write; without INFO, one address of two servers is not detected.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred, gatherResults
 from relayd.errors import RedisUnanswered, RedisUnavailable
 from relayd.logs import Logger
 from relayd.redis.access import Access
-from relayd.redis.commands import Script, Word, pack, pack_publish
+from relayd.redis.commands import Script, Word, encoded, pack, pack_publish
 from relayd.redis.connection import Connection, SubscriberConnection
 from relayd.redis.evaluation import evaluate
 from relayd.redis.greeting import log_in_anew
 from relayd.redis.link import Link, Stats
+from relayd.redis.renewal import renew
 from relayd.redis.replies import RedisRefused, state_of
 from relayd.redis.settings import Settings
 from relayd.redis.store_clock import LATE
@@ -164,11 +165,14 @@ class RedisServer:
 
         async def attempt() -> None:
             (await self.dial("relayd-login", target)).abort("it was tried")
+            if self._subscriber.connection is not None:  # it takes no AUTH while it is subscribed
+                links = (self._subscriber, self._commands, self._subscriptions)
+                await renew(
+                    await self._dial_subscriber(target), *links, self._settings, self._clock
+                )
 
         def adopt() -> None:
             self._access.target = target
-            # this connection keeps its commands in their order. One with subscriptions takes no
-            # AUTH: it stays, also when its password is not valid any more, until Redis ends it
             if self._commands.connection is not None:
                 log_in_anew(self._commands.connection, target.credentials)
 
@@ -282,8 +286,8 @@ class RedisServer:
     def subscribe(self, channel: str | bytes, receive: Receive) -> "Deferred[None]":
         """Calls `receive` with each message of a channel, until `unsubscribe`.
 
-        A channel has one receiver, the one of the last call. A subscription is restored after an
-        outage; messages published meanwhile are lost. Exceptions of `receive` are logged.
+        The last call for a channel holds. A subscription is restored after an outage; messages
+        published meanwhile are lost. Exceptions of `receive` are logged.
 
         Returns:
             A Deferred that fires when Redis has confirmed; messages come after that. It fails with
@@ -292,15 +296,15 @@ class RedisServer:
             CancelledError if `unsubscribe` or another `subscribe` for the channel came first.
             Cancelling the Deferred unsubscribes.
         """
-        return self._subscriptions.subscribe(_encode(channel), receive)
+        return self._subscriptions.subscribe(encoded(channel), receive)
 
     def subscribe_later(self, channel: str | bytes, receive: Receive) -> None:
         """As `subscribe`, without waiting: messages come as soon as Redis is available."""
-        self._subscriptions.subscribe_later(_encode(channel), receive)
+        self._subscriptions.subscribe_later(encoded(channel), receive)
 
     def unsubscribe(self, channel: str | bytes) -> None:
-        """Ends the subscription of a channel, if there is one, and removes its receiver."""
-        self._subscriptions.unsubscribe(_encode(channel))
+        """Ends the subscription of a channel, and removes its receiver."""
+        self._subscriptions.unsubscribe(encoded(channel))
 
     async def dial(self, name: str = "relayd-commands", target: Target | None = None) -> Connection:
         """A connection for commands that its caller ends. Raises RedisUnavailable.
@@ -317,17 +321,17 @@ class RedisServer:
         return connection
 
     async def _connect_subscriber(self) -> Connection:
-        address = await self._access.find()
-        connection = SubscriberConnection(
-            str(address),
-            self._clock,
-            self._settings,
-            self._subscriptions.receivers,
-            self._refused,
-        )
+        connection = await self._dial_subscriber()
         with self._access.abort_unless_ready(connection):
-            await self._access.open(address, connection, "relayd-subscriber")
             await self._subscriptions.restore(connection)
+        return connection
+
+    async def _dial_subscriber(self, target: Target | None = None) -> SubscriberConnection:
+        address = await self._access.find()
+        receivers, own = self._subscriptions.receivers, (self._clock, self._settings)
+        connection = SubscriberConnection(str(address), *own, receivers, self._refused)
+        with self._access.abort_unless_ready(connection):
+            await self._access.open(address, connection, "relayd-subscriber", target)
         return connection
 
     def _link_up(self, link: Link, other: Link) -> None:
@@ -338,8 +342,7 @@ class RedisServer:
 
     def _link_down(self, reason: str) -> None:
         if not self._stopping:
-            state = states.find(Store.REDIS, None, reason)
-            self.health.refused(state or State.AWAY, reason)
+            self.health.refused(states.find(Store.REDIS, None, reason) or State.AWAY, reason)
         self._update()
 
     def _refused(self, text: str) -> bool:
@@ -393,7 +396,3 @@ class RedisServer:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)
-
-
-def _encode(channel: str | bytes) -> bytes:
-    return channel.encode() if isinstance(channel, str) else channel

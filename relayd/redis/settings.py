@@ -11,6 +11,7 @@ class Settings:
         ca_file: PEM file with the authorities that may have signed the servers' certificates; the
             system's, if empty.
         verify: whether the servers' certificates are verified.
+        prefix: how the channel begins that `server` uses for itself, as `[redis] prefix` says.
         deadline: seconds that a command, a subscription, a greeting or a ping may take.
         ping_interval: seconds between two pings of a connection.
         max_pending: commands that may be unanswered on one connection.
@@ -22,6 +23,7 @@ class Settings:
 
     ca_file: str = ""
     verify: bool = True
+    prefix: str = "relayd"
     deadline: float = 2.0
     ping_interval: float = 2.0
     max_pending: int = 10_000

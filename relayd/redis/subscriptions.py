@@ -6,6 +6,7 @@ names one channel, so an error concerns one channel, too.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 from relayd.errors import RedisUnavailable
 from relayd.redis.commands import pack
 from relayd.redis.connection import SubscriberConnection
+from relayd.redis.succession import Succession
 
 Receive = Callable[[bytes], None]
 
@@ -54,6 +56,7 @@ class Subscriptions:
         self.receivers: dict[bytes, Receive] = {}
         self._wishes: dict[bytes, _Wish] = {}
         self._connection: SubscriberConnection | None = None
+        self._successor: SubscriberConnection | None = None
         self._restored = False
 
     def subscribe(self, channel: bytes, receive: Receive) -> "Deferred[None]":
@@ -66,6 +69,8 @@ class Subscriptions:
             self._failed(Failure(RedisUnavailable(f"{self.label} is away")), wish)
         else:
             answer = connection.call(pack(("SUBSCRIBE", channel)))
+            if self._successor is not None:
+                answer = _both(answer, self._successor.send(pack(("SUBSCRIBE", channel))))
             wish.asked = wish.asked or not answer.called  # called: over the bounds, so not sent
             answer.addCallbacks(
                 self._confirmed, self._failed, callbackArgs=(wish,), errbackArgs=(wish,)
@@ -79,8 +84,7 @@ class Subscriptions:
         overtaken = self._wishes.get(channel)
         self._wishes[channel] = _Wish(channel, receive, None, asked=True)
         self.receivers[channel] = receive
-        if self._connection is not None:  # `restore` may have listed the channels already
-            self._connection.send(pack(("SUBSCRIBE", channel))).addErrback(_nothing)
+        self._send(("SUBSCRIBE", channel))  # `restore` may have listed the channels already
         if overtaken is not None:
             _cancel(overtaken)
 
@@ -101,6 +105,49 @@ class Subscriptions:
         """
         self._connection = connection
         self._restored = False
+        await self._subscribe_all(connection)
+        self._restored = True
+
+    async def hand_over(
+        self,
+        successor: SubscriberConnection,
+        mark: bytes,
+        publish: Callable[[], "Deferred[object]"],
+        limit: Callable[["Deferred[None]"], "Deferred[None]"],
+    ) -> None:
+        """Lets another connection have all subscriptions; no message is lost, or comes twice.
+
+        Args:
+            successor: is connected, and has no subscriptions.
+            mark: the channel of the mark (`succession`).
+            publish: publishes the mark.
+            limit: bounds the time until the mark has come.
+
+        Raises:
+            RedisUnavailable: one of the connections has ended. The one before stays, or ends.
+            RedisRefused: Redis refused a channel. The one before stays.
+        """
+        before = self._connection
+        if before is None or not self._restored:
+            raise RedisUnavailable(f"{self.label} is away")
+        succession = Succession(before, successor, self.receivers, mark)
+        self._successor = successor
+        try:
+            await self._subscribe_all(successor)
+            for connection in (before, successor):
+                await connection.send(pack(("SUBSCRIBE", mark)))
+            await publish()
+            await limit(succession.done)
+            self._connection = successor
+        except BaseException:
+            succession.done.addErrback(_nothing)
+            succession.abandon()
+            raise
+        finally:
+            self._successor = None
+            self._send(("UNSUBSCRIBE", mark))
+
+    async def _subscribe_all(self, connection: SubscriberConnection) -> None:
         wishes = list(self._wishes.values())
         for first in range(0, len(wishes), _AT_ONCE):
             answers = [
@@ -111,7 +158,6 @@ class Subscriptions:
             for success, outcome in await DeferredList(answers, consumeErrors=True):
                 if not success:
                     raise outcome.value
-        self._restored = True
 
     def lost(self) -> None:
         """The connection has ended; confirmed channels stay wanted."""
@@ -140,8 +186,18 @@ class Subscriptions:
 
     def _withdraw(self, channel: bytes) -> None:
         # Over the bounds, for it must not be left out: there is at most one for each SUBSCRIBE.
-        if self._connection is not None:
-            self._connection.send(pack(("UNSUBSCRIBE", channel))).addErrback(_nothing)
+        self._send(("UNSUBSCRIBE", channel))
+
+    def _send(self, command: tuple[str, bytes]) -> None:
+        for connection in (self._connection, self._successor):
+            if connection is not None:
+                connection.send(pack(command)).addErrback(_nothing)
+
+
+def _both(answer: "Deferred[Any]", other: "Deferred[Any]") -> "Deferred[Any]":
+    """The first, when the second has fired, too; that it failed is told by its connection."""
+    other.addErrback(_nothing)
+    return answer.addCallback(lambda reply: other.addCallback(lambda _: reply))
 
 
 def _cancel(wish: _Wish) -> None:
