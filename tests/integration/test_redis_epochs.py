@@ -250,6 +250,32 @@ async def test_ids_stay_near_the_clock_so_that_an_emptied_redis_begins_above_the
     assert (await new.say("after"))[0].id > seen.id
 
 
+@pytest.mark.parametrize("away", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_ids_go_on_above_those_of_an_emptied_redis_of_which_nobody_knows_any_more(
+    store: Store, processes: Processes, away: bool
+) -> None:
+    """Neither a new process nor one that was away meanwhile; then an older file comes back."""
+    here, gone = await processes.start(), await processes.start()
+    await gone.say("1")
+    # as after a minute with few messages
+    store.server.tell("HINCRBY", "relayd:rooms:epoch", "at", "60000")
+    store.save()
+    link = store.lead_nowhere(0)
+    store.empty()
+    await until(lambda: gone.watch.changes[-2:] == [False, True])
+    lost = (await gone.say(*map(str, range(50))))[-1]
+    await processes.stop(gone, *(() if away else (here,)))
+    store.go_back()
+    if away:
+        store.lead(store.server, link)
+        await here.watch.until(True)
+    else:
+        here = await processes.start()
+    assert await here.since(lost) == (True, [])
+    assert (await here.say("2"))[0].id > lost.id
+
+
 @pytest_twisted.ensureDeferred
 async def test_ids_go_on_above_those_that_a_process_which_has_gone_gave_in_a_lost_epoch(
     store: Store, processes: Processes

@@ -50,6 +50,8 @@ WAIT = b"WAIT"
 
 _PATIENCE = 3000
 """Milliseconds that a process which vouches waits for others: they reconnect within them."""
+_PACE = 0.9
+"""Ids that a room may get in a millisecond, on average since its epoch began."""
 _PAUSE = 0.1
 """Seconds between two questions whether the processes have compared."""
 
@@ -58,17 +60,16 @@ local function text(number) return string.format('%.0f', number) end
 """
 
 # Behind `FORMAT`. `epoch` is the key, `known` and `facts` what the process has seen: lineage and
-# base; serial and highest id, then how many processes there are, and which it is. The clock allows
-# for 1,000 ids in a second, since a snapshot too. A step is an hour of ids, more than a room can
-# have got beyond that. Where ids are ahead of the clock by a step already, they get no further
-# ahead: an emptied store, which knows nothing, begins two steps above the clock, above all ids of
-# before.
+# base; serial and highest id, then how many processes there are, and which it is. Every epoch
+# begins two hours of ids above the clock, or above all ids that it knows of. Its ids go on more
+# slowly than the clock, so a later epoch is above it even where nobody knows of it; and they never
+# get much further ahead, however often a store goes back.
 EPOCH = (
     f"""
-local patience = {_PATIENCE}
+local patience, pace = {_PATIENCE}, {_PACE}
 """
     + """
-local step, most_past, ten_years = 3600000, 20, 315360000000
+local far, pause, most_past, ten_years = 7200000, 3600000, 20, 315360000000
 local function split(mark) return string.match(mark or ' ', '^(%S*) (%S*)$') end
 
 local function lineage()
@@ -101,9 +102,8 @@ local function settle(epoch, known, facts)
     -- other programs may have written anything
     local above = math.min(math.max(tonumber(highest), tonumber(seen) or 0), now + ten_years)
     -- without a time, an earlier version of relayd has written the top
-    local passed = store.at and math.max(0, now - store.at) or step
-    local clear = now + (store.mark and step or 2 * step)
-    store.top = math.max(clear, store.top + passed, above) + 1
+    local passed = store.at and math.floor(math.max(0, now - store.at) * pace) or pause
+    store.top = math.max(now + far, store.top + passed, above) + 1
     base, store.verdict = text(store.top), verdict
     store.base, store.mark, store.lost = base, line .. ' ' .. base, lost or base
     store.at = now
@@ -115,15 +115,14 @@ local function settle(epoch, known, facts)
   local function lose(again)
     if again or store.verdict == '1' then
       begin('2', not again and base)
-    elseif store.verdict == '0' or store.verdict == '3' then
+    else
+      if tonumber(highest) > store.top then
+        store.top = tonumber(highest) + 1
+        redis.call('HSET', epoch, 'top', text(store.top))
+      end
+      if store.verdict == '2' then return end
       store.verdict = '2'
       redis.call('HSET', epoch, 'verdict', '2')
-    elseif tonumber(highest) > store.top then
-      store.top = tonumber(highest) + 1
-      redis.call('HSET', epoch, 'top', text(store.top))
-      return
-    else
-      return
     end
     redis.call('PUBLISH', epoch, store.mark)
   end
@@ -278,7 +277,9 @@ class Epochs:
         seen = self._seen[server]
         peers = self._peers() if seen.peers is None else seen.peers
         # others may have given ids since, by the clock
-        top = seen.top + int((self._clock.seconds() - seen.top_at) * 1000) if seen.top else 0
+        top = (
+            seen.top + int((self._clock.seconds() - seen.top_at) * 1000 * _PACE) if seen.top else 0
+        )
         facts = f"{seen.serial} {max(seen.highest, top)} {peers} {self._process}"
         return f"{server.lineage} {seen.base}", facts
 
