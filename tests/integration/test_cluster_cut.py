@@ -90,3 +90,19 @@ def test_a_slow_link_to_redis_changes_only_the_latency(
     cable.delay = 0
     late = connect(far, "/ws/chat/r")
     assert read_many(late, 40) == got[0]
+
+
+def test_a_watcher_is_told_of_members_whose_process_missed_that_it_watches(
+    redis: Redis, two: tuple[Daemon, Daemon], cable: Cable, spawn: Spawn, connect: Connect
+) -> None:
+    near, far = two
+    connect(far, "/ws/chat/r?history=0")
+    cable.be("cut")
+    eventually(lambda: redis.connections() == 2)
+    watcher = connect(near, "/ws/chat/r?history=0&presence=1")
+    assert read(watcher)["count"] == 1
+    cable.be("through")
+    assert read(watcher)["count"] == 2
+    # it begins when everybody has said what they watch
+    connect(spawn(REDIS_URL=f"redis://127.0.0.1:{redis.port}"), "/ws/chat/r?history=0")
+    assert read(watcher)["count"] == 3

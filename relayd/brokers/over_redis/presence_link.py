@@ -3,14 +3,16 @@
 Implements `brokers.presence.Others`; sits on `relayd.redis`. Nothing is sent about a room that
 nobody watches. All processes subscribe to one channel, and to one more for each watched room:
 
-    <prefix>:presence              {"process": id, "watch": [room, ...], "unwatch": [room, ...]}
+    <prefix>:presence              {"process": id, "watch": [room, ...], "unwatch": [room, ...],
+                                   "ask": bool, "again": bool}
     <prefix>:presence:<room>       {"process": id, "named": n, "anonymous": n, "users": [...]}
     <prefix>:process:<id>:present  the lease of a process that watches, or is watched
 
 Every process answers a `watch` with its members, none too, and sends them again when they change.
-The lease expires after `LEASE`, or with its process: then its members are gone, and what it watches
-is not sent to it any more. After an outage of Redis, and after its lease has expired, a process
-sends all of this again.
+A process that has begun, or was cut off, asks the others what they watch; they list it `again`, and
+whoever did not know a watch reports its members. The lease expires after `LEASE`, or with its
+process: then its members are gone, and what it watches is not sent to it any more. After an outage
+of Redis, and after its lease has expired, a process sends all of this again.
 """
 
 import contextlib
@@ -46,6 +48,8 @@ class _Watch(msgspec.Struct, omit_defaults=True):
     process: str
     watch: list[str] = []
     unwatch: list[str] = []
+    ask: bool = False
+    again: bool = False
 
 
 class _Members(msgspec.Struct, omit_defaults=True):
@@ -101,6 +105,7 @@ class PresenceLink:
         self._heard: dict[str, float] = {}  # when each other process was alive
         self._changed: set[str] = set()
         self._sending: IDelayedCall | None = None
+        self._answering: IDelayedCall | None = None
         self._renewed = float("-inf")
         self._leased = False
         self._loop = LoopingCall(self._renew)
@@ -117,6 +122,9 @@ class PresenceLink:
         """Reports the last changes, and gives up the lease."""
         if self._loop.running:
             self._loop.stop()
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
         self._send()
         self._presence.others = None
         self._server.unsubscribe(self._channel)
@@ -228,11 +236,23 @@ class PresenceLink:
             if room not in self._watched and len(self._watched) >= _MOST_WATCHED:
                 self._foreign.drop("presence", f"over {_MOST_WATCHED} rooms are watched")
                 break
-            self._watched.setdefault(room, set()).add(found.process)
-            self._report(room)
+            watching = self._watched.setdefault(room, set())
+            if not found.again:
+                self._report(room)
+            elif found.process not in watching:
+                self.changed(room)  # several may list it again at once
+            watching.add(found.process)
         for room in found.unwatch:
             self._forget_watch(room, found.process)
-        self._keep_lease()
+        if found.ask and self._answering is None:
+            self._answering = self._clock.callLater(PACE, self._answer)
+        if found.watch:
+            self._keep_lease()
+
+    def _answer(self) -> None:
+        """Lists what this process watches for all that have asked."""
+        self._answering = None
+        self._tell_watched(again=True)
 
     def _forget_watch(self, room: str, process: str) -> None:
         processes = self._watched.get(room, set())
@@ -295,11 +315,16 @@ class PresenceLink:
 
     def _repeat(self) -> None:
         """Sends everything again: messages were lost, or the lease was."""
-        watched = list(self._presence.watched)
-        for start in range(0, len(watched), _TOGETHER):
-            self._tell(_Watch(self._process, watch=watched[start : start + _TOGETHER]))
+        self._tell_watched()
+        self._tell(_Watch(self._process, ask=True))  # theirs were lost, too
         for room in self._watched:
             self._report(room)
+
+    def _tell_watched(self, again: bool = False) -> None:
+        watched = list(self._presence.watched)
+        for start in range(0, len(watched), _TOGETHER):
+            part = watched[start : start + _TOGETHER]
+            self._tell(_Watch(self._process, watch=part, again=again))
 
     def _tell(self, watch: _Watch) -> None:
         self._server.publish(self._channel.encode(), msgspec.json.encode(watch))
