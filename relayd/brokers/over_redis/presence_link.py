@@ -280,18 +280,20 @@ class PresenceLink:
         self._leased = bool(others or self._watched or list(self._presence.watched))
         if not self._leased:
             return
+        mine = self._lease(self._process)
         found: Sequence[bytes | None]
         try:
-            await self._server.call("SET", self._lease(self._process), "1", "PX", int(LEASE * 1000))
-            found = await self._server.call("MGET", *map(self._lease, others)) if others else []
+            held, *found = await self._server.call("MGET", mine, *map(self._lease, others))
+            await self._server.call("SET", mine, "1", "PX", int(LEASE * 1000))
         except (RedisUnavailable, RedisRefused):
             if now - self._renewed < LEASE:
                 return
             found = [None] * len(others)
         else:
-            late, self._renewed = now - self._renewed > LEASE, now
-            if late:
+            self._renewed = now
+            if held is None:
                 self._repeat()
+                return  # a Redis that was emptied has the leases of others at their next renewal
         for process, lease in zip(others, found, strict=True):
             # one that was heard just now may have its lease in a moment
             if lease is None and now - self._heard.get(process, now) >= RENEWAL:
