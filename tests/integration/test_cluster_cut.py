@@ -106,3 +106,16 @@ def test_a_watcher_is_told_of_members_whose_process_missed_that_it_watches(
     # it begins when everybody has said what they watch
     connect(spawn(REDIS_URL=f"redis://127.0.0.1:{redis.port}"), "/ws/chat/r?history=0")
     assert read(watcher)["count"] == 3
+
+
+def test_a_watcher_that_leaves_at_once_is_no_failure(
+    two: tuple[Daemon, Daemon], cable: Cable, connect: Connect
+) -> None:
+    _, far = two
+    cable.delay = 0.2
+    for number in range(3):
+        connect(far, f"/ws/chat/r{number}?history=0&presence=1").close()
+    watcher = connect(far, "/ws/chat/r2?history=0&presence=1")
+    assert read(watcher)["count"] == 1
+    cable.delay = 0
+    assert "failed" not in far.log

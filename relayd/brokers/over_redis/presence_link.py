@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
@@ -151,7 +151,10 @@ class PresenceLink:
         channel = self._channel_of(room)
         server, receive = self._redis.find(channel), partial(self._received_members, room)
         try:
-            await server.subscribe(channel, receive)
+            try:
+                await server.subscribe(channel, receive)
+            except CancelledError:
+                return  # the last watcher has gone meanwhile
             self._keep_lease()
             text = msgspec.json.encode(_Watch(self._process, watch=[room]))
             # this process, too, gets it
