@@ -33,8 +33,10 @@ STREAMS = 32
 """Requests that may be in progress; more end the connection. Each may have a body in memory."""
 TURN, PIECE = 0.002, 1024
 """Seconds of a turn that a connection gets, and the bytes between two looks at the clock."""
-ALLOWANCE, REFILL, FOR_ANSWER = 500.0, 20.0, 20.0
-"""Frames of a client at once, further ones each second, and further ones for each answer."""
+ALLOWANCE, REFILL, FOR_ANSWER, FOR_EVENT = 500.0, 20.0, 20.0, 2.0
+"""Frames of a client at once, further ones each second, for each answer, and for each event."""
+FOR_BYTE = 2 / 2048
+"""Further frames for each byte sent: Go's client opens both its windows for each 4 KiB."""
 LINGER = 2.0
 """Seconds that a peer has to end a connection which we have closed."""
 _NAME = re.compile(rb":?[\w!#$%&'*+.^`|~-]+", re.ASCII)
@@ -208,6 +210,10 @@ class Http2:
         if self._streams.get(stream.number) is stream:
             self._h2.send_headers(stream.number, fields)
 
+    def allow_for_event(self) -> None:
+        """An event is written: its client may open both its windows for it."""
+        self._allowance += FOR_EVENT
+
     def flush(self) -> None:
         """Sends what the windows of the peer allow."""
         for stream in tuple(self._streams.values()):
@@ -222,8 +228,10 @@ class Http2:
             size = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
             if size <= 0:
                 return
-            self._h2.send_data(number, bytes(stream.waiting[:size]))
+            piece = bytes(stream.waiting[:size])
+            self._h2.send_data(number, piece)
             del stream.waiting[:size]
+            self._allowance += len(piece) * FOR_BYTE
             self._wait()
             self._write()
         if not stream.waiting and not self._closed:

@@ -105,6 +105,7 @@ class EventStream:
         if self.answered:
             return
         self.waiting += data
+        self._connection.allow_for_event()
         self._connection.flush()
         if len(self.waiting) > BUFFER and self._producer is not None and not self._paused:
             self._paused = True

@@ -29,6 +29,9 @@ class Connection(Protocol):
     def send_headers(self, stream: Any, fields: list[tuple[bytes, bytes]]) -> None:
         """Sends the head of an answer, if the stream is still there."""
 
+    def allow_for_event(self) -> None:
+        """An event is written: its client may open both its windows for it."""
+
     def flush(self) -> None:
         """Sends what the windows of the peer allow."""
 

@@ -366,3 +366,17 @@ def test_a_connection_of_events_that_is_lost_ends_all_its_streams(
     client.transport.end()
     assert len(house.world.context.connections) == 0
     assert house.world.context.seats.taken == 0
+
+
+def test_a_client_of_events_may_open_its_windows_for_each(house: House, client: Client) -> None:
+    """Go's does for every 4 KiB, simple ones do for every frame."""
+    stream = client.ask("/sse/camera/stage")
+    for size, events in ((1, 300), (20_000, 60)):
+        for _ in range(events):
+            house.hub.fan_out("camera/stage", b'{"text":"%b"}' % (b"x" * size))
+            client.read()
+            for part in range(0, size, 4096):
+                client.h2.increment_flow_control_window(min(4096, size - part))
+                client.h2.increment_flow_control_window(min(4096, size - part), stream)
+            client.flush()
+            assert client.ended is None
