@@ -20,7 +20,7 @@ from relayd.brokers.over_redis.brokers import RedisBrokers
 from relayd.config import Chat, Config, Limits
 from relayd.config import Redis as RedisConfig
 from relayd.drops import Drops
-from relayd.errors import StoreUnavailable
+from relayd.errors import OutcomeUnknown, StoreUnavailable
 from relayd.hub import Hub
 from relayd.native.batching import Batching
 from relayd.quotas.usage import TAGGED
@@ -210,6 +210,29 @@ async def test_after_an_older_snapshot_ids_are_new_and_all_members_are_told(
     page = await there.rooms.last("r", 7, 7)
     texts = [json.loads(entry.body)["message"] for entry in page.entries]
     assert texts == ["2", "3", "a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("returns", ["with nothing", "with what it had", "never"])
+@pytest_twisted.ensureDeferred
+async def test_a_sender_whose_message_was_confirmed_and_lost_unseen_is_told(
+    store: Store, processes: Processes, monkeypatch: pytest.MonkeyPatch, returns: str
+) -> None:
+    process = await processes.start()
+    await process.join()
+    await process.say("1")
+    store.save()
+    monkeypatch.setattr(process.rooms, "_release", lambda room, state: None)  # it has not come yet
+    saying = ensureDeferred(process.say("2"))
+    await until(lambda: process.rooms._rooms["r"].waiting != [])
+    monkeypatch.undo()
+    if returns == "never":
+        store.server.kill()
+    elif returns == "with nothing":
+        store.empty()
+    else:
+        store.go_back()
+    with pytest.raises(OutcomeUnknown):
+        await saying
 
 
 @pytest_twisted.ensureDeferred

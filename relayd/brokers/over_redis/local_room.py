@@ -19,7 +19,8 @@ class LocalRoom:
         cut_off: whether the members were sent CUT_OFF.
         lost: whether they are to be sent GAP with the next read, for what they believed whole.
         told: the epoch in which they were sent GAP last.
-        waiting: ids, each with a Deferred that fires when the id has been delivered.
+        waiting: ids, each with a Deferred that fires with whether it has been delivered, or never
+            will be.
     """
 
     def __init__(self) -> None:
@@ -31,4 +32,11 @@ class LocalRoom:
         self.retry: IDelayedCall | None = None
         self.cut_off = self.lost = False
         self.told = ""
-        self.waiting: list[tuple[int, Deferred[None]]] = []
+        self.waiting: list[tuple[int, Deferred[bool]]] = []
+
+    def decide(self, id: int, delivered: bool) -> None:
+        """Tells those that wait for an id, or a lower one, whether the members got it."""
+        decided = [shown for each, shown in self.waiting if each <= id]
+        self.waiting = [(each, shown) for each, shown in self.waiting if each > id]
+        for shown in decided:
+            shown.callback(delivered)

@@ -23,7 +23,7 @@ from relayd.brokers.over_redis.keeping import DELETED
 from relayd.brokers.over_redis.local_room import LocalRoom
 from relayd.brokers.over_redis.outgoing import Outgoing
 from relayd.brokers.reads import Reads, in_time
-from relayd.errors import RedisUnavailable, StoreUnavailable
+from relayd.errors import OutcomeUnknown, RedisUnavailable, StoreUnavailable
 from relayd.hub import Hub
 from relayd.logs import Logger
 from relayd.names import Kind, split_group
@@ -39,6 +39,7 @@ _PAGE = 500
 _RETRY = 1.0
 _MOST_EARLY = 1000
 _DAY = 86400.0
+_ANY = 2**63
 
 
 class RedisRooms:
@@ -167,19 +168,19 @@ class RedisRooms:
         await self._delivered(room, reached)
         return page
 
-    async def _delivered(self, room: str, id: int) -> None:
+    async def _delivered(self, room: str, id: int) -> bool:
         """Returns when an id has been delivered to the members in this process.
 
-        Returns at once if the room has none.
+        Returns at once if the room has none; False when they will not get it.
         """
         state = self._rooms.get(room)
         if state is None or (state.position is not None and state.position >= id):
-            return
-        shown: Deferred[None] = Deferred()
+            return True
+        shown: Deferred[bool] = Deferred()
         state.waiting.append((id, shown))
         shown.addTimeout(self._deadline, self._clock)
         try:
-            await shown
+            return await shown
         except Exception as error:
             raise StoreUnavailable("the channel does not deliver new messages") from error
 
@@ -199,8 +200,18 @@ class RedisRooms:
 
     def _after_delivery(self, entry: ChatEntry, room: str) -> "Deferred[ChatEntry]":
         """Fires when the entry was delivered in this process, or after `deadline`."""
-        shown = Deferred.fromCoroutine(self._delivered(room, entry.id))
-        return shown.addErrback(lambda _: None).addCallback(lambda _: entry)
+        return Deferred.fromCoroutine(self._acknowledged(entry, room))
+
+    async def _acknowledged(self, entry: ChatEntry, room: str) -> ChatEntry:
+        """Raises OutcomeUnknown: Redis has gone, or come back without what it has confirmed."""
+        try:
+            delivered = await self._delivered(room, entry.id)
+        except StoreUnavailable:
+            state = self._rooms.get(room)
+            delivered = state is None or not state.cut_off
+        if not delivered:
+            raise OutcomeUnknown("Redis may have lost what it had confirmed")
+        return entry
 
     def _forward_to_django(self, entry: ChatEntry, room: str, message: str) -> ChatEntry:
         assert self._django is not None
@@ -285,10 +296,7 @@ class RedisRooms:
             self._history.replicas.note(room, entry.id)
         self._hub.fan_out(self._kind.group(room), entry.body)
         if state.waiting:
-            done = [shown for id, shown in state.waiting if id <= entry.id]
-            state.waiting = [(id, shown) for id, shown in state.waiting if id > entry.id]
-            for shown in done:
-                shown.callback(None)
+            state.decide(entry.id, delivered=True)
 
     # -- outages of Redis
 
@@ -384,6 +392,7 @@ class RedisRooms:
                 # delivered entries are not delivered again; without any ids, new ones are above all
                 before = entries[0].id - 1 if entries else last
                 state.position = max(position, before) if last else 0
+                state.decide(state.position if last else _ANY, delivered=False)
             for entry in entries:
                 self._deliver(room, state, entry)
             more = page.more
