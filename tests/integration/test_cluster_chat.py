@@ -347,6 +347,34 @@ def test_a_process_that_publishes_by_api_reaches_the_clients_of_all(
     assert read_rest(*listeners, *rooms) == [[], [], [], []]
 
 
+def test_presence_is_right_after_an_outage_of_any_server(
+    redis: Redis, spawn: Spawn, connect: Connect
+) -> None:
+    with Redis() as other:
+        here, there = (
+            spawn(REDIS_URL=f"unix://{redis.socket} unix://{other.socket}") for _ in range(2)
+        )
+        members = [connect(there, f"/ws/chat/r{number}?history=0") for number in range(12)]
+        watchers = [
+            connect(here, f"/ws/chat/r{number}?history=0&presence=1") for number in range(12)
+        ]
+        assert [read(watcher)["count"] for watcher in watchers] == [2] * 12
+        away = other if redis.tell("PUBSUB", "NUMSUB", "relayd:presence")[1] else redis
+        channels = away.tell("PUBSUB", "CHANNELS", "relayd:presence:*")
+        numbers = {int(channel.rpartition(b"r")[2]) for channel in channels}
+        assert 0 < len(numbers) < 12
+        away.kill()
+        eventually(lambda: {each.get("/readyz")[0] for each in (here, there)} == {503})
+        for member in members:
+            member.close()
+        # all leaves are reported together, to channels of both servers
+        for number in sorted(range(12), key=numbers.__contains__):
+            if number in numbers and away.process is None:
+                away.start()
+            while read(watchers[number]).get("count") != 1:  # after the frames about the outage
+                pass
+
+
 def test_presence_counts_members_of_all_processes_also_of_an_emptied_redis_until_they_are_killed(
     redis: Redis, spawn: Spawn, connect: Connect
 ) -> None:

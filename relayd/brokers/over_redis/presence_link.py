@@ -111,7 +111,8 @@ class PresenceLink:
         self._loop = LoopingCall(self._renew)
         self._loop.clock = clock
         presence.others = self
-        self._server.watch(self._available)
+        for server in redis.servers:  # a room is reported through any of them
+            server.watch(self._available)
 
     def start(self) -> None:
         """Begins to receive what the other processes watch."""
