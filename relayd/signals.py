@@ -31,6 +31,8 @@ def end_once(reactor: Any) -> Callable[[], bool]:
 
     def guard(number: int) -> None:
         theirs: Any = signal.getsignal(number)
+        if not callable(theirs):
+            return  # a shell without job control starts what runs beside it with SIGINT ignored
         signal.signal(number, lambda number, frame: first() and theirs(number, frame))
 
     # the reactor has installed its handlers by then

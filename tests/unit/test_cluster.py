@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from relayd.cluster import INTERVAL, Census, Membership, Report, Seen
+from relayd.cluster import INTERVAL, Membership, Report, Seen
 from relayd.ctl import cluster as ctl
 from relayd.errors import RedisUnavailable
 from relayd.redis.commands import Script
@@ -34,7 +34,6 @@ class Server:
         self.told: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
         self.answers: list[Deferred[None]] | None = None  # that are given by hand
-        self.registered = 1
         self._watchers: list[Callable[[bool], None]] = []
 
     def find(self, key: str) -> "Server":
@@ -49,10 +48,9 @@ class Server:
         for callback in self._watchers:
             callback(available)
 
-    async def run(self, script: Script, keys: Any, args: Any) -> int:
+    async def run(self, script: Script, keys: Any, args: Any) -> None:
         self.told.append(("report", *keys, msgspec.json.decode(args[1], type=Report)))
         await self._answer()
-        return self.registered
 
     async def call(self, *words: Any) -> None:
         self.told.append(words)
@@ -75,8 +73,7 @@ class Scene:
         self.redis = Server()
         self.report = report()
         redis: Any = self.redis
-        self.census = Census()
-        self.membership = Membership(redis, self.clock, "x", self._copy, "p1", self.census)
+        self.membership = Membership(redis, self.clock, "x", self._copy, "p1")
         self.log: list[str] = []
 
     def reports(self) -> list[Report]:
@@ -107,23 +104,6 @@ def test_a_process_reports_at_once_and_every_three_seconds(scene: Scene) -> None
     assert len(scene.reports()) == 1
     scene.pass_by(9)
     assert len(scene.reports()) == 3
-
-
-def test_the_number_of_processes_is_the_most_of_the_last_reports_also_after_a_long_standstill(
-    scene: Scene,
-) -> None:
-    assert scene.census.most() == 1
-    scene.redis.registered = 3
-    scene.pass_by(3)
-    scene.redis.registered = 2
-    scene.pass_by(3)
-    assert scene.census.most() == 3
-    scene.redis.available = False
-    scene.pass_by(60)
-    assert scene.census.most() == 3
-    scene.redis.available = True
-    scene.pass_by(12)
-    assert scene.census.most() == 2
 
 
 def test_no_report_is_sent_while_redis_is_unavailable_and_one_right_after(scene: Scene) -> None:
