@@ -27,7 +27,7 @@ from relayd.web.static_files import StaticFiles, clients_folder
 __all__ = ["NOTHING", "Backend", "Site", "build_site"]
 
 
-NOTHING = "There is nothing at this path; the page / lists what is."
+NOTHING = "There is nothing at this path."
 """The sentence of a 404."""
 
 # query or fragment, which may hold a token, also if somebody has encoded the sign in front of it
