@@ -24,7 +24,7 @@ from relayd.application import Application
 from relayd.brokers.interface import Brokers
 from relayd.brokers.memory import MemoryBrokers
 from relayd.brokers.over_redis.brokers import RedisBrokers
-from relayd.cluster import Census, Membership
+from relayd.cluster import Membership
 from relayd.config import Config, Loaded
 from relayd.config.current import Current
 from relayd.config.drift import Drift
@@ -212,7 +212,6 @@ def build_node(
         current.watch(lambda: redis.log_in_anew(current.config.redis.url), "redis")
     # with Redis, only quizzes are in the database
     disk = DiskWatch(reactor, database.file, 0 if redis else config.database.min_free)
-    census = Census()
     brokers: Brokers
     if redis is None:
         brokers = MemoryBrokers(
@@ -225,7 +224,7 @@ def build_node(
             redis, hub, config, clock=reactor, now=time.time, process=process,
             drops=context.drops, kinds=KINDS,
             new_rooms_per_hour=lambda: current.config.chat.new_rooms_per_hour,
-            processes=census.most, late=lambda: lag.is_late,
+            late=lambda: lag.is_late,
         )  # fmt: skip
     draws = Draws(database)
     relays = build_factories(
@@ -257,7 +256,7 @@ def build_node(
     membership = None
     if redis is not None:
         prefix = config.redis.prefix
-        membership = Membership(redis, reactor, prefix, application.report, process, census)
+        membership = Membership(redis, reactor, prefix, application.report, process)
     place = parent_place
     if worker is not None and parent_place is not None:
         place = of_worker(parent_place, worker.number)

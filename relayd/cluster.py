@@ -11,8 +11,6 @@ A process that stops removes all three. A process that died is listed as "gone" 
 until another one has started in its place: on its machine, as its worker, where it listened.
 """
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,7 +33,7 @@ LEASE = 10.0
 MEMORY = 3600.0
 """Seconds for which a dead process is listed."""
 
-# ARGV: id, report, lease in ms, memory in ms; answers how many processes have a lease
+# ARGV: id, report, lease in ms, memory in ms
 _REPORT = Script("""
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -44,8 +42,6 @@ redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
 redis.call('ZADD', KEYS[3], string.format('%.3f', now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.3f', now - ARGV[4] / 1000))
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
-local oldest = string.format('%.3f', now - ARGV[3] / 1000)
-return #redis.call('ZRANGEBYSCORE', KEYS[3], oldest, '+inf')
 """)
 
 
@@ -103,22 +99,6 @@ class Seen(msgspec.Struct, kw_only=True):
     report: Report | None
 
 
-class Census:
-    """How many processes are registered, as the last reports of this process were answered."""
-
-    def __init__(self) -> None:
-        # by number, not by time: a process that stood still has to know those of before
-        self._counts: deque[int] = deque(maxlen=math.ceil(LEASE / INTERVAL))
-
-    def note(self, count: int) -> None:
-        """Notes the answer to a report."""
-        self._counts.append(count)
-
-    def most(self) -> int:
-        """The most of them within the last `LEASE`, this process included; 0 if not known yet."""
-        return max(self._counts, default=0)
-
-
 class Membership:
     """Keeps this process registered, and renews its lease. Retries while Redis is unavailable.
 
@@ -128,21 +108,13 @@ class Membership:
         prefix: of all keys.
         report: returns the report of this moment.
         process: the unique id of this process.
-        census: notes how many processes are registered.
     """
 
     _log = Logger()
 
     def __init__(
-        self,
-        redis: Redis,
-        clock: Any,
-        prefix: str,
-        report: Callable[[], Report],
-        process: str,
-        census: Census,
+        self, redis: Redis, clock: Any, prefix: str, report: Callable[[], Report], process: str
     ) -> None:
-        self._census = census
         self._server = redis.find(_set_key(prefix))
         self._clock = clock
         self._report = report
@@ -183,7 +155,7 @@ class Membership:
         try:
             text = msgspec.json.encode(self._measured())
             args = (self._process, text, _milliseconds(LEASE), _milliseconds(MEMORY))
-            self._census.note(await self._server.run(_REPORT, self._keys, args))
+            await self._server.run(_REPORT, self._keys, args)
             self._refused = False
         finally:
             self._in_flight -= 1

@@ -120,7 +120,7 @@ def _post_to_room(config: Config, kind: Kind, room: str, text: str) -> tuple[dic
         brokers = RedisBrokers(
             redis, hub, config,
             clock=reactor, now=time.time, process=secrets.token_hex(6), drops=Drops(), kinds=KINDS,
-            new_rooms_per_hour=lambda: 0, processes=lambda: 0,
+            new_rooms_per_hour=lambda: 0,
         )  # fmt: skip
         message, tag = config.chat.message_prefix + text, secrets.token_hex(8)
         try:

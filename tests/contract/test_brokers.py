@@ -88,7 +88,7 @@ async def redis_cluster(history: History) -> AsyncIterator[Cluster]:
             made = RedisBrokers(
                 redis, hub, config, clock=reactor, now=time.time,
                 process=f"process{number}", drops=Drops(), kinds=KINDS,
-                new_rooms_per_hour=lambda: 3, processes=lambda: 2,
+                new_rooms_per_hour=lambda: 3,
             )  # fmt: skip
             made.start()
             await watch.until(True)

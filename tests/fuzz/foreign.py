@@ -102,7 +102,7 @@ class _Member(Listener):
 
 
 def _epochs(redis: Any, clock: Clock) -> Epochs:
-    return Epochs(redis, "relayd", clock=clock, process="p1", peers=lambda: 1)
+    return Epochs(redis, "relayd", clock=clock, process="p1")
 
 
 class _Process:

@@ -54,7 +54,7 @@ async def process(port: int, name: str = "here") -> AsyncIterator[tuple[RedisBro
     brokers = RedisBrokers(
         servers, Hub(Batching(reactor, 0)), config,
         clock=reactor, now=time.time, process=name, drops=Drops(), kinds=KINDS,
-        new_rooms_per_hour=lambda: 0, processes=lambda: 1,
+        new_rooms_per_hour=lambda: 0,
     )  # fmt: skip
     brokers.start()
     await watch.until(True)

@@ -388,7 +388,8 @@ def test_presence_counts_members_of_all_processes_also_of_an_emptied_redis_until
         redis.tell("FLUSHALL")
         eventually(lambda: len(redis.tell("KEYS", "relayd:process:*:present")) == 3)
     connect(there, "/ws/chat/r?history=0")
-    assert read(watcher)["count"] == 5
+    while read(watcher).get("count") != 5:  # after a gap: messages may be missing
+        pass
     dies.kill()
     assert read(watcher)["count"] == 3
     redis.kill()

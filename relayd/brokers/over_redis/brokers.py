@@ -41,6 +41,8 @@ from relayd.redis.shards import Redis
 
 _INTERVAL = 30.0
 """Seconds between two counts of what the rooms keep, for the metrics."""
+_COMPARED = 3.0
+"""Seconds between two looks at the epochs of the servers."""
 
 
 class RedisBrokers:
@@ -56,7 +58,6 @@ class RedisBrokers:
         drops: counts payloads that could not be sent to other processes.
         kinds: the table of paths.
         new_rooms_per_hour: returns how many rooms an address may create in an hour.
-        processes: returns how many processes use the servers, this one included; 0 if unknown.
         late: whether the process is late; then no history is read for clients that join.
     """
 
@@ -74,7 +75,6 @@ class RedisBrokers:
         drops: Drops,
         kinds: Kinds,
         new_rooms_per_hour: Callable[[], int],
-        processes: Callable[[], int],
         late: Callable[[], bool] = in_time,
     ) -> None:
         settings = config.redis
@@ -114,7 +114,7 @@ class RedisBrokers:
             room_age=config.chat.room_age,
             tags_kept=config.chat.tags_kept,
         )
-        epochs = Epochs(redis, settings.prefix, clock=clock, process=process, peers=processes)
+        epochs = Epochs(redis, settings.prefix, clock=clock, process=process)
         history = RedisHistory(
             redis,
             kind,
@@ -195,6 +195,8 @@ class RedisBrokers:
         self._history = history
         self._counting = LoopingCall(lambda: Deferred.fromCoroutine(self._count()))
         self._counting.clock = clock
+        self._comparing = LoopingCall(epochs.refresh)
+        self._comparing.clock = clock
 
     def start(self) -> None:
         self._redis.start()
@@ -202,6 +204,7 @@ class RedisBrokers:
         self._link.start()
         self._lobby_link.start()
         self._counting.start(_INTERVAL, now=False)
+        self._comparing.start(_COMPARED, now=False)
 
     def stop(self) -> "Deferred[None]":
         return Deferred.fromCoroutine(self._stop())
@@ -215,8 +218,9 @@ class RedisBrokers:
             self._log.failure("counting what the rooms keep failed")
 
     async def _stop(self) -> None:
-        if self._counting.running:
-            self._counting.stop()
+        for loop in (self._counting, self._comparing):
+            if loop.running:
+                loop.stop()
         if self._history.replicas is not None:
             self._history.replicas.stop()
         for stop in (self._lobby_link.stop, self._link.stop, self.pairs.stop, self._redis.stop):

@@ -140,7 +140,7 @@ local function settle(epoch, known, facts)
     if vouches and store.verdict == '0' and asked == 0 then store.verdict, asked = '3', now end
     if store.verdict == '3' or vouches then
       local _, count = string.gsub(met, ' ', ' ')
-      if most > 0 and count >= most then
+      if count >= most then
         store.verdict = '1'
       elseif math.abs(now - asked) > patience then  -- a clock that has stepped ends it, too
         store.verdict = '0'  -- one that has gone may have acknowledged what is lost
@@ -170,6 +170,13 @@ local function settle(epoch, known, facts)
   end
   if store.verdict == '3' or store.verdict == '0' and seen ~= '' then compare(vouches) end
   return store
+end
+
+-- as `Epochs.note` takes it. Each process subscribes the channel of the epoch, so it counts them
+local function report(store, epoch)
+  local found = redis.pcall('PUBSUB', 'NUMSUB', epoch)
+  local peers = type(found) == 'table' and found[2] or 0
+  return {store.mark, store.serial, store.verdict, text(store.top), text(peers)}
 end
 
 -- the room goes on above all ids that may have been given out, if it is from an earlier epoch
@@ -218,7 +225,7 @@ class _Seen:
         self.top_at = 0.0
         self.told = ""  # the base of the last epoch whose loss was passed on
         self.subscribed = False
-        self.peers: int | None = None  # how many processes there were before the outage
+        self.peers = 0  # how many processes there were then; 0 if that is unknown
         self.waiting: list[Deferred[None]] | None = None  # for the processes to compare
 
 
@@ -228,7 +235,7 @@ _SETTLE = Script(
     + """
 local store = settle(KEYS[1], ARGV[1], ARGV[2])
 if store.waits then return redis.status_reply('WAIT') end
-return {store.mark, store.serial, store.verdict, text(store.top)}
+return report(store, KEYS[1])
 """
 )
 
@@ -241,7 +248,6 @@ class Epochs:
         prefix: the prefix of all keys.
         clock: for pauses.
         process: the unique id of this process.
-        peers: how many processes use the servers, this one included; 0 if that is not known.
     """
 
     _log = Logger()
@@ -253,16 +259,20 @@ class Epochs:
         *,
         clock: IReactorTime,
         process: str,
-        peers: Callable[[], int],
     ) -> None:
         self.key = f"{prefix}:rooms:epoch"
         self._clock = clock
         self._process = process
-        self._peers = peers
         self._seen = {server: _Seen() for server in redis.servers}
         self._lost: Callable[[RedisServer], None] | None = None
         for server in redis.servers:
             server.watch(partial(self._changed, server))
+
+    def refresh(self) -> None:
+        """Looks at the epochs: a process that is idle would know less than others."""
+        for server in self._seen:
+            if server.available:
+                Deferred.fromCoroutine(self._settle(server))
 
     def on_loss(self, lost: Callable[[RedisServer], None]) -> None:
         """Registers the callback for a server that has lost acknowledged messages."""
@@ -275,12 +285,11 @@ class Epochs:
     def words(self, server: RedisServer) -> tuple[str, str]:
         """The arguments `known` and `facts` of `EPOCH`."""
         seen = self._seen[server]
-        peers = self._peers() if seen.peers is None else seen.peers
         # others may have given ids since, by the clock
         top = (
             seen.top + int((self._clock.seconds() - seen.top_at) * 1000 * _PACE) if seen.top else 0
         )
-        facts = f"{seen.serial} {max(seen.highest, top)} {peers} {self._process}"
+        facts = f"{seen.serial} {max(seen.highest, top)} {seen.peers} {self._process}"
         return f"{server.lineage} {seen.base}", facts
 
     async def decided(self, server: RedisServer, run: Callable[[], Awaitable[Any]]) -> Any:
@@ -307,16 +316,22 @@ class Epochs:
             seen.highest = id
 
     def note(
-        self, server: RedisServer, mark: bytes, serial: bytes, verdict: bytes, top: bytes
+        self,
+        server: RedisServer,
+        mark: bytes,
+        serial: bytes,
+        verdict: bytes,
+        top: bytes,
+        peers: bytes,
     ) -> None:
-        """Notes what a script has answered: mark, serial, verdict and top of the epoch."""
+        """Notes the last part of a script's answer, as `report` in `EPOCH` makes it."""
         seen, base, count = self._seen[server], mark.decode().partition(" ")[2], int(serial)
         if base == seen.base and count < seen.serial:
             # the server does not tell its lineage, and has gone back within the epoch
             seen.base = f"?{base}"
             Deferred.fromCoroutine(self._settle(server))
             return
-        seen.base, seen.serial, seen.peers = base, count, None
+        seen.base, seen.serial, seen.peers = base, count, int(peers)
         seen.top, seen.top_at = int(top), self._clock.seconds()
         if int(verdict) == _LOST and seen.told != base:
             seen.told = base
@@ -324,12 +339,8 @@ class Epochs:
                 self._lost(server)
 
     def _changed(self, server: RedisServer, available: bool) -> None:
-        seen = self._seen[server]
         if available:
             Deferred.fromCoroutine(self._settle(server))
-        elif seen.peers is None:
-            # a Redis that comes back emptied has forgotten them
-            seen.peers = self._peers()
 
     async def _settle(self, server: RedisServer) -> None:
         seen = self._seen[server]

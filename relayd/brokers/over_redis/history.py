@@ -217,8 +217,8 @@ class RedisHistory:
             if after == id:
                 first, oldest, last, hole, met, kept = map(int, answer[:6])
             self._epochs.saw(server, int(answer[2]))
-            self._epochs.note(server, *answer[6:10])
-            entries, newest = self._read(room, answer[10:])
+            self._epochs.note(server, *answer[6:11])
+            entries, newest = self._read(room, answer[11:])
             if entries or newest >= last or newest <= after:
                 break
             after = newest  # none of these is a message

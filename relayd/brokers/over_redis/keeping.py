@@ -184,8 +184,8 @@ for i = texts, #ARGV - 2, 2 do
   end
 end
 if #bodies == 0 then
-  local answer = {text(first), 0, redis.call('ZCARD', sizes), text(total()), '0'}
-  return {answer, repeated, {era.mark, era.serial, era.verdict, text(era.top)}}
+  return {{text(first), 0, redis.call('ZCARD', sizes), text(total()), '0'}, repeated,
+    report(era, epoch)}
 end
 if next(marks) and tags_kept > 0 then
   redis.call('ZREMRANGEBYRANK', tags, 0, -1 - TAGGED)  -- not by ids, which jump
@@ -239,7 +239,7 @@ while all > total_bytes and rounds < 8 do
 end
 local new = kept > 0 and 0 or 1
 return {{text(first), new, redis.call('ZCARD', sizes), text(all), text(trimmed)}, repeated,
-  {era.mark, era.serial, era.verdict, text(era.top)}}
+  report(era, epoch)}
 """.replace("TAGGED", str(TAGGED))
 )
 

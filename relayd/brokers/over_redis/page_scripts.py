@@ -80,8 +80,8 @@ if id > room.last then id = 0 end
 local met = id == room.last or id == room.edge or id == room.jump or id == first_kept - 1
 met = met or at(text(id))
 local answer = {text(room.first), text(first_kept), text(room.last), text(room.hole),
-  met and 1 or 0, text(kept('XREVRANGE', '+', '-') or 0), store.mark, store.serial, store.verdict,
-  text(store.top)}
+  met and 1 or 0, text(kept('XREVRANGE', '+', '-') or 0)}
+for _, word in ipairs(report(store, epoch)) do answer[#answer + 1] = word end
 if asked > room.last then surpass(asked) end
 return page(answer, messages, text(id + 1), tonumber(ARGV[2]), tonumber(ARGV[3]))
 """
