@@ -49,7 +49,19 @@ class _Server:
     def __init__(self) -> None:
         self.receivers: dict[bytes, Callable[[bytes], object]] = {}
         # of `since`: nothing yet, no message, and the epoch
-        self.answer: list[Any] = [b"0", b"1", b"0", b"0", b"1", b"0", b"1:2 3", b"0", b"1", b"0"]
+        self.answer: list[Any] = [
+            b"0",
+            b"1",
+            b"0",
+            b"0",
+            b"1",
+            b"0",
+            b"1:2 3",
+            b"0",
+            b"1",
+            b"0",
+            b"1",
+        ]
 
     def watch(self, changed: Callable[[bool], object]) -> None:
         pass
