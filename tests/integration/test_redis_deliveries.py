@@ -165,7 +165,10 @@ async def test_the_outcome_is_unknown_at_the_deadline_if_no_receipt_comes(redis:
 async def test_an_error_is_certain_a_receipt_is_true_and_all_else_is_outcome_unknown(
     redis: Redis,
 ) -> None:
-    """Everything takes its random time, about as long as the phone waits."""
+    """Everything takes its random time, about as long as the phone waits.
+
+    How often each outcome comes depends on the machine, so it goes on until each has come.
+    """
     chance = random.Random(11)
     within = 0.25
     written: dict[bytes, float] = {}
@@ -187,8 +190,11 @@ async def test_an_error_is_certain_a_receipt_is_true_and_all_else_is_outcome_unk
         certain: list[bytes] = []
         one.delay = two.delay = lambda: chance.uniform(0, longest)
         received = failed = unknown = late = 0
-        for turn in range(8):
-            longest = (0.004, 0.05, 0.06, 0.07)[turn % 4]
+        turns = 0
+        while turns < 8 or min(received, failed, unknown) <= 5:
+            turns += 1
+            assert turns < 100, (received, failed, unknown)
+            longest = (0.004, 0.05, 0.06, 0.07)[turns % 4]
             payloads = [b"%d" % chance.getrandbits(60) for _ in uuids]
             ended: dict[bytes, tuple[bool | None, float]] = {}
 
@@ -221,9 +227,7 @@ async def test_an_error_is_certain_a_receipt_is_true_and_all_else_is_outcome_unk
         await pause(0.5)
         assert not set(certain) & set(written)
         assert len(written) == received + late
-        counts = received, failed, unknown
-        assert sum(counts) == 320
-        assert min(counts) > 5, counts
+        assert received + failed + unknown == turns * len(uuids)
         for node in (here, there):
             await node.stop()
             assert node.empty
