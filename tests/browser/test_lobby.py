@@ -18,17 +18,6 @@ LINES = "#rooms li"
 NAMES = "#rooms a"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Browser]]:
-    """One relayd that lists its rooms, and one browser."""
-    folder = tmp_path_factory.mktemp("lobby")
-    daemon = Daemon(folder, {"RELAYD_CHAT_LIST_ROOMS": "open"}).start()
-    browser = Browser(folder / "profile")
-    yield daemon, browser
-    browser.driver.quit()
-    daemon.stop()
-
-
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:

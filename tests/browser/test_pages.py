@@ -1,6 +1,6 @@
 """Every page of the table, in Chromium: both languages, light and dark, phone and desktop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -15,17 +15,6 @@ from tests.web_pages import PAGES
 LOOKS = [("en", "light", "phone"), ("en", "dark", "desktop"), ("ja", "dark", "phone")]
 LOOKS += [("ja", "light", "desktop")]
 MOST_BYTES = 60_000
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Browser]]:
-    """One relayd and one browser for all pages."""
-    folder = tmp_path_factory.mktemp("pages")
-    daemon = Daemon(folder, {"RELAYD_CHAT_LIST_ROOMS": "open"}).start()
-    browser = Browser(folder / "profile")
-    yield daemon, browser
-    browser.driver.quit()
-    daemon.stop()
 
 
 @pytest.mark.parametrize(("language", "theme", "screen"), LOOKS)
