@@ -79,6 +79,12 @@ local function lineage()
   return run and copy and string.sub(run, 1, 16) .. ':' .. string.sub(copy, 1, 16)
 end
 
+-- in milliseconds: a Redis that was emptied may be back within the same second
+local function read_clock()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+
 local function settle(epoch, known, facts)
   local found = redis.call('HMGET', epoch, 'mark', 'top', 'serial', 'verdict', 'lost', 'at')
   local store = {mark = found[1], top = tonumber(found[2] or 0), serial = found[3] or '0',
@@ -91,14 +97,12 @@ local function settle(epoch, known, facts)
   local seen_serial, highest, peers, process = string.match(facts, '(%d+) (%d+) ?(%d*) ?(%S*)')
 
   local function begin(verdict, lost)
-    local clock, ends = redis.call('TIME'), {}
+    local now, ends = read_clock(), {}
     if base ~= '' then past = base .. '=' .. store.serial .. ' ' .. past end
     for one in string.gmatch(past, '%S+') do
       if #ends < most_past then ends[#ends + 1] = one end
     end
     past = table.concat(ends, ' ')
-    -- in milliseconds: a Redis that was emptied may be back within the same second
-    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
     -- other programs may have written anything
     local above = math.min(math.max(tonumber(highest), tonumber(seen) or 0), now + ten_years)
     -- without a time, an earlier version of relayd has written the top
@@ -130,9 +134,8 @@ local function settle(epoch, known, facts)
   if line ~= here or not store.mark then here = lineage() or here end
   -- notes that the process has compared; one that vouches waits for those that may know more
   local function compare(vouches)
-    local found, clock = redis.call('HMGET', epoch, 'met', 'peers', 'asked'), redis.call('TIME')
-    local met, asked = found[1] or '', tonumber(found[3] or 0)
-    local now, most = clock[1] * 1000 + math.floor(clock[2] / 1000), tonumber(found[2] or 0)
+    local found, now = redis.call('HMGET', epoch, 'met', 'peers', 'asked'), read_clock()
+    local met, most, asked = found[1] or '', tonumber(found[2] or 0), tonumber(found[3] or 0)
     if seen ~= '' and process ~= '' then
       most = math.max(most, tonumber(peers) or 0)
       if not string.find(met, process .. ' ', 1, true) then met = met .. process .. ' ' end
